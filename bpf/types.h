@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The data layouts that the kernel programs, the agent and every proxy share.
+ *
+ * This is the one place where they are defined: loader/abi/types.go is generated
+ * from the BTF of the compiled objects. Rules that all of them follow:
+ *
+ *  - Nothing is packed; padding is explicit and zero, because map keys are
+ *    compared byte by byte.
+ *  - Addresses are 16 bytes in network byte order, IPv4 as ::ffff:a.b.c.d, so that
+ *    there is one key layout for both families.
+ *  - A field that several parties read while one writes it fits one aligned
+ *    machine word. Everything else is written before it is published (kg_block).
+ *  - Any change of a layout or of a meaning raises KG_ABI.
+ */
+#ifndef KG_TYPES_H
+#define KG_TYPES_H
+
+#include <linux/types.h>
+
+/* Version of everything below. Maps of another version are left alone and new
+ * ones are pinned in a folder beside them. */
+#define KG_ABI 1
+
+/* Proxy generations that can exist at once: the serving one and those draining. */
+#define KG_GENERATIONS 4
+/* Workers (reactors) of one generation. Worker ids are slot * this + index. */
+#define KG_GENERATION_WORKERS 64
+#define KG_WORKERS (KG_GENERATIONS * KG_GENERATION_WORKERS)
+/* Listening sockets of one worker; the socket's index is the enum below. */
+#define KG_WORKER_SOCKETS 4
+#define KG_SOCKETS (KG_WORKERS * KG_WORKER_SOCKETS)
+
+/* Longest service name, "namespace/name:port", with its terminating zero. */
+#define KG_NAME_LEN 256
+
+/* Default sizes of the maps that --max-services etc. change at load. */
+#define KG_LISTENERS 1024
+#define KG_ADDRESSES 256
+#define KG_SERVICES 16384
+#define KG_BACKENDS 16384
+#define KG_SLOTS 262144
+#define KG_PREFIXES 131072
+
+/* Ids start at 1; 0 means "none" everywhere. */
+typedef __u32 kg_service_id;
+typedef __u32 kg_backend_id;
+typedef __u32 kg_worker_id;
+
+enum kg_socket {
+	KG_SOCKET_TCP4 = 0,
+	KG_SOCKET_TCP6 = 1,
+	KG_SOCKET_UDP4 = 2,
+	KG_SOCKET_UDP6 = 3,
+};
+
+/* Network byte order; IPv4 is ::ffff:a.b.c.d. */
+struct kg_address {
+	__u8 bytes[16];
+};
+
+struct kg_address_info {
+	__u32 flags; /* none defined yet */
+};
+
+/* What makes a listener: exact address, port and protocol. */
+struct kg_listener_key {
+	struct kg_address address;
+	__be16 port;   /* network byte order */
+	__u8 protocol; /* IPPROTO_TCP or IPPROTO_UDP */
+	__u8 pad;
+};
+
+enum kg_mode {
+	KG_MODE_L7 = 1, /* to a proxy worker, by sk_lookup */
+	KG_MODE_L4 = 2, /* to a backend of .service, by XDP */
+};
+
+struct kg_listener {
+	__u32 mode; /* enum kg_mode */
+	kg_service_id service; /* L4 only, else 0 */
+};
+
+/* LPM trie key: prefix_len counts from the first bit of the 16 bytes, so an IPv4
+ * prefix of n bits has 96 + n. */
+struct kg_prefix {
+	__u32 prefix_len; /* bits, host byte order */
+	struct kg_address address;
+};
+
+struct kg_prefix_info {
+	__u32 source; /* enum kg_prefix_source: who declared it */
+};
+
+enum kg_prefix_source {
+	KG_PREFIX_CONFIG = 1, /* flag, config file or ConfigMap */
+	KG_PREFIX_OPERATOR = 2, /* kerngatectl */
+};
+
+/*
+ * A service's block of backend slots, as one 64-bit word so that a single aligned
+ * store publishes a new block: bits 0-31 offset into kg_slots, 32-47 number of
+ * slots, 48-63 generation (raised by each publication of this service).
+ *
+ * Reading protocol, the same in C and Go: load the word; read the slot and the
+ * backend it names; load the word again. If it is unchanged, what was read belonged
+ * to that block; if not, start again. The writer never touches a block or a backend
+ * that a published word still reaches.
+ */
+#define KG_BLOCK_OFFSET_BITS 32
+#define KG_BLOCK_COUNT_BITS 16
+#define KG_BLOCK_GENERATION_BITS 16
+
+enum kg_algorithm {
+	KG_ALGORITHM_P2C = 0,	      /* power of two choices over requests in flight */
+	KG_ALGORITHM_ROUND_ROBIN = 1,
+};
+
+enum kg_service_flag {
+	KG_SERVICE_IN_USE = 1,	     /* the id is taken */
+	KG_SERVICE_PREFER_LOCAL = 2, /* the block holds pods of this node first, see local */
+};
+
+struct kg_service {
+	__u64 block; /* see above; 0 slots = no endpoint */
+	__u32 flags; /* enum kg_service_flag */
+	__u16 algorithm; /* enum kg_algorithm */
+	__u16 pad;
+};
+
+/* "namespace/name:port", zero-terminated; what ids are restored from. */
+struct kg_service_name {
+	char name[KG_NAME_LEN];
+};
+
+struct kg_slot {
+	kg_backend_id backend;
+};
+
+enum kg_backend_flag {
+	KG_BACKEND_IN_USE = 1,
+	KG_BACKEND_LOCAL = 2,	 /* the pod runs on this node */
+	KG_BACKEND_DRAINING = 4, /* terminating, but still serving */
+};
+
+/* Written by the agent alone. */
+struct kg_backend {
+	struct kg_address address;
+	__be16 port;	   /* network byte order */
+	__u8 protocol;
+	__u8 flags;	   /* enum kg_backend_flag */
+	__u32 generation; /* raised when the id is given to another address and port */
+	__u16 weight;	   /* relative; 1 = normal */
+	__u16 pad;
+	__u32 node; /* hash of the node's name, 0 = unknown */
+};
+
+/*
+ * Load of one backend as one proxy generation sees it; index = generation slot *
+ * number of backends + backend id. A cache line each; written by that generation's
+ * proxy with atomic adds, zeroed by the agent when the generation is gone, so what
+ * a dead proxy had in flight is taken back.
+ */
+struct kg_backend_load {
+	__u64 requests;	    /* since the generation began */
+	__u64 failures;	    /* of these: no or broken response */
+	__u32 in_flight;    /* now */
+	__u32 latency_us;   /* moving average of time to first byte */
+	__u32 health;	    /* 0 = usable */
+	__u32 generation;   /* kg_backend.generation these counts belong to */
+	__u64 pad[4];
+};
+
+/* One proxy worker; a cache line each; written by that worker alone. */
+struct kg_worker {
+	__u64 busy_since_ns; /* CLOCK_MONOTONIC when it left epoll_wait, 0 = waiting */
+	__u32 connections;   /* open client connections */
+	__u32 pending;	     /* ready events of this turn not yet handled */
+	__u64 accepted;	     /* client connections ever */
+	__u64 pad[5];
+};
+
+enum kg_generation_state {
+	KG_GENERATION_FREE = 0,
+	KG_GENERATION_STARTING = 1,
+	KG_GENERATION_SERVING = 2,
+	KG_GENERATION_DRAINING = 3,
+};
+
+struct kg_generation {
+	__u32 number; /* 1, 2, 3, ...; slot = number % KG_GENERATIONS */
+	__u16 workers;
+	__u16 state; /* enum kg_generation_state */
+};
+
+struct kg_meta {
+	__u32 abi;	     /* KG_ABI */
+	__u32 serving;	     /* generation number that gets new connections, 0 = none */
+	__u64 agent_seen_ns; /* CLOCK_MONOTONIC of the agent's last write */
+};
+
+#endif

@@ -1,0 +1,72 @@
+// Package state is what the kernel maps must hold, as plain values. userspace/compile
+// produces it; package loader makes the maps equal to it.
+package state
+
+import "net/netip"
+
+// ServiceID, BackendID and WorkerID are indices into the maps; 0 is "none".
+type (
+	ServiceID uint32
+	BackendID uint32
+	WorkerID  uint32
+)
+
+// Protocol is an IP protocol number.
+type Protocol uint8
+
+const (
+	TCP Protocol = 6
+	UDP Protocol = 17
+)
+
+// Mode is what happens to connections of a listener. The values are enum kg_mode.
+type Mode uint32
+
+const (
+	L7 Mode = 1
+	L4 Mode = 2
+)
+
+// Listener is one published address, port and protocol.
+type Listener struct {
+	Address  netip.AddrPort
+	Protocol Protocol
+	Mode     Mode
+	Service  string // Service.Name, L4 only
+}
+
+// Algorithm values are enum kg_algorithm.
+type Algorithm uint16
+
+const (
+	P2C        Algorithm = 0
+	RoundRobin Algorithm = 1
+)
+
+// Service is a named group of backends. Its id is the loader's business.
+type Service struct {
+	Name        string // "namespace/name:port", unique, shorter than 256 bytes
+	Algorithm   Algorithm
+	PreferLocal bool
+	Backends    []Backend // sorted by Address
+}
+
+// Backend is one pod's port. Two services that name the same address, port and protocol
+// share one entry in kg_backends, and so its load.
+type Backend struct {
+	Address  netip.AddrPort
+	Protocol Protocol
+	Node     string
+	Local    bool
+	Draining bool
+	Weight   uint16 // 0 counts as 1
+}
+
+// State is the whole of what the maps must hold.
+type State struct {
+	Addresses []netip.Addr   // ingress addresses, sorted
+	Listeners []Listener     // sorted by Address, Protocol
+	Services  []Service      // sorted by Name
+	Deny      []netip.Prefix // sources whose packets to an ingress address are dropped
+	Allow     []netip.Prefix // exceptions from Deny
+}

@@ -1,0 +1,102 @@
+// Package model is the desired state of an ingress in terms free of Kubernetes: which
+// hosts and paths are published and which services with which pods answer them.
+//
+// Sources (userspace/kube, userspace/files) produce it, userspace/compile turns it into
+// kernel maps and proxy configuration. It holds plain values: no clock, no logger, no
+// descriptors. Slices are sorted as their fields say, so that equal states compare equal.
+package model
+
+import "net/netip"
+
+// Model is everything that one class of Ingresses asks for.
+type Model struct {
+	Hosts    []Host    // by Name; "" (any host) first
+	Services []Service // by Key; every service that a route or Default names
+	Default  ServiceKey // answers what no route matches; zero: 404
+}
+
+// Host is one virtual host.
+type Host struct {
+	Name   string  // lower case; "" any host; "*.example.com" exactly one label more
+	Routes []Route // in order of precedence: longest Path first, Exact before Prefix
+}
+
+// PathMatch is how a route's path is compared.
+type PathMatch uint8
+
+const (
+	Prefix PathMatch = iota // by path element: /foo matches /foo, /foo/ and /foo/bar, not /foobar
+	Exact
+)
+
+// Route sends requests of a host and path to a service.
+type Route struct {
+	Path    string // begins with "/"; a Prefix has no trailing "/" unless it is "/"
+	Match   PathMatch
+	Service ServiceKey // zero: the named service port does not exist; answered with 503
+	Source  ObjectRef  // the Ingress that asked for it
+}
+
+// ServiceKey names one port of one service. Port is the number or the name by which
+// the Ingress refers to it, resolved to the Service's port name or number.
+type ServiceKey struct {
+	Namespace, Name, Port string
+}
+
+// String returns "namespace/name:port", the name used in maps, logs, metrics and the CLI.
+func (k ServiceKey) String() string {
+	if k == (ServiceKey{}) {
+		return ""
+	}
+	return k.Namespace + "/" + k.Name + ":" + k.Port
+}
+
+// Algorithm is how a backend of a service is chosen.
+type Algorithm uint8
+
+const (
+	P2C Algorithm = iota // power of two choices over requests in flight
+	RoundRobin
+)
+
+// Service is a group of interchangeable backends.
+type Service struct {
+	Key         ServiceKey
+	Algorithm   Algorithm
+	PreferLocal bool      // use pods of this node while there is one
+	Backends    []Backend // by Address; those that may get new requests
+}
+
+// Backend is one pod's port.
+type Backend struct {
+	Address  netip.AddrPort
+	Node     string // "" if unknown
+	Pod      string // "namespace/name", "" if unknown
+	Local    bool   // on this agent's node
+	Draining bool   // terminating but still serving: used only where nothing is ready
+}
+
+// ObjectRef names the Kubernetes object behind a part of the model.
+type ObjectRef struct {
+	Kind, Namespace, Name string
+}
+
+// String returns "Kind namespace/name".
+func (r ObjectRef) String() string { return r.Kind + " " + r.Namespace + "/" + r.Name }
+
+// Severity says whether the object that has a problem is still served.
+type Severity uint8
+
+const (
+	Warning Severity = iota // served, but not as its author may expect
+	Refused                 // this part is not served
+)
+
+// Problem is something about an object that its author should know. It becomes an
+// event on the object, a log line and a row of `kerngatectl status`.
+type Problem struct {
+	Object   ObjectRef
+	Severity Severity
+	Reason   string // CamelCase, stable: the event's reason
+	Message  string // says what is wrong, with the object's own words, and what to do
+}

@@ -1,0 +1,215 @@
+// Package status holds what an agent tells about itself: the JSON that answers a Query
+// on its socket and that kerngatectl shows. In: nothing. Out: plain values.
+//
+// The field names are what scripts of operators read, so they are only added, never
+// renamed. Lists are sorted as their comments say, so that two answers can be compared.
+// The package imports the standard library alone: agent and kerngatectl both link it.
+package status
+
+import "time"
+
+// What names the parts that a Query can ask for.
+const (
+	QueryStatus   = "status"   // Status
+	QueryRoutes   = "routes"   // Routes
+	QueryServices = "services" // Services
+	QueryProblems = "problems" // Problems
+	QueryProxies  = "proxies"  // Proxies
+)
+
+// Status is the agent at a glance.
+type Status struct {
+	Version    string        `json:"version"`
+	GoVersion  string        `json:"goVersion,omitempty"`
+	MapABI     uint32        `json:"mapABI"`
+	FeedMin    uint32        `json:"feedMin,omitempty"` // oldest feed version it speaks
+	FeedMax    uint32        `json:"feedMax,omitempty"`
+	PID        int           `json:"pid"`
+	Node       string        `json:"node"`
+	StartedAt  time.Time     `json:"startedAt"`
+	Uptime     Duration      `json:"uptime"`
+	Ready      bool          `json:"ready"`
+	NotReady   string        `json:"notReady,omitempty"` // why, and what to do; empty when Ready
+	Source     Source        `json:"source"`
+	Class      string        `json:"class"` // IngressClass that is served
+	Addresses  []string      `json:"addresses"`
+	HTTPPort   uint16        `json:"httpPort"`
+	HTTPSPort  uint16        `json:"httpsPort,omitempty"`
+	BPFFS      string        `json:"bpffs"`
+	Epoch      string        `json:"epoch"` // identity of this set of maps
+	Attached   []Attachment  `json:"attached"`
+	Kernel     string        `json:"kernel,omitempty"` // release, as uname -r
+	Features   []Feature     `json:"features"`
+	Maps       []Map         `json:"maps"`
+	Proxies    []Generation  `json:"proxies"`
+	Counts     Counts        `json:"counts"`
+	Apply      Apply         `json:"apply"`
+	Replaced   []Replacement `json:"replaced,omitempty"` // settings that could not be honoured as written
+	AccessLog  string        `json:"accessLog,omitempty"`
+	RunsProxy  bool          `json:"runsProxy"` // the agent supervises a child proxy
+	ConfigFile string        `json:"configFile,omitempty"`
+}
+
+// Source says where the desired state comes from.
+type Source struct {
+	Kind     string     `json:"kind"`     // "cluster" or "manifests"
+	Location string     `json:"location"` // API server URL or folder
+	Synced   bool       `json:"synced"`   // the initial list has been read
+	Waiting  []string   `json:"waiting,omitempty"`
+	LastSeen *time.Time `json:"lastSeen,omitempty"` // last event or read
+	Error    string     `json:"error,omitempty"`    // last error, empty once it is over
+}
+
+// Attachment is one program on one hook.
+type Attachment struct {
+	Program string `json:"program"`        // kg_lookup, kg_xdp
+	Where   string `json:"where"`          // "netns" or the interface
+	Mode    string `json:"mode,omitempty"` // XDP: native or generic
+	Reason  string `json:"reason,omitempty"`
+}
+
+// Feature is one thing that was asked of the kernel at start.
+type Feature struct {
+	Name       string `json:"name"`
+	Present    bool   `json:"present"`
+	NeededFor  string `json:"neededFor"`
+	ReplacedBy string `json:"replacedBy,omitempty"` // what is used instead; empty: nothing can
+}
+
+// Map is the size of one kernel map.
+type Map struct {
+	Name       string `json:"name"`
+	Entries    int64  `json:"entries"` // in use; -1 where counting is not meaningful
+	MaxEntries uint32 `json:"maxEntries"`
+	Bytes      uint64 `json:"bytes"` // memory that the kernel keeps for it
+}
+
+// Generation is one proxy.
+type Generation struct {
+	Number      uint32    `json:"number"`
+	State       string    `json:"state"` // starting, serving, draining
+	PID         int       `json:"pid,omitempty"`
+	Build       string    `json:"build,omitempty"`
+	Connected   bool      `json:"connected"` // to the feed; false: serving what it last had
+	Config      uint64    `json:"config"`    // version it acknowledged
+	Workers     []Worker  `json:"workers"`
+	Connections uint64    `json:"connections"` // open client connections
+	Since       time.Time `json:"since"`       // of State
+	Refused     string    `json:"refused,omitempty"`
+}
+
+// Worker is one reactor of a proxy.
+type Worker struct {
+	Index       int      `json:"index"`
+	Connections uint32   `json:"connections"`
+	Pending     uint32   `json:"pending"`
+	Accepted    uint64   `json:"accepted"`
+	Busy        Duration `json:"busy"` // since it last waited for events; 0: waiting now
+	Hung        bool     `json:"hung"` // passed over for new connections
+}
+
+// Counts of what is published.
+type Counts struct {
+	Hosts     int `json:"hosts"`
+	Routes    int `json:"routes"`
+	Services  int `json:"services"`
+	Backends  int `json:"backends"`
+	Listeners int `json:"listeners"`
+	Warnings  int `json:"warnings"` // problems that are served all the same
+	Refused   int `json:"refused"`  // problems whose part is not served
+}
+
+// Apply is the last write to the kernel maps.
+type Apply struct {
+	At       *time.Time `json:"at,omitempty"` // nil: never
+	Took     Duration   `json:"took"`
+	Applied  uint64     `json:"applied"` // how many times, ever
+	Failed   uint64     `json:"failed"`
+	Error    string     `json:"error,omitempty"` // of the last one; it is tried again
+	ErrorAt  *time.Time `json:"errorAt,omitempty"`
+	Revision uint64     `json:"revision"` // of the configuration that proxies were sent
+}
+
+// Replacement is a setting of the operator that is not in effect as written.
+type Replacement struct {
+	Setting string `json:"setting"`
+	Wanted  string `json:"wanted"`
+	Used    string `json:"used"`
+	Reason  string `json:"reason"`
+}
+
+// Routes is the whole routing table, by host and then in order of precedence.
+type Routes struct {
+	Hosts   []Host `json:"hosts"`
+	Default string `json:"default,omitempty"` // service that answers what nothing matches; "": 404
+}
+
+// Host is one virtual host.
+type Host struct {
+	Name   string  `json:"name"` // "" any, "*.example.com" one label more
+	Routes []Route `json:"routes"`
+}
+
+// Match values of a Route.
+const (
+	MatchExact  = "Exact"
+	MatchPrefix = "Prefix"
+)
+
+// Route sends a path of its host to a service.
+type Route struct {
+	Path    string `json:"path"`
+	Match   string `json:"match"`   // MatchExact or MatchPrefix
+	Service string `json:"service"` // "namespace/name:port"; "": the port does not exist, 503
+	Source  string `json:"source"`  // "namespace/name" of the Ingress
+}
+
+// Services by Name.
+type Services struct {
+	Services []Service `json:"services"`
+}
+
+// Service is a group of backends as the agent wants it; what the maps hold is read
+// from them.
+type Service struct {
+	ID          uint32    `json:"id"` // index into kg_services, 0: not published yet
+	Name        string    `json:"name"`
+	Algorithm   string    `json:"algorithm"` // "p2c" or "round-robin"
+	PreferLocal bool      `json:"preferLocal,omitempty"`
+	Backends    []Backend `json:"backends"` // by Address
+}
+
+// Backend is one pod's port.
+type Backend struct {
+	ID       uint32 `json:"id,omitempty"`
+	Address  string `json:"address"` // "address:port"
+	Pod      string `json:"pod,omitempty"`
+	Node     string `json:"node,omitempty"`
+	Local    bool   `json:"local,omitempty"`
+	Draining bool   `json:"draining,omitempty"`
+}
+
+// Problems by Object and Reason.
+type Problems struct {
+	Problems []Problem `json:"problems"`
+}
+
+// Severity values of a Problem.
+const (
+	SeverityWarning = "Warning" // served, but not as its author may expect
+	SeverityRefused = "Refused" // this part is not served
+)
+
+// Problem is something about an object that its author should know.
+type Problem struct {
+	Object   string    `json:"object"` // "Kind namespace/name"
+	Severity string    `json:"severity"`
+	Reason   string    `json:"reason"` // CamelCase, stable: the event's reason
+	Message  string    `json:"message"`
+	Since    time.Time `json:"since"`
+}
+
+// Proxies by Number, newest first.
+type Proxies struct {
+	Proxies []Generation `json:"proxies"`
+}

@@ -9,19 +9,19 @@
 
 enum kg_reason {
 	/* kg_lookup, per connection attempt */
-	KG_LOOKUP_STEERED = 0,	     /* given to a worker */
-	KG_LOOKUP_NOT_OURS,	     /* no listener: left to the kernel */
-	KG_LOOKUP_NO_PROXY,	     /* dropped: a listener, but no proxy generation serves */
-	KG_LOOKUP_NO_WORKER,	     /* dropped: the serving generation has no open socket */
-	KG_LOOKUP_ASSIGN_FAILED,     /* dropped: bpf_sk_assign refused the socket */
-	KG_LOOKUP_WORKER_SKIPPED,    /* a hung worker was passed over (not an end) */
+	KG_LOOKUP_STEERED = 0,    /* given to a worker */
+	KG_LOOKUP_NOT_OURS,       /* no listener: left to the kernel */
+	KG_LOOKUP_NO_PROXY,       /* dropped: a listener, but no proxy generation serves */
+	KG_LOOKUP_NO_WORKER,      /* dropped: the serving generation has no open socket */
+	KG_LOOKUP_ASSIGN_FAILED,  /* dropped: bpf_sk_assign refused the socket */
+	KG_LOOKUP_WORKER_SKIPPED, /* a hung worker was passed over (not an end) */
 	/* kg_xdp, per packet */
-	KG_XDP_NOT_IP,		     /* passed */
-	KG_XDP_NOT_OURS,	     /* passed: not to an ingress address */
-	KG_XDP_PASSED,		     /* passed: to an ingress address */
-	KG_XDP_ALLOWED,		     /* passed: source in kg_allow */
-	KG_XDP_DENIED,		     /* dropped: source in kg_deny */
-	KG_XDP_MALFORMED,	     /* passed for the kernel to judge: headers cut short */
+	KG_XDP_NOT_IP,    /* passed */
+	KG_XDP_NOT_OURS,  /* passed: not to an ingress address */
+	KG_XDP_PASSED,    /* passed: to an ingress address */
+	KG_XDP_ALLOWED,   /* passed: source in kg_allow */
+	KG_XDP_DENIED,    /* dropped: source in kg_deny */
+	KG_XDP_MALFORMED, /* passed for the kernel to judge: headers cut short */
 	KG_REASONS,
 };
 

@@ -77,7 +77,7 @@ enum kg_mode {
 };
 
 struct kg_listener {
-	__u32 mode; /* enum kg_mode */
+	__u32 mode;            /* enum kg_mode */
 	kg_service_id service; /* L4 only, else 0 */
 };
 
@@ -93,7 +93,7 @@ struct kg_prefix_info {
 };
 
 enum kg_prefix_source {
-	KG_PREFIX_CONFIG = 1, /* flag, config file or ConfigMap */
+	KG_PREFIX_CONFIG = 1,   /* flag, config file or ConfigMap */
 	KG_PREFIX_OPERATOR = 2, /* kerngatectl */
 };
 
@@ -112,18 +112,18 @@ enum kg_prefix_source {
 #define KG_BLOCK_GENERATION_BITS 16
 
 enum kg_algorithm {
-	KG_ALGORITHM_P2C = 0,	      /* power of two choices over requests in flight */
+	KG_ALGORITHM_P2C = 0, /* power of two choices over requests in flight */
 	KG_ALGORITHM_ROUND_ROBIN = 1,
 };
 
 enum kg_service_flag {
-	KG_SERVICE_IN_USE = 1,	     /* the id is taken */
+	KG_SERVICE_IN_USE = 1,       /* the id is taken */
 	KG_SERVICE_PREFER_LOCAL = 2, /* the block holds pods of this node first, see local */
 };
 
 struct kg_service {
-	__u64 block; /* see above; 0 slots = no endpoint */
-	__u32 flags; /* enum kg_service_flag */
+	__u64 block;     /* see above; 0 slots = no endpoint */
+	__u32 flags;     /* enum kg_service_flag */
 	__u16 algorithm; /* enum kg_algorithm */
 	__u16 pad;
 };
@@ -139,18 +139,18 @@ struct kg_slot {
 
 enum kg_backend_flag {
 	KG_BACKEND_IN_USE = 1,
-	KG_BACKEND_LOCAL = 2,	 /* the pod runs on this node */
+	KG_BACKEND_LOCAL = 2,    /* the pod runs on this node */
 	KG_BACKEND_DRAINING = 4, /* terminating, but still serving */
 };
 
 /* Written by the agent alone. */
 struct kg_backend {
 	struct kg_address address;
-	__be16 port;	   /* network byte order */
+	__be16 port; /* network byte order */
 	__u8 protocol;
-	__u8 flags;	   /* enum kg_backend_flag */
+	__u8 flags;       /* enum kg_backend_flag */
 	__u32 generation; /* raised when the id is given to another address and port */
-	__u16 weight;	   /* relative; 1 = normal */
+	__u16 weight;     /* relative; 1 = normal */
 	__u16 pad;
 	__u32 node; /* hash of the node's name, 0 = unknown */
 };
@@ -162,12 +162,12 @@ struct kg_backend {
  * a dead proxy had in flight is taken back.
  */
 struct kg_backend_load {
-	__u64 requests;	    /* since the generation began */
-	__u64 failures;	    /* of these: no or broken response */
-	__u32 in_flight;    /* now */
-	__u32 latency_us;   /* moving average of time to first byte */
-	__u32 health;	    /* 0 = usable */
-	__u32 generation;   /* kg_backend.generation these counts belong to */
+	__u64 requests;   /* since the generation began */
+	__u64 failures;   /* of these: no or broken response */
+	__u32 in_flight;  /* now */
+	__u32 latency_us; /* moving average of time to first byte */
+	__u32 health;     /* 0 = usable */
+	__u32 generation; /* kg_backend.generation these counts belong to */
 	__u64 pad[4];
 };
 
@@ -175,8 +175,8 @@ struct kg_backend_load {
 struct kg_worker {
 	__u64 busy_since_ns; /* CLOCK_MONOTONIC when it left epoll_wait, 0 = waiting */
 	__u32 connections;   /* open client connections */
-	__u32 pending;	     /* ready events of this turn not yet handled */
-	__u64 accepted;	     /* client connections ever */
+	__u32 pending;       /* ready events of this turn not yet handled */
+	__u64 accepted;      /* client connections ever */
 	__u64 pad[5];
 };
 
@@ -194,8 +194,8 @@ struct kg_generation {
 };
 
 struct kg_meta {
-	__u32 abi;	     /* KG_ABI */
-	__u32 serving;	     /* generation number that gets new connections, 0 = none */
+	__u32 abi;           /* KG_ABI */
+	__u32 serving;       /* generation number that gets new connections, 0 = none */
 	__u64 agent_seen_ns; /* CLOCK_MONOTONIC of the agent's last write */
 };
 

@@ -1,0 +1,75 @@
+# Kerngate. `make help` lists what there is to make.
+
+# The version that binaries tell: a tag, or commit and date of a tree between tags.
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+# How long `make fuzz` runs each fuzz target.
+FUZZTIME ?= 20s
+
+# Static binaries, the same bytes on every machine.
+export CGO_ENABLED ?= 0
+GOBUILD = go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
+COMMANDS = kerngate-agent kerngate-proxy kerngatectl
+
+.DEFAULT_GOAL := build
+.PHONY: help build $(COMMANDS:%=bin/%) generate check-generate fmt lint test test-unit \
+	test-kernel test-controlplane e2e test-vm demo bench fuzz setup clean
+
+help: ## list the targets
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
+
+build: $(COMMANDS:%=bin/%) ## build bin/kerngate-agent, bin/kerngate-proxy and bin/kerngatectl
+
+# Go decides what is up to date, and it is quick about it.
+$(COMMANDS:%=bin/%): bin/%:
+	$(GOBUILD) -o $@ ./cmd/$*
+
+generate: ## compile the BPF C and the feed's protobuf again (clang-19, protoc)
+	@scripts/setup build
+	go generate ./...
+
+check-generate: ## prove that what is generated agrees with its source
+	@scripts/setup build
+	@scripts/check-generate
+
+fmt: ## lay out Go and C
+	gofmt -w $$(git ls-files -co --exclude-standard '*.go')
+	clang-format-19 -i $$(git ls-files -co --exclude-standard 'bpf/*.c' 'bpf/*.h')
+
+lint: ## check layout, vet, staticcheck, shell scripts, import direction, manifests
+	@scripts/setup build
+	@scripts/lint
+
+test: ## run all of the tests, installing what they need (root; without it, what it can)
+	@scripts/test
+
+test-unit: ## run the tests that need no privilege
+	@scripts/test unit
+
+test-kernel: ## run the BPF and loader tests on this machine's kernel (root)
+	@scripts/test kernel
+
+test-controlplane: ## run the tests against a real Kubernetes API server (root)
+	@scripts/test controlplane
+
+e2e: ## run the real binaries in network namespaces (root)
+	@scripts/test e2e
+
+test-vm: ## run the BPF and loader tests on other kernels, under emulation
+	@scripts/test vm
+
+demo: ## publish two services in a lab on this machine and show each step (root)
+	@scripts/setup demo
+	@scripts/demo
+
+bench: ## measure Kerngate against nginx in one lab (root)
+	@scripts/setup bench
+	@scripts/bench
+
+fuzz: ## run each fuzz target for FUZZTIME (20s)
+	@scripts/fuzz $(FUZZTIME)
+
+setup: ## install what building and testing need (Debian, root)
+	@scripts/setup build test bench
+
+clean: ## remove what make built
+	rm -rf bin

@@ -1,0 +1,160 @@
+package feed
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/kerngate/kerngate/userspace/feed/feedpb"
+)
+
+// outboxSize is how many messages may wait for a proxy. The agent sends a Config only
+// after the previous one was answered, so a full outbox means a proxy that hangs.
+const outboxSize = 8
+
+// Peer is a connected proxy as the agent sees it. Its methods may be called from any
+// goroutine and never block.
+type Peer struct {
+	PID, UID int // by SO_PEERCRED; PID is 0 if the peer lives in a PID namespace that the agent cannot see
+
+	conn    *conn
+	version uint32
+
+	mu      sync.Mutex
+	process *os.File // pidfd, nil if the kernel gave none or it was taken
+
+	once   sync.Once
+	closed chan struct{}
+	outbox chan outgoing
+}
+
+type outgoing struct {
+	message *feedpb.FromAgent
+	fds     []int
+	last    bool // close after it
+}
+
+func newPeer(c *net.UnixConn) (*Peer, error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	p := &Peer{
+		conn:   newConn(c, MaxToAgent),
+		closed: make(chan struct{}),
+		outbox: make(chan outgoing, outboxSize),
+	}
+	var cred *unix.Ucred
+	var credErr error
+	err = raw.Control(func(fd uintptr) {
+		if cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); credErr != nil {
+			return
+		}
+		p.PID, p.UID = int(cred.Pid), int(cred.Uid)
+		p.process = pidfdOf(int(fd), p.PID)
+	})
+	if err == nil {
+		err = credErr
+	}
+	if err != nil {
+		return nil, fmt.Errorf("who is at the agent's socket: %w", err)
+	}
+	return p, nil
+}
+
+// pidfdOf returns the peer's pidfd. Linux 6.5 ties it to the socket; before that it is
+// opened by number, which names another process if the peer has already ended and its
+// number is in use again: a generation would then be kept until that process ends.
+func pidfdOf(socket, pid int) *os.File {
+	const soPeerPidfd = 77
+	fd, err := unix.GetsockoptInt(socket, unix.SOL_SOCKET, soPeerPidfd)
+	if err != nil && pid > 0 {
+		fd, err = unix.PidfdOpen(pid, 0)
+	}
+	if err != nil {
+		return nil
+	}
+	unix.CloseOnExec(fd)
+	unix.SetNonblock(fd, true) // so that Go's poller waits for it
+	return os.NewFile(uintptr(fd), "pidfd")
+}
+
+// TakeProcess hands over the peer's pidfd, which becomes readable when the process has
+// ended. It is nil if there is none, or if it was taken before.
+func (p *Peer) TakeProcess() *os.File {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f := p.process
+	p.process = nil
+	return f
+}
+
+// Version is the version of the conversation that both sides speak.
+func (p *Peer) Version() uint32 { return p.version }
+
+// Welcome answers Joined. The descriptors stay the caller's and must be open until the
+// peer has left. w.Version is filled in.
+func (p *Peer) Welcome(w *feedpb.Welcome, fds []int) {
+	w.Version = p.version
+	p.enqueue(outgoing{message: &feedpb.FromAgent{Message: &feedpb.FromAgent_Welcome{Welcome: w}}, fds: fds})
+}
+
+// Reject answers Joined, or ends the conversation later, with a reason that says what to do.
+func (p *Peer) Reject(reason string) {
+	p.enqueue(outgoing{message: rejectMessage(reason), last: true})
+}
+
+// Send sends a message. A peer that does not read is disconnected.
+func (p *Peer) Send(m *feedpb.FromAgent) { p.enqueue(outgoing{message: m}) }
+
+func (p *Peer) enqueue(o outgoing) {
+	if size := proto.Size(o.message); size > MaxFromAgent {
+		p.Close() // it would refuse the message; the caller keeps configurations below this
+		return
+	}
+	select {
+	case p.outbox <- o:
+	default:
+		p.Close()
+	}
+}
+
+// Close ends the conversation. The event Left follows.
+func (p *Peer) Close() {
+	p.once.Do(func() {
+		close(p.closed)
+		p.conn.unix.Close()
+	})
+}
+
+// release closes what the peer holds once its goroutines have ended.
+func (p *Peer) release() {
+	p.Close()
+	p.conn.close()
+	if process := p.TakeProcess(); process != nil {
+		process.Close()
+	}
+}
+
+func (p *Peer) write(ctx context.Context) {
+	defer p.Close()
+	for {
+		select {
+		case o := <-p.outbox:
+			p.conn.unix.SetWriteDeadline(time.Now().Add(writeTimeout))
+			if err := p.conn.write(o.message, o.fds); err != nil || o.last {
+				return
+			}
+		case <-p.closed:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}

@@ -1,0 +1,162 @@
+//go:build linux
+
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// ProxyUser is the user and group id that the unprivileged proxy runs as.
+const ProxyUser = 65532
+
+// The names of Kerngate's executables; Binaries builds them side by side, because the agent
+// looks for the proxy beside itself.
+const (
+	AgentBinary = "kerngate-agent"
+	ProxyBinary = "kerngate-proxy"
+	CtlBinary   = "kerngatectl"
+)
+
+// Binaries is a folder with the three executables and the pods' web server.
+type Binaries string
+
+// BuildAll compiles everything that a lab runs.
+func BuildAll(dir string) (Binaries, error) {
+	return Binaries(dir), Build(dir, "cmd/"+AgentBinary, "cmd/"+ProxyBinary, "cmd/"+CtlBinary, "test/lab/pod")
+}
+
+// Path is the executable of that name.
+func (b Binaries) Path(name string) string { return filepath.Join(string(b), name) }
+
+// Kerngate is an agent on a node, with what it needs around it. It can be started, killed
+// and started again; what it pinned in between stays.
+type Kerngate struct {
+	Node      *Node
+	Binaries  Binaries
+	Manifests Manifests
+	Agent     *Process // the one started last
+
+	// Extra arguments for the agent.
+	Args []string
+}
+
+// NewKerngate prepares an agent for the node, with an empty folder of manifests.
+func (n *Node) NewKerngate(binaries Binaries) (*Kerngate, error) {
+	k := &Kerngate{Node: n, Binaries: binaries, Manifests: Manifests(filepath.Join(n.lab.Dir, n.Name, "manifests"))}
+	return k, os.MkdirAll(string(k.Manifests), 0o755)
+}
+
+// Pins is the folder of the maps and links on the node's bpffs.
+func (k *Kerngate) Pins() string { return filepath.Join(k.Node.BPFFS, "kerngate") }
+
+// Socket is the agent's unix socket.
+func (k *Kerngate) Socket() string {
+	return filepath.Join(k.Node.lab.Dir, k.Node.Name, "run", "agent.sock")
+}
+
+// MetricsAddress of the agent, on the node. ProxyMetricsAddress is that of its child.
+const (
+	MetricsAddress      = "127.0.0.1:9100"
+	ProxyMetricsAddress = "127.0.0.1:9101"
+)
+
+// agentArgs is the agent's command line: the real defaults, except for the places.
+func (k *Kerngate) agentArgs() []string {
+	args := []string{
+		"--manifests", string(k.Manifests),
+		"--ingress-ip", k.Node.lab.VIP4.String(),
+		"--interface", "eth0",
+		"--bpffs", k.Pins(),
+		"--socket", k.Socket(),
+		"--node-name", k.Node.Name,
+		"--metrics-address", MetricsAddress,
+	}
+	if k.Node.lab.VIP6.IsValid() {
+		args = append(args, "--ingress-ip", k.Node.lab.VIP6.String())
+	}
+	return append(args, k.Args...)
+}
+
+// Start starts the agent. It does not wait for anything.
+func (k *Kerngate) Start() error {
+	var err error
+	k.Agent, err = k.Node.Start(Command{Path: k.Binaries.Path(AgentBinary), Args: k.agentArgs()})
+	return err
+}
+
+// Ctl runs kerngatectl on the node.
+func (k *Kerngate) Ctl(args ...string) (string, error) {
+	return k.Node.Run(Command{
+		Path: k.Binaries.Path(CtlBinary),
+		Args: append(args, "--bpffs", k.Pins(), "--socket", k.Socket()),
+	})
+}
+
+// StartProxy starts a proxy beside the one that the agent runs, as another DaemonSet pod
+// would be during an upgrade.
+func (k *Kerngate) StartProxy(name string, cpus []int, args ...string) (*Process, error) {
+	return k.Node.Start(Command{
+		Path: k.Binaries.Path(ProxyBinary),
+		Args: append([]string{"--socket", k.Socket()}, args...),
+		Name: name,
+		User: ProxyUser,
+		CPUs: cpus,
+	})
+}
+
+// ProxyPIDs lists the proxies on the node, those that left their agent's session too.
+func (k *Kerngate) ProxyPIDs() ([]int, error) { return k.Node.Processes(ProxyBinary) }
+
+// WaitServing waits until a request to each ingress address is answered by Kerngate, with
+// whatever status. It returns early if the agent ends.
+func (k *Kerngate) WaitServing(from *Host, limit time.Duration) error {
+	vips := []netip.Addr{k.Node.lab.VIP4, k.Node.lab.VIP6}
+	vips = slices.DeleteFunc(vips, func(vip netip.Addr) bool { return !vip.IsValid() })
+	for _, vip := range vips {
+		client := from.HTTPClient(netip.AddrPortFrom(vip, 80))
+		client.Timeout = time.Second
+		var ended bool
+		err := Until(limit, fmt.Sprintf("answer from %s", vip), func() error {
+			select {
+			case <-k.Agent.Done():
+				ended = true
+				return nil
+			default:
+			}
+			response, err := client.Get("http://ready.invalid/")
+			if err != nil {
+				return err
+			}
+			return response.Body.Close()
+		})
+		client.CloseIdleConnections()
+		if ended {
+			err = errors.New("the agent has ended")
+		}
+		if err != nil {
+			return fmt.Errorf("%w; its last words:\n%s", err, k.Agent.LogTail(10))
+		}
+	}
+	return nil
+}
+
+// Uninstall stops the agent, if it runs, and removes what it made in kernel and bpffs.
+func (k *Kerngate) Uninstall() (string, error) {
+	if k.Agent != nil {
+		select {
+		case <-k.Agent.Done():
+		default:
+			if err := k.Agent.Stop(10 * time.Second); err != nil {
+				return "", err
+			}
+		}
+	}
+	args := []string{"--uninstall", "--bpffs", k.Pins(), "--interface", "eth0"}
+	return k.Node.Run(Command{Path: k.Binaries.Path(AgentBinary), Args: args})
+}

@@ -2,7 +2,7 @@
 /*
  * Why a program ended as it did: one value, one counter in kg_counters, one label
  * value "reason" of the metric kerngate_kernel_packets_total (lower case, without
- * KG_). The order is ABI: add at the end of the list, before KG_REASONS.
+ * KG_ and the program). The order is ABI: add at the end of the list, before KG_REASONS.
  */
 #ifndef KG_REASONS_H
 #define KG_REASONS_H
@@ -19,7 +19,7 @@ enum kg_reason {
 	KG_XDP_NOT_IP,    /* passed */
 	KG_XDP_NOT_OURS,  /* passed: not to an ingress address */
 	KG_XDP_PASSED,    /* passed: to an ingress address */
-	KG_XDP_ALLOWED,   /* passed: source in kg_allow */
+	KG_XDP_ALLOWED,   /* passed: source in kg_deny, but excepted by kg_allow */
 	KG_XDP_DENIED,    /* dropped: source in kg_deny */
 	KG_XDP_MALFORMED, /* passed for the kernel to judge: headers cut short */
 	KG_REASONS,

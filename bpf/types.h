@@ -18,29 +18,36 @@
 
 #include <linux/types.h>
 
-/* Version of everything below. Maps of another version are left alone and new
- * ones are pinned in a folder beside them. */
-#define KG_ABI 1
+enum kg_constant {
+	/* Version of everything below. Maps of another version are left alone and new ones
+	 * are pinned in a folder beside them. */
+	KG_ABI = 1,
 
-/* Proxy generations that can exist at once: the serving one and those draining. */
-#define KG_GENERATIONS 4
-/* Workers (reactors) of one generation. Worker ids are slot * this + index. */
-#define KG_GENERATION_WORKERS 64
-#define KG_WORKERS (KG_GENERATIONS * KG_GENERATION_WORKERS)
-/* Listening sockets of one worker; the socket's index is the enum below. */
-#define KG_WORKER_SOCKETS 4
-#define KG_SOCKETS (KG_WORKERS * KG_WORKER_SOCKETS)
+	/* Proxy generations that can exist at once: the serving one and those draining. */
+	KG_GENERATIONS = 4,
+	/* Workers (reactors) of one generation. Worker ids are slot * this + index. */
+	KG_GENERATION_WORKERS = 64,
+	KG_WORKERS = KG_GENERATIONS * KG_GENERATION_WORKERS,
+	/* Listening sockets of one worker; the socket's index is enum kg_socket. */
+	KG_WORKER_SOCKETS = 4,
+	KG_SOCKETS = KG_WORKERS * KG_WORKER_SOCKETS,
 
-/* Longest service name, "namespace/name:port", with its terminating zero. */
-#define KG_NAME_LEN 256
+	/* Longest service name, "namespace/name:port", with its terminating zero. */
+	KG_NAME_LEN = 256,
 
-/* Default sizes of the maps that --max-services etc. change at load. */
-#define KG_LISTENERS 1024
-#define KG_ADDRESSES 256
-#define KG_SERVICES 16384
-#define KG_BACKENDS 16384
-#define KG_SLOTS 262144
-#define KG_PREFIXES 131072
+	/* Default sizes of the maps that --max-services etc. change at load. */
+	KG_LISTENERS = 1024,
+	KG_ADDRESSES = 256,
+	KG_SERVICES = 16384,
+	KG_BACKENDS = 16384,
+	KG_SLOTS = 262144,
+	KG_PREFIXES = 131072,
+
+	/* Eight-byte words of one write to a sealed map. */
+	KG_WRITE_WORDS = 4,
+	/* Writes of one run of kg_publish. */
+	KG_WRITES = 256,
+};
 
 /* Ids start at 1; 0 means "none" everywhere. */
 typedef __u32 kg_service_id;
@@ -107,10 +114,6 @@ enum kg_prefix_source {
  * to that block; if not, start again. The writer never touches a block or a backend
  * that a published word still reaches.
  */
-#define KG_BLOCK_OFFSET_BITS 32
-#define KG_BLOCK_COUNT_BITS 16
-#define KG_BLOCK_GENERATION_BITS 16
-
 enum kg_algorithm {
 	KG_ALGORITHM_P2C = 0, /* power of two choices over requests in flight */
 	KG_ALGORITHM_ROUND_ROBIN = 1,
@@ -133,8 +136,10 @@ struct kg_service_name {
 	char name[KG_NAME_LEN];
 };
 
+/* Eight bytes, because the kernel lays out array entries in multiples of that. */
 struct kg_slot {
 	kg_backend_id backend;
+	__u32 generation; /* kg_backend.generation when the block was written */
 };
 
 enum kg_backend_flag {
@@ -197,6 +202,31 @@ struct kg_meta {
 	__u32 abi;           /* KG_ABI */
 	__u32 serving;       /* generation number that gets new connections, 0 = none */
 	__u64 agent_seen_ns; /* CLOCK_MONOTONIC of the agent's last write */
+};
+
+enum kg_table {
+	KG_TABLE_SERVICES = 1,
+	KG_TABLE_SLOTS = 2,
+	KG_TABLE_BACKENDS = 3,
+	KG_TABLE_GENERATIONS = 4,
+	KG_TABLE_META = 5,
+};
+
+/* One write to a sealed map: the entry as it lies in memory, cut into the words that are
+ * stored one by one. For kg_slots it is up to KG_WRITE_WORDS entries from index on. */
+struct kg_write {
+	__u32 table; /* enum kg_table */
+	__u32 index;
+	__u32 count; /* KG_TABLE_SLOTS only: entries, 1 to KG_WRITE_WORDS */
+	__u32 pad;
+	__u64 words[KG_WRITE_WORDS];
+};
+
+/* The argument of kg_publish. */
+struct kg_write_list {
+	__u64 list;  /* address of the struct kg_write[] in the agent */
+	__u32 count; /* in: length of the list, at most KG_WRITES; out: how many were done */
+	__u32 pad;
 };
 
 #endif

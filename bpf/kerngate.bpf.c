@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The object that the agent loads: one file per hook, one set of maps.
+ */
+#include <stdbool.h>
+#include <stddef.h>
+
+#include <linux/bpf.h>
+#include <linux/in.h>
+
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "config.h"
+#include "maps.h"
+
+#include "lookup.bpf.c"
+#include "publish.bpf.c"
+#include "xdp.bpf.c"
+
+/* Keeps types in BTF that no map names, for the generated Go (loader/abi). */
+const enum kg_constant *kg_constant_type __attribute__((unused));
+const enum kg_table *kg_table_type __attribute__((unused));
+const struct kg_write *kg_write_type __attribute__((unused));
+const struct kg_write_list *kg_write_list_type __attribute__((unused));
+const enum kg_reason *kg_reason_type __attribute__((unused));
+const enum kg_socket *kg_socket_type __attribute__((unused));
+const enum kg_mode *kg_mode_type __attribute__((unused));
+const enum kg_algorithm *kg_algorithm_type __attribute__((unused));
+const enum kg_service_flag *kg_service_flag_type __attribute__((unused));
+const enum kg_backend_flag *kg_backend_flag_type __attribute__((unused));
+const enum kg_generation_state *kg_generation_state_type __attribute__((unused));
+const enum kg_prefix_source *kg_prefix_source_type __attribute__((unused));
+
+char _license[] SEC("license") = "Dual BSD/GPL";

@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * kg_lookup: which of the proxy's sockets takes a new connection (TCP SYN, or datagram
+ * to no connected socket) to one of our listeners. Established connections never come
+ * here.
+ */
+#include "net.h"
+
+/* A proxy generation's workers: ids [first, first + count). */
+struct kg_workers_of {
+	kg_worker_id first;
+	__u32 count;
+};
+
+/* find_listener returns the listener of the connection's local address, or NULL. */
+static __always_inline struct kg_listener *find_listener(const struct bpf_sk_lookup *ctx)
+{
+	struct kg_listener_key key = {};
+
+	if (ctx->family == AF_INET) {
+		address_of_v4(&key.address, ctx->local_ip4);
+	} else {
+		__u32 v6[4] = {ctx->local_ip6[0], ctx->local_ip6[1], ctx->local_ip6[2],
+			       ctx->local_ip6[3]};
+		__builtin_memcpy(&key.address, v6, sizeof(v6));
+	}
+	key.port = bpf_htons(ctx->local_port);
+	key.protocol = ctx->protocol;
+	return bpf_map_lookup_elem(&kg_listeners, &key);
+}
+
+/* socket_kind returns which of a worker's sockets takes this connection. */
+static __always_inline enum kg_socket socket_kind(const struct bpf_sk_lookup *ctx)
+{
+	bool v6 = ctx->family != AF_INET;
+
+	if (ctx->protocol == IPPROTO_UDP)
+		return v6 ? KG_SOCKET_UDP6 : KG_SOCKET_UDP4;
+	return v6 ? KG_SOCKET_TCP6 : KG_SOCKET_TCP4;
+}
+
+/* serving_workers reports whether a proxy generation serves, and which workers it has. */
+static __always_inline bool serving_workers(struct kg_workers_of *workers)
+{
+	__u32 zero = 0, slot;
+	struct kg_meta *meta = bpf_map_lookup_elem(&kg_meta, &zero);
+	struct kg_generation *generation;
+
+	if (!meta || !meta->serving)
+		return false;
+	slot = meta->serving % KG_GENERATIONS;
+	generation = bpf_map_lookup_elem(&kg_generations, &slot);
+	if (!generation || !generation->workers)
+		return false;
+	workers->first = slot * KG_GENERATION_WORKERS;
+	workers->count = generation->workers;
+	return workers->count <= KG_GENERATION_WORKERS;
+}
+
+/* hung reports whether a worker has not come back to its event loop for too long. */
+static __always_inline bool hung(const struct kg_worker *worker, __u64 now)
+{
+	__u64 since = *(volatile __u64 *)&worker->busy_since_ns;
+
+	return since && since < now && now - since > kg_hung_after_ns;
+}
+
+/*
+ * choose returns the index (below workers->count) of the worker that should get the
+ * connection: of two drawn at random the one with fewer connections. A hung one loses
+ * to any that is not.
+ */
+static __always_inline __u32 choose(const struct kg_workers_of *workers, __u64 now)
+{
+	__u32 a = bpf_get_prandom_u32() % workers->count;
+	__u32 b = bpf_get_prandom_u32() % workers->count;
+	kg_worker_id id_a = workers->first + a, id_b = workers->first + b;
+	struct kg_worker *wa = bpf_map_lookup_elem(&kg_workers, &id_a);
+	struct kg_worker *wb = bpf_map_lookup_elem(&kg_workers, &id_b);
+	bool hung_a, hung_b;
+
+	if (!wa || !wb || a == b)
+		return a;
+	hung_a = hung(wa, now);
+	hung_b = hung(wb, now);
+	if (hung_a != hung_b)
+		return hung_a ? b : a;
+	return *(volatile __u32 *)&wa->connections <= *(volatile __u32 *)&wb->connections ? a : b;
+}
+
+/* What one attempt to place the connection came to; the greatest is the one to report. */
+enum attempt {
+	TAKEN,
+	NO_MORE,     /* all have been tried */
+	PASSED_OVER, /* hung, or tried before */
+	NO_SOCKET,   /* the worker has none of this kind (any more) */
+	REFUSED,     /* by bpf_sk_assign */
+};
+
+static __always_inline enum attempt assign(struct bpf_sk_lookup *ctx, kg_worker_id worker)
+{
+	__u32 index = worker * KG_WORKER_SOCKETS + socket_kind(ctx);
+	struct bpf_sock *socket = bpf_map_lookup_elem(&kg_sockets, &index);
+	long err;
+
+	if (!socket)
+		return NO_SOCKET;
+	/* The socket was chosen by load; a hash over its reuseport group must not undo it. */
+	err = bpf_sk_assign(ctx, socket, BPF_SK_LOOKUP_F_NO_REUSEPORT);
+	bpf_sk_release(socket);
+	return err ? REFUSED : TAKEN;
+}
+
+/*
+ * try_worker makes the i-th attempt: twice round the workers [first, first + count),
+ * beginning with chosen; first those that answer, then the hung ones, because waiting in
+ * a backlog beats being refused. Not static, so that the verifier checks it once and not
+ * for each turn of the loop.
+ */
+__noinline int try_worker(struct bpf_sk_lookup *ctx, kg_worker_id first, __u32 count_all,
+			  __u32 chosen, __u32 i)
+{
+	struct kg_worker *worker;
+	kg_worker_id id;
+	bool is_hung;
+
+	if (!ctx || !count_all || i >= 2 * count_all)
+		return NO_MORE;
+	id = first + (chosen + i) % count_all;
+	worker = bpf_map_lookup_elem(&kg_workers, &id);
+	if (!worker)
+		return NO_MORE;
+	is_hung = hung(worker, bpf_ktime_get_ns());
+	if (i < count_all && is_hung) {
+		count(KG_LOOKUP_WORKER_SKIPPED);
+		return PASSED_OVER;
+	}
+	if (i >= count_all && !is_hung)
+		return PASSED_OVER;
+	return assign(ctx, id);
+}
+
+/* steer gives the connection to a worker and returns how it ends. */
+static __always_inline enum kg_reason steer(struct bpf_sk_lookup *ctx,
+					    const struct kg_workers_of *workers)
+{
+	__u32 chosen = choose(workers, bpf_ktime_get_ns());
+	int outcome = NO_SOCKET;
+
+	for (__u32 i = 0; i < 2 * KG_GENERATION_WORKERS; i++) {
+		int attempt = try_worker(ctx, workers->first, workers->count, chosen, i);
+
+		if (attempt == TAKEN)
+			return KG_LOOKUP_STEERED;
+		if (attempt == NO_MORE)
+			break;
+		if (attempt == REFUSED)
+			outcome = REFUSED;
+	}
+	return outcome == REFUSED ? KG_LOOKUP_ASSIGN_FAILED : KG_LOOKUP_NO_WORKER;
+}
+
+SEC("sk_lookup")
+int kg_lookup(struct bpf_sk_lookup *ctx)
+{
+	struct kg_workers_of workers;
+	struct kg_listener *listener;
+	enum kg_reason reason;
+
+	/* 1. Ours? Everything else is left to the kernel and to other programs. */
+	listener = find_listener(ctx);
+	if (!listener || listener->mode != KG_MODE_L7) {
+		count(KG_LOOKUP_NOT_OURS);
+		return SK_PASS;
+	}
+
+	/* 2. Nobody serves: refuse, so that our traffic never leaks to another process that
+	 *    happens to listen on this port. */
+	if (!serving_workers(&workers)) {
+		count(KG_LOOKUP_NO_PROXY);
+		return SK_DROP;
+	}
+
+	/* 3. A worker, by load and liveness; refuse if none has an open socket. */
+	reason = steer(ctx, &workers);
+	count(reason);
+	return reason == KG_LOOKUP_STEERED ? SK_PASS : SK_DROP;
+}

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * All maps. Names and types are what operators see in
+ * `bpftool map dump pinned /sys/fs/bpf/kerngate/<name>`, so every key and value has BTF.
+ *
+ * "Sealed" maps are frozen (BPF_MAP_FREEZE) before anybody gets a descriptor: from then
+ * on no system call and no writable mmap can change them, only kg_publish can, and only
+ * the agent can run that. So their descriptors can be given to a proxy, which maps them
+ * read-only. (A BPF_F_RDONLY descriptor would not do: the kernel refuses to mmap it.)
+ *
+ * Sizes marked "flag" are defaults, changed at load; loader/open.go checks the relations
+ * between them (kg_service_names = kg_services; kg_backend_load = KG_GENERATIONS *
+ * kg_backends).
+ */
+#ifndef KG_MAPS_H
+#define KG_MAPS_H
+
+#include "reasons.h"
+#include "types.h"
+
+/* Which addresses, ports and protocols are ours. Written by the agent; read by kg_lookup.
+ * Full: the listener is not published and the agent says so; the others stand. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, KG_LISTENERS);
+	__type(key, struct kg_listener_key);
+	__type(value, struct kg_listener);
+} kg_listeners SEC(".maps");
+
+/* The ingress addresses, for programs that judge packets before ports matter. Written by
+ * the agent; read by kg_xdp. Full: as kg_listeners. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, KG_ADDRESSES);
+	__type(key, struct kg_address);
+	__type(value, struct kg_address_info);
+} kg_addresses SEC(".maps");
+
+/* Listening sockets; index = worker id * KG_WORKER_SOCKETS + enum kg_socket, value = the
+ * socket's cookie when read. Written by the agent; read by kg_lookup. A closed socket
+ * leaves by itself; the map keeps none alive. Cannot be full: every index has its place. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SOCKMAP);
+	__uint(max_entries, KG_SOCKETS);
+	__type(key, __u32);
+	__type(value, __u64);
+} kg_sockets SEC(".maps");
+
+/* How busy each worker is; index = worker id. Written by the proxies (each worker its own
+ * line, through mmap); read by kg_lookup. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, KG_WORKERS);
+	__type(key, kg_worker_id);
+	__type(value, struct kg_worker);
+} kg_workers SEC(".maps");
+
+/* Sealed. Services by id (flag --max-services). Written by kg_publish; read by proxies.
+ * Full: a further service is refused by name and answered with 503; the others stand. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, KG_SERVICES);
+	__type(key, kg_service_id);
+	__type(value, struct kg_service);
+} kg_services SEC(".maps");
+
+/* The services' names, same ids. Written by the agent before the id is used; read by
+ * people, kerngatectl, and the next agent, which takes the ids over from it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, KG_SERVICES);
+	__type(key, kg_service_id);
+	__type(value, struct kg_service_name);
+} kg_service_names SEC(".maps");
+
+/* Sealed. Blocks of backend ids, one block per published service (flag --max-slots).
+ * Written by kg_publish where no published block lies; read by proxies. Full (or too
+ * fragmented): the service keeps its previous block and the agent says so. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, KG_SLOTS);
+	__type(key, __u32);
+	__type(value, struct kg_slot);
+} kg_slots SEC(".maps");
+
+/* Sealed. Backends by id (flag --max-backends). Written by kg_publish; read by proxies.
+ * Full: as kg_slots. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, KG_BACKENDS);
+	__type(key, kg_backend_id);
+	__type(value, struct kg_backend);
+} kg_backends SEC(".maps");
+
+/* Load per backend and proxy generation; index = generation slot * size of kg_backends +
+ * backend id. Written by the proxies (through mmap); read by them, kerngatectl and the
+ * agent's metrics. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, KG_GENERATIONS *KG_BACKENDS);
+	__type(key, __u32);
+	__type(value, struct kg_backend_load);
+} kg_backend_load SEC(".maps");
+
+/* Sealed. Proxy generations by slot. Written by kg_publish; read by kg_lookup and proxies. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, KG_GENERATIONS);
+	__type(key, __u32);
+	__type(value, struct kg_generation);
+} kg_generations SEC(".maps");
+
+/* Sealed. One entry: layout version, the serving generation. Written by kg_publish; read
+ * by kg_lookup and everybody who opens the maps. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct kg_meta);
+} kg_meta SEC(".maps");
+
+/* Source prefixes whose packets to an ingress address are dropped (flag --max-prefixes;
+ * memory is taken as entries come). Written by the agent and kerngatectl; read by kg_xdp.
+ * Full: the prefix is refused by name; the others stand. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, KG_PREFIXES);
+	__type(key, struct kg_prefix);
+	__type(value, struct kg_prefix_info);
+} kg_deny SEC(".maps");
+
+/* Exceptions from kg_deny: a source in both passes. As kg_deny. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, KG_PREFIXES);
+	__type(key, struct kg_prefix);
+	__type(value, struct kg_prefix_info);
+} kg_allow SEC(".maps");
+
+/* Packets or connection attempts per enum kg_reason. Written by every program; read by
+ * metrics and kerngatectl, which add up the CPUs. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, KG_REASONS);
+	__type(key, enum kg_reason);
+	__type(value, __u64);
+} kg_counters SEC(".maps");
+
+/* count notes why a program ends (or what it met on its way). */
+static __always_inline void count(enum kg_reason reason)
+{
+	__u32 key = reason;
+	__u64 *packets = bpf_map_lookup_elem(&kg_counters, &key);
+
+	if (packets)
+		(*packets)++;
+}
+
+#endif

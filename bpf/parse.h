@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * A cursor over packet bytes. Every step checks its bounds before it moves, so a program
+ * that uses it cannot read past the packet; a step that fails leaves the cursor in place.
+ */
+#ifndef KG_PARSE_H
+#define KG_PARSE_H
+
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+
+/* VLAN tags that are looked through: a customer's and a provider's. */
+#define KG_MAX_VLANS 2
+/* IPv6 extension headers that are looked through before giving up. */
+#define KG_MAX_EXTENSIONS 8
+
+struct cursor {
+	void *at;
+	void *end; /* one past the last byte */
+};
+
+struct vlan_tag {
+	__be16 tci;
+	__be16 next; /* EtherType of what follows */
+};
+
+/* What an IPv6 hop-by-hop, routing or destination options header begins with. */
+struct extension {
+	__u8 next;
+	__u8 length; /* in units of 8 bytes, without the first 8 */
+};
+
+struct fragment {
+	__u8 next;
+	__u8 reserved;
+	__be16 offset; /* upper 13 bits, in units of 8 bytes */
+	__be32 id;
+};
+
+/* take returns the next size bytes and moves behind them, or NULL if there are fewer.
+ * size must be a constant. */
+static __always_inline void *take(struct cursor *c, __u32 size)
+{
+	void *at = c->at;
+
+	if (at + size > c->end)
+		return NULL;
+	c->at = at + size;
+	return at;
+}
+
+/* skip moves behind the next size bytes (at most 2 KiB) and reports whether they exist. */
+static __always_inline bool skip(struct cursor *c, __u32 size)
+{
+	void *at = c->at + (size & 0x7ff);
+
+	if (at > c->end)
+		return false;
+	c->at = at;
+	return true;
+}
+
+/* take_ethernet returns the EtherType (host byte order) of what follows the Ethernet
+ * header and up to two VLAN tags; 0 if they are cut short. */
+static __always_inline __u16 take_ethernet(struct cursor *c)
+{
+	struct ethhdr *eth = take(c, sizeof(*eth));
+	__be16 type;
+
+	if (!eth)
+		return 0;
+	type = eth->h_proto;
+	for (int i = 0; i < KG_MAX_VLANS; i++) {
+		struct vlan_tag *tag;
+
+		if (type != bpf_htons(ETH_P_8021Q) && type != bpf_htons(ETH_P_8021AD))
+			break;
+		tag = take(c, sizeof(*tag));
+		if (!tag)
+			return 0;
+		type = tag->next;
+	}
+	return bpf_ntohs(type);
+}
+
+/* take_ipv4 returns the header and moves behind it and its options; NULL if they are cut
+ * short or the header's own length or version is wrong. */
+static __always_inline struct iphdr *take_ipv4(struct cursor *c)
+{
+	struct iphdr *ip = take(c, sizeof(*ip));
+
+	if (!ip || ip->version != 4 || ip->ihl < 5)
+		return NULL;
+	if (!skip(c, ip->ihl * 4 - sizeof(*ip)))
+		return NULL;
+	return ip;
+}
+
+/* take_ipv6 returns the fixed header; NULL if it is cut short or of another version. */
+static __always_inline struct ipv6hdr *take_ipv6(struct cursor *c)
+{
+	struct ipv6hdr *ip = take(c, sizeof(*ip));
+
+	return ip && ip->version == 6 ? ip : NULL;
+}
+
+/* skip_extensions moves behind the extension headers that begin with protocol next and
+ * returns the transport protocol, or -1 if they are cut short or more than we follow.
+ * *later is set if this is a fragment other than the first, which has no transport header. */
+static __always_inline int skip_extensions(struct cursor *c, __u8 next, bool *later)
+{
+	for (int i = 0; i < KG_MAX_EXTENSIONS; i++) {
+		struct extension *ext;
+		struct fragment *frag;
+
+		switch (next) {
+		case IPPROTO_HOPOPTS:
+		case IPPROTO_ROUTING:
+		case IPPROTO_DSTOPTS:
+			ext = take(c, sizeof(*ext));
+			if (!ext || !skip(c, ext->length * 8 + 8 - sizeof(*ext)))
+				return -1;
+			next = ext->next;
+			break;
+		case IPPROTO_AH: /* its length counts 4-byte words, without the first two */
+			ext = take(c, sizeof(*ext));
+			if (!ext || !skip(c, (ext->length + 2) * 4 - sizeof(*ext)))
+				return -1;
+			next = ext->next;
+			break;
+		case IPPROTO_FRAGMENT:
+			frag = take(c, sizeof(*frag));
+			if (!frag)
+				return -1;
+			next = frag->next;
+			if (frag->offset & bpf_htons(0xfff8)) {
+				*later = true;
+				return next;
+			}
+			break;
+		default:
+			return next;
+		}
+	}
+	return -1;
+}
+
+/* has_transport reports whether the transport header of the protocols that we serve is
+ * whole; of any other protocol nothing is asked. */
+static __always_inline bool has_transport(struct cursor *c, int protocol)
+{
+	switch (protocol) {
+	case IPPROTO_TCP:
+		return take(c, 20);
+	case IPPROTO_UDP:
+		return take(c, 8);
+	}
+	return protocol >= 0;
+}
+
+#endif

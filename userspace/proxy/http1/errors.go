@@ -1,0 +1,92 @@
+package http1
+
+// Error says why a message was refused. All values are made beforehand, so
+// they can be compared with == and cost no allocation.
+type Error struct {
+	// Status is the status code for the client when the fault is in a request.
+	// For a response the proxy answers 502 whatever stands here.
+	Status int
+	// Reason is a stable token for logs, metrics and the answer's body.
+	Reason string
+	text   string
+}
+
+// Error describes the fault for a log line.
+func (e *Error) Error() string { return "http1: " + e.text }
+
+func refuse(status int, reason, text string) *Error {
+	e := &Error{Status: status, Reason: reason, text: text}
+	known = append(known, e)
+	return e
+}
+
+// known lists every Error in the order of the declarations below; see Errors.
+var known []*Error
+
+// Errors returns every error that this package can report, for the registration
+// of metrics and for the reference documentation.
+func Errors() []*Error { return append([]*Error(nil), known...) }
+
+// Errors of the request line.
+var (
+	ErrBadRequestLine   = refuse(400, "bad_request_line", "request line is not METHOD SP target SP version CRLF")
+	ErrBadMethod        = refuse(400, "bad_method", "method is not a token of at most 32 characters")
+	ErrBadTarget        = refuse(400, "bad_target", "request target has a character or a form that is not allowed")
+	ErrBadVersion       = refuse(400, "bad_version", "protocol version is malformed")
+	ErrRequestLineLimit = refuse(414, "request_line_too_long", "request line exceeds its limit")
+	ErrConnect          = refuse(501, "connect_not_implemented", "CONNECT is not implemented by a reverse proxy")
+	ErrVersion          = refuse(505, "version_not_supported", "protocol version is neither HTTP/1.0 nor HTTP/1.1")
+	// ErrHTTP2Preface is returned for "PRI * HTTP/2.0", the beginning of an
+	// HTTP/2 connection with prior knowledge; the caller may hand the bytes over.
+	ErrHTTP2Preface = refuse(505, "http2_preface", "client speaks HTTP/2 with prior knowledge")
+	ErrTLS          = refuse(400, "tls_on_plain_port", "client speaks TLS on a port for plain HTTP")
+)
+
+// Errors of lines and fields, in requests, responses and trailers.
+var (
+	ErrBareLF        = refuse(400, "bare_lf", "line ends with LF without CR")
+	ErrBareCR        = refuse(400, "bare_cr", "CR is not followed by LF")
+	ErrObsFold       = refuse(400, "obs_fold", "field line begins with whitespace (obsolete line folding)")
+	ErrBadFieldName  = refuse(400, "bad_field_name", "field name is empty or not a token directly followed by a colon")
+	ErrBadFieldValue = refuse(400, "bad_field_value", "field value has a control character")
+	ErrHeadLimit     = refuse(431, "head_too_large", "head exceeds its limit in bytes")
+	ErrFieldLimit    = refuse(431, "too_many_fields", "head exceeds its limit of fields")
+)
+
+// Errors of single fields and of their combination.
+var (
+	ErrBadContentLength      = refuse(400, "bad_content_length", "Content-Length is not one decimal number below 2^63")
+	ErrSeveralContentLengths = refuse(400, "several_content_lengths", "more than one Content-Length")
+	ErrLengthAndEncoding     = refuse(400, "content_length_and_transfer_encoding", "both Content-Length and Transfer-Encoding")
+	ErrBadTransferEncoding   = refuse(400, "bad_transfer_encoding", "Transfer-Encoding is malformed, repeated or not chunked at the end")
+	ErrTransferCoding        = refuse(501, "transfer_coding_not_implemented", "Transfer-Encoding names a coding other than chunked")
+	ErrTransferEncodingOn10  = refuse(400, "transfer_encoding_on_http10", "Transfer-Encoding in an HTTP/1.0 message")
+	ErrMissingHost           = refuse(400, "missing_host", "HTTP/1.1 request without Host")
+	ErrSeveralHosts          = refuse(400, "several_hosts", "more than one Host")
+	ErrBadHost               = refuse(400, "bad_host", "host is not a DNS name or an address with an optional port")
+	ErrBadConnection         = refuse(400, "bad_connection", "Connection is not a short list of tokens")
+	ErrExpectation           = refuse(417, "unknown_expectation", "Expect is not 100-continue")
+)
+
+// Errors of a response.
+var (
+	ErrBadStatusLine = refuse(502, "bad_status_line", "status line is not HTTP/1.x SP three digits")
+)
+
+// Errors of a chunked body.
+var (
+	ErrBadChunkSize        = refuse(400, "bad_chunk_size", "chunk size is not 1 to 16 hexadecimal digits below 2^63")
+	ErrBadChunkExtension   = refuse(400, "bad_chunk_extension", "chunk extension is malformed")
+	ErrChunkExtensionLimit = refuse(400, "chunk_extensions_too_large", "chunk extensions exceed their limit in bytes")
+	ErrBadChunkEnd         = refuse(400, "bad_chunk_end", "chunk data is not followed by CRLF")
+	ErrTrailerLimit        = refuse(431, "trailers_too_large", "trailer section exceeds its limit")
+)
+
+// Errors of a path that cannot be matched.
+var (
+	ErrBadEscape   = refuse(400, "bad_path_escape", "path has an invalid percent-escape or %00")
+	ErrPathEscapes = refuse(400, "path_above_root", "path leads above its root")
+)
+
+// errMore is what the parsers say to each other when the bytes end too early.
+var errMore = &Error{text: "more bytes are needed"}

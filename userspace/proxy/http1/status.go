@@ -1,0 +1,46 @@
+package http1
+
+// reasons holds the reason phrases of RFC 9110 and of the registry behind it.
+var reasons = map[int]string{
+	100: "Continue", 101: "Switching Protocols", 102: "Processing", 103: "Early Hints",
+	200: "OK", 201: "Created", 202: "Accepted", 203: "Non-Authoritative Information", 204: "No Content",
+	205: "Reset Content", 206: "Partial Content", 207: "Multi-Status", 208: "Already Reported", 226: "IM Used",
+	300: "Multiple Choices", 301: "Moved Permanently", 302: "Found", 303: "See Other", 304: "Not Modified",
+	305: "Use Proxy", 307: "Temporary Redirect", 308: "Permanent Redirect",
+	400: "Bad Request", 401: "Unauthorized", 402: "Payment Required", 403: "Forbidden", 404: "Not Found",
+	405: "Method Not Allowed", 406: "Not Acceptable", 407: "Proxy Authentication Required",
+	408: "Request Timeout", 409: "Conflict", 410: "Gone", 411: "Length Required", 412: "Precondition Failed",
+	413: "Content Too Large", 414: "URI Too Long", 415: "Unsupported Media Type", 416: "Range Not Satisfiable",
+	417: "Expectation Failed", 421: "Misdirected Request", 422: "Unprocessable Content", 423: "Locked",
+	424: "Failed Dependency", 425: "Too Early", 426: "Upgrade Required", 428: "Precondition Required",
+	429: "Too Many Requests", 431: "Request Header Fields Too Large", 451: "Unavailable For Legal Reasons",
+	500: "Internal Server Error", 501: "Not Implemented", 502: "Bad Gateway", 503: "Service Unavailable",
+	504: "Gateway Timeout", 505: "HTTP Version Not Supported", 506: "Variant Also Negotiates",
+	507: "Insufficient Storage", 508: "Loop Detected", 511: "Network Authentication Required",
+}
+
+// statusLines holds the whole status line for every status from 100 to 599.
+var statusLines = func() (t [500]string) {
+	for i := range t {
+		status := i + 100
+		line := append([]byte("HTTP/1.1 "), byte('0'+status/100), byte('0'+status/10%10), byte('0'+status%10), ' ')
+		line = append(line, reasons[status]...)
+		t[i] = string(append(line, "\r\n"...))
+	}
+	return t
+}()
+
+// StatusText returns the standard reason phrase, or "".
+func StatusText(status int) string { return reasons[status] }
+
+// AppendStatusLine appends "HTTP/1.1 status phrase". The phrase is the standard
+// one, or empty where there is none: what a backend sent is not passed on, as
+// no client may act on it (RFC 9112 section 4).
+func AppendStatusLine(dst []byte, status int) []byte {
+	if i := status - 100; uint(i) < uint(len(statusLines)) {
+		return append(dst, statusLines[i]...)
+	}
+	dst = append(dst, "HTTP/1.1 "...)
+	dst = AppendUint(dst, uint64(status))
+	return append(dst, " \r\n"...)
+}

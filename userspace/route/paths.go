@@ -1,0 +1,151 @@
+package route
+
+import (
+	"fmt"
+	"sort"
+	"strings"
+)
+
+// few is up to how many paths a list is faster than a map, by measurement: see
+// BenchmarkPaths.
+const few = 8
+
+// paths finds a route among those of one host.
+type paths[T any] struct {
+	routes []Route[T]
+
+	// exact are the Exact routes: a list if they are few, else a map.
+	exact    []*Route[T]
+	exactMap map[string]*Route[T]
+
+	// prefixes are the Prefix routes but "/", without slashes at their ends, the
+	// longest first: a list if they are few, else a map.
+	prefixes  []prefix[T]
+	prefixMap map[string]*Route[T]
+	lengths   lengthSet // of the prefixes in prefixMap
+	longest   int       // of these lengths
+
+	root *Route[T] // Prefix "/", or nil
+}
+
+type prefix[T any] struct {
+	path  string
+	route *Route[T]
+}
+
+func newPaths[T any](routes []Route[T]) (*paths[T], error) {
+	p := &paths[T]{routes: append([]Route[T](nil), routes...)}
+	exact := make(map[string]*Route[T])
+	prefixes := make(map[string]*Route[T])
+	for i := range p.routes {
+		r := &p.routes[i]
+		if !strings.HasPrefix(r.Path, "/") {
+			return nil, fmt.Errorf("path %q: it must begin with a slash", r.Path)
+		}
+		m, key := exact, r.Path
+		if !r.Exact {
+			m, key = prefixes, strings.TrimRight(r.Path, "/")
+		}
+		if m[key] != nil {
+			return nil, fmt.Errorf("path %q is there twice: keep one of the routes", r.Path)
+		}
+		m[key] = r
+	}
+	p.root = prefixes[""]
+	delete(prefixes, "")
+	p.setExact(exact)
+	p.setPrefixes(prefixes)
+	return p, nil
+}
+
+func (p *paths[T]) setExact(exact map[string]*Route[T]) {
+	if len(exact) > few {
+		p.exactMap = exact
+		return
+	}
+	for _, r := range exact {
+		p.exact = append(p.exact, r)
+	}
+}
+
+func (p *paths[T]) setPrefixes(prefixes map[string]*Route[T]) {
+	if len(prefixes) > few {
+		p.prefixMap = prefixes
+		for path := range prefixes {
+			p.lengths.add(len(path))
+			p.longest = max(p.longest, len(path))
+		}
+		return
+	}
+	for path, r := range prefixes {
+		p.prefixes = append(p.prefixes, prefix[T]{path, r})
+	}
+	sort.Slice(p.prefixes, func(i, j int) bool { return len(p.prefixes[i].path) > len(p.prefixes[j].path) })
+}
+
+func (p *paths[T]) match(path []byte) *Route[T] {
+	for _, r := range p.exact {
+		if string(path) == r.Path {
+			return r
+		}
+	}
+	if p.exactMap != nil {
+		if r := p.exactMap[string(path)]; r != nil {
+			return r
+		}
+	}
+	for i := range p.prefixes {
+		f := &p.prefixes[i]
+		n := len(f.path)
+		if len(path) >= n && (len(path) == n || path[n] == '/') && string(path[:n]) == f.path {
+			return f.route
+		}
+	}
+	if p.prefixMap != nil {
+		if r := p.walkUp(path); r != nil {
+			return r
+		}
+	}
+	return p.root
+}
+
+// walkUp looks up path and its parents, the longest first. Paths longer than
+// every prefix are cut first, and lengths that no prefix has are skipped, so that
+// the work is bounded by the routes and not by what a client sends.
+func (p *paths[T]) walkUp(path []byte) *Route[T] {
+	n := len(path)
+	if n > p.longest {
+		n = p.longest
+		// Only a whole element ends here.
+		for path[n] != '/' {
+			if n--; n <= 0 {
+				return nil
+			}
+		}
+	}
+	for n > 0 {
+		if p.lengths.has(n) {
+			if r := p.prefixMap[string(path[:n])]; r != nil {
+				return r
+			}
+		}
+		for n--; n > 0 && path[n] != '/'; n-- {
+		}
+	}
+	return nil
+}
+
+// lengthSet is a set of lengths; all from maxLength on count as one.
+type lengthSet [4]uint64
+
+const maxLength = 255
+
+func (s *lengthSet) add(n int) {
+	n = min(n, maxLength)
+	s[n>>6] |= 1 << (n & 63)
+}
+
+func (s *lengthSet) has(n int) bool {
+	n = min(n, maxLength)
+	return s[n>>6]>>(n&63)&1 != 0
+}

@@ -10,8 +10,8 @@ import "net/netip"
 
 // Model is everything that one class of Ingresses asks for.
 type Model struct {
-	Hosts    []Host    // by Name; "" (any host) first
-	Services []Service // by Key; every service that a route or Default names
+	Hosts    []Host     // by Name; "" (any host) first
+	Services []Service  // by Key; every service that a route or Default names
 	Default  ServiceKey // answers what no route matches; zero: 404
 }
 

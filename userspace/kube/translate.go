@@ -1,0 +1,283 @@
+package kube
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+
+	"github.com/kerngate/kerngate/userspace/model"
+)
+
+// Translate turns objects into the desired state and says what is wrong with them. The
+// result is sorted, so that equal inputs in any order give equal results.
+func Translate(objects Objects, o Options) (model.Model, []model.Problem) {
+	t := newTranslation(objects, o)
+	served := t.served()
+	for _, ingress := range served {
+		t.addRules(ingress)
+	}
+	for _, ingress := range served { // after all rules: explicit routes go before fallbacks
+		t.addFallback(ingress)
+	}
+	m := model.Model{Hosts: t.sortedHosts(), Default: t.classDefault()}
+	for _, key := range t.sortedKeys() {
+		n := name{key.Namespace, key.Name}
+		service, found := TranslateService(key, t.services[n], t.slices[n], o)
+		m.Services = append(m.Services, service)
+		t.found = append(t.found, found...)
+	}
+	return m, t.found.sorted()
+}
+
+// Served returns the Ingresses that belong to the class, oldest first.
+func Served(objects Objects, o Options) []model.ObjectRef {
+	t := newTranslation(Objects{Ingresses: objects.Ingresses, Classes: objects.Classes}, o)
+	var refs []model.ObjectRef
+	for _, ingress := range t.served() {
+		refs = append(refs, refOf("Ingress", ingress))
+	}
+	return refs
+}
+
+// translation is the work in progress of one Translate.
+type translation struct {
+	objects  Objects
+	options  Options
+	services map[name]*corev1.Service
+	slices   map[name][]*discoveryv1.EndpointSlice
+	hosts    map[string]map[routeKey]published
+	keys     map[model.ServiceKey]struct{} // that routes name
+	found    problems
+}
+
+// routeKey is what two routes of a host conflict by.
+type routeKey struct {
+	path  string
+	match model.PathMatch
+}
+
+// published is a route that has its place.
+type published struct {
+	model.Route
+	fallback bool // made of a default backend, not of a rule
+}
+
+func newTranslation(objects Objects, o Options) *translation {
+	t := &translation{
+		objects:  objects,
+		options:  o,
+		services: make(map[name]*corev1.Service, len(objects.Services)),
+		slices:   make(map[name][]*discoveryv1.EndpointSlice, len(objects.Slices)),
+		hosts:    map[string]map[routeKey]published{},
+		keys:     map[model.ServiceKey]struct{}{},
+	}
+	for _, service := range objects.Services {
+		t.services[nameOf(service)] = service
+	}
+	for _, slice := range objects.Slices {
+		if n, ok := serviceOf(slice); ok {
+			t.slices[n] = append(t.slices[n], slice)
+		}
+	}
+	return t
+}
+
+// serviceOf returns the Service that a slice says it belongs to.
+func serviceOf(slice *discoveryv1.EndpointSlice) (name, bool) {
+	service := slice.Labels[discoveryv1.LabelServiceName]
+	return name{slice.Namespace, service}, service != ""
+}
+
+// served returns the Ingresses of the class, oldest first.
+func (t *translation) served() []*networkingv1.Ingress {
+	class := classOf(t.options, t.objects.Classes, &t.found)
+	var served []*networkingv1.Ingress
+	for _, ingress := range t.objects.Ingresses {
+		if ingress.DeletionTimestamp == nil && class.has(ingress, &t.found) {
+			served = append(served, ingress)
+		}
+	}
+	slices.SortFunc(served, byAge)
+	return served
+}
+
+func (t *translation) addRules(ingress *networkingv1.Ingress) {
+	ref := refOf("Ingress", ingress)
+	for i, rule := range ingress.Spec.Rules {
+		field := fmt.Sprintf("spec.rules[%d]", i)
+		if err := checkHost(rule.Host); err != nil {
+			t.found.add(ref, model.Refused, "HostInvalid", fmt.Sprintf("%s.host: %q: %v", field, rule.Host, err))
+			continue
+		}
+		t.claim(rule.Host)
+		if rule.HTTP == nil {
+			continue
+		}
+		for j, p := range rule.HTTP.Paths {
+			field := fmt.Sprintf("%s.http.paths[%d]", field, j)
+			path, match, err := matchOf(p.Path, p.PathType)
+			if err != nil {
+				t.found.add(ref, model.Refused, "PathInvalid", fmt.Sprintf("%s: %v", field, err))
+				continue
+			}
+			t.addRoute(rule.Host, field, published{Route: model.Route{Path: path, Match: match, Source: ref}}, func() model.ServiceKey {
+				return t.backend(ref, field+".backend", p.Backend)
+			})
+		}
+	}
+}
+
+// claim notes that a host is published, even if no route of it is valid: its requests
+// must not fall through to a wildcard that somebody else owns.
+func (t *translation) claim(host string) map[routeKey]published {
+	routes := t.hosts[host]
+	if routes == nil {
+		routes = map[routeKey]published{}
+		t.hosts[host] = routes
+	}
+	return routes
+}
+
+// addRoute adds a route unless an older object has it already. A route that is in
+// conflict does not need its backend looked up.
+func (t *translation) addRoute(host, field string, route published, backend func() model.ServiceKey) {
+	routes := t.claim(host)
+	key := routeKey{route.Path, route.Match}
+	if winner, taken := routes[key]; taken {
+		owner := winner.Source.String() + ", which is older"
+		switch {
+		case winner.Source == route.Source:
+			owner = "an earlier entry of this Ingress"
+		case route.fallback && !winner.fallback:
+			owner = "a rule of " + winner.Source.String()
+		}
+		t.found.add(route.Source, model.Warning, "RouteConflict",
+			fmt.Sprintf("%s: %s of host %q is already served by %s", field, matchText(key), host, owner))
+		return
+	}
+	route.Service = backend()
+	routes[key] = route
+}
+
+func matchText(k routeKey) string {
+	if k.match == model.Exact {
+		return fmt.Sprintf("path %q (Exact)", k.path)
+	}
+	return fmt.Sprintf("path %q (Prefix)", k.path)
+}
+
+// addFallback adds an Ingress's default backend: the route "/" of its hosts, or of any
+// host if it has no rules.
+func (t *translation) addFallback(ingress *networkingv1.Ingress) {
+	if ingress.Spec.DefaultBackend == nil {
+		return
+	}
+	ref := refOf("Ingress", ingress)
+	var hosts []string
+	for _, rule := range ingress.Spec.Rules {
+		if checkHost(rule.Host) == nil {
+			hosts = append(hosts, rule.Host)
+		}
+	}
+	if len(ingress.Spec.Rules) == 0 {
+		hosts = []string{""}
+	}
+	slices.Sort(hosts)
+	for _, host := range slices.Compact(hosts) {
+		if winner, taken := t.hosts[host][routeKey{"/", model.Prefix}]; taken && winner.Source == ref {
+			continue // the Ingress's own rule is no contradiction
+		}
+		fallback := published{Route: model.Route{Path: "/", Source: ref}, fallback: true}
+		t.addRoute(host, "spec.defaultBackend", fallback, func() model.ServiceKey {
+			return t.backend(ref, "spec.defaultBackend", *ingress.Spec.DefaultBackend)
+		})
+	}
+}
+
+// backend resolves what a route points to. A backend that cannot be had gives the zero
+// key: the route stays and answers 503, since without it the requests would go to the
+// service of a less specific path, which never asked for them.
+func (t *translation) backend(ref model.ObjectRef, field string, b networkingv1.IngressBackend) model.ServiceKey {
+	switch {
+	case b.Resource != nil:
+		t.found.add(ref, model.Refused, "ResourceBackendUnsupported",
+			fmt.Sprintf("%s.resource: %s %q: only Services are supported as backends", field, b.Resource.Kind, b.Resource.Name))
+		return model.ServiceKey{}
+	case b.Service == nil || b.Service.Name == "":
+		t.found.add(ref, model.Refused, "BackendInvalid", field+": names no Service")
+		return model.ServiceKey{}
+	}
+	return t.resolve(ref, field+".service", name{ref.Namespace, b.Service.Name}, b.Service.Port)
+}
+
+func (t *translation) resolve(ref model.ObjectRef, field string, n name, port networkingv1.ServiceBackendPort) model.ServiceKey {
+	service := t.services[n]
+	if service == nil {
+		t.found.add(ref, model.Refused, "ServiceNotFound", fmt.Sprintf("%s: Service %s does not exist", field, n))
+		return model.ServiceKey{}
+	}
+	key, err := resolvePort(service, port)
+	if err != nil {
+		t.found.add(ref, model.Refused, "ServicePortNotFound", fmt.Sprintf("%s.port: %v", field, err))
+		return model.ServiceKey{}
+	}
+	if service.Spec.Type == corev1.ServiceTypeExternalName {
+		if reason, message := checkExternalName(service, key, t.options.AllowExternalName); reason != "" {
+			t.found.add(ref, model.Refused, reason, fmt.Sprintf("%s: %s", field, message))
+			return model.ServiceKey{}
+		}
+	}
+	t.keys[key] = struct{}{}
+	return key
+}
+
+// classDefault resolves --default-backend.
+func (t *translation) classDefault() model.ServiceKey {
+	want := t.options.DefaultBackend
+	if want == (model.ServiceKey{}) {
+		return want
+	}
+	port := networkingv1.ServiceBackendPort{Name: want.Port}
+	if number, err := strconv.ParseInt(want.Port, 10, 32); err == nil {
+		port = networkingv1.ServiceBackendPort{Number: int32(number)}
+	}
+	ref := model.ObjectRef{Kind: "Service", Namespace: want.Namespace, Name: want.Name}
+	return t.resolve(ref, "--default-backend", name{want.Namespace, want.Name}, port)
+}
+
+func (t *translation) sortedHosts() []model.Host {
+	var hosts []model.Host
+	for _, name := range slices.Sorted(maps.Keys(t.hosts)) {
+		host := model.Host{Name: name}
+		for _, p := range t.hosts[name] {
+			host.Routes = append(host.Routes, p.Route)
+		}
+		slices.SortFunc(host.Routes, comparePrecedence)
+		hosts = append(hosts, host)
+	}
+	return hosts
+}
+
+// comparePrecedence puts the longest path first, and Exact before Prefix.
+func comparePrecedence(a, b model.Route) int {
+	return cmp.Or(
+		cmp.Compare(len(b.Path), len(a.Path)),
+		cmp.Compare(a.Path, b.Path),
+		cmp.Compare(b.Match, a.Match),
+	)
+}
+
+func (t *translation) sortedKeys() []model.ServiceKey {
+	return slices.SortedFunc(maps.Keys(t.keys), CompareKeys)
+}
+
+// CompareKeys orders services by namespace, name and port.
+func CompareKeys(a, b model.ServiceKey) int {
+	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Port, b.Port))
+}

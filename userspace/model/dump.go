@@ -1,0 +1,98 @@
+package model
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Dump returns the model as text, one fact a line: what the scenario files compare.
+func (m Model) Dump() string {
+	var b strings.Builder
+	for _, host := range m.Hosts {
+		fmt.Fprintf(&b, "host %q\n", host.Name)
+		for _, r := range host.Routes {
+			fmt.Fprintf(&b, "  %-6s %s -> %s (%s)\n", r.Match, r.Path, orNone(r.Service), r.Source)
+		}
+	}
+	if m.Default != (ServiceKey{}) {
+		fmt.Fprintf(&b, "default -> %s\n", m.Default)
+	}
+	for _, s := range m.Services {
+		b.WriteString(s.Dump())
+	}
+	return b.String()
+}
+
+// Dump returns one service and its backends as text.
+func (s Service) Dump() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "service %s %s", s.Key, s.Algorithm)
+	if s.PreferLocal {
+		b.WriteString(" prefer-local")
+	}
+	b.WriteByte('\n')
+	for _, be := range s.Backends {
+		fmt.Fprintf(&b, "  %s", be.Address)
+		if be.Pod != "" {
+			fmt.Fprintf(&b, " pod=%s", be.Pod)
+		}
+		if be.Node != "" {
+			fmt.Fprintf(&b, " node=%s", be.Node)
+		}
+		if be.Local {
+			b.WriteString(" local")
+		}
+		if be.Draining {
+			b.WriteString(" draining")
+		}
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
+
+func orNone(k ServiceKey) string {
+	if k == (ServiceKey{}) {
+		return "none"
+	}
+	return k.String()
+}
+
+// String returns "Exact" or "Prefix".
+func (m PathMatch) String() string {
+	if m == Exact {
+		return "Exact"
+	}
+	return "Prefix"
+}
+
+// String returns the algorithm's name in flags, annotations and the CLI.
+func (a Algorithm) String() string {
+	if a == RoundRobin {
+		return "round-robin"
+	}
+	return "p2c"
+}
+
+// ParseAlgorithm is the reverse of String.
+func ParseAlgorithm(text string) (Algorithm, error) {
+	switch text {
+	case "p2c":
+		return P2C, nil
+	case "round-robin":
+		return RoundRobin, nil
+	}
+	return 0, fmt.Errorf("%q is neither p2c nor round-robin", text)
+}
+
+// String returns "Warning" or "Refused".
+func (s Severity) String() string {
+	if s == Refused {
+		return "Refused"
+	}
+	return "Warning"
+}
+
+// String returns the problem on one line.
+func (p Problem) String() string {
+	return fmt.Sprintf("%s %s %s: %s", p.Severity, p.Object, p.Reason, p.Message)
+}

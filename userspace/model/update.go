@@ -1,0 +1,16 @@
+package model
+
+// Update is what a source tells the agent when something has changed.
+type Update struct {
+	// Model is the whole desired state, nil if only endpoints have changed. It is not
+	// modified after it was sent.
+	Model *Model
+	// Services replace those of the same key in the last Model, if Model is nil. A key
+	// that the last Model does not have is ignored.
+	Services []Service
+	// Problems are all that the source knows of at this moment, sorted.
+	Problems []Problem
+	// Served are the objects that the last Model was made from, oldest first: those
+	// that get the ingress addresses as their status.
+	Served []ObjectRef
+}

@@ -1,0 +1,129 @@
+// kerngate-proxy serves the clients of one node. It needs no rights: the agent gives it
+// everything over a unix socket.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+
+	"github.com/kerngate/kerngate/loader/abi"
+	"github.com/kerngate/kerngate/userspace/proxy"
+	"github.com/kerngate/kerngate/userspace/proxy/accesslog"
+)
+
+// version is set at build time.
+var version = "dev"
+
+type flags struct {
+	socket   string
+	workers  int
+	metrics  string
+	logLevel string
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// usageError is a mistake in the command line: one line, exit status 2.
+type usageError struct{ error }
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	cmd := command(stdout, stderr)
+	cmd.SetArgs(args)
+	err := cmd.ExecuteContext(ctx)
+	var usage usageError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &usage):
+		fmt.Fprintf(stderr, "kerngate-proxy: %v (see kerngate-proxy --help)\n", err)
+		return 2
+	default:
+		fmt.Fprintf(stderr, "kerngate-proxy: %v\n", err)
+		return 1
+	}
+}
+
+func command(stdout, stderr io.Writer) *cobra.Command {
+	var f flags
+	cmd := &cobra.Command{
+		Use:   "kerngate-proxy",
+		Short: "Serve the HTTP clients of this node",
+		Long: `kerngate-proxy serves the HTTP clients of this node. It runs without any capability
+and as any user that kerngate-agent accepts on its socket; the agent gives it its maps
+and configuration, and steers connections to it. While the agent is away it goes on
+with what it has. SIGTERM makes it finish what is open, then exit.
+
+Several may run at once: the newest gets the new connections, the others drain.`,
+		Example: `  # As the agent starts it:
+  kerngate-proxy --socket /run/kerngate/agent.sock
+
+  # Two workers, metrics for Prometheus on all addresses:
+  kerngate-proxy --workers 2 --metrics-address :9465`,
+		Version:       version,
+		Args:          cobra.NoArgs,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return serve(cmd.Context(), f, stdout, stderr) },
+	}
+	cmd.SetOut(stdout)
+	cmd.SetErr(stderr)
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	cmd.Args = func(_ *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return usageError{fmt.Errorf("unexpected argument %q", args[0])}
+		}
+		return nil
+	}
+	fl := cmd.Flags()
+	fl.StringVar(&f.socket, "socket", "/run/kerngate/agent.sock", "the agent's unix socket")
+	fl.IntVar(&f.workers, "workers", 0, "threads that serve clients; 0: one per CPU")
+	fl.StringVar(&f.metrics, "metrics-address", "127.0.0.1:9465", "where /metrics, /healthz and /readyz are answered; empty: nowhere")
+	fl.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
+	return cmd
+}
+
+func serve(ctx context.Context, f flags, stdout, stderr io.Writer) error {
+	level, err := zerolog.ParseLevel(f.logLevel)
+	if err != nil || level < zerolog.DebugLevel || level > zerolog.ErrorLevel {
+		return usageError{fmt.Errorf("--log-level %q: want debug, info, warn or error", f.logLevel)}
+	}
+	if f.workers < 0 || f.workers > abi.GenerationWorkers {
+		return usageError{fmt.Errorf("--workers %d: want 0 to %d", f.workers, abi.GenerationWorkers)}
+	}
+	log := zerolog.New(stderr).Level(level).With().Timestamp().Str("component", "proxy").Int("pid", os.Getpid()).Logger()
+
+	// The live heap is small and stays so; collecting it more rarely costs little memory
+	// and saves the reactors' CPU. GOGC in the environment still rules.
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(400)
+	}
+	access := accesslog.New(stdout)
+	defer access.Close()
+	p, err := proxy.New(proxy.Options{Socket: f.socket, Workers: f.workers, Build: version, Log: log, Access: access})
+	if err != nil {
+		return err
+	}
+	if f.metrics != "" {
+		admin, stop := context.WithCancel(context.WithoutCancel(ctx))
+		defer stop()
+		go func() {
+			if err := p.Serve(admin, f.metrics); err != nil {
+				log.Error().Err(err).Msg("metrics are not served")
+			}
+		}()
+	}
+	return p.Run(ctx)
+}

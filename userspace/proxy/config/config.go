@@ -1,0 +1,167 @@
+// Package config turns what the agent sends over the feed into the immutable tables that
+// workers read. Each Config makes a whole new Snapshot, sharing what did not change; the
+// one in force is replaced by a pointer swap, and a Config that cannot be used leaves it
+// as it is.
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"time"
+
+	"github.com/kerngate/kerngate/loader/state"
+	"github.com/kerngate/kerngate/userspace/feed/feedpb"
+	"github.com/kerngate/kerngate/userspace/route"
+)
+
+// Service is a service as the proxy knows it; its backends are in the maps.
+type Service struct {
+	ID   state.ServiceID
+	Name string // "namespace/name:port"
+}
+
+// Target is what a route leads to.
+type Target struct {
+	Service *Service // nil: the Ingress names a service or port that does not exist
+	Source  string   // "namespace/name" of the Ingress
+}
+
+// Settings of the whole proxy; every value is set.
+type Settings struct {
+	HeadTimeout     time.Duration // to read a request head
+	IdleTimeout     time.Duration // between requests of a connection
+	ConnectTimeout  time.Duration // to a pod
+	ResponseTimeout time.Duration // between bytes of a response
+	BodyTimeout     time.Duration // between bytes of a request body
+	TunnelTimeout   time.Duration // between bytes, either way, after an upgrade
+	MaxBody         int64         // bytes, 0: no limit
+	MaxHead         int           // bytes
+	AccessLogSample uint32        // 0 off, 1 every request, n one of n
+	DrainTimeout    time.Duration
+}
+
+// DefaultSettings returns what is in force where the agent says nothing.
+func DefaultSettings() Settings {
+	return Settings{
+		HeadTimeout:     15 * time.Second,
+		IdleTimeout:     75 * time.Second,
+		ConnectTimeout:  5 * time.Second,
+		ResponseTimeout: 60 * time.Second,
+		BodyTimeout:     60 * time.Second,
+		TunnelTimeout:   time.Hour,
+		MaxHead:         16 << 10,
+		DrainTimeout:    240 * time.Second,
+	}
+}
+
+// Snapshot is one version of the configuration. It is never changed.
+type Snapshot struct {
+	Version  uint64
+	Settings Settings
+	Routes   *route.Table[Target]
+	Default  *Service // answers what no route matches; nil: 404
+	services map[uint32]*Service
+}
+
+// Empty returns the configuration before the first Config: no routes.
+func Empty() *Snapshot {
+	routes, err := route.New[Target](nil)
+	if err != nil {
+		panic(err) // no input, so no error
+	}
+	return &Snapshot{Settings: DefaultSettings(), Routes: routes, services: map[uint32]*Service{}}
+}
+
+// RefusedError says which Ingress a Config was refused for.
+type RefusedError struct {
+	Source string // "namespace/name", "" if none is to blame
+	Err    error
+}
+
+func (e *RefusedError) Error() string { return fmt.Sprintf("refused %s: %v", e.Source, e.Err) }
+func (e *RefusedError) Unwrap() error { return e.Err }
+
+// Apply returns the snapshot that results from a Config. An error is a *RefusedError.
+func (s *Snapshot) Apply(c *feedpb.Config) (*Snapshot, error) {
+	next := *s
+	next.Version = c.Version
+	if c.Settings != nil {
+		next.Settings = settings(c.Settings)
+	}
+	next.services = make(map[uint32]*Service, len(s.services)+len(c.Services))
+	if !c.Snapshot {
+		for id, svc := range s.services {
+			next.services[id] = svc
+		}
+		for _, id := range c.RemovedServices {
+			delete(next.services, id)
+		}
+	}
+	for _, svc := range c.Services {
+		next.services[svc.Id] = &Service{ID: state.ServiceID(svc.Id), Name: svc.Name}
+	}
+	next.Default = next.services[c.DefaultService]
+
+	hosts := make([]route.Host[Target], 0, len(c.Hosts))
+	for _, h := range c.Hosts {
+		host, err := next.host(h)
+		if err != nil {
+			return nil, err
+		}
+		hosts = append(hosts, host)
+	}
+	var err error
+	if c.Snapshot {
+		next.Routes, err = route.New(hosts)
+	} else {
+		next.Routes, err = s.Routes.With(hosts, c.RemovedHosts)
+	}
+	if err != nil {
+		return nil, &RefusedError{Source: blame(c.Hosts), Err: err}
+	}
+	return &next, nil
+}
+
+func (s *Snapshot) host(h *feedpb.Host) (route.Host[Target], error) {
+	host := route.Host[Target]{Name: h.Name, Routes: make([]route.Route[Target], 0, len(h.Routes))}
+	for _, r := range h.Routes {
+		t := Target{Service: s.services[r.Service], Source: r.Source}
+		if r.Service != 0 && t.Service == nil {
+			return host, &RefusedError{r.Source, fmt.Errorf("host %q path %q leads to service %d, which is not in the configuration", h.Name, r.Path, r.Service)}
+		}
+		host.Routes = append(host.Routes, route.Route[Target]{Path: r.Path, Exact: r.Exact, Value: t})
+	}
+	// Each host alone, so that a refusal names its Ingress.
+	if _, err := route.New([]route.Host[Target]{host}); err != nil {
+		return host, &RefusedError{blame([]*feedpb.Host{h}), err}
+	}
+	return host, nil
+}
+
+func blame(hosts []*feedpb.Host) string {
+	for _, h := range hosts {
+		for _, r := range h.Routes {
+			return r.Source
+		}
+	}
+	return ""
+}
+
+func settings(p *feedpb.Settings) Settings {
+	ms := func(v uint32, def time.Duration) time.Duration {
+		return cmp.Or(time.Duration(v)*time.Millisecond, def)
+	}
+	d := DefaultSettings()
+	return Settings{
+		HeadTimeout:     ms(p.HeadTimeoutMs, d.HeadTimeout),
+		IdleTimeout:     ms(p.IdleTimeoutMs, d.IdleTimeout),
+		ConnectTimeout:  ms(p.ConnectTimeoutMs, d.ConnectTimeout),
+		ResponseTimeout: ms(p.ResponseTimeoutMs, d.ResponseTimeout),
+		BodyTimeout:     ms(p.BodyTimeoutMs, d.BodyTimeout),
+		TunnelTimeout:   d.TunnelTimeout,
+		MaxBody:         int64(min(p.MaxBodyBytes, 1<<62)),
+		MaxHead:         cmp.Or(int(p.MaxHeadBytes), d.MaxHead),
+		AccessLogSample: p.AccessLogSample,
+		DrainTimeout:    ms(p.DrainTimeoutMs, d.DrainTimeout),
+	}
+}

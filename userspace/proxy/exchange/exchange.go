@@ -1,0 +1,361 @@
+// Package exchange is the pipeline that every request goes through, whatever protocol it
+// came in by: route, pick a pod, connect, move the request there and the response back.
+//
+// A front end (package server for HTTP/1.1) makes an Exchange per request and implements
+// Downstream for it. One coroutine moves the bytes of both directions; whichever side
+// would block, the other goes on, so that early responses, slow bodies and upgrades need
+// no code of their own. No more than one buffer per direction is held.
+package exchange
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/kerngate/kerngate/loader/state"
+	"github.com/kerngate/kerngate/userspace/proxy/balance"
+	"github.com/kerngate/kerngate/userspace/proxy/config"
+	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/reactor"
+	"github.com/kerngate/kerngate/userspace/proxy/upstream"
+)
+
+// Downstream is the client's side of one exchange. Nothing in it blocks.
+type Downstream interface {
+	// ReadBody returns the next piece of the request's body, which stays valid until the
+	// call after. io.EOF: the body has ended. reactor.ErrWouldBlock: later.
+	// *http1.Error: the body is not valid. Anything else: the client is gone.
+	ReadBody() ([]byte, error)
+	// Trailers returns the fields after the body, once ReadBody has returned io.EOF.
+	Trailers() []http1.Field
+	// RewindBody makes ReadBody start again, if all that was read is still there.
+	RewindBody() bool
+
+	// Inform queues an interim response (1xx, not 101).
+	Inform(r *http1.Response)
+	// Respond queues the head of the pod's final response, or of a 101.
+	Respond(r *http1.Response)
+	// Reply queues a whole response of the proxy's own.
+	Reply(status int, reason Reason, detail string)
+	// WriteBody queues a piece of the body, which must stay as it is until Flush returns
+	// nil. Only while Blocked is false.
+	WriteBody(p []byte)
+	// End queues the end of the body.
+	End(trailers []http1.Field)
+	// Flush sends what is queued: nil when all of it is sent, else reactor.ErrWouldBlock
+	// or the connection's error.
+	Flush() error
+	// Pending reports whether something queued is not sent yet; Blocked, whether a
+	// borrowed piece is among it.
+	Pending() bool
+	Blocked() bool
+	// Abort gives the response up: the client must be able to tell that it is not whole.
+	Abort()
+
+	// Tunnel makes ReadBody and WriteBody move raw bytes, after a 101.
+	Tunnel()
+	// CloseWrite tells the client that a tunnel's other side has ended.
+	CloseWrite()
+
+	// Want says what wakes the exchange's coroutine while it is parked.
+	Want(reactor.Interest)
+	// Broken reports whether the client's connection was reset.
+	Broken() bool
+}
+
+// Exchange is one request and its response. It is reused; Init comes before each use.
+type Exchange struct {
+	worker *Worker
+	co     *reactor.Coroutine
+	down   Downstream
+	conf   *config.Snapshot
+
+	// What the front end fills in.
+	Request *http1.Request
+	Client  netip.AddrPort // peer
+	Local   netip.AddrPort // the ingress address and port that the client asked
+	TLS     bool
+
+	timer    reactor.Timer
+	timedOut bool
+
+	// The pod's side.
+	up         *upstream.Conn
+	pick       balance.Pick
+	out        reactor.Output
+	in         []byte
+	r, w       int // in[r:w] is received and not used yet
+	response   http1.Response
+	decoder    http1.Chunked
+	phase      phase
+	framing    http1.Body
+	remaining  int64 // bytes of the response's body, http1.BodyLength
+	reqDone    bool  // the request is sent whole
+	reqEnded   bool  // its end is queued
+	reqChunked bool
+	chunkOpen  bool // a chunk's data was queued, its CRLF is due
+	gotBytes   bool // the pod has sent something
+	upFailed   bool // sending to the pod failed; what it said may still be read
+	filled     bool // the last read filled the buffer
+	responded  bool // a final response was begun towards the client
+	tunnel     bool
+	upClosed   bool // tunnel: the client's end was passed on
+	counted    bool // Balancer.Start was called, Finish is due
+	bodyBytes  int64
+	firstByte  int64 // loop time
+
+	tried   [balance.MaxTries]state.BackendID
+	tries   int
+	scratch []byte // normalised path
+	id      [maxRequestID]byte
+	idLen   int
+
+	// Outcome, valid until Init.
+	Outcome Outcome
+}
+
+// Outcome is what is known of an exchange at its end, for log and metrics.
+type Outcome struct {
+	Start    int64 // loop time of the request's head
+	Reason   Reason
+	Detail   string // the parser's token
+	Status   int
+	Service  *config.Service
+	Source   string // the Ingress
+	Upstream netip.AddrPort
+	Tries    int
+	Received int64 // bytes of the request's body
+	First    int64 // loop time of the response's first byte, 0 if none
+}
+
+type phase uint8
+
+const (
+	awaitHead phase = iota
+	passBody
+	finished // the end is queued
+)
+
+// Init prepares for a request that came in at loop time start.
+func (x *Exchange) Init(w *Worker, down Downstream, r *http1.Request, client, local netip.AddrPort) {
+	x.worker, x.down, x.Request, x.Client, x.Local = w, down, r, client, local
+	x.conf = w.Config.Load()
+	x.tries, x.idLen, x.responded, x.tunnel, x.upClosed = 0, 0, false, false, false
+	x.bodyBytes = 0
+	x.Outcome = Outcome{Start: w.Loop.Now()}
+}
+
+// Setup is called once in the life of an Exchange, before its first Init.
+func (x *Exchange) Setup() {
+	x.timer.Init(func() {
+		x.timedOut = true
+		if x.co != nil {
+			x.co.Wake()
+		}
+	})
+}
+
+// Serve carries the exchange out. On return everything is queued towards the client and
+// sent, or the client is lost; Outcome says which.
+func (x *Exchange) Serve(co *reactor.Coroutine) {
+	x.co = co
+	target, reason := x.route()
+	if target == nil {
+		x.refuse(reason, "")
+	} else {
+		x.forward(target)
+	}
+	x.worker.Loop.Clear(&x.timer)
+	x.co = nil
+}
+
+// route finds the service that answers the request.
+func (x *Exchange) route() (*config.Service, Reason) {
+	path := x.Request.Path
+	if x.Request.PathNeedsNormalise {
+		var err error
+		if path, err = http1.NormalisePath(x.scratch[:0], path); err != nil {
+			return nil, BadPath
+		}
+		x.scratch = path[:0]
+	}
+	if r, ok := x.conf.Routes.Match(x.Request.Host, path); ok {
+		x.Outcome.Source = r.Value.Source
+		if r.Value.Service == nil {
+			return nil, NoService
+		}
+		x.Outcome.Service = r.Value.Service
+		return r.Value.Service, Forwarded
+	}
+	if x.conf.Default == nil {
+		return nil, NoRoute
+	}
+	x.Outcome.Service = x.conf.Default
+	return x.conf.Default, Forwarded
+}
+
+// forward offers the request to pods of the service until one takes it.
+func (x *Exchange) forward(s *config.Service) {
+	if x.tooLarge(x.Request.ContentLength) {
+		x.refuse(BodyTooLarge, "")
+		return
+	}
+	last, stale := NoEndpoint, false
+	var pick balance.Pick
+	for x.tries < balance.MaxTries {
+		next, ok := x.worker.Balancer.Pick(s.ID, x.tried[:x.tries])
+		fresh := false
+		switch {
+		case ok:
+			pick = next
+		case stale:
+			// The only pod's connection had gone stale: once more, by a new one.
+			fresh, stale = true, false
+		default:
+			x.refuse(last, "")
+			return
+		}
+		x.tried[x.tries] = pick.ID
+		x.tries++
+		x.Outcome.Tries = x.tries
+		x.Outcome.Upstream = pick.Address
+
+		reason, again := x.attempt(pick, fresh)
+		if !again {
+			x.finish(reason)
+			return
+		}
+		last, stale = reason, reason == UpstreamClosed
+		x.worker.Metrics.Retries.Add(1)
+	}
+	x.refuse(last, "")
+}
+
+func (x *Exchange) tooLarge(n int64) bool {
+	return x.conf.Settings.MaxBody > 0 && n > x.conf.Settings.MaxBody
+}
+
+// attempt sends the request to one pod. It reports again if another pod may be asked.
+func (x *Exchange) attempt(p balance.Pick, fresh bool) (reason Reason, again bool) {
+	b := x.worker.Balancer
+	x.pick, x.gotBytes, x.firstByte = p, false, 0
+	b.Start(p)
+	x.counted = true
+	began := x.worker.Loop.Now()
+	reason, again = x.connect(p, fresh)
+	if x.up != nil {
+		reason, again = x.exchange()
+		x.release(reason)
+	}
+	var latency time.Duration
+	if x.firstByte > 0 {
+		latency = time.Duration(x.firstByte - began)
+		x.Outcome.First = x.firstByte
+	}
+	x.counted = false
+	b.Finish(p, reason.UpstreamFault(), latency)
+	return reason, again
+}
+
+func (x *Exchange) connect(p balance.Pick, fresh bool) (reason Reason, again bool) {
+	t := upstream.Target{ID: p.ID, Generation: p.Generation, Address: p.Address}
+	if !fresh {
+		if x.up = x.worker.Pool.Idle(t); x.up != nil {
+			x.up.Own(x.co)
+			return Forwarded, false
+		}
+	}
+	x.down.Want(0)
+	x.arm(x.conf.Settings.ConnectTimeout)
+	up, err := x.worker.Pool.Dial(x.co, t, x.worker.Loop.Now()+int64(x.conf.Settings.ConnectTimeout))
+	x.worker.Loop.Clear(&x.timer)
+	if err != nil {
+		if x.co.Dying() || x.down.Broken() {
+			return ClientAborted, false
+		}
+		return connectReason(err), true
+	}
+	x.up = up
+	return Forwarded, false
+}
+
+// release ends the use of the connection to the pod.
+func (x *Exchange) release(reason Reason) {
+	if x.up != nil {
+		x.up.Discard()
+		x.up = nil
+	}
+	x.closeBuffers()
+}
+
+func (x *Exchange) closeBuffers() {
+	x.out.Release()
+	if x.in != nil {
+		x.worker.Loop.Buffers.Put(x.in)
+		x.in = nil
+	}
+}
+
+func (x *Exchange) arm(d time.Duration) {
+	x.timedOut = false
+	x.worker.Loop.Set(&x.timer, d)
+}
+
+// refuse answers with a response of the proxy's own and sends it.
+func (x *Exchange) refuse(reason Reason, detail string) {
+	x.Outcome.Detail = detail
+	x.down.Reply(reason.Status(), reason, detail)
+	x.Outcome.Status = reason.Status()
+	x.Outcome.Reason = reason
+	x.arm(x.conf.Settings.ResponseTimeout)
+	for {
+		switch err := x.down.Flush(); {
+		case err == nil:
+			return
+		case err != reactor.ErrWouldBlock || x.timedOut || x.co.Dying():
+			x.down.Abort()
+			return
+		}
+		x.down.Want(reactor.Writable)
+		x.co.Park()
+	}
+}
+
+// finish settles what an attempt came to.
+func (x *Exchange) finish(reason Reason) {
+	if reason != Forwarded && !x.responded {
+		if reason == ClientAborted {
+			x.down.Abort()
+			x.Outcome.Reason, x.Outcome.Status = reason, reason.Status()
+			return
+		}
+		x.refuse(reason, x.Outcome.Detail)
+		return
+	}
+	x.Outcome.Reason = reason
+	if reason != Forwarded {
+		x.down.Abort()
+	}
+}
+
+// Abandon lets go of what a crashed exchange held of others: its count of requests in
+// flight and its connection to the pod.
+func (x *Exchange) Abandon() {
+	if x.worker == nil {
+		return
+	}
+	x.worker.Loop.Drop(&x.timer)
+	if x.up != nil {
+		x.up.Discard()
+		x.up = nil
+	}
+	if x.counted {
+		x.counted = false
+		x.worker.Balancer.Finish(x.pick, false, 0)
+	}
+}
+
+// Sample returns the access log's sampling: 0 off, n one of n.
+func (x *Exchange) Sample() uint32 { return x.conf.Settings.AccessLogSample }
+
+// At converts loop time to wall-clock time.
+func (x *Exchange) At(loopTime int64) time.Time { return x.worker.Loop.Time(loopTime) }

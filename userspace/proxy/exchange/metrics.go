@@ -1,0 +1,58 @@
+package exchange
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// Metrics are one worker's counts of exchanges. The worker alone adds to them; anybody
+// may read.
+type Metrics struct {
+	Ended     [Reasons]atomic.Uint64
+	Status    [6]atomic.Uint64 // by hundreds; 0: none was sent
+	Retries   atomic.Uint64
+	Durations Histogram // request head to end of response
+	FirstByte Histogram // request head to first byte from the pod
+	Sent      atomic.Uint64
+	Received  atomic.Uint64
+}
+
+// Bounds are the upper bounds of Histogram's buckets.
+var Bounds = [...]time.Duration{
+	250 * time.Microsecond, 500 * time.Microsecond, time.Millisecond, 2500 * time.Microsecond,
+	5 * time.Millisecond, 10 * time.Millisecond, 25 * time.Millisecond, 50 * time.Millisecond,
+	100 * time.Millisecond, 250 * time.Millisecond, 500 * time.Millisecond, time.Second,
+	2500 * time.Millisecond, 5 * time.Second, 10 * time.Second, 30 * time.Second, 60 * time.Second,
+}
+
+// Histogram counts durations.
+type Histogram struct {
+	Buckets [len(Bounds) + 1]atomic.Uint64 // each by itself, not cumulated
+	Sum     atomic.Uint64                  // ns
+}
+
+// Observe counts a duration.
+func (h *Histogram) Observe(d time.Duration) {
+	i := 0
+	for i < len(Bounds) && d > Bounds[i] {
+		i++
+	}
+	h.Buckets[i].Add(1)
+	h.Sum.Add(uint64(max(d, 0)))
+}
+
+// Record counts an exchange that ended at loop time end.
+func (m *Metrics) Record(o *Outcome, end int64, sent int64) {
+	m.Ended[o.Reason].Add(1)
+	class := o.Status / 100
+	if class < 0 || class >= len(m.Status) {
+		class = 0
+	}
+	m.Status[class].Add(1)
+	m.Durations.Observe(time.Duration(end - o.Start))
+	if o.First > 0 {
+		m.FirstByte.Observe(time.Duration(o.First - o.Start))
+	}
+	m.Sent.Add(uint64(sent))
+	m.Received.Add(uint64(o.Received))
+}

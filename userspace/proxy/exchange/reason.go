@@ -1,0 +1,72 @@
+package exchange
+
+import "net/http"
+
+// Reason says how an exchange ended. The token stands in the body of the proxy's own
+// answers, in the access log and in the metric kerngate_proxy_requests_total.
+type Reason uint8
+
+const (
+	Forwarded       Reason = iota // a pod's response was passed on whole
+	NoRoute                       // no host or path matches
+	NoService                     // the route names a service or port that does not exist
+	NoEndpoint                    // the service has no ready pod
+	ConnectFailed                 // no pod could be connected to
+	ConnectTimeout                // no pod answered the connection in time
+	UpstreamClosed                // the pod closed the connection before a response
+	UpstreamInvalid               // the pod's response is not valid HTTP
+	UpstreamTimeout               // the pod did not respond in time
+	UpstreamAborted               // the pod broke off within its response
+	ClientAborted                 // the client went away
+	ClientTimeout                 // the client was too slow to send
+	BadRequest                    // the request is not valid HTTP; the log has the parser's token
+	BodyTooLarge                  // the request's body exceeds the limit
+	BadPath                       // the path cannot be normalised
+	Overloaded                    // no descriptor or port left for a connection to a pod
+	Crashed                       // a fault of the proxy itself
+	Unsupported                   // CONNECT and the like
+	Reasons
+)
+
+var reasons = [Reasons]struct {
+	token  string
+	status int
+	text   string
+}{
+	Forwarded:       {"forwarded", 200, ""},
+	NoRoute:         {"no_route", http.StatusNotFound, "no Ingress publishes this host and path"},
+	NoService:       {"no_service", http.StatusServiceUnavailable, "the Ingress names a Service or port that does not exist"},
+	NoEndpoint:      {"no_endpoint", http.StatusServiceUnavailable, "the Service has no ready pod"},
+	ConnectFailed:   {"connect_failed", http.StatusBadGateway, "no pod of the Service accepted a connection"},
+	ConnectTimeout:  {"connect_timeout", http.StatusGatewayTimeout, "no pod of the Service accepted a connection in time"},
+	UpstreamClosed:  {"upstream_closed", http.StatusBadGateway, "the pod closed the connection before responding"},
+	UpstreamInvalid: {"upstream_invalid", http.StatusBadGateway, "the pod's response is not valid HTTP"},
+	UpstreamTimeout: {"upstream_timeout", http.StatusGatewayTimeout, "the pod did not respond in time"},
+	UpstreamAborted: {"upstream_aborted", http.StatusBadGateway, "the pod broke off its response"},
+	ClientAborted:   {"client_aborted", 499, "the client closed the connection"},
+	ClientTimeout:   {"client_timeout", http.StatusRequestTimeout, "the request was not received in time"},
+	BadRequest:      {"bad_request", http.StatusBadRequest, "the request is not valid HTTP"},
+	BodyTooLarge:    {"body_too_large", http.StatusRequestEntityTooLarge, "the request body exceeds the limit"},
+	BadPath:         {"bad_path", http.StatusBadRequest, "the request path cannot be normalised"},
+	Overloaded:      {"overloaded", http.StatusServiceUnavailable, "the proxy has no descriptor or port left"},
+	Crashed:         {"crashed", http.StatusInternalServerError, "internal error"},
+	Unsupported:     {"unsupported", http.StatusNotImplemented, "not supported"},
+}
+
+// String returns the reason's stable token.
+func (r Reason) String() string { return reasons[r].token }
+
+// Status returns the status that the proxy answers with for this reason.
+func (r Reason) Status() int { return reasons[r].status }
+
+// Text returns the sentence for people.
+func (r Reason) Text() string { return reasons[r].text }
+
+// UpstreamFault reports whether the pod is to blame, for its failure count.
+func (r Reason) UpstreamFault() bool {
+	switch r {
+	case ConnectFailed, ConnectTimeout, UpstreamClosed, UpstreamInvalid, UpstreamTimeout, UpstreamAborted:
+		return true
+	}
+	return false
+}

@@ -1,0 +1,120 @@
+package proxy
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/kerngate/kerngate/userspace/proxy/exchange"
+)
+
+// The proxy's metrics. Labels have values from fixed sets: reasons, status classes. What is
+// counted per service or pod is in the maps and comes from the agent.
+var (
+	descRequests = prometheus.NewDesc("kerngate_proxy_requests_total",
+		"Exchanges that ended, by reason.", []string{"reason"}, nil)
+	descStatus = prometheus.NewDesc("kerngate_proxy_responses_total",
+		"Responses by class of status; none: the client went away before.", []string{"class"}, nil)
+	descRetries = prometheus.NewDesc("kerngate_proxy_retries_total",
+		"Requests that were offered to a further pod.", nil, nil)
+	descDuration = prometheus.NewDesc("kerngate_proxy_request_duration_seconds",
+		"From a request's head to the end of its response.", nil, nil)
+	descFirstByte = prometheus.NewDesc("kerngate_proxy_first_byte_seconds",
+		"From a request's head to the pod's first byte.", nil, nil)
+	descBytes = prometheus.NewDesc("kerngate_proxy_client_bytes_total",
+		"Bytes of responses (sent) and of request bodies (received).", []string{"direction"}, nil)
+	descConnections = prometheus.NewDesc("kerngate_proxy_client_connections",
+		"Open client connections.", nil, nil)
+	descActive = prometheus.NewDesc("kerngate_proxy_client_connections_active",
+		"Client connections with a request under way.", nil, nil)
+	descAccepted = prometheus.NewDesc("kerngate_proxy_client_connections_total",
+		"Client connections accepted.", nil, nil)
+	descAcceptErrors = prometheus.NewDesc("kerngate_proxy_accept_errors_total",
+		"Connections that could not be accepted for want of descriptors or memory.", nil, nil)
+	descPanics = prometheus.NewDesc("kerngate_proxy_panics_total",
+		"Connections ended by a fault in the proxy.", nil, nil)
+	descAgent = prometheus.NewDesc("kerngate_proxy_agent_connected",
+		"1 while the agent is connected.", nil, nil)
+	descServing = prometheus.NewDesc("kerngate_proxy_serving",
+		"1 while new connections are steered to this proxy.", nil, nil)
+	descGeneration = prometheus.NewDesc("kerngate_proxy_generation",
+		"Number of this proxy's generation.", nil, nil)
+	descConfigVersion = prometheus.NewDesc("kerngate_proxy_config_version",
+		"Version of the configuration in force.", nil, nil)
+	descConfigRefused = prometheus.NewDesc("kerngate_proxy_config_refused_total",
+		"Configurations that could not be used.", nil, nil)
+	descLogDropped = prometheus.NewDesc("kerngate_proxy_access_log_dropped_total",
+		"Access log lines dropped because the writer could not keep up.", nil, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (p *Proxy) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{descRequests, descStatus, descRetries, descDuration, descFirstByte,
+		descBytes, descConnections, descActive, descAccepted, descAcceptErrors, descPanics, descAgent,
+		descServing, descGeneration, descConfigVersion, descConfigRefused, descLogDropped} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector: it sums what the workers count.
+func (p *Proxy) Collect(ch chan<- prometheus.Metric) {
+	counter := func(d *prometheus.Desc, v uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	gauge := func(d *prometheus.Desc, v float64) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v)
+	}
+	flag := func(d *prometheus.Desc, v bool) {
+		if v {
+			gauge(d, 1)
+		} else {
+			gauge(d, 0)
+		}
+	}
+	for r := range exchange.Reasons {
+		counter(descRequests, p.sum(func(w *worker) uint64 { return w.metrics.Ended[r].Load() }), r.String())
+	}
+	for i, class := range []string{"none", "1xx", "2xx", "3xx", "4xx", "5xx"} {
+		counter(descStatus, p.sum(func(w *worker) uint64 { return w.metrics.Status[i].Load() }), class)
+	}
+	counter(descRetries, p.sum(func(w *worker) uint64 { return w.metrics.Retries.Load() }))
+	counter(descBytes, p.sum(func(w *worker) uint64 { return w.metrics.Sent.Load() }), "sent")
+	counter(descBytes, p.sum(func(w *worker) uint64 { return w.metrics.Received.Load() }), "received")
+	ch <- p.histogram(descDuration, func(w *worker) *exchange.Histogram { return &w.metrics.Durations })
+	ch <- p.histogram(descFirstByte, func(w *worker) *exchange.Histogram { return &w.metrics.FirstByte })
+	gauge(descConnections, float64(p.open()))
+	gauge(descActive, float64(p.sum(func(w *worker) uint64 { return uint64(w.stats.Active.Load()) })))
+	counter(descAccepted, p.sum(func(w *worker) uint64 { return w.stats.Accepted.Load() }))
+	counter(descAcceptErrors, p.sum(func(w *worker) uint64 { return w.stats.AcceptErrors.Load() }))
+	counter(descPanics, p.sum(func(w *worker) uint64 { return w.stats.Panics.Load() }))
+	flag(descAgent, p.connected.Load())
+	flag(descServing, p.serving.Load())
+	gauge(descGeneration, float64(p.published.Load()))
+	gauge(descConfigVersion, float64(p.config.Load().Version))
+	counter(descConfigRefused, p.refused.Load())
+	counter(descLogDropped, p.options.Access.Dropped.Load())
+}
+
+func (p *Proxy) sum(of func(*worker) uint64) (sum uint64) {
+	for _, w := range p.running() {
+		sum += of(w)
+	}
+	return sum
+}
+
+func (p *Proxy) histogram(d *prometheus.Desc, of func(*worker) *exchange.Histogram) prometheus.Metric {
+	var count, sum uint64
+	buckets := make(map[float64]uint64, len(exchange.Bounds))
+	workers := p.running()
+	for i, bound := range exchange.Bounds {
+		for _, w := range workers {
+			count += of(w).Buckets[i].Load()
+		}
+		buckets[bound.Seconds()] = count
+	}
+	for _, w := range workers {
+		count += of(w).Buckets[len(exchange.Bounds)].Load()
+		sum += of(w).Sum.Load()
+	}
+	return prometheus.MustNewConstHistogram(d, count, time.Duration(sum).Seconds(), buckets)
+}

@@ -1,0 +1,175 @@
+// Package proxytest runs a proxy worker on loopback without agent or kernel maps, for the
+// tests and benchmarks of the packages below userspace/proxy. The tables that the kernel
+// would hold are plain memory of the same layout.
+package proxytest
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
+
+	"github.com/kerngate/kerngate/loader/abi"
+	"github.com/kerngate/kerngate/loader/view"
+	"github.com/kerngate/kerngate/userspace/feed/feedpb"
+	"github.com/kerngate/kerngate/userspace/proxy/accesslog"
+	"github.com/kerngate/kerngate/userspace/proxy/balance"
+	"github.com/kerngate/kerngate/userspace/proxy/config"
+	"github.com/kerngate/kerngate/userspace/proxy/exchange"
+	"github.com/kerngate/kerngate/userspace/proxy/reactor"
+	"github.com/kerngate/kerngate/userspace/proxy/server"
+	"github.com/kerngate/kerngate/userspace/proxy/upstream"
+)
+
+// Proxy is a running worker.
+type Proxy struct {
+	Address string // host:port it listens on
+	View    *view.View
+	Config  *atomic.Pointer[config.Snapshot]
+	Metrics *exchange.Metrics
+	Stats   *server.Stats
+	Loop    *reactor.Loop
+	Server  *server.Server
+	Pool    *upstream.Pool
+	Log     *Log
+}
+
+// Log gathers what is written to it.
+type Log struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *Log) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+func (l *Log) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
+// Service is a service of the test: its routes and pods.
+type Service struct {
+	Name     string
+	Host     string // "" any
+	Path     string // a prefix
+	Backends []string
+}
+
+// Start runs a worker until the test ends.
+func Start(t testing.TB, services []Service, settings *feedpb.Settings) *Proxy {
+	t.Helper()
+	const backends = 256
+	v := &view.View{
+		Services:    make([]abi.Service, 64),
+		Slots:       make([]abi.Slot, 1024),
+		Backends:    make([]abi.Backend, backends),
+		Loads:       make([]abi.BackendLoad, abi.Generations*backends),
+		Workers:     make([]abi.Worker, abi.Workers),
+		Generations: make([]abi.Generation, abi.Generations),
+	}
+	p := &Proxy{View: v, Metrics: &exchange.Metrics{}, Stats: &server.Stats{}, Log: &Log{}, Config: new(atomic.Pointer[config.Snapshot])}
+	p.Configure(t, services, settings)
+
+	loop, err := reactor.New(reactor.Stats{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Loop, p.Pool = loop, upstream.NewPool(loop, backends)
+	logger := accesslog.New(p.Log)
+	access := logger.Buffer()
+	loop.EndOfTurn(access.Flush)
+	worker := &exchange.Worker{
+		Loop: loop, Pool: p.Pool, Balancer: balance.New(v, 1, 1), Config: p.Config,
+		Metrics: p.Metrics, Rand: rand.NewChaCha8([32]byte{1}),
+	}
+	p.Server = server.New(worker, access, p.Stats, nil, nil, zerolog.New(zerolog.NewTestWriter(t)))
+
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Listen(fd, 1024); err != nil {
+		t.Fatal(err)
+	}
+	sa, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Address = fmt.Sprintf("127.0.0.1:%d", sa.(*unix.SockaddrInet4).Port)
+	if err := p.Server.Listen(fd); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- loop.Run() }()
+	t.Cleanup(func() {
+		loop.Stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		logger.Close()
+	})
+	return p
+}
+
+// Configure puts routes and pods in force, as the agent would.
+func (p *Proxy) Configure(t testing.TB, services []Service, settings *feedpb.Settings) {
+	t.Helper()
+	c := &feedpb.Config{Version: 1, Snapshot: true, Settings: settings}
+	hosts := map[string]*feedpb.Host{}
+	slot, backend := uint32(1), uint32(1)
+	for i, s := range services {
+		id := uint32(i + 1)
+		for j, b := range s.Backends {
+			a := netip.MustParseAddrPort(b)
+			p.View.Backends[backend] = abi.Backend{
+				Address: abi.AddressOf(a.Addr()), Port: abi.PortOf(a.Port()), Protocol: 6,
+				Flags: abi.BackendInUse, Generation: 1, Weight: 1,
+			}
+			p.View.Slots[slot+uint32(j)] = abi.Slot{Backend: backend}
+			backend++
+		}
+		p.View.Services[id] = abi.Service{
+			Block: uint64(abi.MakeBlock(slot, uint16(len(s.Backends)), 1)), Flags: abi.ServiceInUse,
+		}
+		slot += uint32(len(s.Backends))
+		c.Services = append(c.Services, &feedpb.Service{Id: id, Name: s.Name})
+		h := hosts[s.Host]
+		if h == nil {
+			h = &feedpb.Host{Name: s.Host}
+			hosts[s.Host] = h
+			c.Hosts = append(c.Hosts, h)
+		}
+		h.Routes = append(h.Routes, &feedpb.Route{Path: s.Path, Service: id, Source: "default/test"})
+	}
+	next, err := config.Empty().Apply(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Config.Store(next)
+}
+
+// Dial opens a connection to the proxy that is closed when the test ends.
+func (p *Proxy) Dial(t testing.TB) *net.TCPConn {
+	t.Helper()
+	c, err := net.Dial("tcp", p.Address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c.(*net.TCPConn)
+}

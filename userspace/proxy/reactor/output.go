@@ -1,0 +1,125 @@
+package reactor
+
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Output is what is on its way to a connection: bytes that were appended (heads, chunk
+// framing, small bodies), then at most one borrowed slice (a piece of a large body), which
+// is sent from where it lies. One party writes to it.
+type Output struct {
+	conn     *Conn
+	buf      []byte // appended; buf[sent:] is still to go
+	sent     int
+	borrowed []byte
+	written  uint64 // bytes accepted by the socket
+}
+
+// Open starts output to a connection, using a small buffer of its loop until Release.
+func (o *Output) Open(c *Conn) { *o = Output{conn: c, buf: c.loop.Buffers.Small()[:0]} }
+
+// Release gives the buffer back; what was not flushed is lost.
+func (o *Output) Release() {
+	if o.buf != nil {
+		o.conn.loop.Buffers.Put(o.buf)
+	}
+	*o = Output{}
+}
+
+// Written returns how many bytes the socket has taken.
+func (o *Output) Written() uint64 { return o.written }
+
+// Pending reports whether something is still to go.
+func (o *Output) Pending() bool { return o.sent < len(o.buf) || len(o.borrowed) > 0 }
+
+// Blocked reports whether a borrowed piece has not been sent whole.
+func (o *Output) Blocked() bool { return len(o.borrowed) > 0 }
+
+// Room returns how many bytes may be appended.
+func (o *Output) Room() int {
+	if len(o.borrowed) > 0 {
+		return 0
+	}
+	return cap(o.buf) - len(o.buf)
+}
+
+// Tail returns the appended bytes for append functions; the result goes to Extend.
+func (o *Output) Tail() []byte { return o.buf }
+
+// Extend takes what an append function made of Tail.
+func (o *Output) Extend(b []byte) { o.buf = b }
+
+// Reset drops everything that was appended and not sent, e.g. a head that is replaced.
+func (o *Output) Reset() { o.buf, o.sent, o.borrowed = o.buf[:0], 0, nil }
+
+// copyBelow is up to where copying a body piece behind its head is cheaper than a second
+// element of a gathered write.
+const copyBelow = 2048
+
+// Send queues p, which must stay as it is until Pending is false. Only while nothing is
+// borrowed.
+func (o *Output) Send(p []byte) {
+	if len(p) <= copyBelow && len(p) <= o.Room() {
+		o.buf = append(o.buf, p...)
+		return
+	}
+	o.borrowed = p
+}
+
+// Flush hands the socket what it takes. It returns nil when nothing is left, else
+// ErrWouldBlock or the socket's error.
+func (o *Output) Flush() error {
+	for {
+		head := o.buf[o.sent:]
+		if len(head) == 0 && len(o.borrowed) == 0 {
+			o.buf, o.sent = o.buf[:0], 0
+			return nil
+		}
+		var n int
+		var err error
+		switch {
+		case len(o.borrowed) == 0:
+			n, err = o.conn.TryWrite(head)
+		case len(head) == 0:
+			n, err = o.conn.TryWrite(o.borrowed)
+		default:
+			n, err = o.conn.TryWrite2(head, o.borrowed)
+		}
+		if err != nil {
+			return err
+		}
+		o.written += uint64(n)
+		h := min(n, len(head))
+		o.sent += h
+		o.borrowed = o.borrowed[n-h:]
+		if len(o.borrowed) == 0 {
+			o.borrowed = nil
+		}
+	}
+}
+
+// TryWrite2 writes a, then b, by one system call.
+func (c *Conn) TryWrite2(a, b []byte) (int, error) {
+	iov := [2]unix.Iovec{
+		{Base: unsafe.SliceData(a), Len: uint64(len(a))},
+		{Base: unsafe.SliceData(b), Len: uint64(len(b))},
+	}
+	msg := unix.Msghdr{Iov: &iov[0], Iovlen: 2}
+	for {
+		r, _, errno := unix.RawSyscall(unix.SYS_SENDMSG, uintptr(c.fd), uintptr(unsafe.Pointer(&msg)), unix.MSG_NOSIGNAL)
+		switch errno {
+		case 0:
+			return int(r), nil
+		case unix.EAGAIN:
+			c.ready &^= Writable
+			return 0, ErrWouldBlock
+		case unix.EINTR:
+			continue
+		default:
+			c.ready |= Broken
+			return 0, errno
+		}
+	}
+}

@@ -1,0 +1,243 @@
+// Package server is the HTTP/1.1 front end: it accepts connections, reads requests from
+// them, has each carried out as an exchange and writes the response.
+//
+// A connection that waits for its next request is a small struct and a timer; buffers,
+// parser state and a coroutine are taken from the worker's pools when bytes arrive and go
+// back when the connection has nothing more to say.
+package server
+
+import (
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
+
+	"github.com/kerngate/kerngate/userspace/proxy/accesslog"
+	"github.com/kerngate/kerngate/userspace/proxy/exchange"
+	"github.com/kerngate/kerngate/userspace/proxy/reactor"
+)
+
+// Server serves the client connections of one worker.
+type Server struct {
+	worker    *exchange.Worker
+	log       zerolog.Logger
+	access    *accesslog.Buffer
+	listeners []*reactor.Conn
+	sessions  []*session // free
+	conns     map[*conn]struct{}
+	draining  bool
+	date      []byte // "Date: ...\r\n" of the current second
+	dateAt    int64
+	stats     *Stats
+	published *uint32 // open connections, where the kernel reads them
+	accepted  *uint64
+}
+
+// Stats are a worker's counts of connections; the worker writes, anybody reads.
+type Stats struct {
+	Accepted, AcceptErrors, Refused atomic.Uint64
+	Open, Active                    atomic.Int64
+	Panics                          atomic.Uint64
+}
+
+// New makes a server. open and accepted are where the kernel reads the worker's number of
+// connections; they may be nil.
+func New(w *exchange.Worker, access *accesslog.Buffer, stats *Stats, open *uint32, accepted *uint64, log zerolog.Logger) *Server {
+	s := &Server{worker: w, log: log, access: access, stats: stats, conns: map[*conn]struct{}{}, published: open, accepted: accepted}
+	if s.published == nil {
+		s.published = new(uint32)
+	}
+	if s.accepted == nil {
+		s.accepted = new(uint64)
+	}
+	return s
+}
+
+// Listen starts to accept from a non-blocking listening socket.
+func (s *Server) Listen(fd int) error {
+	c := new(reactor.Conn)
+	if err := s.worker.Loop.Listen(c, fd, acceptor{s}); err != nil {
+		return err
+	}
+	s.listeners = append(s.listeners, c)
+	return nil
+}
+
+// Drain makes every response say that its connection ends. The listeners stay open until
+// StopListening, because the kernel may have queued connections on them already.
+func (s *Server) Drain() { s.draining = true }
+
+// StopListening closes the listeners after taking what is queued on them.
+func (s *Server) StopListening() {
+	for _, l := range s.listeners {
+		acceptor{s}.OnEvent(l)
+		l.Close()
+	}
+	s.listeners = nil
+}
+
+// Open returns the number of client connections.
+func (s *Server) Open() int { return len(s.conns) }
+
+// CloseIdle closes the connections that wait for a request.
+func (s *Server) CloseIdle() {
+	for c := range s.conns {
+		if !c.active {
+			c.close()
+		}
+	}
+}
+
+// CloseAll closes every connection, whatever it is doing.
+func (s *Server) CloseAll() {
+	for c := range s.conns {
+		c.Reset()
+		c.close()
+	}
+}
+
+type acceptor struct{ s *Server }
+
+// acceptBatch is how many connections are taken per event, so that a flood of them does
+// not keep the open ones waiting.
+const acceptBatch = 32
+
+// OnEvent accepts.
+func (a acceptor) OnEvent(l *reactor.Conn) {
+	for range acceptBatch {
+		fd, sa, err := unix.Accept4(l.FD(), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		switch err {
+		case nil:
+			a.s.open(fd, sa)
+		case unix.EAGAIN:
+			return
+		case unix.EINTR, unix.ECONNABORTED:
+		default:
+			// No descriptors or memory. What is queued stays queued; idle connections
+			// make room.
+			a.s.stats.AcceptErrors.Add(1)
+			a.s.makeRoom()
+			return
+		}
+	}
+}
+
+func (s *Server) open(fd int, peer unix.Sockaddr) {
+	c := &conn{server: s}
+	c.timer.Init(c.idleTimeout)
+	if err := s.worker.Loop.Add(&c.Conn, fd, c); err != nil {
+		unix.Close(fd)
+		s.stats.AcceptErrors.Add(1)
+		return
+	}
+	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	c.peer = addrPort(peer)
+	if sa, err := unix.Getsockname(fd); err == nil {
+		c.local = addrPort(sa)
+	}
+	s.conns[c] = struct{}{}
+	s.stats.Accepted.Add(1)
+	s.stats.Open.Add(1)
+	atomic.StoreUint32(s.published, uint32(len(s.conns)))
+	atomic.AddUint64(s.accepted, 1)
+	s.worker.Loop.Set(&c.timer, s.worker.Config.Load().Settings.HeadTimeout)
+}
+
+// makeRoom closes some connections that wait for a request, so that descriptors are free
+// again.
+func (s *Server) makeRoom() {
+	left := 16
+	for c := range s.conns {
+		if !c.active {
+			c.close()
+			if left--; left == 0 {
+				return
+			}
+		}
+	}
+}
+
+func addrPort(sa unix.Sockaddr) netip.AddrPort {
+	switch a := sa.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port))
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr).Unmap(), uint16(a.Port))
+	}
+	return netip.AddrPort{}
+}
+
+// conn is one client connection between requests.
+type conn struct {
+	reactor.Conn
+	server      *Server
+	timer       reactor.Timer
+	peer, local netip.AddrPort
+	requests    uint32
+	active      bool // a session serves it
+}
+
+// OnEvent starts a session for a connection that has something to say.
+func (c *conn) OnEvent(*reactor.Conn) {
+	if c.active {
+		return
+	}
+	s := c.server.session()
+	s.conn = c
+	c.active = true
+	c.server.stats.Active.Add(1)
+	c.server.worker.Loop.Go(s)
+}
+
+func (c *conn) idleTimeout() {
+	if !c.active {
+		c.close()
+	}
+}
+
+func (c *conn) close() {
+	s := c.server
+	if _, ok := s.conns[c]; !ok {
+		return
+	}
+	delete(s.conns, c)
+	s.worker.Loop.Drop(&c.timer)
+	c.Close()
+	s.stats.Open.Add(-1)
+	atomic.StoreUint32(s.published, uint32(len(s.conns)))
+}
+
+// session takes a session from the pool.
+func (s *Server) session() *session {
+	if n := len(s.sessions); n > 0 {
+		p := s.sessions[n-1]
+		s.sessions = s.sessions[:n-1]
+		return p
+	}
+	p := &session{server: s}
+	p.exchange.Setup()
+	p.timer.Init(p.expire)
+	return p
+}
+
+const maxFreeSessions = 1024
+
+func (s *Server) put(p *session) {
+	s.worker.Loop.Drop(&p.timer)
+	p.conn, p.co = nil, nil
+	if len(s.sessions) < maxFreeSessions {
+		s.sessions = append(s.sessions, p)
+	}
+}
+
+// dateField returns the Date field line of the current second.
+func (s *Server) dateField() []byte {
+	if now := s.worker.Loop.Now(); s.date == nil || now-s.dateAt >= int64(time.Second) {
+		t := s.worker.Loop.Time(now)
+		s.dateAt = now - int64(t.Nanosecond())
+		s.date = appendDate(s.date[:0], t)
+	}
+	return s.date
+}

@@ -37,7 +37,12 @@ type View struct {
 
 // Open maps all tables. It refuses maps of another layout than this build's. The
 // descriptors are not needed afterwards; they stay the caller's to close.
-func Open(maps []Map) (_ *View, err error) {
+func Open(maps []Map) (*View, error) { return open(maps, true) }
+
+// OpenReadOnly is Open for onlookers: nothing of the View may be written.
+func OpenReadOnly(maps []Map) (*View, error) { return open(maps, false) }
+
+func open(maps []Map, write bool) (_ *View, err error) {
 	v := new(View)
 	defer func() {
 		if err != nil {
@@ -52,8 +57,8 @@ func Open(maps []Map) (_ *View, err error) {
 		mapTable(v, byName, "kg_services", false, &v.Services),
 		mapTable(v, byName, "kg_slots", false, &v.Slots),
 		mapTable(v, byName, "kg_backends", false, &v.Backends),
-		mapTable(v, byName, "kg_backend_load", true, &v.Loads),
-		mapTable(v, byName, "kg_workers", true, &v.Workers),
+		mapTable(v, byName, "kg_backend_load", write, &v.Loads),
+		mapTable(v, byName, "kg_workers", write, &v.Workers),
 		mapTable(v, byName, "kg_generations", false, &v.Generations),
 	} {
 		if e != nil {

@@ -1,0 +1,206 @@
+package loader
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/vishvananda/netlink"
+
+	"github.com/kerngate/kerngate/loader/abi"
+	"github.com/kerngate/kerngate/loader/registry"
+	"github.com/kerngate/kerngate/loader/state"
+)
+
+// Report counts what an Apply changed.
+type Report struct {
+	registry.Changes
+	Added   int // listeners, addresses, prefixes and routes
+	Removed int
+}
+
+// FullError says which object found no place in which map; see registry.
+type FullError = registry.FullError
+
+// hashes are the keyed maps.
+type hashes struct {
+	listeners *registry.Hash[abi.ListenerKey, abi.Listener]
+	addresses *registry.Hash[abi.Address, abi.AddressInfo]
+	deny      *registry.Hash[abi.Prefix, abi.PrefixInfo]
+	allow     *registry.Hash[abi.Prefix, abi.PrefixInfo]
+}
+
+func openHashes(maps map[string]*ebpf.Map) (h hashes, err error) {
+	if h.listeners, err = openHash[abi.ListenerKey, abi.Listener](maps["kg_listeners"], "kg_listeners"); err != nil {
+		return h, err
+	}
+	if h.addresses, err = openHash[abi.Address, abi.AddressInfo](maps["kg_addresses"], "kg_addresses"); err != nil {
+		return h, err
+	}
+	if h.deny, err = openPrefixes(maps["kg_deny"], "kg_deny"); err != nil {
+		return h, err
+	}
+	h.allow, err = openPrefixes(maps["kg_allow"], "kg_allow")
+	return h, err
+}
+
+// openPrefixes mirrors the prefixes that came by Apply. Those of an operator are not ours
+// to see or to remove.
+func openPrefixes(m *ebpf.Map, name string) (*registry.Hash[abi.Prefix, abi.PrefixInfo], error) {
+	have, err := readHash[abi.Prefix, abi.PrefixInfo](m)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	for k, v := range have {
+		if v.Source != abi.PrefixConfig {
+			delete(have, k)
+		}
+	}
+	return registry.NewHash(name, hashTable[abi.Prefix, abi.PrefixInfo]{name, m}, have), nil
+}
+
+// routeKey is an address with a local route of ours.
+type routeKey struct{ netip.Addr }
+
+// routeTable is registry.Entries over the routing table.
+type routeTable struct{ *routes }
+
+func (t routeTable) Put(k routeKey, _ struct{}) error { return t.add(k.Addr) }
+func (t routeTable) Delete(k routeKey) error          { return t.remove(k.Addr) }
+
+// openRoutes mirrors the routes that an earlier agent made.
+func openRoutes(h *netlink.Handle) (*registry.Hash[routeKey, struct{}], error) {
+	r, err := newRoutes(h)
+	if err != nil {
+		return nil, err
+	}
+	addresses, err := r.ours()
+	if err != nil {
+		return nil, err
+	}
+	have := make(map[routeKey]struct{})
+	for _, a := range addresses {
+		have[routeKey{a}] = struct{}{}
+	}
+	return registry.NewHash("routes", routeTable{r}, have), nil
+}
+
+// Apply makes the kernel do what want says: it compares, and changes what differs. What
+// cannot be stored is reported by the error, object by object; everything else is in
+// force. Calling it again with the same state tries again what failed.
+//
+// The order keeps traffic right at every step. Deny lists come before anything that lets
+// packets in, and exceptions before the rule. Services come before listeners. A listener
+// comes before the route that makes its address local, and goes after it: with the route
+// alone, connections would reach whatever process listens on all addresses.
+func (d *Datapath) Apply(want state.State) (Report, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var report Report
+	var errs []error
+	note := func(n int, err error) func(*int) {
+		errs = append(errs, err)
+		return func(total *int) { *total += n }
+	}
+	w, err := d.translate(want)
+	errs = append(errs, err)
+
+	note(d.hashes.allow.Add(w.allow, describePrefix))(&report.Added)
+	note(d.hashes.deny.Add(w.deny, describePrefix))(&report.Added)
+	note(d.hashes.deny.Prune(w.deny, describePrefix))(&report.Removed)
+	note(d.hashes.allow.Prune(w.allow, describePrefix))(&report.Removed)
+
+	report.Changes, err = d.registry.Apply(want.Services, time.Now())
+	errs = append(errs, err)
+
+	note(d.hashes.addresses.Add(w.addresses, describeAddress))(&report.Added)
+	note(d.hashes.listeners.Add(w.listeners, describeListener))(&report.Added)
+	d.routes.Doubt() // a network manager may have removed them
+	note(d.routes.Add(w.routes, describeRoute))(&report.Added)
+	note(d.routes.Prune(w.routes, describeRoute))(&report.Removed)
+	note(d.hashes.listeners.Prune(w.listeners, describeListener))(&report.Removed)
+	note(d.hashes.addresses.Prune(w.addresses, describeAddress))(&report.Removed)
+	return report, errors.Join(errs...)
+}
+
+// ApplyServices stores these services and leaves everything else as it is.
+func (d *Datapath) ApplyServices(want []state.Service) (Report, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	changes, err := d.registry.Publish(want, time.Now())
+	return Report{Changes: changes}, err
+}
+
+// ServiceID returns the id of a service that is in the maps and wanted.
+func (d *Datapath) ServiceID(name string) (state.ServiceID, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.registry.ID(name)
+}
+
+// Reap ends services that have been gone for their grace time, frees blocks and backend
+// ids that nobody reads any more, and notes in kg_meta that the agent lives. Call it every
+// few seconds.
+func (d *Datapath) Reap(now time.Time) (Report, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	changes, err := d.registry.Reap(now)
+	return Report{Changes: changes}, errors.Join(err, d.setServing(d.meta().Serving))
+}
+
+// wanted is a state in terms of the maps.
+type wanted struct {
+	listeners   map[abi.ListenerKey]abi.Listener
+	addresses   map[abi.Address]abi.AddressInfo
+	routes      map[routeKey]struct{}
+	deny, allow map[abi.Prefix]abi.PrefixInfo
+}
+
+// translate returns what the keyed maps must hold. What cannot be is left out and told.
+func (d *Datapath) translate(want state.State) (wanted, error) {
+	w := wanted{
+		listeners: make(map[abi.ListenerKey]abi.Listener),
+		addresses: make(map[abi.Address]abi.AddressInfo),
+		routes:    make(map[routeKey]struct{}),
+		deny:      make(map[abi.Prefix]abi.PrefixInfo),
+		allow:     make(map[abi.Prefix]abi.PrefixInfo),
+	}
+	var errs []error
+	for _, a := range want.Addresses {
+		if a = a.Unmap(); !a.IsValid() || a.IsUnspecified() || a.Zone() != "" {
+			errs = append(errs, fmt.Errorf("ingress address %q: not the address of one host", a))
+			continue
+		}
+		w.addresses[abi.AddressOf(a)] = abi.AddressInfo{}
+		w.routes[routeKey{a}] = struct{}{}
+	}
+	for _, l := range want.Listeners {
+		if !l.Address.IsValid() || l.Address.Port() == 0 || l.Mode != state.L7 {
+			errs = append(errs, fmt.Errorf("listener %v: needs an address, a port and mode L7", l.Address))
+			continue
+		}
+		w.listeners[abi.MakeListenerKey(l.Address, uint8(l.Protocol))] = abi.Listener{Mode: uint32(l.Mode)}
+	}
+	for _, list := range []struct {
+		prefixes []netip.Prefix
+		into     map[abi.Prefix]abi.PrefixInfo
+	}{{want.Deny, w.deny}, {want.Allow, w.allow}} {
+		for _, p := range list.prefixes {
+			if !p.IsValid() {
+				errs = append(errs, fmt.Errorf("prefix %v: not valid", p))
+				continue
+			}
+			list.into[abi.MakePrefix(p)] = abi.PrefixInfo{Source: abi.PrefixConfig}
+		}
+	}
+	return w, errors.Join(errs...)
+}
+
+func describePrefix(p abi.Prefix) string   { return "prefix " + p.Prefix().String() }
+func describeAddress(a abi.Address) string { return "ingress address " + a.Addr().String() }
+func describeRoute(k routeKey) string      { return "route to " + k.String() }
+func describeListener(k abi.ListenerKey) string {
+	return fmt.Sprintf("listener %v (protocol %d)", k.AddrPort(), k.Protocol)
+}

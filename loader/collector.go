@@ -1,0 +1,106 @@
+package loader
+
+import (
+	"github.com/cilium/ebpf"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/kerngate/kerngate/loader/abi"
+)
+
+var (
+	packetsDesc = prometheus.NewDesc("kerngate_kernel_packets_total",
+		"Packets and connection attempts by the program that judged them and why it ended.",
+		[]string{"program", "reason"}, nil)
+	entriesDesc = prometheus.NewDesc("kerngate_kernel_map_entries",
+		"Entries in use, those in their grace time included.", []string{"map"}, nil)
+	maxEntriesDesc = prometheus.NewDesc("kerngate_kernel_map_max_entries",
+		"Entries that the map can hold.", []string{"map"}, nil)
+	bytesDesc = prometheus.NewDesc("kerngate_kernel_map_bytes",
+		"Memory that the kernel keeps for the map.", []string{"map"}, nil)
+)
+
+// MapUse is how full a map is.
+type MapUse struct {
+	Name       string
+	Entries    int64 // in use; -1 where counting means nothing
+	MaxEntries uint32
+	Bytes      uint64 // 0: the kernel does not tell
+}
+
+// Memory returns how full the maps are and what memory they take.
+func (d *Datapath) Memory() []MapUse {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	services, backends, slots := d.registry.Len()
+	entries := map[string]int{
+		"kg_services": services, "kg_service_names": services, "kg_backends": backends, "kg_slots": slots,
+		"kg_listeners": d.hashes.listeners.Len(), "kg_addresses": d.hashes.addresses.Len(),
+		"kg_deny": d.hashes.deny.Len(), "kg_allow": d.hashes.allow.Len(),
+	}
+	var out []MapUse
+	for _, name := range mapNames {
+		m := d.maps[name]
+		use := MapUse{Name: name, Entries: -1, MaxEntries: m.MaxEntries()}
+		if n, ok := entries[name]; ok {
+			use.Entries = int64(n)
+		}
+		if info, err := m.Info(); err == nil {
+			use.Bytes, _ = info.Memlock()
+		}
+		out = append(out, use)
+	}
+	return out
+}
+
+// Counter is one entry of kg_counters, summed over the CPUs.
+type Counter struct {
+	Program string
+	Reason  string
+	Packets uint64
+}
+
+// readCounters reads kg_counters.
+func readCounters(m *ebpf.Map) ([]Counter, error) {
+	out := make([]Counter, abi.Reasons)
+	var perCPU []uint64
+	for reason := range out {
+		if err := m.Lookup(uint32(reason), &perCPU); err != nil {
+			return nil, err
+		}
+		c := &out[reason]
+		c.Program, c.Reason = abi.ReasonNames(reason)
+		for _, n := range perCPU {
+			c.Packets += n
+		}
+	}
+	return out, nil
+}
+
+// Collector returns the kernel's counters and the maps' fill as metrics, read at each
+// scrape. It must not be scraped after Close.
+func (d *Datapath) Collector() prometheus.Collector { return collector{d} }
+
+type collector struct{ *Datapath }
+
+func (c collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, desc := range []*prometheus.Desc{packetsDesc, entriesDesc, maxEntriesDesc, bytesDesc} {
+		ch <- desc
+	}
+}
+
+func (c collector) Collect(ch chan<- prometheus.Metric) {
+	counters, err := readCounters(c.maps["kg_counters"])
+	if err != nil {
+		ch <- prometheus.NewInvalidMetric(packetsDesc, err)
+	}
+	for _, n := range counters {
+		ch <- prometheus.MustNewConstMetric(packetsDesc, prometheus.CounterValue, float64(n.Packets), n.Program, n.Reason)
+	}
+	for _, use := range c.Memory() {
+		if use.Entries >= 0 {
+			ch <- prometheus.MustNewConstMetric(entriesDesc, prometheus.GaugeValue, float64(use.Entries), use.Name)
+		}
+		ch <- prometheus.MustNewConstMetric(maxEntriesDesc, prometheus.GaugeValue, float64(use.MaxEntries), use.Name)
+		ch <- prometheus.MustNewConstMetric(bytesDesc, prometheus.GaugeValue, float64(use.Bytes), use.Name)
+	}
+}

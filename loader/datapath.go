@@ -1,0 +1,310 @@
+package loader
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf/rlimit"
+	"github.com/rs/zerolog"
+	"github.com/vishvananda/netlink"
+
+	"github.com/kerngate/kerngate/loader/abi"
+	"github.com/kerngate/kerngate/loader/registry"
+	"github.com/kerngate/kerngate/loader/view"
+)
+
+// Datapath is the handle of the one agent that may change what the kernel does for us. It
+// belongs to the network namespace of the thread that opened it. Its methods may be called
+// from any goroutine.
+//
+// Close and the end of the process leave all in force: maps, links and routes.
+type Datapath struct {
+	log      zerolog.Logger
+	folder   string
+	lock     *os.File
+	epoch    string
+	features Features
+
+	maps        map[string]*ebpf.Map
+	programs    map[string]*ebpf.Program
+	view        *view.View
+	net         *netlink.Handle
+	lookup      *lookup
+	xdp         *xdp
+	attachments []Attachment
+
+	mu       sync.Mutex // guards what follows, and all writing to the maps
+	tables   *kernelTables
+	registry *registry.Registry
+	hashes   hashes
+	routes   *registry.Hash[routeKey, struct{}]
+}
+
+// Open loads the programs and attaches them to this thread's network namespace. Maps and
+// links that an earlier agent left are taken over: connections are accepted without a gap,
+// and proxies keep working on the same memory. On error nothing is left that was not there
+// before.
+//
+// An interface that cannot get kg_xdp is no error; see Attachments.
+func Open(o Options) (_ *Datapath, err error) {
+	if o, err = o.complete(); err != nil {
+		return nil, err
+	}
+	d := &Datapath{log: o.Log}
+	defer func() {
+		if err != nil {
+			d.Close()
+		}
+	}()
+	if d.folder, err = pinFolder(o.BPFFS); err != nil {
+		return nil, err
+	}
+	if d.folder != o.BPFFS {
+		d.log.Warn().Str("bpffs", d.folder).Msg("maps of another version are pinned at --bpffs; using a folder beside it")
+	}
+	if d.lock, err = lockFolder(d.folder); err != nil {
+		return nil, err
+	}
+	// Kernels before 5.11 count map memory against the limit of locked memory.
+	if err := rlimit.RemoveMemlock(); err != nil {
+		return nil, fmt.Errorf("lift the limit of locked memory: %w", err)
+	}
+	d.features = Probe()
+	for _, f := range d.features.Missing() {
+		if f.Err == nil {
+			return nil, fmt.Errorf("this kernel lacks %s (Linux >= %s), needed for %s", f.Name, f.Kernel, f.NeededFor)
+		}
+		return nil, fmt.Errorf("find out whether the kernel has %s (CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN needed): %w", f.Name, f.Err)
+	}
+	fresh, err := d.load(&o)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.readState(); err != nil {
+		return nil, err
+	}
+	if err := d.attach(&o); err != nil {
+		if fresh {
+			err = errors.Join(err, d.unpin())
+		}
+		return nil, err
+	}
+	d.logStart(fresh)
+	return d, nil
+}
+
+// load loads the programs on the maps pinned in the folder, or on new ones, and reports
+// which.
+func (d *Datapath) load(o *Options) (fresh bool, err error) {
+	spec, err := loadKerngate()
+	if err != nil {
+		return false, fmt.Errorf("read the compiled programs: %w", err)
+	}
+	for name, size := range o.sizes() {
+		spec.Maps[name].MaxEntries = size
+	}
+	if err := spec.Variables["kg_hung_after_ns"].Set(uint64(HungAfterNS)); err != nil {
+		return false, fmt.Errorf("set kg_hung_after_ns: %w", err)
+	}
+	if d.features.Has("xdp_frags") {
+		spec.Programs["kg_xdp"].Flags |= xdpHasFrags
+	}
+	pinned, err := openPinned(d.folder, spec)
+	if err != nil {
+		return false, err
+	}
+	defer closeMaps(pinned)
+	for _, name := range adoptSizes(spec, pinned) {
+		d.log.Warn().Str("map", name).Uint32("entries", spec.Maps[name].MaxEntries).
+			Msgf("the map exists and keeps its size: for another %s run `kerngate-agent --uninstall` first", sizeFlags[name])
+	}
+	all, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: pinned})
+	if err != nil {
+		return false, fmt.Errorf("load the programs: %w", err)
+	}
+	d.maps, d.programs = all.Maps, all.Programs
+	if pinned != nil {
+		return false, d.mapTables()
+	}
+	if err := sealAndPin(d.folder, d.maps); err != nil {
+		return true, err
+	}
+	if err := errors.Join(d.mapTables(), d.tables.Write([]abi.Write{writeMeta(abi.Meta{ABI: abi.ABI})})); err != nil {
+		return true, errors.Join(err, d.unpin())
+	}
+	return true, nil
+}
+
+// mapTables maps the tables into memory, and makes ready to write them.
+func (d *Datapath) mapTables() (err error) {
+	if d.view, err = view.Open(d.Maps()); err != nil {
+		return err
+	}
+	d.tables = &kernelTables{
+		publish: d.programs["kg_publish"],
+		names:   d.maps["kg_service_names"],
+		view:    d.view,
+		list:    make([]abi.Write, abi.Writes),
+	}
+	meta, err := mapID(d.maps[metaMap])
+	if err != nil {
+		return err
+	}
+	services, err := mapID(d.maps["kg_services"])
+	if err != nil {
+		return err
+	}
+	d.epoch = fmt.Sprintf("%d-%d-%d", abi.ABI, meta, services)
+	return nil
+}
+
+// readState reads back what the maps hold.
+func (d *Datapath) readState() error {
+	names := make([]abi.ServiceName, len(d.view.Services))
+	for id := range names {
+		if d.view.Services[id].Flags&abi.ServiceInUse == 0 {
+			continue
+		}
+		if err := d.maps["kg_service_names"].Lookup(uint32(id), &names[id]); err != nil {
+			return fmt.Errorf("read kg_service_names: %w", err)
+		}
+	}
+	d.registry = registry.New(d.tables, registry.Contents{
+		Services: d.view.Services,
+		Names:    names,
+		Slots:    d.view.Slots,
+		Backends: d.view.Backends,
+	}, time.Now())
+	var err error
+	if d.net, err = netlink.NewHandle(); err != nil {
+		return fmt.Errorf("open netlink: %w", err)
+	}
+	if d.routes, err = openRoutes(d.net); err != nil {
+		return err
+	}
+	d.hashes, err = openHashes(d.maps)
+	return err
+}
+
+// attach attaches the programs. Only kg_lookup is needed to serve.
+func (d *Datapath) attach(o *Options) error {
+	meta, err := mapID(d.maps[metaMap])
+	if err != nil {
+		return err
+	}
+	if d.lookup, err = attachLookup(d.folder, d.programs["kg_lookup"], meta, d.log); err != nil {
+		return err
+	}
+	d.xdp = &xdp{
+		folder:  d.folder,
+		mode:    o.XDPMode,
+		program: d.programs["kg_xdp"],
+		links:   make(map[string]link.Link),
+		net:     d.net,
+		log:     d.log,
+	}
+	d.attachments = append([]Attachment{{Program: "kg_lookup", Where: "netns"}}, d.xdp.attach(o.Interfaces)...)
+	return nil
+}
+
+func (d *Datapath) logStart(fresh bool) {
+	var absent []string
+	for _, f := range d.features {
+		if !f.Present {
+			absent = append(absent, f.Name+" (instead: "+f.ReplacedBy+")")
+		}
+	}
+	services, backends, slots := d.registry.Len()
+	d.log.Info().Str("bpffs", d.folder).Bool("taken_over", !fresh).Str("epoch", d.epoch).
+		Int("services", services).Int("backends", backends).Int("slots", slots).
+		Str("absent", strings.Join(absent, ", ")).Msg("kernel programs attached")
+}
+
+// Close gives up the handle: descriptors, memory and the lock. What is pinned stays in
+// force, and another Open takes it over.
+func (d *Datapath) Close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var errs []error
+	if d.xdp != nil {
+		d.xdp.close()
+	}
+	if d.lookup != nil {
+		d.lookup.close()
+	}
+	if d.net != nil {
+		d.net.Close()
+	}
+	if d.view != nil {
+		errs = append(errs, d.view.Close())
+	}
+	for _, p := range d.programs {
+		errs = append(errs, p.Close())
+	}
+	for _, m := range d.maps {
+		errs = append(errs, m.Close())
+	}
+	if d.lock != nil {
+		errs = append(errs, d.lock.Close())
+	}
+	d.xdp, d.lookup, d.net, d.view, d.programs, d.maps, d.lock = nil, nil, nil, nil, nil, nil, nil
+	return errors.Join(errs...)
+}
+
+// unpin removes the pins of the maps, of a set that was just made and never used.
+func (d *Datapath) unpin() error {
+	var errs []error
+	for name, m := range d.maps {
+		if pinnable(name) {
+			errs = append(errs, m.Unpin())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Maps returns the tables that a proxy maps into its memory. The descriptors belong to
+// the Datapath. Those that are not writable are sealed: the kernel lets nobody write them
+// by descriptor or memory, whoever holds them.
+func (d *Datapath) Maps() []view.Map {
+	var out []view.Map
+	for _, m := range []struct {
+		name     string
+		writable bool
+	}{
+		{"kg_services", false},
+		{"kg_slots", false},
+		{"kg_backends", false},
+		{"kg_generations", false},
+		{"kg_backend_load", true},
+		{"kg_workers", true},
+	} {
+		table := d.maps[m.name]
+		out = append(out, view.Map{
+			Name:       m.name,
+			FD:         table.FD(),
+			MaxEntries: table.MaxEntries(),
+			ValueSize:  table.ValueSize(),
+			Writable:   m.writable,
+		})
+	}
+	return out
+}
+
+// Epoch names this set of maps. A proxy that maps another set must start anew.
+func (d *Datapath) Epoch() string { return d.epoch }
+
+// Features returns what the kernel was found to have.
+func (d *Datapath) Features() Features { return d.features }
+
+// Attachments returns where the programs are attached, and where not and why.
+func (d *Datapath) Attachments() []Attachment { return d.attachments }
+
+// Folder returns the folder of the pins: Options.BPFFS, or one beside it while that holds
+// maps of another version.
+func (d *Datapath) Folder() string { return d.folder }

@@ -1,0 +1,274 @@
+package loader
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/kerngate/kerngate/loader/abi"
+)
+
+// ErrTooManyGenerations says that as many proxies exist as there can be.
+var ErrTooManyGenerations = fmt.Errorf("%d proxies serve or drain already: wait until one has drained", abi.Generations)
+
+// Generation is one proxy as the kernel knows it.
+type Generation struct {
+	Number  uint32
+	Workers int
+	State   uint16 // abi.GenerationStarting, GenerationServing, GenerationDraining
+	Sockets int    // in kg_sockets: those that are closed have left it
+}
+
+// StartGeneration makes room for a proxy and returns its number. Nothing is sent to it
+// before Serve.
+func (d *Datapath) StartGeneration(workers int) (number uint32, err error) {
+	if workers < 1 || workers > abi.GenerationWorkers {
+		return 0, fmt.Errorf("a proxy has 1 to %d workers, not %d", abi.GenerationWorkers, workers)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, g := range d.view.Generations {
+		number = max(number, g.Number)
+	}
+	// The next number whose slot is free: slots are numbers modulo abi.Generations.
+	for range abi.Generations {
+		number++
+		if number == 0 { // 0 means none
+			number = abi.Generations
+		}
+		if d.view.Generations[number%abi.Generations].State != abi.GenerationFree {
+			continue
+		}
+		if err := d.clearSockets(number); err != nil {
+			return 0, err
+		}
+		d.clearCounts(number)
+		g := abi.Generation{Number: number, Workers: uint16(workers), State: abi.GenerationStarting}
+		return number, d.tables.Write([]abi.Write{writeGeneration(g)})
+	}
+	return 0, ErrTooManyGenerations
+}
+
+// PlaceSockets gives kg_lookup a worker's socket of one kind: kind is abi.SocketTCP4 and so on.
+// The map does not keep the socket open; fd stays the caller's.
+func (d *Datapath) PlaceSockets(number uint32, worker int, kind uint32, fd int) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	g, err := d.generation(number)
+	if err != nil {
+		return err
+	}
+	if worker < 0 || worker >= int(g.Workers) || kind >= abi.WorkerSockets {
+		return fmt.Errorf("generation %d has no worker %d or a worker no socket kind %d", number, worker, kind)
+	}
+	err = d.maps["kg_sockets"].Put(socketIndex(number, worker, kind), uint64(fd))
+	switch {
+	case errors.Is(err, unix.EOPNOTSUPP):
+		return fmt.Errorf("place socket: neither a listening TCP nor an unconnected UDP socket, or an MPTCP one (Go's net.Listen makes those): %w", err)
+	case err != nil:
+		return fmt.Errorf("place socket in kg_sockets: %w", err)
+	}
+	return nil
+}
+
+// Serve sends new connections to this generation, from the next one on, and marks the one
+// that had them as draining.
+func (d *Datapath) Serve(number uint32) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	g, err := d.generation(number)
+	if err != nil {
+		return err
+	}
+	g.State = abi.GenerationServing
+	if err := d.tables.Write([]abi.Write{writeGeneration(g)}); err != nil {
+		return err
+	}
+	if err := d.setServing(number); err != nil {
+		return err
+	}
+	d.lookup.endPredecessors(d.folder, d.log)
+	var writes []abi.Write
+	for _, other := range d.view.Generations {
+		if other.State == abi.GenerationServing && other.Number != number {
+			other.State = abi.GenerationDraining
+			writes = append(writes, writeGeneration(other))
+		}
+	}
+	if len(writes) == 0 {
+		return nil
+	}
+	return d.tables.Write(writes)
+}
+
+// DrainGeneration sends no new connections to this generation any more. If it was the one
+// that got them, they are refused until another serves.
+func (d *Datapath) DrainGeneration(number uint32) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	g, err := d.generation(number)
+	if err != nil {
+		return err
+	}
+	if d.meta().Serving == number {
+		if err := d.setServing(0); err != nil {
+			return err
+		}
+	}
+	g.State = abi.GenerationDraining
+	return d.tables.Write([]abi.Write{writeGeneration(g)})
+}
+
+// EndGeneration forgets a generation whose proxy is gone: its sockets, and what it had in
+// flight.
+func (d *Datapath) EndGeneration(number uint32) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	g, err := d.generation(number)
+	if err != nil {
+		return err
+	}
+	if d.meta().Serving == number {
+		if err := d.setServing(0); err != nil {
+			return err
+		}
+	}
+	if err := d.clearSockets(number); err != nil {
+		return err
+	}
+	g.Workers, g.State = 0, abi.GenerationFree // the number stays, so that the next is greater
+	if err := d.tables.Write([]abi.Write{writeGeneration(g)}); err != nil {
+		return err
+	}
+	d.clearCounts(number)
+	return nil
+}
+
+// Generations returns the proxies that there are, the serving one included.
+func (d *Datapath) Generations() []Generation {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var out []Generation
+	for _, g := range d.view.Generations {
+		if g.State != abi.GenerationFree {
+			out = append(out, Generation{
+				Number:  g.Number,
+				Workers: int(g.Workers),
+				State:   g.State,
+				Sockets: countSockets(d.maps["kg_sockets"], g.Number, int(g.Workers)),
+			})
+		}
+	}
+	return out
+}
+
+// Serving returns the number of the generation that gets new connections, 0 if none.
+func (d *Datapath) Serving() uint32 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.meta().Serving
+}
+
+func (d *Datapath) generation(number uint32) (abi.Generation, error) {
+	g := d.view.Generations[number%abi.Generations]
+	if g.Number != number || g.State == abi.GenerationFree {
+		return g, fmt.Errorf("there is no proxy generation %d", number)
+	}
+	return g, nil
+}
+
+// meta returns the entry of kg_meta. This agent is the only one who writes it.
+func (d *Datapath) meta() abi.Meta {
+	var meta abi.Meta
+	if err := d.maps[metaMap].Lookup(uint32(0), &meta); err != nil {
+		d.log.Error().Err(err).Msg("read kg_meta")
+	}
+	return meta
+}
+
+// setServing stores kg_meta: the generation is one word, and so changes at once.
+func (d *Datapath) setServing(number uint32) error {
+	return d.tables.Write([]abi.Write{writeMeta(abi.Meta{ABI: abi.ABI, Serving: number, AgentSeenNS: monotonic()})})
+}
+
+// clearSockets removes all sockets of a generation.
+func (d *Datapath) clearSockets(number uint32) error {
+	for worker := range abi.GenerationWorkers {
+		for kind := range uint32(abi.WorkerSockets) {
+			err := d.maps["kg_sockets"].Delete(socketIndex(number, worker, kind))
+			// An empty place is EINVAL in a sockmap.
+			if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) && !errors.Is(err, unix.EINVAL) {
+				return fmt.Errorf("remove socket from kg_sockets: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// clearCounts zeroes what a generation counted, and with it what it had in flight. Of a
+// proxy that is gone, or not yet told its number: nobody else writes there.
+func (d *Datapath) clearCounts(number uint32) {
+	slot := number % abi.Generations
+	n := uint32(len(d.view.Backends))
+	loads := d.view.Loads[slot*n : (slot+1)*n]
+	for id := range loads {
+		clearLoad(&loads[id], d.view.Backends[id].Generation)
+	}
+	clear(d.view.Workers[slot*abi.GenerationWorkers : (slot+1)*abi.GenerationWorkers])
+}
+
+// clearLoad zeroes an entry with atomic stores, because proxies of other generations read
+// all of them.
+func clearLoad(l *abi.BackendLoad, generation uint32) {
+	atomic.StoreUint32(&l.Generation, generation)
+	atomic.StoreUint64(&l.Requests, 0)
+	atomic.StoreUint64(&l.Failures, 0)
+	atomic.StoreUint32(&l.InFlight, 0)
+	atomic.StoreUint32(&l.LatencyUS, 0)
+	atomic.StoreUint32(&l.Health, 0)
+}
+
+// countSockets returns how many sockets of a generation are open.
+func countSockets(sockets *ebpf.Map, number uint32, workers int) (n int) {
+	var cookie uint64
+	for worker := range workers {
+		for kind := range uint32(abi.WorkerSockets) {
+			if sockets.Lookup(socketIndex(number, worker, kind), &cookie) == nil {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+func socketIndex(number uint32, worker int, kind uint32) uint32 {
+	id := number%abi.Generations*abi.GenerationWorkers + uint32(worker)
+	return id*abi.WorkerSockets + kind
+}
+
+func writeGeneration(g abi.Generation) abi.Write {
+	w := abi.Write{Table: abi.TableGenerations, Index: g.Number % abi.Generations}
+	*(*abi.Generation)(unsafe.Pointer(&w.Words)) = g
+	return w
+}
+
+func writeMeta(m abi.Meta) abi.Write {
+	w := abi.Write{Table: abi.TableMeta}
+	*(*abi.Meta)(unsafe.Pointer(&w.Words)) = m
+	return w
+}
+
+// monotonic returns CLOCK_MONOTONIC in nanoseconds, the clock of the kernel programs.
+func monotonic() uint64 {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
+		return 0 // cannot happen: the clock always exists
+	}
+	return uint64(time.Duration(ts.Nano()))
+}

@@ -1,0 +1,290 @@
+package loader
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"sync/atomic"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/kerngate/kerngate/loader/abi"
+	"github.com/kerngate/kerngate/loader/state"
+	"github.com/kerngate/kerngate/loader/view"
+)
+
+// Inspector reads the pinned maps of a running node. It changes nothing and needs no agent.
+type Inspector struct {
+	folder string
+	maps   map[string]*ebpf.Map
+	view   *view.View
+}
+
+// mapNames are all maps, in the order of bpf/maps.h.
+var mapNames = []string{
+	"kg_listeners", "kg_addresses", "kg_sockets", "kg_workers", "kg_services", "kg_service_names", "kg_slots",
+	"kg_backends", "kg_backend_load", "kg_generations", "kg_meta", "kg_deny", "kg_allow", "kg_counters",
+}
+
+// Inspect opens the maps pinned in bpffs.
+func Inspect(bpffs string) (_ *Inspector, err error) {
+	if bpffs == "" {
+		bpffs = DefaultBPFFS
+	}
+	folder, err := pinFolder(bpffs)
+	if err != nil {
+		return nil, err
+	}
+	i := &Inspector{folder: folder, maps: make(map[string]*ebpf.Map)}
+	defer func() {
+		if err != nil {
+			i.Close()
+		}
+	}()
+	for _, name := range mapNames {
+		m, err := ebpf.LoadPinnedMap(filepath.Join(folder, name), nil)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil, fmt.Errorf("no maps in %s: is kerngate-agent running on this node, with this --bpffs?", folder)
+		case errors.Is(err, fs.ErrPermission):
+			return nil, fmt.Errorf("open %s: run as root (CAP_BPF needed): %w", filepath.Join(folder, name), err)
+		case err != nil:
+			return nil, fmt.Errorf("open %s: %w", filepath.Join(folder, name), err)
+		}
+		i.maps[name] = m
+	}
+	var tables []view.Map
+	for name, m := range i.maps {
+		tables = append(tables, view.Map{Name: name, FD: m.FD(), MaxEntries: m.MaxEntries(), ValueSize: m.ValueSize()})
+	}
+	i.view, err = view.OpenReadOnly(tables)
+	return i, err
+}
+
+// Close releases the maps.
+func (i *Inspector) Close() error {
+	closeMaps(i.maps)
+	if i.view == nil {
+		return nil
+	}
+	return i.view.Close()
+}
+
+// Folder returns where the maps are pinned.
+func (i *Inspector) Folder() string { return i.folder }
+
+// Meta returns the entry of kg_meta.
+func (i *Inspector) Meta() (abi.Meta, error) {
+	var meta abi.Meta
+	err := i.maps[metaMap].Lookup(uint32(0), &meta)
+	return meta, err
+}
+
+// Listeners returns the published addresses, sorted.
+func (i *Inspector) Listeners() ([]state.Listener, error) {
+	entries, err := readHash[abi.ListenerKey, abi.Listener](i.maps["kg_listeners"])
+	if err != nil {
+		return nil, fmt.Errorf("read kg_listeners: %w", err)
+	}
+	var out []state.Listener
+	for k, v := range entries {
+		out = append(out, state.Listener{Address: k.AddrPort(), Protocol: state.Protocol(k.Protocol), Mode: state.Mode(v.Mode)})
+	}
+	slices.SortFunc(out, func(a, b state.Listener) int {
+		return cmp.Or(a.Address.Compare(b.Address), cmp.Compare(a.Protocol, b.Protocol))
+	})
+	return out, nil
+}
+
+// InspectedService is one service as the maps hold it.
+type InspectedService struct {
+	ID          uint32
+	Name        string
+	Algorithm   uint16 // abi.AlgorithmP2C, AlgorithmRoundRobin
+	PreferLocal bool
+	Block       abi.Block
+	Backends    []uint32 // backend ids in the order of the block's slots
+}
+
+// Services returns the services by id, those in their grace time included.
+func (i *Inspector) Services() ([]InspectedService, error) {
+	var out []InspectedService
+	for id := range i.view.Services {
+		entry := &i.view.Services[id]
+		if entry.Flags&abi.ServiceInUse == 0 {
+			continue
+		}
+		var name abi.ServiceName
+		if err := i.maps["kg_service_names"].Lookup(uint32(id), &name); err != nil {
+			return nil, fmt.Errorf("read kg_service_names: %w", err)
+		}
+		s := InspectedService{
+			ID:          uint32(id),
+			Name:        name.String(),
+			Algorithm:   entry.Algorithm,
+			PreferLocal: entry.Flags&abi.ServicePreferLocal != 0,
+		}
+		s.Block, s.Backends = i.slots(uint32(id))
+		out = append(out, s)
+	}
+	return out, nil
+}
+
+// slots returns a service's block and what is in it, read in one piece.
+func (i *Inspector) slots(service uint32) (abi.Block, []uint32) {
+	for {
+		block := i.view.Block(service)
+		ids := make([]uint32, block.Count())
+		for n := range ids {
+			ids[n] = i.view.Slot(block, n)
+		}
+		if i.view.Current(service, block) {
+			return block, ids
+		}
+	}
+}
+
+// InspectedBackend is one backend as the maps hold it, with its load over all proxies.
+type InspectedBackend struct {
+	ID         uint32
+	Generation uint32
+	Address    netip.AddrPort
+	Protocol   state.Protocol
+	Local      bool
+	Draining   bool
+	Weight     uint16
+	InFlight   uint64
+	Requests   uint64 // by the proxies that live
+	Failures   uint64
+	LatencyUS  uint32 // the highest of the proxies' moving averages
+	Health     uint32 // 0: usable by all proxies
+}
+
+// Backends returns the backends by id.
+func (i *Inspector) Backends() []InspectedBackend {
+	var out []InspectedBackend
+	for id := range i.view.Backends {
+		e, ok := i.view.Entry(uint32(id))
+		if !ok {
+			continue
+		}
+		b := InspectedBackend{
+			ID:         e.ID,
+			Generation: e.Generation,
+			Address:    e.Address,
+			Protocol:   state.Protocol(e.Protocol),
+			Local:      e.Flags&abi.BackendLocal != 0,
+			Draining:   e.Flags&abi.BackendDraining != 0,
+			Weight:     e.Weight,
+		}
+		for slot := range uint32(abi.Generations) {
+			load := i.view.Load(slot, e.ID)
+			if atomic.LoadUint32(&load.Generation) != e.Generation {
+				continue // counted for who had the id before
+			}
+			b.InFlight += uint64(atomic.LoadUint32(&load.InFlight))
+			b.Requests += atomic.LoadUint64(&load.Requests)
+			b.Failures += atomic.LoadUint64(&load.Failures)
+			b.LatencyUS = max(b.LatencyUS, atomic.LoadUint32(&load.LatencyUS))
+			b.Health = max(b.Health, atomic.LoadUint32(&load.Health))
+		}
+		out = append(out, b)
+	}
+	return out
+}
+
+// Generations returns the proxies that there are.
+func (i *Inspector) Generations() []Generation {
+	var out []Generation
+	for _, g := range i.view.Generations {
+		if g.State != abi.GenerationFree {
+			out = append(out, Generation{
+				Number:  g.Number,
+				Workers: int(g.Workers),
+				State:   g.State,
+				Sockets: countSockets(i.maps["kg_sockets"], g.Number, int(g.Workers)),
+			})
+		}
+	}
+	slices.SortFunc(out, func(a, b Generation) int { return cmp.Compare(a.Number, b.Number) })
+	return out
+}
+
+// InspectedWorker is one worker of a proxy.
+type InspectedWorker struct {
+	ID          uint32 // slot of the generation * abi.GenerationWorkers + index
+	Connections uint32
+	Pending     uint32
+	Accepted    uint64
+	BusyNS      uint64 // since it last waited for events; 0: waiting
+	Hung        bool   // so long that kg_lookup passes it over
+	Sockets     int    // open ones in kg_sockets
+}
+
+// Workers returns the workers of a generation.
+func (i *Inspector) Workers(g Generation) []InspectedWorker {
+	now := monotonic()
+	var cookie uint64
+	out := make([]InspectedWorker, g.Workers)
+	for n := range out {
+		id := g.Number%abi.Generations*abi.GenerationWorkers + uint32(n)
+		w := &i.view.Workers[id]
+		out[n] = InspectedWorker{
+			ID:          id,
+			Connections: atomic.LoadUint32(&w.Connections),
+			Pending:     atomic.LoadUint32(&w.Pending),
+			Accepted:    atomic.LoadUint64(&w.Accepted),
+		}
+		if since := atomic.LoadUint64(&w.BusySinceNS); since != 0 && since < now {
+			out[n].BusyNS = now - since
+			out[n].Hung = out[n].BusyNS > HungAfterNS
+		}
+		for kind := range uint32(abi.WorkerSockets) {
+			if i.maps["kg_sockets"].Lookup(socketIndex(g.Number, n, kind), &cookie) == nil {
+				out[n].Sockets++
+			}
+		}
+	}
+	return out
+}
+
+// Counters returns kg_counters.
+func (i *Inspector) Counters() ([]Counter, error) {
+	counters, err := readCounters(i.maps["kg_counters"])
+	if err != nil {
+		return nil, fmt.Errorf("read kg_counters: %w", err)
+	}
+	return counters, nil
+}
+
+// InspectedPrefix is one source prefix and who declared it.
+type InspectedPrefix struct {
+	Prefix netip.Prefix
+	Source uint32 // abi.PrefixConfig, PrefixOperator
+}
+
+// Prefixes returns kg_deny and kg_allow, sorted.
+func (i *Inspector) Prefixes() (deny, allow []InspectedPrefix, err error) {
+	if deny, err = readPrefixes(i.maps["kg_deny"], "kg_deny"); err != nil {
+		return nil, nil, err
+	}
+	allow, err = readPrefixes(i.maps["kg_allow"], "kg_allow")
+	return deny, allow, err
+}
+
+func readPrefixes(m *ebpf.Map, name string) ([]InspectedPrefix, error) {
+	entries, err := readHash[abi.Prefix, abi.PrefixInfo](m)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	var out []InspectedPrefix
+	for k, v := range entries {
+		out = append(out, InspectedPrefix{k.Prefix(), v.Source})
+	}
+	slices.SortFunc(out, func(a, b InspectedPrefix) int { return a.Prefix.Compare(b.Prefix) })
+	return out, nil
+}

@@ -1,0 +1,85 @@
+// Package loader owns everything of Kerngate that lives in the kernel: it loads the
+// programs, pins their maps, attaches them, takes over what an earlier agent left, and
+// makes the maps hold what package state says. Nothing else imports cilium/ebpf.
+//
+// What it made survives it: maps, links and routes stay in force when the agent ends, so
+// traffic goes on. Uninstall takes them away.
+package loader
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/rs/zerolog"
+
+	"github.com/kerngate/kerngate/loader/abi"
+)
+
+// XDPMode says how kg_xdp is attached to the interfaces.
+type XDPMode string
+
+const (
+	XDPAuto    XDPMode = "auto"    // in the driver, else generic
+	XDPNative  XDPMode = "native"  // in the driver or not at all
+	XDPGeneric XDPMode = "generic" // behind the driver: slower, works everywhere
+	XDPOff     XDPMode = "off"
+)
+
+// HungAfterNS is how long a worker may be busy before kg_lookup passes it over: the value
+// of kg_hung_after_ns in bpf/config.h, which Open sets.
+const HungAfterNS = 500_000_000
+
+// DefaultBPFFS is where the maps and links are pinned.
+const DefaultBPFFS = "/sys/fs/bpf/kerngate"
+
+// Options are what an agent decides at its start. Zero values mean the defaults.
+type Options struct {
+	BPFFS      string   // folder of the pins, on a bpf file system; DefaultBPFFS
+	Interfaces []string // uplinks that get kg_xdp
+	XDPMode    XDPMode  // XDPAuto
+
+	// Sizes of the maps. Maps that exist already keep theirs.
+	MaxServices int
+	MaxBackends int
+	MaxSlots    int
+	MaxPrefixes int // in each of kg_deny and kg_allow
+
+	Log zerolog.Logger
+}
+
+// complete returns the options with defaults filled in, or what is wrong with them.
+func (o Options) complete() (Options, error) {
+	if o.BPFFS == "" {
+		o.BPFFS = DefaultBPFFS
+	}
+	switch o.XDPMode {
+	case "":
+		o.XDPMode = XDPAuto
+	case XDPAuto, XDPNative, XDPGeneric, XDPOff:
+	default:
+		return o, fmt.Errorf("xdp mode %q is none of auto, native, generic, off", o.XDPMode)
+	}
+	for _, size := range []struct {
+		flag   string
+		value  *int
+		normal int
+		most   int
+	}{
+		{"max-services", &o.MaxServices, abi.Services, 1 << 20},
+		{"max-backends", &o.MaxBackends, abi.Backends, 1 << 20},
+		{"max-slots", &o.MaxSlots, abi.Slots, 1 << 26},
+		{"max-prefixes", &o.MaxPrefixes, abi.Prefixes, 1 << 24},
+	} {
+		if *size.value == 0 {
+			*size.value = size.normal
+		}
+		// Id 0 is never given away, so a table of one holds nothing.
+		if *size.value < 2 || *size.value > size.most {
+			return o, fmt.Errorf("--%s %d is not between 2 and %d", size.flag, *size.value, size.most)
+		}
+	}
+	return o, nil
+}
+
+// ErrLocked says that another agent has these pins.
+var ErrLocked = errors.New("another kerngate-agent uses these maps: stop it first, or give this one its own --bpffs")

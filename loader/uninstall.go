@@ -1,0 +1,124 @@
+package loader
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Uninstall takes away everything that Kerngate made in this network namespace and under
+// Options.BPFFS: attached programs, maps, pins and local routes. Nothing to take away is no
+// error. It refuses while an agent runs.
+func Uninstall(o Options) error {
+	o, err := o.complete()
+	if err != nil {
+		return err
+	}
+	if err := checkBPFFS(o.BPFFS); err != nil {
+		return err
+	}
+	// Routes first: without them nothing reaches the listeners, so nobody else's process
+	// gets our connections in between.
+	errs := []error{removeRoutes()}
+	for _, folder := range []string{o.BPFFS, besideFolder(o.BPFFS)} {
+		errs = append(errs, removeFolder(folder))
+	}
+	return errors.Join(append(errs, detachStray())...)
+}
+
+func removeRoutes() error {
+	h, err := netlink.NewHandle()
+	if err != nil {
+		return fmt.Errorf("open netlink: %w", err)
+	}
+	defer h.Close()
+	r, err := newRoutes(h)
+	if err != nil {
+		return err
+	}
+	addresses, err := r.ours()
+	errs := []error{err}
+	for _, a := range addresses {
+		if err := r.remove(a); err != nil {
+			errs = append(errs, fmt.Errorf("remove route to %v: %w", a, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// removeFolder detaches and unpins everything in a folder of pins, and removes it.
+func removeFolder(folder string) error {
+	if _, err := os.Stat(folder); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	lock, err := lockFolder(folder)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	var errs []error
+	pins, err := xdpPins(folder)
+	errs = append(errs, err)
+	for _, pin := range append(pins, filepath.Join(folder, pinLookup), filepath.Join(folder, pinLookupOld)) {
+		errs = append(errs, removeLink(pin))
+	}
+	for _, name := range mapNames {
+		errs = append(errs, removePin(filepath.Join(folder, name)))
+	}
+	// A mount point, or a folder with pins of others, stays.
+	err = os.Remove(folder)
+	if err != nil && !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.ENOTEMPTY) {
+		errs = append(errs, fmt.Errorf("remove folder of pins: %w", err))
+	}
+	return errors.Join(errs...)
+}
+
+// detachStray detaches programs of ours whose pins are lost.
+func detachStray() error {
+	here, err := netnsInode()
+	if err != nil {
+		return err
+	}
+	found, err := findLinks(link.NetNsType, "kg_lookup")
+	errs := []error{err}
+	for _, f := range found {
+		if f.netns == here {
+			errs = append(errs, detach(f.Link))
+		}
+		f.Close()
+	}
+
+	// An XDP link names an interface by an index that other namespaces have too: it is
+	// one of here if the interface says that it runs the link's program.
+	running := make(map[int]uint32)
+	devices, err := netlink.LinkList()
+	errs = append(errs, err)
+	for _, dev := range devices {
+		if x := dev.Attrs().Xdp; x != nil && x.Attached {
+			running[dev.Attrs().Index] = x.ProgId
+		}
+	}
+	found, err = findLinks(link.XDPType, "kg_xdp")
+	errs = append(errs, err)
+	for _, f := range found {
+		if id, ok := running[int(f.ifindex)]; ok && id == uint32(f.program) {
+			errs = append(errs, detach(f.Link))
+		}
+		f.Close()
+	}
+	return errors.Join(errs...)
+}
+
+// netnsInode returns the inode of this thread's network namespace, which names it in links.
+func netnsInode() (uint32, error) {
+	var st unix.Stat_t
+	if err := unix.Stat("/proc/thread-self/ns/net", &st); err != nil {
+		return 0, fmt.Errorf("look at network namespace: %w", err)
+	}
+	return uint32(st.Ino), nil
+}

@@ -1,0 +1,263 @@
+package loader
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/rs/zerolog"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Attachment is one program on one hook, or why it is not there.
+type Attachment struct {
+	Program string // kg_lookup, kg_xdp
+	Where   string // "netns", or the interface
+	Mode    string // XDP: "native" or "generic"; "" if not attached
+	Reason  string // why it is not attached, or not in the better mode
+}
+
+// xdp is kg_xdp on the interfaces of one network namespace.
+type xdp struct {
+	folder  string
+	mode    XDPMode
+	program *ebpf.Program
+	links   map[string]link.Link // by interface
+	net     *netlink.Handle
+	log     zerolog.Logger
+}
+
+// attach puts kg_xdp on the interfaces, and takes it off those that earlier ones had. An
+// interface where that is not possible does not keep it off the others.
+func (x *xdp) attach(interfaces []string) []Attachment {
+	var out []Attachment
+	keep := make(map[string]bool)
+	for _, name := range interfaces {
+		a := Attachment{Program: "kg_xdp", Where: name}
+		if x.mode == XDPOff {
+			a.Reason = "switched off"
+			out = append(out, a)
+			continue
+		}
+		dev, err := x.net.LinkByName(name)
+		if err != nil {
+			a.Reason = fmt.Sprintf("find interface: %v", err)
+			out = append(out, a)
+			continue
+		}
+		keep[x.pin(dev)] = true
+		if err := x.attachTo(dev, &a); err != nil {
+			a.Reason = err.Error()
+		}
+		if a.Reason != "" {
+			x.log.Warn().Str("interface", name).Str("mode", a.Mode).Msg("kg_xdp: " + a.Reason)
+		}
+		out = append(out, a)
+	}
+	x.removeOthers(keep)
+	return out
+}
+
+func (x *xdp) pin(dev netlink.Link) string {
+	return filepath.Join(x.folder, pinXDP+strconv.Itoa(dev.Attrs().Index))
+}
+
+// attachTo makes program the one on dev, replacing an earlier one of ours in place.
+func (x *xdp) attachTo(dev netlink.Link, a *Attachment) error {
+	name := dev.Attrs().Name
+	l, err := x.existing(dev)
+	if err != nil {
+		return err
+	}
+	if l != nil && x.suits(dev) {
+		if err := l.Update(x.program); err != nil {
+			l.Close()
+			return fmt.Errorf("update kg_xdp: %w", err)
+		}
+		x.hold(name, l)
+		a.Mode = attachedMode(dev)
+		return nil
+	}
+	if l != nil { // in another mode than asked for: the kernel can only do that anew
+		detach(l)
+		l.Close()
+		if err := removePin(x.pin(dev)); err != nil {
+			return err
+		}
+	}
+	if l, err = x.attachNew(dev, a); err != nil {
+		return err
+	}
+	if err := removePin(x.pin(dev)); err != nil {
+		l.Close()
+		return err
+	}
+	if err := l.Pin(x.pin(dev)); err != nil {
+		l.Close()
+		a.Mode = ""
+		return fmt.Errorf("pin kg_xdp: %w", err)
+	}
+	x.hold(name, l)
+	return nil
+}
+
+func (x *xdp) hold(name string, l link.Link) {
+	if old := x.links[name]; old != nil {
+		old.Close()
+	}
+	x.links[name] = l
+}
+
+// existing returns the link by which a kg_xdp is on dev already, nil if nothing is there,
+// or an error that names the program of somebody else.
+func (x *xdp) existing(dev netlink.Link) (link.Link, error) {
+	state := dev.Attrs().Xdp
+	if state == nil || !state.Attached || state.ProgId == 0 {
+		return nil, nil
+	}
+	id := ebpf.ProgramID(state.ProgId)
+	if pinned, err := link.LoadPinnedLink(x.pin(dev), nil); err == nil {
+		if info, err := pinned.Info(); err == nil && info.Program == id {
+			return pinned, nil
+		}
+		pinned.Close()
+	}
+	name, _, err := describeProgram(id)
+	if err != nil {
+		return nil, fmt.Errorf("an XDP program (id %d) is attached and cannot be looked at: %w", id, err)
+	}
+	if name == "kg_xdp" { // ours, but the pin is lost
+		found, err := findLinks(link.XDPType, "kg_xdp")
+		if err != nil {
+			return nil, err
+		}
+		var l link.Link
+		for _, f := range found {
+			if f.program == id && int(f.ifindex) == dev.Attrs().Index && l == nil {
+				l = f.Link
+				continue
+			}
+			f.Close()
+		}
+		if l != nil {
+			if err := errors.Join(removePin(x.pin(dev)), l.Pin(x.pin(dev))); err != nil {
+				l.Close()
+				return nil, fmt.Errorf("pin kg_xdp again: %w", err)
+			}
+			return l, nil
+		}
+	}
+	return nil, fmt.Errorf("program %q (id %d) of somebody else is attached: an interface takes one XDP program; remove it with `ip link set dev %s xdp off` or leave the interface to it (--xdp off)",
+		name, id, dev.Attrs().Name)
+}
+
+// suits reports whether the mode in which something is attached is one we were asked for.
+func (x *xdp) suits(dev netlink.Link) bool {
+	return x.mode == XDPAuto || string(x.mode) == attachedMode(dev)
+}
+
+// attachedMode returns the mode of what is attached to dev.
+func attachedMode(dev netlink.Link) string {
+	if x := dev.Attrs().Xdp; x != nil && x.AttachMode == xdpAttachedSKB {
+		return string(XDPGeneric)
+	}
+	return string(XDPNative)
+}
+
+// xdpAttachedSKB is from linux/if_link.h; no package exports it.
+const xdpAttachedSKB = 2
+
+// attachNew attaches the program in the driver, or behind it where that fails and is
+// allowed.
+func (x *xdp) attachNew(dev netlink.Link, a *Attachment) (link.Link, error) {
+	opts := link.XDPOptions{Program: x.program, Interface: dev.Attrs().Index, Flags: link.XDPDriverMode}
+	if x.mode != XDPGeneric {
+		l, err := link.AttachXDP(opts)
+		if err == nil {
+			a.Mode = string(XDPNative)
+			return l, nil
+		}
+		if x.mode == XDPNative {
+			return nil, fmt.Errorf("the driver does not take XDP programs: %w; use --xdp auto or generic", err)
+		}
+		a.Reason = fmt.Sprintf("generic, because native failed: %v", unwrapErrno(err))
+	}
+	opts.Flags = link.XDPGenericMode
+	l, err := link.AttachXDP(opts)
+	if err != nil {
+		return nil, fmt.Errorf("attach kg_xdp: %w", err)
+	}
+	a.Mode = string(XDPGeneric)
+	return l, nil
+}
+
+// unwrapErrno returns the system call's own error, where there is one.
+func unwrapErrno(err error) error {
+	var errno unix.Errno
+	if errors.As(err, &errno) {
+		return errno
+	}
+	return err
+}
+
+// removeOthers takes kg_xdp off the interfaces whose pins are not to be kept.
+func (x *xdp) removeOthers(keep map[string]bool) {
+	pins, err := xdpPins(x.folder)
+	if err != nil {
+		x.log.Warn().Err(err).Msg("cannot list the pins of kg_xdp")
+	}
+	for _, pin := range pins {
+		if keep[pin] {
+			continue
+		}
+		if err := removeLink(pin); err != nil {
+			x.log.Warn().Err(err).Str("pin", pin).Msg("cannot detach kg_xdp from an interface that is no longer ours")
+		}
+	}
+}
+
+// xdpPins returns the pins of kg_xdp's links.
+func xdpPins(folder string) ([]string, error) {
+	entries, err := os.ReadDir(folder)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var pins []string
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), pinXDP) {
+			pins = append(pins, filepath.Join(folder, e.Name()))
+		}
+	}
+	return pins, err
+}
+
+// removeLink detaches a pinned link and removes the pin.
+func removeLink(pin string) error {
+	l, err := link.LoadPinnedLink(pin, nil)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		// Whoever else holds it: it shall be off. One whose interface is gone already
+		// is detached already.
+		if err := detach(l); err != nil && !errors.Is(err, unix.ENOLINK) {
+			l.Close()
+			return fmt.Errorf("detach %s: %w", pin, err)
+		}
+		l.Close()
+	}
+	return removePin(pin)
+}
+
+func (x *xdp) close() {
+	for _, l := range x.links {
+		l.Close()
+	}
+}

@@ -51,6 +51,15 @@ type Downstream interface {
 	// Abort gives the response up: the client must be able to tell that it is not whole.
 	Abort()
 
+	// Source returns the socket from which the next n bytes of the request's body may be
+	// taken past ReadBody, and Took says that it was done. nil: not possible.
+	Source() (c *reactor.Conn, n int64)
+	Took(n int64)
+	// Sink returns the socket to which body may be sent past WriteBody once Pending is
+	// false, and Sent says how much was. nil: not possible.
+	Sink() *reactor.Conn
+	Sent(n int64)
+
 	// Tunnel makes ReadBody and WriteBody move raw bytes, after a 101.
 	Tunnel()
 	// CloseWrite tells the client that a tunnel's other side has ended.
@@ -83,6 +92,8 @@ type Exchange struct {
 	pick       balance.Pick
 	out        reactor.Output
 	in         []byte
+	upload     reactor.Splice
+	download   reactor.Splice
 	r, w       int // in[r:w] is received and not used yet
 	response   http1.Response
 	decoder    http1.Chunked
@@ -96,6 +107,7 @@ type Exchange struct {
 	gotBytes   bool // the pod has sent something
 	upFailed   bool // sending to the pod failed; what it said may still be read
 	filled     bool // the last read filled the buffer
+	noSplice   bool // no pipe was to be had
 	responded  bool // a final response was begun towards the client
 	tunnel     bool
 	upClosed   bool // tunnel: the client's end was passed on
@@ -139,7 +151,7 @@ const (
 func (x *Exchange) Init(w *Worker, down Downstream, r *http1.Request, client, local netip.AddrPort) {
 	x.worker, x.down, x.Request, x.Client, x.Local = w, down, r, client, local
 	x.conf = w.Config.Load()
-	x.tries, x.idLen, x.responded, x.tunnel, x.upClosed = 0, 0, false, false, false
+	x.tries, x.idLen, x.responded, x.tunnel, x.upClosed, x.noSplice = 0, 0, false, false, false, false
 	x.bodyBytes = 0
 	x.Outcome = Outcome{Start: w.Loop.Now()}
 }
@@ -288,6 +300,8 @@ func (x *Exchange) release(reason Reason) {
 }
 
 func (x *Exchange) closeBuffers() {
+	x.upload.Close()
+	x.download.Close()
 	x.out.Release()
 	if x.in != nil {
 		x.worker.Loop.Buffers.Put(x.in)

@@ -69,7 +69,13 @@ func (x *Exchange) moveRequest() (moved bool, reason Reason, ok bool) {
 		return false, 0, true
 	}
 	for {
+		if x.upload.IsOpen() {
+			return x.spliceRequest(moved)
+		}
 		starved := false
+		if !x.reqEnded && !x.out.Pending() && x.openUpload() {
+			continue
+		}
 		if !x.reqEnded && !x.out.Blocked() && x.out.Room() > room {
 			p, err := x.down.ReadBody()
 			switch {
@@ -157,6 +163,9 @@ func (x *Exchange) clientFault(err error) Reason {
 // reports false if the exchange is over for the given reason.
 func (x *Exchange) moveResponse() (moved bool, reason Reason, ok bool) {
 	for {
+		if x.download.IsOpen() {
+			return x.spliceResponse(moved)
+		}
 		if x.phase == finished && !x.down.Pending() {
 			return moved, 0, true
 		}
@@ -181,6 +190,17 @@ func (x *Exchange) moveResponse() (moved bool, reason Reason, ok bool) {
 			}
 			if progress {
 				moved = true
+				continue
+			}
+		}
+		if x.spliceable() {
+			switch err := x.down.Flush(); {
+			case err == reactor.ErrWouldBlock:
+				return moved, 0, true
+			case err != nil:
+				return moved, ClientAborted, false
+			}
+			if x.openDownload() {
 				continue
 			}
 		}
@@ -372,6 +392,22 @@ func (x *Exchange) park() (Reason, bool) {
 	}
 	if x.up != nil && !x.down.Blocked() && x.phase != finished {
 		up |= reactor.Readable
+	}
+	if x.upload.IsOpen() {
+		down, up = x.upload.Wants()
+		if up != 0 {
+			timeout, late = s.ResponseTimeout, UpstreamTimeout
+		}
+		if !x.down.Blocked() {
+			up |= reactor.Readable
+		}
+	}
+	if x.download.IsOpen() {
+		from, to := x.download.Wants()
+		up, down = up|from, down|to
+		if to != 0 {
+			late = ClientAborted
+		}
 	}
 	if x.tunnel {
 		timeout, late = s.TunnelTimeout, UpstreamTimeout

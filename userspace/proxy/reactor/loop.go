@@ -58,6 +58,7 @@ type Loop struct {
 	open      int // connections
 
 	Buffers Buffers
+	pipes   []pipe // free
 	endTurn []func()
 }
 
@@ -219,6 +220,9 @@ func (l *Loop) close() {
 	}
 	for _, co := range l.idle {
 		co.stop()
+	}
+	for _, p := range l.pipes {
+		p.close()
 	}
 	unix.Close(l.wakefd)
 	unix.Close(l.epfd)

@@ -172,6 +172,36 @@ const minRoom = 256
 // cut short for a whole one.
 func (s *session) Abort() { s.aborted = true }
 
+// Source returns the client's socket while the rest of the body is all that comes from it.
+func (s *session) Source() (*reactor.Conn, int64) {
+	b := &s.body
+	if b.mode != http1.BodyLength || b.tunnel || b.done || b.r < b.w {
+		return nil, 0
+	}
+	return &s.conn.Conn, b.remaining
+}
+
+// Took counts body that was taken from Source.
+func (s *session) Took(n int64) {
+	s.body.remaining -= n
+	s.body.received += n
+	s.body.done = s.body.remaining == 0
+	if n > 0 && s.body.buf == nil {
+		s.body.buf = s.server.worker.Loop.Buffers.Small() // RewindBody: not all of it is at hand
+	}
+}
+
+// Sink returns the client's socket if the body is sent as it is.
+func (s *session) Sink() *reactor.Conn {
+	if s.reply.chunked || s.reply.bare {
+		return nil
+	}
+	return &s.conn.Conn
+}
+
+// Sent counts body that was sent to Sink.
+func (s *session) Sent(n int64) { s.spliced += n }
+
 // Tunnel makes the connection a raw stream.
 func (s *session) Tunnel() {
 	s.closing = true

@@ -24,6 +24,7 @@ type session struct {
 	exchange exchange.Exchange
 	out      reactor.Output
 	sentAt   uint64 // out.Written at the start of the response
+	spliced  int64  // body of the response that went past out
 
 	timer    reactor.Timer // for what is outside of an exchange
 	timedOut bool
@@ -185,13 +186,13 @@ func (s *session) serveRequest() {
 	s.closing = !s.request.KeepAlive
 	s.body.open(s)
 	s.reply = response{}
-	s.sentAt = s.out.Written()
+	s.sentAt, s.spliced = s.out.Written(), 0
 	x := &s.exchange
 	x.Init(w, s, &s.request, c.peer, c.local)
 	x.Serve(s.co)
 	x.Outcome.Received = s.body.received
 	end := w.Loop.Clock()
-	sent := int64(s.out.Written() - s.sentAt)
+	sent := int64(s.out.Written()-s.sentAt) + s.spliced
 	w.Metrics.Record(&x.Outcome, end, sent)
 	s.server.access.Log(x, end, sent)
 	if !s.body.finished() {

@@ -1,0 +1,88 @@
+package exchange
+
+import (
+	"errors"
+
+	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/reactor"
+)
+
+// spliceFrom is how much of a body must be left for splice(2) to pay: below, its two
+// system calls per piece cost more than the copy. Measured, see docs/performance.md.
+const spliceFrom = 128 << 10
+
+// spliceable reports whether the rest of the response's body is worth splicing.
+func (x *Exchange) spliceable() bool {
+	return x.phase == passBody && x.framing == http1.BodyLength && x.r == x.w &&
+		x.remaining >= spliceFrom && !x.noSplice && x.down.Sink() != nil
+}
+
+func (x *Exchange) openDownload() bool {
+	if x.download.Open(&x.up.Conn, x.down.Sink(), x.remaining) != nil {
+		x.noSplice = true // no pipe to be had: copy instead
+		return false
+	}
+	return true
+}
+
+// spliceResponse moves the rest of the response's body.
+func (x *Exchange) spliceResponse(before bool) (moved bool, reason Reason, ok bool) {
+	sent := x.download.Sent
+	moved, err := x.download.Move()
+	x.down.Sent(x.download.Sent - sent)
+	moved = moved || before
+	if err != nil {
+		var e *reactor.SpliceError
+		if errors.As(err, &e) && e.Source {
+			return moved, UpstreamAborted, false
+		}
+		return moved, ClientAborted, false
+	}
+	if x.download.Done() {
+		x.download.Close()
+		x.remaining = 0
+		x.end(nil)
+		return true, 0, true
+	}
+	return moved, 0, true
+}
+
+// openUpload starts to splice the rest of the request's body if that is worth it.
+func (x *Exchange) openUpload() bool {
+	if x.noSplice || x.tunnel {
+		return false
+	}
+	from, n := x.down.Source()
+	if from == nil || n < spliceFrom {
+		return false
+	}
+	if x.upload.Open(from, &x.up.Conn, n) != nil {
+		x.noSplice = true
+		return false
+	}
+	return true
+}
+
+// spliceRequest moves the rest of the request's body.
+func (x *Exchange) spliceRequest(before bool) (moved bool, reason Reason, ok bool) {
+	sent := x.upload.Sent
+	moved, err := x.upload.Move()
+	x.down.Took(x.upload.Sent - sent)
+	moved = moved || before
+	if err != nil {
+		var e *reactor.SpliceError
+		if errors.As(err, &e) && e.Source {
+			return moved, ClientAborted, false
+		}
+		// The pod may have answered before it closed: see what it said.
+		x.upload.Close()
+		x.reqDone, x.reqEnded, x.upFailed = true, true, true
+		return moved, 0, true
+	}
+	if x.upload.Done() {
+		x.upload.Close()
+		x.reqDone, x.reqEnded = true, true
+		return true, 0, true
+	}
+	return moved, 0, true
+}

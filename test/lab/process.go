@@ -3,6 +3,7 @@
 package lab
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -24,6 +25,10 @@ type Command struct {
 	Name string   // of its log file; the executable's name if empty
 	User uint32   // user and group id; 0: root
 	CPUs []int    // it may run on; none: all
+
+	// Stdout gets what the process writes to its standard output; nil: the log. It may be
+	// read after the process's end.
+	Stdout *bytes.Buffer
 }
 
 // Process runs on a host, in a process group of its own. It is killed by Close, and when
@@ -53,6 +58,9 @@ func (h *Host) Start(c Command) (*Process, error) {
 	}
 	defer log.Close()
 	p.cmd.Stdout, p.cmd.Stderr = log, log
+	if c.Stdout != nil {
+		p.cmd.Stdout = c.Stdout
+	}
 	p.cmd.Env = append(os.Environ(), c.Env...)
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if c.User != 0 {
@@ -92,13 +100,14 @@ func startOn(cmd *exec.Cmd, cpus []int) error {
 	return errors.Join(cmd.Start(), unix.SchedSetaffinity(0, &before))
 }
 
-// Run runs a process on the host to its end and returns what it wrote. The error holds the
-// exit status, and the output's end.
-func (h *Host) Run(c Command) (output string, err error) {
+// Run runs a process on the host to its end and returns its standard output. The error holds
+// the exit status and the end of what it wrote to standard error.
+func (h *Host) Run(c Command) (stdout string, err error) {
 	if c.Name == "" {
 		c.Name = filepath.Base(c.Path)
 	}
 	c.Name = fmt.Sprintf("%s.%d", c.Name, time.Now().UnixNano()) // a log of its own
+	c.Stdout = new(bytes.Buffer)
 	p, err := h.Start(c)
 	if err != nil {
 		return "", err
@@ -107,7 +116,7 @@ func (h *Host) Run(c Command) (output string, err error) {
 	if err != nil {
 		err = fmt.Errorf("%s %s: %w: %s", c.Path, strings.Join(c.Args, " "), err, p.LogTail(5))
 	}
-	return p.Log(), err
+	return c.Stdout.String(), err
 }
 
 // Wait waits for the end and returns an *exec.ExitError unless the status was 0.

@@ -264,3 +264,19 @@ func (h *Host) addRoute(destination string, gateway Address) error {
 	}
 	return nil
 }
+
+// Blackhole makes packets from the host to the address vanish without an answer, as to a
+// machine that lost its power. It answers for the address on the link layer, so that not
+// even ARP tells.
+func (n *Node) Blackhole(address Address) error {
+	err := n.links.NeighSet(&netlink.Neigh{
+		LinkIndex:    n.bridge.Attrs().Index,
+		State:        netlink.NUD_PERMANENT,
+		IP:           address.AsSlice(),
+		HardwareAddr: net.HardwareAddr{0x02, 0, 0, 0, 0, 1},
+	})
+	if err != nil {
+		return fmt.Errorf("blackhole %s on %s: %w", address, n.Name, err)
+	}
+	return nil
+}

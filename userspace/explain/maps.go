@@ -66,7 +66,7 @@ type Backend struct {
 	Local     bool           `json:"local,omitempty"`
 	Draining  bool           `json:"draining,omitempty"`
 	Weight    uint16         `json:"weight"`
-	InFlight  uint32         `json:"inFlight"`
+	InFlight  uint64         `json:"inFlight"`
 	Requests  uint64         `json:"requests"` // by the proxies that exist now
 	Failures  uint64         `json:"failures"`
 	LatencyUS uint32         `json:"latencyMicros"` // moving average of time to first byte

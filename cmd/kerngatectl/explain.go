@@ -1,0 +1,107 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kerngate/kerngate/userspace/explain"
+	"github.com/kerngate/kerngate/userspace/status"
+)
+
+func newExplain(e env, o *options) *cobra.Command {
+	var address, from string
+	c := &cobra.Command{
+		Use:   "explain URL",
+		Short: "Tell why a request goes where it goes, step by step",
+		Long: `explain follows a request on this node without sending it: the ingress address, the
+proxy workers that may get the connection, the host and path rules and why each matches
+or does not, the service, and the pods that may answer. The last lines say what the
+client gets and, if that is an error, what to do.`,
+		Example: `  kerngatectl explain http://host.example.com/info
+  kerngatectl explain host.example.com/info --address 192.0.2.10 --from 198.51.100.7`,
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return usageError{errors.New("explain takes one URL, such as http://host.example.com/path")}
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			t, err := explain.ParseTarget(args[0])
+			if err != nil {
+				return usageError{err}
+			}
+			if err := setAddress(&t.Address, "address", address); err != nil {
+				return err
+			}
+			if err := setAddress(&t.From, "from", from); err != nil {
+				return err
+			}
+			v, err := look(c.Context(), e, o)
+			if err != nil {
+				return err
+			}
+			in := explain.Input{Target: t, Maps: v.maps, Services: v.services}
+			if v.mapsErr != nil {
+				in.NoMaps = v.mapsErr.Error()
+			}
+			if in.Routes, err = ask[status.Routes](c.Context(), e, o, status.QueryRoutes); err != nil {
+				in.NoAgent = err.Error()
+			}
+			out := explain.Explain(in)
+			return show(e.stdout, o, out, func(w io.Writer) { explained(w, out) })
+		},
+	}
+	c.Flags().StringVar(&address, "address", "", "ingress address that the client dials (any of them)")
+	c.Flags().StringVar(&from, "from", "", "client's address, to judge deny and allow prefixes")
+	return c
+}
+
+func setAddress(to *netip.Addr, flag, text string) error {
+	if text == "" {
+		return nil
+	}
+	a, err := netip.ParseAddr(text)
+	if err != nil {
+		return usageError{fmt.Errorf("--%s %q is not an IP address", flag, text)}
+	}
+	*to = a.Unmap()
+	return nil
+}
+
+// explained prints the steps one under the other, what was looked at indented below.
+func explained(w io.Writer, x explain.Explanation) {
+	fmt.Fprintf(w, "%s\n\n", x.URL)
+	for _, s := range x.Steps {
+		mark := map[explain.Result]string{explain.OK: "ok", explain.Stop: "STOP", explain.Unknown: "?"}[s.Result]
+		fmt.Fprintf(w, "%-5s%-10s%s\n", mark, s.Name, s.Summary)
+		width := 0
+		for _, c := range s.Considered {
+			width = max(width, len(c.Rule))
+		}
+		for _, c := range s.Considered {
+			sign := "-"
+			if c.Chosen {
+				sign = "+"
+			}
+			fmt.Fprintf(w, "%15s%s %-*s   %s\n", "", sign, width, c.Rule, c.Why)
+		}
+	}
+	if len(x.Backends) > 0 {
+		var cells [][]string
+		for _, p := range x.Backends {
+			cells = append(cells, append(loadCells(p.Backend, p.Pod, p.Node), p.Why))
+		}
+		var table strings.Builder
+		columns(&table, loadHeading+" WHY", cells)
+		fmt.Fprintf(w, "\n%s", table.String())
+	}
+	fmt.Fprintf(w, "\n=> %s: %s\n", x.Answer.Reason, x.Answer.Summary)
+	if x.Answer.Next != "" {
+		fmt.Fprintf(w, "   %s\n", x.Answer.Next)
+	}
+}

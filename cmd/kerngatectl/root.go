@@ -1,0 +1,85 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// Where the agent keeps its maps and its socket unless it is told otherwise.
+const (
+	defaultBPFFS  = "/sys/fs/bpf/kerngate"
+	defaultSocket = "/run/kerngate/agent.sock"
+)
+
+// options are the flags that every command has.
+type options struct {
+	bpffs, socket string
+	output        string
+	timeout       time.Duration
+}
+
+// newRoot builds the command tree.
+func newRoot(e env) *cobra.Command {
+	o := &options{}
+	root := &cobra.Command{
+		Use:   "kerngatectl",
+		Short: "Look into a node that runs Kerngate",
+		Long: `kerngatectl looks into a node that runs Kerngate: what is published, which pods
+answer, and why a request goes where it goes.
+
+It reads the maps that the kernel steers by, and asks the agent over its socket.
+When one of the two is not there it shows what the other knows, and says what to do.`,
+		Example: `  kerngatectl status
+  kerngatectl explain http://host.example.com/info`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			switch o.output {
+			case "table", "json", "yaml":
+				return nil
+			}
+			return usageError{fmt.Errorf("-o %q: it is table, json or yaml", o.output)}
+		},
+	}
+	flags := root.PersistentFlags()
+	flags.StringVar(&o.bpffs, "bpffs", defaultBPFFS, "folder of the pinned maps, as the agent's --bpffs")
+	flags.StringVar(&o.socket, "socket", defaultSocket, "the agent's socket, as the agent's --socket")
+	flags.StringVarP(&o.output, "output", "o", "table", "output format: table, json or yaml")
+	flags.DurationVar(&o.timeout, "timeout", 5*time.Second, "how long to wait for the agent")
+	root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json", "yaml"}, cobra.ShellCompDirectiveNoFileComp))
+
+	root.SetOut(e.stdout)
+	root.SetErr(e.stderr)
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return usageError{fmt.Errorf("%w; see %s --help", err, c.CommandPath())}
+	})
+	root.AddCommand(
+		newStatus(e, o), newRoutes(e, o), newServices(e, o), newBackends(e, o),
+		newExplain(e, o), newProblems(e, o), newVersion(e, o),
+	)
+	root.RunE = func(c *cobra.Command, args []string) error { return c.Help() }
+	root.Args = func(c *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil
+		}
+		text := fmt.Sprintf("there is no command %q", args[0])
+		if near := c.SuggestionsFor(args[0]); len(near) > 0 {
+			text += "; did you mean " + strings.Join(near, " or ") + "?"
+		}
+		return usageError{fmt.Errorf("%s (kerngatectl --help lists them)", text)}
+	}
+	return root
+}
+
+// atMost is cobra.MaximumNArgs with an error that exits as a usage error.
+func atMost(n int) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) > n {
+			return usageError{fmt.Errorf("%q is one argument too many; see %s --help", args[n], c.CommandPath())}
+		}
+		return nil
+	}
+}

@@ -132,13 +132,13 @@ func (d *Datapath) load(o *Options) (fresh bool, err error) {
 	if pinned != nil {
 		return false, d.mapTables()
 	}
-	if err := sealAndPin(d.folder, d.maps); err != nil {
+	if err := d.mapTables(); err != nil {
 		return true, err
 	}
-	if err := errors.Join(d.mapTables(), d.tables.Write([]abi.Write{writeMeta(abi.Meta{ABI: abi.ABI})})); err != nil {
-		return true, errors.Join(err, d.unpin())
+	if err := d.tables.Write([]abi.Write{writeMeta(abi.Meta{ABI: abi.ABI})}); err != nil {
+		return true, err
 	}
-	return true, nil
+	return true, sealAndPin(d.folder, d.maps)
 }
 
 // mapTables maps the tables into memory, and makes ready to write them.

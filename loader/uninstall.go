@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
@@ -25,7 +26,9 @@ func Uninstall(o Options) error {
 	// Routes first: without them nothing reaches the listeners, so nobody else's process
 	// gets our connections in between.
 	errs := []error{removeRoutes()}
-	for _, folder := range []string{o.BPFFS, besideFolder(o.BPFFS)} {
+	others, err := filepath.Glob(o.BPFFS + "_abi*")
+	errs = append(errs, err)
+	for _, folder := range append(others, o.BPFFS) {
 		errs = append(errs, removeFolder(folder))
 	}
 	return errors.Join(append(errs, detachStray())...)
@@ -62,13 +65,16 @@ func removeFolder(folder string) error {
 	}
 	defer lock.Close()
 	var errs []error
-	pins, err := xdpPins(folder)
+	entries, err := os.ReadDir(folder)
 	errs = append(errs, err)
-	for _, pin := range append(pins, filepath.Join(folder, pinLookup), filepath.Join(folder, pinLookupOld)) {
-		errs = append(errs, removeLink(pin))
-	}
-	for _, name := range mapNames {
-		errs = append(errs, removePin(filepath.Join(folder, name)))
+	for _, e := range entries { // whatever version made them
+		pin := filepath.Join(folder, e.Name())
+		switch {
+		case strings.HasPrefix(e.Name(), "link_"):
+			errs = append(errs, removeLink(pin))
+		case strings.HasPrefix(e.Name(), "kg_"):
+			errs = append(errs, removePin(pin))
+		}
 	}
 	// A mount point, or a folder with pins of others, stays.
 	err = os.Remove(folder)

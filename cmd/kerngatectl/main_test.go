@@ -39,7 +39,7 @@ func node() (*explain.Maps, map[string]any) {
 			{ID: 1, Address: netip.MustParseAddrPort("10.0.1.5:8080"), Protocol: "TCP", Weight: 1, InFlight: 1, Requests: 20, Failures: 2, LatencyUS: 1500},
 			{ID: 2, Address: netip.MustParseAddrPort("10.0.2.7:8080"), Protocol: "TCP", Weight: 1, Local: true, Requests: 22, LatencyUS: 900},
 		},
-		Counters: []explain.Counter{{Program: "kg_lookup", Reason: "lookup_steered", Count: 44}, {Program: "kg_lookup", Reason: "lookup_no_proxy"}},
+		Counters: []explain.Counter{{Program: "kg_lookup", Reason: "steered", Count: 44}, {Program: "kg_lookup", Reason: "no_proxy"}},
 	}
 	at := noon.Add(-90 * time.Second)
 	answers := map[string]any{

@@ -76,16 +76,17 @@ type Pod struct {
 	Why  string `json:"why"`
 }
 
-// Reasons of an Answer that are not the proxy's own: the connection never reaches it.
+// Reasons of an Answer: the proxy's tokens, or program and reason of a kernel counter where
+// the connection never reaches the proxy.
 const (
 	reasonForwarded    = "forwarded"
 	reasonNoRoute      = "no_route"
 	reasonNoService    = "no_service"
 	reasonNoEndpoint   = "no_endpoint"
-	reasonDenied       = "xdp_denied"
-	reasonNotPublished = "lookup_not_ours"
-	reasonNoProxy      = "lookup_no_proxy"
-	reasonNoWorker     = "lookup_no_worker"
+	reasonDenied       = "kg_xdp:denied"
+	reasonNotPublished = "kg_lookup:not_ours"
+	reasonNoProxy      = "kg_lookup:no_proxy"
+	reasonNoWorker     = "kg_lookup:no_worker"
 	reasonUnknown      = "unknown"
 )
 

@@ -140,11 +140,11 @@ func TestAnswers(t *testing.T) {
 		{"the named host wins, and its 404 stands", "host.example.com/everywhere", nil, "path", "no_route", 404, ""},
 		{"unknown host, no rules without one", "hots.example.org/", func(in *Input) { in.Routes.Hosts = in.Routes.Hosts[1:] }, "host", "no_route", 404, "host.example.com"},
 		{"unknown host", "hots.example.org/", nil, "path", "no_route", 404, "host.example.com"},
-		{"unpublished port", "host.example.com:8080/info", nil, "listener", "lookup_not_ours", 0, "published ports: 80"},
-		{"unpublished address", "http://192.0.2.99/everywhere", nil, "listener", "lookup_not_ours", 0, "ingress addresses"},
-		{"no proxy", "host.example.com/info/x", noProxy, "worker", "lookup_no_proxy", 0, "start kerngate-proxy"},
-		{"no socket", "host.example.com/info/x", noSockets, "worker", "lookup_no_worker", 0, "look at its log"},
-		{"denied source", "host.example.com/info/x", func(in *Input) { in.Target.From = netip.MustParseAddr("198.51.100.9") }, "filter", "xdp_denied", 0, "198.51.100.0/24"},
+		{"unpublished port", "host.example.com:8080/info", nil, "listener", "kg_lookup:not_ours", 0, "published ports: 80"},
+		{"unpublished address", "http://192.0.2.99/everywhere", nil, "listener", "kg_lookup:not_ours", 0, "ingress addresses"},
+		{"no proxy", "host.example.com/info/x", noProxy, "worker", "kg_lookup:no_proxy", 0, "start kerngate-proxy"},
+		{"no socket", "host.example.com/info/x", noSockets, "worker", "kg_lookup:no_worker", 0, "look at its log"},
+		{"denied source", "host.example.com/info/x", func(in *Input) { in.Target.From = netip.MustParseAddr("198.51.100.9") }, "filter", "kg_xdp:denied", 0, "198.51.100.0/24"},
 		{"service that the maps do not have", "host.example.com/info/x", func(in *Input) { in.Maps.Services = nil }, "service", "no_service", 503, "last apply"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -3,6 +3,7 @@ package explain
 import (
 	"testing"
 
+	"github.com/kerngate/kerngate/loader/abi"
 	"github.com/kerngate/kerngate/userspace/proxy/exchange"
 )
 
@@ -14,6 +15,20 @@ func TestReasonsAreTheProxys(t *testing.T) {
 	} {
 		if reason.String() != token {
 			t.Errorf("explain says %q, the proxy %q", token, reason)
+		}
+	}
+}
+
+// TestReasonsAreTheKernels does the same for connections that no proxy sees.
+func TestReasonsAreTheKernels(t *testing.T) {
+	known := map[string]bool{}
+	for reason := range abi.Reasons {
+		program, name := abi.ReasonNames(reason)
+		known[program+":"+name] = true
+	}
+	for _, token := range []string{reasonDenied, reasonNotPublished, reasonNoProxy, reasonNoWorker} {
+		if !known[token] {
+			t.Errorf("explain says %q, which no kernel counter is called", token)
 		}
 	}
 }

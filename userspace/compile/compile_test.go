@@ -1,0 +1,222 @@
+package compile
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/testing/protocmp"
+
+	"github.com/kerngate/kerngate/loader/state"
+	"github.com/kerngate/kerngate/userspace/feed/feedpb"
+	"github.com/kerngate/kerngate/userspace/model"
+)
+
+func key(name string) model.ServiceKey {
+	return model.ServiceKey{Namespace: "ns", Name: name, Port: "80"}
+}
+
+func ingress(name string) model.ObjectRef {
+	return model.ObjectRef{Kind: "Ingress", Namespace: "ns", Name: name}
+}
+
+func prefix(path, service string, source string) model.Route {
+	r := model.Route{Path: path, Source: ingress(source)}
+	if service != "" {
+		r.Service = key(service)
+	}
+	return r
+}
+
+// ids gives every service that is named an id in that order, from 1.
+func ids(names ...string) IDs {
+	return func(name string) (state.ServiceID, bool) {
+		i := slices.IndexFunc(names, func(n string) bool { return key(n).String() == name })
+		return state.ServiceID(i + 1), i >= 0
+	}
+}
+
+func TestState(t *testing.T) {
+	m := &model.Model{Services: []model.Service{
+		{Key: key("a"), Algorithm: model.RoundRobin, PreferLocal: true, Backends: []model.Backend{
+			{Address: netip.MustParseAddrPort("10.0.0.1:80"), Node: "n1", Pod: "ns/p", Local: true},
+			{Address: netip.MustParseAddrPort("[2001:db8::1]:80"), Draining: true},
+		}},
+		{Key: key("a-b")},
+	}}
+	got, problems := State(m, Node{
+		Addresses: []netip.Addr{netip.MustParseAddr("2001:db8::ffff"), netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("192.0.2.2")},
+		HTTPPort:  8080,
+		Deny:      []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24"), netip.MustParsePrefix("198.51.0.0/16")},
+		Allow:     []netip.Prefix{netip.MustParsePrefix("198.51.100.7/32")},
+	})
+	v4, v6 := netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("2001:db8::ffff")
+	want := state.State{
+		Addresses: []netip.Addr{v4, v6},
+		Listeners: []state.Listener{
+			{Address: netip.AddrPortFrom(v4, 8080), Protocol: state.TCP, Mode: state.L7},
+			{Address: netip.AddrPortFrom(v6, 8080), Protocol: state.TCP, Mode: state.L7},
+		},
+		Services: []state.Service{ // by name: "-" sorts before ":"
+			{Name: "ns/a-b:80"},
+			{Name: "ns/a:80", Algorithm: state.RoundRobin, PreferLocal: true, Backends: []state.Backend{
+				{Address: netip.MustParseAddrPort("10.0.0.1:80"), Protocol: state.TCP, Node: "n1", Local: true},
+				{Address: netip.MustParseAddrPort("[2001:db8::1]:80"), Protocol: state.TCP, Draining: true},
+			}},
+		},
+		Deny:  []netip.Prefix{netip.MustParsePrefix("198.51.0.0/16"), netip.MustParsePrefix("198.51.100.0/24")},
+		Allow: []netip.Prefix{netip.MustParsePrefix("198.51.100.7/32")},
+	}
+	comparers := cmp.Options{
+		cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
+		cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }),
+		cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
+	}
+	if diff := cmp.Diff(want, got, comparers); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if len(problems) > 0 {
+		t.Error(problems)
+	}
+}
+
+func TestTooManyBackends(t *testing.T) {
+	s := model.Service{Key: key("a"), Backends: make([]model.Backend, maxBackends+5)}
+	got, problems := Service(&s)
+	if len(got.Backends) != maxBackends || len(problems) != 1 || problems[0].Object.String() != "Service ns/a" {
+		t.Errorf("%d backends, problems %v", len(got.Backends), problems)
+	}
+}
+
+// mirror is a proxy: it applies messages the way they are meant.
+type mirror struct {
+	hosts    map[string]*feedpb.Host
+	services map[uint32]string
+	fallback uint32
+	settings *feedpb.Settings
+}
+
+func (p *mirror) apply(t *testing.T, c *feedpb.Config) {
+	t.Helper()
+	if c.Snapshot {
+		*p = mirror{hosts: map[string]*feedpb.Host{}, services: map[uint32]string{}, settings: p.settings}
+	}
+	for _, h := range c.RemovedHosts {
+		delete(p.hosts, h)
+	}
+	for _, h := range c.Hosts {
+		p.hosts[h.Name] = h
+	}
+	for _, id := range c.RemovedServices {
+		delete(p.services, id)
+	}
+	for _, s := range c.Services {
+		p.services[s.Id] = s.Name
+	}
+	p.fallback = c.DefaultService
+	if c.Settings != nil {
+		p.settings = c.Settings
+	}
+	for _, h := range p.hosts {
+		for _, r := range h.Routes {
+			if _, known := p.services[r.Service]; r.Service != 0 && !known {
+				t.Errorf("host %q %s leads to unknown service %d", h.Name, r.Path, r.Service)
+			}
+		}
+	}
+}
+
+// TestDeltas goes through changes of every kind; a proxy that applies the deltas must
+// have what one that gets each snapshot has, and a delta holds no more than what changed.
+func TestDeltas(t *testing.T) {
+	settings := &feedpb.Settings{HeadTimeoutMs: 1}
+	all := ids("a", "b", "c")
+	steps := []struct {
+		name     string
+		model    model.Model
+		ids      IDs
+		settings *feedpb.Settings
+		without  Without
+		hosts    []string // changed or removed (with -) in the delta
+	}{
+		{name: "first", hosts: []string{"x", "y"}, model: model.Model{Hosts: []model.Host{
+			{Name: "x", Routes: []model.Route{prefix("/", "a", "i1")}},
+			{Name: "y", Routes: []model.Route{prefix("/", "b", "i2")}}}}},
+		{name: "nothing", model: model.Model{Hosts: []model.Host{
+			{Name: "x", Routes: []model.Route{prefix("/", "a", "i1")}},
+			{Name: "y", Routes: []model.Route{prefix("/", "b", "i2")}}}}},
+		{name: "a route more, another service, a default", hosts: []string{"x"}, model: model.Model{Default: key("c"), Hosts: []model.Host{
+			{Name: "x", Routes: []model.Route{prefix("/foo", "", "i1"), prefix("/", "a", "i1")}},
+			{Name: "y", Routes: []model.Route{prefix("/", "b", "i2")}}}}},
+		{name: "the id of b is now another", hosts: []string{"x", "y"}, ids: ids("a", "c", "b"), model: model.Model{Default: key("c"), Hosts: []model.Host{
+			{Name: "x", Routes: []model.Route{prefix("/", "a", "i1")}},
+			{Name: "y", Routes: []model.Route{prefix("/", "b", "i2")}}}}},
+		{name: "no room in the maps for b", hosts: []string{"y"}, ids: ids("a", "c"), model: model.Model{Default: key("c"), Hosts: []model.Host{
+			{Name: "x", Routes: []model.Route{prefix("/", "a", "i1")}},
+			{Name: "y", Routes: []model.Route{prefix("/", "b", "i2")}}}}},
+		{name: "a refused Ingress", hosts: []string{"x"}, ids: ids("a", "c"),
+			without: func(s model.ObjectRef) bool { return s.Name == "i1" },
+			model: model.Model{Default: key("c"), Hosts: []model.Host{
+				{Name: "x", Routes: []model.Route{prefix("/", "a", "i1")}},
+				{Name: "y", Routes: []model.Route{prefix("/", "b", "i2")}}}}},
+		{name: "settings alone", ids: ids("a", "c"), settings: &feedpb.Settings{HeadTimeoutMs: 2},
+			without: func(s model.ObjectRef) bool { return s.Name == "i1" },
+			model: model.Model{Default: key("c"), Hosts: []model.Host{
+				{Name: "x", Routes: []model.Route{prefix("/", "a", "i1")}},
+				{Name: "y", Routes: []model.Route{prefix("/", "b", "i2")}}}}},
+		{name: "everything gone", hosts: []string{"-x", "-y"}},
+	}
+	var before *Routing
+	var viaDeltas mirror
+	for i, step := range steps {
+		if step.ids == nil {
+			step.ids = all
+		}
+		if step.settings == nil {
+			step.settings = proto.CloneOf(settings)
+		}
+		next := Route(&step.model, step.ids, step.settings, step.without, before)
+		snapshot := next.Snapshot(uint64(i))
+		if before == nil {
+			viaDeltas.apply(t, snapshot)
+		} else {
+			delta, ok := before.Delta(next, uint64(i))
+			if ok != (step.name != "nothing") {
+				t.Errorf("%s: delta reports change %t", step.name, ok)
+			}
+			var hosts []string
+			for _, h := range delta.Hosts {
+				hosts = append(hosts, h.Name)
+			}
+			for _, h := range delta.RemovedHosts {
+				hosts = append(hosts, "-"+h)
+			}
+			if !slices.Equal(hosts, step.hosts) {
+				t.Errorf("%s: delta has hosts %v, want %v", step.name, hosts, step.hosts)
+			}
+			viaDeltas.apply(t, delta)
+		}
+		var viaSnapshot mirror
+		viaSnapshot.apply(t, snapshot)
+		if diff := cmp.Diff(viaSnapshot, viaDeltas, cmp.AllowUnexported(mirror{}), protocmp.Transform()); diff != "" {
+			t.Errorf("%s: deltas lead elsewhere (-snapshot +deltas):\n%s", step.name, diff)
+		}
+		before = next
+	}
+}
+
+func BenchmarkRoute10000Hosts(b *testing.B) {
+	var m model.Model
+	for i := range 10_000 {
+		m.Hosts = append(m.Hosts, model.Host{Name: fmt.Sprintf("h%05d.example.com", i), Routes: []model.Route{prefix("/", "a", "i1"), prefix("/foo", "b", "i1")}})
+	}
+	all, settings := ids("a", "b"), &feedpb.Settings{}
+	first := Route(&m, all, settings, nil, nil)
+	b.ReportAllocs()
+	for b.Loop() {
+		first.Delta(Route(&m, all, settings, nil, first), 1)
+	}
+}

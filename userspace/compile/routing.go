@@ -1,0 +1,138 @@
+package compile
+
+import (
+	"maps"
+	"slices"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/kerngate/kerngate/loader/state"
+	"github.com/kerngate/kerngate/userspace/feed/feedpb"
+	"github.com/kerngate/kerngate/userspace/model"
+)
+
+// Routing is what a proxy is to know: hosts, the services that their routes lead to, and
+// settings. It is never changed once it was made; versions share what did not change.
+type Routing struct {
+	hosts    map[string]*feedpb.Host
+	services map[uint32]string // id -> name
+	fallback uint32
+	settings *feedpb.Settings
+}
+
+// IDs returns the id under which a service's backends stand in the maps. Services that
+// have none, because the maps had no room, are answered with 503.
+type IDs func(name string) (state.ServiceID, bool)
+
+// Without says which Ingresses' routes to leave out, because a proxy refused them. It
+// may be nil.
+type Without func(source model.ObjectRef) bool
+
+// Route translates the model's hosts. Hosts equal to those of previous (which may be nil)
+// are taken from there, so that comparing the two is cheap.
+func Route(m *model.Model, ids IDs, settings *feedpb.Settings, without Without, previous *Routing) *Routing {
+	r := &Routing{
+		hosts:    make(map[string]*feedpb.Host, len(m.Hosts)),
+		services: make(map[uint32]string, len(m.Services)),
+		settings: settings,
+	}
+	for i := range m.Hosts {
+		host := r.host(&m.Hosts[i], ids, without)
+		if previous != nil && equalHosts(previous.hosts[host.Name], host) {
+			host = previous.hosts[host.Name]
+		}
+		r.hosts[host.Name] = host
+	}
+	r.fallback = r.service(m.Default, ids)
+	if previous != nil && proto.Equal(previous.settings, settings) {
+		r.settings = previous.settings
+	}
+	return r
+}
+
+func (r *Routing) host(h *model.Host, ids IDs, without Without) *feedpb.Host {
+	out := &feedpb.Host{Name: h.Name}
+	for _, route := range h.Routes {
+		if without != nil && without(route.Source) {
+			continue
+		}
+		out.Routes = append(out.Routes, &feedpb.Route{
+			Path:    route.Path,
+			Exact:   route.Match == model.Exact,
+			Service: r.service(route.Service, ids),
+			Source:  Source(route.Source),
+		})
+	}
+	return out
+}
+
+func (r *Routing) service(key model.ServiceKey, ids IDs) uint32 {
+	if key == (model.ServiceKey{}) {
+		return 0
+	}
+	name := key.String()
+	id, ok := ids(name)
+	if !ok {
+		return 0
+	}
+	r.services[uint32(id)] = name
+	return uint32(id)
+}
+
+// Source returns how the feed names the Ingress behind a route.
+func Source(ref model.ObjectRef) string { return ref.Namespace + "/" + ref.Name }
+
+// Snapshot returns the whole of it as a message.
+func (r *Routing) Snapshot(version uint64) *feedpb.Config {
+	return (&Routing{}).delta(r, version, true)
+}
+
+// Delta returns what a proxy that has r must change to have next. ok is false if that is
+// nothing.
+func (r *Routing) Delta(next *Routing, version uint64) (c *feedpb.Config, ok bool) {
+	c = r.delta(next, version, false)
+	ok = len(c.Hosts)+len(c.RemovedHosts)+len(c.Services)+len(c.RemovedServices) > 0 ||
+		c.Settings != nil || r.fallback != next.fallback
+	return c, ok
+}
+
+func (r *Routing) delta(next *Routing, version uint64, snapshot bool) *feedpb.Config {
+	c := &feedpb.Config{Version: version, Snapshot: snapshot, DefaultService: next.fallback}
+	for _, name := range slices.Sorted(maps.Keys(next.hosts)) {
+		if !equalHosts(r.hosts[name], next.hosts[name]) {
+			c.Hosts = append(c.Hosts, next.hosts[name])
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.hosts)) {
+		if next.hosts[name] == nil {
+			c.RemovedHosts = append(c.RemovedHosts, name)
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(next.services)) {
+		if r.services[id] != next.services[id] {
+			c.Services = append(c.Services, &feedpb.Service{Id: id, Name: next.services[id]})
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(r.services)) {
+		if _, kept := next.services[id]; !kept {
+			c.RemovedServices = append(c.RemovedServices, id)
+		}
+	}
+	if r.settings != next.settings {
+		c.Settings = next.settings
+	}
+	return c
+}
+
+// equalHosts compares without reflection: this runs over every host at every change.
+func equalHosts(a, b *feedpb.Host) bool {
+	if a == b {
+		return true
+	}
+	if a == nil || b == nil || a.Name != b.Name {
+		return false
+	}
+	return slices.EqualFunc(a.Routes, b.Routes, func(x, y *feedpb.Route) bool {
+		return x.Path == y.Path && x.Exact == y.Exact && x.Service == y.Service && x.Source == y.Source
+	})
+}

@@ -1,0 +1,92 @@
+// Package compile turns the desired state (userspace/model) into its two forms: what the
+// kernel maps must hold (loader/state) and what proxies are told over the feed. It is
+// pure; ids come from whoever owns the maps.
+package compile
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/kerngate/kerngate/loader/state"
+	"github.com/kerngate/kerngate/userspace/model"
+)
+
+// maxBackends is how many backends a published service can have: the count in its block
+// is a 16-bit number.
+const maxBackends = 1<<16 - 1
+
+// Node is what does not come from objects but from the agent's flags.
+type Node struct {
+	Addresses []netip.Addr   // ingress addresses
+	HTTPPort  uint16         // 0: no listener
+	Deny      []netip.Prefix // sources to drop
+	Allow     []netip.Prefix // exceptions from Deny
+}
+
+// State returns what the maps must hold for the model on this node.
+func State(m *model.Model, n Node) (state.State, []model.Problem) {
+	s := state.State{
+		Addresses: sortedUnique(n.Addresses, netip.Addr.Compare),
+		Deny:      sortedUnique(n.Deny, comparePrefixes),
+		Allow:     sortedUnique(n.Allow, comparePrefixes),
+	}
+	if n.HTTPPort != 0 {
+		for _, a := range s.Addresses {
+			s.Listeners = append(s.Listeners, state.Listener{Address: netip.AddrPortFrom(a, n.HTTPPort), Protocol: state.TCP, Mode: state.L7})
+		}
+	}
+	var problems []model.Problem
+	for i := range m.Services {
+		service, found := Service(&m.Services[i])
+		s.Services = append(s.Services, service)
+		problems = append(problems, found...)
+	}
+	// Names sort otherwise than keys: "a-b" comes before "a:80".
+	slices.SortFunc(s.Services, func(a, b state.Service) int { return cmp.Compare(a.Name, b.Name) })
+	return s, problems
+}
+
+// Service returns what the maps must hold for one service.
+func Service(s *model.Service) (state.Service, []model.Problem) {
+	var problems []model.Problem
+	out := state.Service{
+		Name:        s.Key.String(),
+		Algorithm:   state.P2C,
+		PreferLocal: s.PreferLocal,
+	}
+	if s.Algorithm == model.RoundRobin {
+		out.Algorithm = state.RoundRobin
+	}
+	backends := s.Backends
+	if len(backends) > maxBackends {
+		problems = append(problems, model.Problem{
+			Object:   model.ObjectRef{Kind: "Service", Namespace: s.Key.Namespace, Name: s.Key.Name},
+			Severity: model.Warning,
+			Reason:   "TooManyEndpoints",
+			Message:  fmt.Sprintf("port %s has %d endpoints; the first %d by address are used", s.Key.Port, len(backends), maxBackends),
+		})
+		backends = backends[:maxBackends]
+	}
+	for _, b := range backends {
+		out.Backends = append(out.Backends, state.Backend{
+			Address:  b.Address,
+			Protocol: state.TCP,
+			Node:     b.Node,
+			Local:    b.Local,
+			Draining: b.Draining,
+		})
+	}
+	return out, problems
+}
+
+func comparePrefixes(a, b netip.Prefix) int {
+	return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
+}
+
+func sortedUnique[T comparable](in []T, compare func(a, b T) int) []T {
+	out := slices.Clone(in)
+	slices.SortFunc(out, compare)
+	return slices.Compact(out)
+}

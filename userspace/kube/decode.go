@@ -20,7 +20,8 @@ import (
 type Object struct {
 	Ref model.ObjectRef
 
-	value metav1.Object
+	value   metav1.Object
+	ageless bool // without creationTimestamp
 }
 
 // Decode reads one YAML (or JSON) document: an object, or a List of them. Kinds that
@@ -70,7 +71,8 @@ func Decode(document []byte) (objects []Object, warnings []string, err error) {
 	if err := checkNames(value, namespaced); err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", head.Kind, err)
 	}
-	return []Object{{Ref: refOf(head.Kind, value), value: value}}, warnings, nil
+	created := value.GetCreationTimestamp()
+	return []Object{{Ref: refOf(head.Kind, value), value: value, ageless: created.IsZero()}}, warnings, nil
 }
 
 // newObject returns nil for kinds that are not used, with an error if that is because of
@@ -132,7 +134,7 @@ func checkNames(o metav1.Object, namespaced bool) error {
 // SetAge gives an object without creationTimestamp the age of its place in a folder:
 // what comes first is older, and older than whatever has a timestamp.
 func (o Object) SetAge(place int) {
-	if created := o.value.GetCreationTimestamp(); created.IsZero() {
+	if o.ageless {
 		o.value.SetCreationTimestamp(metav1.Time{Time: time.Unix(int64(place), 0).UTC()})
 	}
 }

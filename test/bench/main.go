@@ -1,0 +1,238 @@
+//go:build linux
+
+// Command bench measures Kerngate and other proxies side by side: in one lab, on the same
+// node, in interleaved rounds, with one CPU for the proxy and the rest for client and pods.
+// What counts is requests per second of CPU time that the proxy used, because that is what a
+// node pays; latency is told beside it. scripts/bench builds what it needs and calls it.
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/kerngate/kerngate/test/lab"
+)
+
+type options struct {
+	bin, out string
+	rounds   int
+	duration time.Duration
+	haproxy  bool
+	only     string
+	pods     int
+}
+
+func main() {
+	var o options
+	flag.StringVar(&o.bin, "bin", "bin", "folder with the binaries")
+	flag.StringVar(&o.out, "o", "", "also write the tables to this file, as Markdown")
+	flag.IntVar(&o.rounds, "rounds", 5, "rounds of each scenario and proxy")
+	flag.DurationVar(&o.duration, "duration", 3*time.Second, "of a round")
+	flag.BoolVar(&o.haproxy, "haproxy", false, "measure haproxy as well")
+	flag.StringVar(&o.only, "only", "", "run only scenarios whose name contains this")
+	flag.IntVar(&o.pods, "pods", 2, "pods behind the service")
+	flag.Parse()
+	if err := run(o); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// scenario is one kind of load.
+type scenario struct {
+	name        string
+	size        int // bytes of the body
+	connections int
+	short       bool // a connection for each request
+}
+
+var scenarios = []scenario{
+	{"keep-alive, 128 B, 64 connections", 128, 64, false},
+	{"keep-alive, 128 B, 4 connections", 128, 4, false},
+	{"keep-alive, 128 B, 512 connections", 128, 512, false},
+	{"short connections, 128 B, 64 connections", 128, 64, true},
+	{"keep-alive, 16 KiB, 64 connections", 16 << 10, 64, false},
+	{"keep-alive, 1 MiB, 16 connections", 1 << 20, 16, false},
+}
+
+func run(o options) error {
+	if missing := lab.Missing(); missing != "" {
+		return fmt.Errorf("it needs %s", missing)
+	}
+	if runtime.NumCPU() < 2 {
+		return errors.New("it needs two CPUs: one for the proxy and one for client and pods")
+	}
+	for _, tool := range []string{"wrk", "nginx"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			return fmt.Errorf("%w; scripts/setup bench installs it", err)
+		}
+	}
+	l, err := lab.New(lab.Options{Nodes: 1})
+	if err != nil {
+		return err
+	}
+	interrupted := make(chan os.Signal, 1)
+	signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM)
+	done := make(chan error, 1)
+	go func() { done <- measureAll(l, o) }()
+	select {
+	case err = <-done:
+	case s := <-interrupted:
+		err = fmt.Errorf("stopped by signal %s", s)
+	}
+	return errors.Join(err, l.Close())
+}
+
+// measureAll runs every scenario over every proxy, round by round, and prints tables.
+func measureAll(l *lab.Lab, o options) error {
+	b, err := newBench(l, o)
+	if err != nil {
+		return err
+	}
+	var out io.Writer = os.Stdout
+	if o.out != "" {
+		file, err := os.Create(o.out)
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		out = io.MultiWriter(os.Stdout, file)
+	}
+	fmt.Fprint(out, b.preamble(o))
+	for _, s := range scenarios {
+		if !strings.Contains(s.name, o.only) {
+			continue
+		}
+		results := make([][]sample, len(b.proxies))
+		for range o.rounds {
+			for i, p := range b.proxies { // in turn, so that drift meets all alike
+				got, err := b.measure(p, s, o.duration)
+				if err != nil {
+					return fmt.Errorf("%s, %s: %w", s.name, p.name, err)
+				}
+				results[i] = append(results[i], got)
+			}
+		}
+		var summaries []summary
+		for i, p := range b.proxies {
+			summaries = append(summaries, summarise(p.name, results[i]))
+		}
+		fmt.Fprint(out, markdown(s, summaries))
+	}
+	return nil
+}
+
+// bench is the lab with all proxies running. Those that are not measured stand idle.
+type bench struct {
+	lab     *lab.Lab
+	node    *lab.Node
+	proxies []*contender
+	rest    []int // CPUs for everything but the proxies
+}
+
+// contender is a proxy under measurement.
+type contender struct {
+	name, version string
+	address       netip.AddrPort
+	processes     func() ([]int, error)
+}
+
+const (
+	proxyCPU  = 0
+	benchHost = "bench.example.com"
+)
+
+func newBench(l *lab.Lab, o options) (*bench, error) {
+	b := &bench{lab: l, node: l.Nodes[0]}
+	for cpu := range runtime.NumCPU() {
+		if cpu != proxyCPU {
+			b.rest = append(b.rest, cpu)
+		}
+	}
+	var endpoints []lab.Endpoint
+	var backends []netip.AddrPort
+	for i := range o.pods {
+		pod, err := b.node.AddPod(fmt.Sprintf("bench-%d", i+1))
+		if err != nil {
+			return nil, err
+		}
+		_, err = pod.Start(lab.Command{Path: filepath.Join(o.bin, "backend"), Env: []string{"GOMAXPROCS=1", "GOGC=off"}, CPUs: b.rest})
+		if err != nil {
+			return nil, err
+		}
+		address := netip.AddrPortFrom(pod.IPv4, lab.PodPort)
+		if err := b.node.WaitListening(address); err != nil {
+			return nil, err
+		}
+		endpoints = append(endpoints, pod.Endpoint(false))
+		backends = append(backends, address)
+	}
+	if err := b.addKerngate(o.bin, endpoints); err != nil {
+		return nil, fmt.Errorf("start Kerngate: %w", err)
+	}
+	if err := b.addNginx(backends); err != nil {
+		return nil, fmt.Errorf("start nginx: %w", err)
+	}
+	if o.haproxy {
+		if err := b.addHAProxy(backends); err != nil {
+			return nil, fmt.Errorf("start haproxy: %w", err)
+		}
+	}
+	return b, nil
+}
+
+// preamble says what was measured, on what, and how.
+func (b *bench) preamble(o options) string {
+	var text strings.Builder
+	fmt.Fprintf(&text, "# Benchmark\n\nWritten by `make bench` on %s; do not edit.\n\n", time.Now().UTC().Format("2 January 2006"))
+	fmt.Fprintf(&text, "- Machine: %d x %s, Linux %s, %s\n", runtime.NumCPU(), cpuModel(), kernelRelease(), runtime.Version())
+	for _, p := range b.proxies {
+		fmt.Fprintf(&text, "- %s: %s\n", p.name, p.version)
+	}
+	fmt.Fprintf(&text, "- Each proxy has CPU %d to itself; client (wrk) and %d pods share CPU(s) %v; all in network namespaces joined by veth.\n", proxyCPU, o.pods, b.rest)
+	fmt.Fprintf(&text, "- %d rounds of %s for each scenario, the proxies in turn; medians, with the range of the rounds in brackets.\n", o.rounds, o.duration)
+	fmt.Fprintf(&text, "- \"per proxy CPU-second\": requests per second of user and system time of the proxy's processes. "+
+		"\"per total CPU-second\": per second that any CPU of the machine was busy, client and pods included.\n")
+	return text.String()
+}
+
+func cpuModel() string {
+	info, _ := os.ReadFile("/proc/cpuinfo")
+	for line := range strings.Lines(string(info)) {
+		if name, model, found := strings.Cut(line, ":"); found && strings.TrimSpace(name) == "model name" {
+			return strings.TrimSpace(model)
+		}
+	}
+	return runtime.GOARCH
+}
+
+func kernelRelease() string {
+	release, _ := os.ReadFile("/proc/sys/kernel/osrelease")
+	return strings.TrimSpace(string(release))
+}
+
+// median of values, and their range.
+func median(values []float64) (middle, low, high float64) {
+	sorted := slices.Sorted(slices.Values(values))
+	n := len(sorted)
+	if n == 0 {
+		return 0, 0, 0
+	}
+	middle = sorted[n/2]
+	if n%2 == 0 {
+		middle = (sorted[n/2-1] + sorted[n/2]) / 2
+	}
+	return middle, sorted[0], sorted[n-1]
+}

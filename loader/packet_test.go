@@ -1,0 +1,83 @@
+package loader
+
+import (
+	"encoding/binary"
+	"net/netip"
+)
+
+// layers of a packet, outermost first; build joins them.
+func build(layers ...[]byte) (packet []byte) {
+	for _, l := range layers {
+		packet = append(packet, l...)
+	}
+	return packet
+}
+
+func be16(v uint16) []byte { return binary.BigEndian.AppendUint16(nil, v) }
+
+// ether returns an Ethernet header with VLAN tags (outermost first) before the type.
+func ether(ethertype uint16, tags ...uint16) []byte {
+	b := make([]byte, 12)
+	for _, tpid := range tags {
+		b = append(append(b, be16(tpid)...), 0, 42)
+	}
+	return append(b, be16(ethertype)...)
+}
+
+// ip4 returns an IPv4 header with options (a multiple of 4 bytes). fragment is the flags
+// and offset word.
+func ip4(from, to netip.Addr, protocol uint8, options []byte, fragment uint16) []byte {
+	h := make([]byte, 20, 60)
+	h[0] = 0x40 | byte(5+len(options)/4)
+	binary.BigEndian.PutUint16(h[6:], fragment)
+	h[8], h[9] = 64, protocol
+	copy(h[12:], from.AsSlice())
+	copy(h[16:], to.AsSlice())
+	return append(h, options...)
+}
+
+func ip6(from, to netip.Addr, next uint8) []byte {
+	h := make([]byte, 40)
+	h[0], h[6], h[7] = 0x60, next, 64
+	copy(h[8:], from.AsSlice())
+	copy(h[24:], to.AsSlice())
+	return h
+}
+
+// extension returns a hop-by-hop, routing or destination options header of 8+8n bytes.
+func extension(next uint8, n int) []byte {
+	h := make([]byte, 8+8*n)
+	h[0], h[1] = next, byte(n)
+	return h
+}
+
+// authentication returns an AH header of 4*(n+2) bytes.
+func authentication(next uint8, n int) []byte {
+	h := make([]byte, 4*(n+2))
+	h[0], h[1] = next, byte(n)
+	return h
+}
+
+// fragment6 returns a fragment header; offset counts 8 bytes.
+func fragment6(next uint8, offset uint16) []byte {
+	h := make([]byte, 8)
+	h[0] = next
+	binary.BigEndian.PutUint16(h[2:], offset<<3)
+	return h
+}
+
+func tcp() []byte {
+	h := make([]byte, 20)
+	binary.BigEndian.PutUint16(h, 40000)
+	binary.BigEndian.PutUint16(h[2:], 80)
+	h[12] = 5 << 4
+	return h
+}
+
+func udp() []byte {
+	h := make([]byte, 8)
+	binary.BigEndian.PutUint16(h, 40000)
+	binary.BigEndian.PutUint16(h[2:], 443)
+	h[5] = 8
+	return h
+}

@@ -168,3 +168,27 @@ func TestClassNamesTheController(t *testing.T) {
 		t.Errorf("class %s of controller %s", c.Name, c.Spec.Controller)
 	}
 }
+
+// TestKustomization checks that the base names files that are there.
+func TestKustomization(t *testing.T) {
+	text, err := os.ReadFile("kustomization.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var base struct {
+		APIVersion string   `json:"apiVersion"`
+		Kind       string   `json:"kind"`
+		Resources  []string `json:"resources"`
+	}
+	if err := yaml.UnmarshalStrict(text, &base); err != nil {
+		t.Fatal(err)
+	}
+	if base.Kind != "Kustomization" || !slices.Contains(base.Resources, "install.yaml") {
+		t.Errorf("%+v", base)
+	}
+	for _, r := range base.Resources {
+		if _, err := os.Stat(r); err != nil {
+			t.Error(err)
+		}
+	}
+}

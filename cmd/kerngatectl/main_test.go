@@ -48,7 +48,7 @@ func node() (*explain.Maps, map[string]any) {
 			Attached: []status.Attachment{{Program: "kg_lookup", Where: "netns"}, {Program: "kg_xdp", Where: "eth0", Mode: "generic", Reason: "driver without XDP"}},
 			Features: []status.Feature{{Name: "sk_lookup", Present: true, NeededFor: "steering"}, {Name: "tcx", NeededFor: "L4", ReplacedBy: "nothing uses it yet"}},
 			Maps:     []status.Map{{Name: "kg_services", Entries: 2, MaxEntries: 16384, Bytes: 262144}},
-			Proxies:  []status.Generation{{Number: 2, State: "serving", PID: 99, Build: "v0.1.0", Connected: true, Config: 3, Connections: 8, Since: at}},
+			Proxies:  []status.Generation{{Number: 2, State: "serving", PID: 99, Build: "v0.1.0", Connected: true, Config: 3, Since: at}},
 			Counts:   status.Counts{Hosts: 1, Routes: 2, Services: 2, Backends: 2, Warnings: 1}, Apply: status.Apply{At: &at, Took: status.Duration(300 * time.Microsecond), Applied: 4}},
 		status.QueryRoutes: status.Routes{Hosts: []status.Host{{Name: "host.example.com", Routes: []status.Route{
 			{Path: "/intro", Match: "Prefix", Service: "shop/intro:80", Source: "shop/main"}, {Path: "/info", Match: "Prefix", Service: "shop/info:http", Source: "shop/main"}}}}, Default: "shop/intro:80"},

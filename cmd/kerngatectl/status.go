@@ -62,8 +62,31 @@ the maps and why packets and connection attempts ended as they did.`,
 			if agentErr != nil && err != nil {
 				return errors.Join(agentErr, err)
 			}
+			countConnections(&s)
 			return show(e.stdout, o, s, func(w io.Writer) { statusTable(w, e.now(), s) })
 		},
+	}
+}
+
+// countConnections gives the agent's proxies the connections and workers that the maps
+// tell of: the agent has no part in them.
+func countConnections(s *nodeStatus) {
+	if s.Agent == nil || s.Kernel == nil {
+		return
+	}
+	for i := range s.Agent.Proxies {
+		p := &s.Agent.Proxies[i]
+		for _, g := range s.Kernel.Generations {
+			if g.Number != p.Number {
+				continue
+			}
+			p.Connections, p.Workers = 0, []status.Worker{}
+			for n, w := range g.Workers {
+				p.Connections += uint64(w.Connections)
+				p.Workers = append(p.Workers, status.Worker{Index: n, Connections: w.Connections, Pending: w.Pending, Accepted: w.Accepted,
+					Busy: status.Duration(time.Duration(w.BusyMS) * time.Millisecond), Hung: w.Hung})
+			}
+		}
 	}
 }
 

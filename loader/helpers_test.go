@@ -3,31 +3,65 @@ package loader
 import (
 	"net/netip"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
+
+	"github.com/kerngate/kerngate/loader/abi"
 )
 
-// ourRoutes returns the addresses to which the namespace has a route of ours.
-func ourRoutes(t testing.TB) []netip.Addr {
+// mustRoutes returns the routes of the namespace.
+func mustRoutes(t testing.TB) *routes {
 	t.Helper()
 	h, err := netlink.NewHandle()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer h.Close()
+	t.Cleanup(h.Close)
 	r, err := newRoutes(h)
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := r.ours()
+	return r
+}
+
+// ourRoutes returns the addresses to which the namespace has a route of ours.
+func ourRoutes(t testing.TB) []netip.Addr {
+	t.Helper()
+	out, err := mustRoutes(t).ours()
 	if err != nil {
 		t.Fatal(err)
 	}
 	return out
 }
+
+// keepLinks opens all links pinned in a folder, so that they outlive their pins.
+func keepLinks(t testing.TB, folder string) (kept []link.Link) {
+	t.Helper()
+	pins, err := filepath.Glob(filepath.Join(folder, "link_*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, pin := range pins {
+		l, err := link.LoadPinnedLink(pin, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept = append(kept, l)
+	}
+	return kept
+}
+
+func closeLinks(links []link.Link) {
+	for _, l := range links {
+		l.Close()
+	}
+}
+
+func metaWrites(m abi.Meta) []abi.Write { return []abi.Write{writeMeta(m)} }
 
 // lookupsHere returns how many sk_lookup programs are attached to the namespace.
 func lookupsHere(t testing.TB) int {

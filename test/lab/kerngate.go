@@ -55,6 +55,18 @@ func (n *Node) NewKerngate(binaries Binaries) (*Kerngate, error) {
 // Pins is the folder of the maps and links on the node's bpffs.
 func (k *Kerngate) Pins() string { return filepath.Join(k.Node.BPFFS, "kerngate") }
 
+// PinsLeft lists what is in the node's bpffs, apart from what the kernel itself puts into each.
+func (k *Kerngate) PinsLeft() ([]string, error) {
+	entries, err := os.ReadDir(k.Node.BPFFS)
+	var left []string
+	for _, entry := range entries {
+		if filepath.Ext(entry.Name()) != ".debug" { // maps.debug and progs.debug, of bpf_preload
+			left = append(left, filepath.Join(k.Node.BPFFS, entry.Name()))
+		}
+	}
+	return left, err
+}
+
 // Socket is the agent's unix socket.
 func (k *Kerngate) Socket() string {
 	return filepath.Join(k.Node.lab.Dir, k.Node.Name, "run", "agent.sock")
@@ -120,7 +132,8 @@ func (k *Kerngate) WaitServing(from *Host, limit time.Duration) error {
 	vips = slices.DeleteFunc(vips, func(vip netip.Addr) bool { return !vip.IsValid() })
 	for _, vip := range vips {
 		client := from.HTTPClient(netip.AddrPortFrom(vip, 80))
-		client.Timeout = time.Second
+		// Short, because the kernel repeats a SYN that met no route only after a second.
+		client.Timeout = 250 * time.Millisecond
 		var ended bool
 		err := Until(limit, fmt.Sprintf("answer from %s", vip), func() error {
 			select {

@@ -142,10 +142,10 @@ func (d *demo) cleanUp() error {
 	if d.kerngate != nil && d.kerngate.Agent != nil {
 		_, err := d.kerngate.Uninstall()
 		errs = append(errs, err)
-		left, err := os.ReadDir(d.lab.Nodes[0].BPFFS)
+		pins, err := d.kerngate.PinsLeft()
 		errs = append(errs, err)
-		for _, pin := range left {
-			errs = append(errs, fmt.Errorf("kerngate-agent --uninstall left %s", pin.Name()))
+		for _, pin := range pins {
+			errs = append(errs, errors.New("kerngate-agent --uninstall left "+pin))
 		}
 	}
 	errs = append(errs, d.lab.Close())

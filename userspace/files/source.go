@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/kerngate/kerngate/userspace/kube"
 	"github.com/kerngate/kerngate/userspace/model"
+	"github.com/kerngate/kerngate/userspace/status"
 )
 
 const (
@@ -29,6 +31,10 @@ type Source struct {
 	folder  folder
 	log     zerolog.Logger
 	updates chan model.Update
+
+	mu       sync.Mutex // guards lastSeen and lastError
+	lastSeen time.Time
+	lastErr  string
 }
 
 // New returns a source for the manifests directly in the folder at path.
@@ -47,6 +53,31 @@ func New(path string, options kube.Options, log zerolog.Logger) *Source {
 // Updates delivers the state of the folder, the first one as soon as Run has read it.
 func (s *Source) Updates() <-chan model.Update { return s.updates }
 
+// Describe says where the manifests are and when they were last read.
+func (s *Source) Describe() status.Source {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := status.Source{Kind: "manifests", Location: s.folder.path, Error: s.lastErr}
+	if seen := s.lastSeen; !seen.IsZero() {
+		d.LastSeen = &seen
+	}
+	return d
+}
+
+// read reads the folder and notes how that went.
+func (s *Source) read(believeEmpty bool) (changed, emptied bool) {
+	changed, emptied = s.folder.read(believeEmpty)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lastErr = ""
+	if s.folder.problem != nil {
+		s.lastErr = s.folder.problem.Message
+	} else {
+		s.lastSeen = time.Now()
+	}
+	return changed, emptied
+}
+
 // Run watches until ctx ends. It fails only if the folder cannot be read at the start.
 func (s *Source) Run(ctx context.Context) error {
 	watcher, err := fsnotify.NewWatcher()
@@ -56,7 +87,7 @@ func (s *Source) Run(ctx context.Context) error {
 	defer watcher.Close()
 	s.watch(watcher)
 
-	s.folder.read(true)
+	s.read(true)
 	if s.folder.problem != nil {
 		return fmt.Errorf("manifests: %s", s.folder.problem.Message)
 	}
@@ -91,7 +122,7 @@ func (s *Source) Run(ctx context.Context) error {
 		}
 		wait = nil
 		s.watch(watcher)
-		changed, emptied := s.folder.read(!emptiedAt.IsZero() && time.Since(emptiedAt) >= refill)
+		changed, emptied := s.read(!emptiedAt.IsZero() && time.Since(emptiedAt) >= refill)
 		if !emptied {
 			emptiedAt = time.Time{}
 		} else {

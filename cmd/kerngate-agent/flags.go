@@ -1,0 +1,155 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/kerngate/kerngate/loader"
+)
+
+// flags are the command line as it is written; options are what it means.
+type flags struct {
+	set  *pflag.FlagSet
+	work func() error
+
+	config    string
+	uninstall bool
+
+	manifests, kubeconfig string
+	ingressClass          string
+	defaultBackend        string
+	allowExternalName     bool
+	publishStatus         bool
+	nodeName              string
+	loadBalancing         string
+	preferLocal           bool
+
+	ingressIPs  []string
+	httpPort    uint16
+	httpsPort   uint16
+	interfaces  []string
+	xdpMode     string
+	deny, allow []string
+
+	bpffs       string
+	socket      string
+	maxServices int
+	maxBackends int
+	maxSlots    int
+	maxPrefixes int
+
+	runProxy     bool
+	proxyBinary  string
+	proxyUser    string
+	proxyWorkers int
+	proxyMetrics string
+
+	headTimeout     time.Duration
+	idleTimeout     time.Duration
+	connectTimeout  time.Duration
+	responseTimeout time.Duration
+	bodyTimeout     time.Duration
+	drainTimeout    time.Duration
+	maxBody         int64
+	maxHead         int
+	accessLog       string
+
+	metricsAddress string
+	logLevel       string
+}
+
+func command(e env) (*cobra.Command, *flags) {
+	f := &flags{}
+	cmd := &cobra.Command{
+		Use:   "kerngate-agent",
+		Short: "Keep this node's maps and proxies as a cluster or a folder of manifests says",
+		Long: `kerngate-agent publishes the Ingresses of a cluster, or of a folder of manifests, on this
+node: it loads the programs into the kernel, keeps their maps up to date, and tells
+kerngate-proxy what to route where. It serves no clients itself, and what it made stays
+in force when it ends.
+
+It needs root, or the capabilities BPF, NET_ADMIN and CHOWN (and SETUID, SETGID and KILL
+with --run-proxy). SIGTERM ends it; with --run-proxy its proxy drains first. SIGHUP starts
+a new proxy (say, of a new version), to which new connections then move.`,
+		Example: `  # Without Kubernetes: serve the manifests of a folder on 192.0.2.10, and run a proxy.
+  kerngate-agent --manifests ./manifests --ingress-ip 192.0.2.10
+
+  # For the cluster that a kubeconfig names; the proxy is started by somebody else.
+  kerngate-agent --kubeconfig ~/.kube/config --ingress-ip 192.0.2.10 --interface eth0
+
+  # In a pod, with the settings in a file that takes the same names.
+  kerngate-agent --config /etc/kerngate/config.yaml --node-name "$NODE_NAME"
+
+  # Remove everything that was made in the kernel.
+  kerngate-agent --uninstall`,
+		Version:       version,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usageError{fmt.Errorf("unexpected argument %q", args[0])}
+			}
+			return nil
+		},
+		RunE: func(*cobra.Command, []string) error { return f.work() },
+	}
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	f.set = cmd.Flags()
+	f.define()
+	return cmd, f
+}
+
+func (f *flags) define() {
+	s := f.set
+	s.SortFlags = false
+	s.StringVar(&f.config, "config", "", "YAML file with the same names as these flags; flags go before it")
+	s.BoolVar(&f.uninstall, "uninstall", false, "remove programs, maps, pins and routes from the kernel, and exit")
+
+	s.StringVar(&f.manifests, "manifests", "", "folder of manifests to serve; it is watched")
+	s.StringVar(&f.kubeconfig, "kubeconfig", "", "kubeconfig file of the cluster to serve; without it and --manifests: the cluster this pod runs in")
+	s.StringVar(&f.ingressClass, "ingress-class", "kerngate", "name of the IngressClass to serve")
+	s.StringVar(&f.defaultBackend, "default-backend", "", "NAMESPACE/NAME:PORT of the Service that answers what no route matches; empty: 404")
+	s.BoolVar(&f.allowExternalName, "allow-external-name", false, "forward to Services of type ExternalName that hold an address")
+	s.BoolVar(&f.publishStatus, "publish-status", true, "write the ingress addresses to the status of served Ingresses (cluster only)")
+	s.StringVar(&f.nodeName, "node-name", "", "name of this node; pods on it are local (default the host's name)")
+	s.StringVar(&f.loadBalancing, "load-balancing", "p2c", "p2c (power of two choices over requests in flight) or round-robin; per Service: annotation kerngate.dev/load-balancing")
+	s.BoolVar(&f.preferLocal, "prefer-local", false, "use pods of this node while there is one; per Service: annotation kerngate.dev/prefer-local")
+
+	s.StringArrayVar(&f.ingressIPs, "ingress-ip", nil, "address that is published, IPv4 or IPv6; repeatable, at least one is needed")
+	s.Uint16Var(&f.httpPort, "http-port", 80, "port for HTTP on the ingress addresses; 0: none")
+	s.Uint16Var(&f.httpsPort, "https-port", 443, "port for HTTPS on the ingress addresses; not served yet")
+	s.StringArrayVar(&f.interfaces, "interface", nil, "uplink that gets the XDP program; repeatable")
+	s.StringVar(&f.xdpMode, "xdp-mode", string(loader.XDPAuto), "auto, native (in the driver or not at all), generic or off")
+	s.StringArrayVar(&f.deny, "deny", nil, "source prefix whose packets to the ingress addresses are dropped; repeatable, needs --interface")
+	s.StringArrayVar(&f.allow, "allow", nil, "source prefix that is excepted from --deny; repeatable")
+
+	s.StringVar(&f.bpffs, "bpffs", loader.DefaultBPFFS, "folder on a bpf file system where maps and links are pinned")
+	s.StringVar(&f.socket, "socket", "/run/kerngate/agent.sock", "unix socket for proxies and kerngatectl")
+	s.IntVar(&f.maxServices, "max-services", 0, "size of kg_services when it is made; 0: the default")
+	s.IntVar(&f.maxBackends, "max-backends", 0, "size of kg_backends when it is made; 0: the default")
+	s.IntVar(&f.maxSlots, "max-slots", 0, "size of kg_slots when it is made; 0: the default")
+	s.IntVar(&f.maxPrefixes, "max-prefixes", 0, "size of kg_deny and kg_allow when they are made; 0: the default")
+
+	s.BoolVar(&f.runProxy, "run-proxy", false, "start kerngate-proxy as an unprivileged child and keep it running (default true with --manifests)")
+	s.StringVar(&f.proxyBinary, "proxy-binary", "", "kerngate-proxy (default the one beside this executable)")
+	s.StringVar(&f.proxyUser, "proxy-user", "65532:65532", "UID or UID:GID of proxies: who may connect to the socket, and as whom --run-proxy starts them")
+	s.IntVar(&f.proxyWorkers, "proxy-workers", 0, "--workers of the child proxy; 0: one per CPU")
+	s.StringVar(&f.proxyMetrics, "proxy-metrics-address", "127.0.0.1:9465", "--metrics-address of the child proxy")
+
+	s.DurationVar(&f.headTimeout, "head-timeout", 15*time.Second, "to read a request head")
+	s.DurationVar(&f.idleTimeout, "idle-timeout", 75*time.Second, "between requests of a client connection")
+	s.DurationVar(&f.connectTimeout, "connect-timeout", 5*time.Second, "to connect to a pod")
+	s.DurationVar(&f.responseTimeout, "response-timeout", 60*time.Second, "between bytes of a response")
+	s.DurationVar(&f.bodyTimeout, "body-timeout", 60*time.Second, "between bytes of a request body")
+	s.DurationVar(&f.drainTimeout, "drain-timeout", 240*time.Second, "a proxy that was replaced may take to finish what is open")
+	s.Int64Var(&f.maxBody, "max-body", 0, "bytes of the largest request body, 413 above; 0: no limit")
+	s.IntVar(&f.maxHead, "max-head", 16<<10, "bytes of the largest request head, 431 above")
+	s.StringVar(&f.accessLog, "access-log", "off", "off, on, or N to log one request of N")
+
+	s.StringVar(&f.metricsAddress, "metrics-address", "127.0.0.1:9464", "where /metrics, /healthz and /readyz are answered; empty: nowhere")
+	s.StringVar(&f.logLevel, "log-level", "info", strings.Join([]string{"debug", "info", "warn", "error"}, ", "))
+}

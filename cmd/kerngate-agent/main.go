@@ -1,0 +1,179 @@
+// kerngate-agent keeps the kernel maps and the proxies of one node as the objects of a
+// cluster, or a folder of manifests, say. It is the privileged half of Kerngate and
+// serves no clients.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/kerngate/kerngate/loader"
+	"github.com/kerngate/kerngate/loader/abi"
+	"github.com/kerngate/kerngate/userspace/agent"
+	"github.com/kerngate/kerngate/userspace/feed"
+)
+
+// version is set at build time.
+var version = "dev"
+
+// env is what the agent takes from its surroundings.
+type env struct {
+	args           []string
+	stdout, stderr *os.File
+	hostname       func() (string, error)
+	executable     func() (string, error)
+	replace        chan struct{} // SIGHUP: start a new proxy
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	replace := make(chan struct{}, 1)
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	go func() {
+		for range hangups {
+			select {
+			case replace <- struct{}{}:
+			default: // one is asked for already
+			}
+		}
+	}()
+	err := run(ctx, env{
+		args: os.Args[1:], stdout: os.Stdout, stderr: os.Stderr,
+		hostname: os.Hostname, executable: os.Executable, replace: replace,
+	})
+	os.Exit(exitStatus(err, os.Stderr))
+}
+
+// usageError is a mistake in the command line or the configuration file: one line, exit
+// status 2.
+type usageError struct{ error }
+
+func exitStatus(err error, stderr io.Writer) int {
+	var usage usageError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &usage):
+		fmt.Fprintf(stderr, "kerngate-agent: %v (see kerngate-agent --help)\n", err)
+		return 2
+	}
+	fmt.Fprintf(stderr, "kerngate-agent: %v\n", err)
+	return 1
+}
+
+// run reads the command line and does what it says.
+func run(ctx context.Context, e env) error {
+	cmd, flags := command(e)
+	cmd.SetArgs(e.args)
+	cmd.SetOut(e.stdout)
+	cmd.SetErr(e.stderr)
+	work := func() error {
+		o, err := flags.options(e)
+		if err != nil {
+			return usageError{err}
+		}
+		if flags.uninstall {
+			return uninstall(o)
+		}
+		return serve(ctx, e, o)
+	}
+	flags.work = work
+	return cmd.ExecuteContext(ctx)
+}
+
+// uninstall removes what earlier agents left in the kernel.
+func uninstall(o *options) error {
+	if err := loader.Uninstall(o.loader); err != nil {
+		return err
+	}
+	if err := os.Remove(o.feed.Path); err != nil && !os.IsNotExist(err) {
+		return err
+	}
+	return nil
+}
+
+// serve builds the parts and lets them run.
+func serve(ctx context.Context, e env, o *options) error {
+	log := o.log
+	source, reporter, err := o.source(log)
+	if err != nil {
+		return usageError{err}
+	}
+	datapath, err := openDatapath(ctx, o.loader, log)
+	if err != nil || datapath == nil {
+		return err
+	}
+	defer datapath.Close()
+
+	o.feed.MapABI, o.feed.Log = abi.ABI, log
+	server, err := feed.Listen(o.feed)
+	if err != nil {
+		return err
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), datapath.Collector())
+	a := agent.New(agent.Options{
+		Datapath: datapath,
+		Source:   source,
+		Server:   server,
+		Reporter: reporter,
+		Node:     o.node,
+		Settings: o.settings,
+		Child:    o.child,
+		Describe: describer(o, datapath),
+		Metrics:  agent.NewMetrics(registry),
+		Log:      log,
+	})
+
+	// What serves the agent ends after it: probes and the Lease, so that an agent which
+	// waits for its proxy still answers.
+	group, groupCtx := errgroup.WithContext(context.WithoutCancel(ctx))
+	groupCtx, done := context.WithCancel(groupCtx)
+	defer done()
+	if o.metricsAddress != "" {
+		group.Go(func() error { return agent.ServeHTTP(groupCtx, o.metricsAddress, a.Handler(registry), log) })
+	}
+	if reporter != nil {
+		group.Go(func() error { return reporter.Run(groupCtx) })
+	}
+	group.Go(func() error {
+		defer done()
+		agentCtx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(groupCtx, cancel)()
+		return a.Run(agentCtx)
+	})
+	return group.Wait()
+}
+
+// openDatapath waits for an agent that still holds the maps: during an update of the
+// DaemonSet the new pod starts before the old one has ended.
+func openDatapath(ctx context.Context, o loader.Options, log zerolog.Logger) (*loader.Datapath, error) {
+	for logged := false; ; logged = true {
+		datapath, err := loader.Open(o)
+		if !errors.Is(err, loader.ErrLocked) {
+			return datapath, err
+		}
+		if !logged {
+			log.Warn().Err(err).Msg("waiting for the other agent to end")
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return nil, nil
+		}
+	}
+}

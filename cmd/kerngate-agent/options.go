@@ -1,0 +1,273 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/kerngate/kerngate/loader"
+	"github.com/kerngate/kerngate/userspace/agent"
+	"github.com/kerngate/kerngate/userspace/compile"
+	"github.com/kerngate/kerngate/userspace/feed"
+	"github.com/kerngate/kerngate/userspace/feed/feedpb"
+	"github.com/kerngate/kerngate/userspace/kube"
+	"github.com/kerngate/kerngate/userspace/model"
+)
+
+// options are the checked meaning of the flags.
+type options struct {
+	flags          *flags
+	loader         loader.Options
+	feed           feed.Options
+	kube           kube.Options
+	node           compile.Node
+	settings       *feedpb.Settings
+	child          *agent.Child // nil: proxies are started by somebody else
+	metricsAddress string
+	log            zerolog.Logger
+}
+
+// options checks the flags, after those that a configuration file adds.
+func (f *flags) options(e env) (*options, error) {
+	if f.config != "" {
+		if err := readConfig(f.config, f.set); err != nil {
+			return nil, err
+		}
+	}
+	level, err := zerolog.ParseLevel(f.logLevel)
+	if err != nil || level < zerolog.DebugLevel || level > zerolog.ErrorLevel {
+		return nil, fmt.Errorf("--log-level %q: want debug, info, warn or error", f.logLevel)
+	}
+	zerolog.TimeFieldFormat = time.RFC3339Nano
+	o := &options{
+		flags:          f,
+		metricsAddress: f.metricsAddress,
+		log:            zerolog.New(e.stderr).Level(level).With().Timestamp().Str("component", "agent").Int("pid", os.Getpid()).Logger(),
+	}
+	o.loader = loader.Options{
+		BPFFS: f.bpffs, Interfaces: f.interfaces, XDPMode: loader.XDPMode(f.xdpMode),
+		MaxServices: f.maxServices, MaxBackends: f.maxBackends, MaxSlots: f.maxSlots, MaxPrefixes: f.maxPrefixes,
+		Log: o.log,
+	}
+	if err := checkLoader(o.loader); err != nil {
+		return nil, err
+	}
+	uid, gid, err := parseUser(f.proxyUser)
+	if err != nil {
+		return nil, err
+	}
+	o.feed = feed.Options{Path: f.socket, ProxyUID: uid, ProxyGID: gid}
+	if f.uninstall {
+		return o, nil
+	}
+	for _, check := range []func() error{
+		func() error { return o.checkSource(e) },
+		o.checkNode,
+		o.checkSettings,
+		func() error { return o.checkChild(e, uid, gid) },
+	} {
+		if err := check(); err != nil {
+			return nil, err
+		}
+	}
+	return o, nil
+}
+
+func checkLoader(l loader.Options) error {
+	switch l.XDPMode {
+	case loader.XDPAuto, loader.XDPNative, loader.XDPGeneric, loader.XDPOff:
+	default:
+		return fmt.Errorf("--xdp-mode %q: want auto, native, generic or off", l.XDPMode)
+	}
+	for flag, size := range map[string]int{"max-services": l.MaxServices, "max-backends": l.MaxBackends, "max-slots": l.MaxSlots, "max-prefixes": l.MaxPrefixes} {
+		if size < 0 || size == 1 {
+			return fmt.Errorf("--%s %d: want 2 or more, or 0 for the default", flag, size)
+		}
+	}
+	return nil
+}
+
+func (o *options) checkSource(e env) error {
+	f := o.flags
+	if f.manifests != "" && f.kubeconfig != "" {
+		return errors.New("--manifests and --kubeconfig exclude each other")
+	}
+	if f.manifests != "" {
+		if info, err := os.Stat(f.manifests); err != nil {
+			return fmt.Errorf("--manifests: %w", err)
+		} else if !info.IsDir() {
+			return fmt.Errorf("--manifests %s: not a folder", f.manifests)
+		}
+	}
+	if f.nodeName == "" {
+		f.nodeName, _ = e.hostname() // unknown: no pod is local
+	}
+	algorithm, err := model.ParseAlgorithm(f.loadBalancing)
+	if err != nil {
+		return fmt.Errorf("--load-balancing: %w", err)
+	}
+	o.kube = kube.Options{
+		Class: f.ingressClass, AllowExternalName: f.allowExternalName,
+		Node: f.nodeName, Algorithm: algorithm, PreferLocal: f.preferLocal,
+	}
+	if f.ingressClass == "" {
+		return errors.New("--ingress-class must not be empty")
+	}
+	if f.defaultBackend != "" {
+		if o.kube.DefaultBackend, err = kube.ParseServiceKey(f.defaultBackend); err != nil {
+			return fmt.Errorf("--default-backend: %w", err)
+		}
+	}
+	return nil
+}
+
+func (o *options) checkNode() error {
+	f := o.flags
+	o.node.HTTPPort = f.httpPort
+	for _, text := range f.ingressIPs {
+		address, err := netip.ParseAddr(text)
+		if err != nil {
+			return fmt.Errorf("--ingress-ip %q: not an IPv4 or IPv6 address", text)
+		}
+		address = address.Unmap()
+		if address.IsUnspecified() || address.IsMulticast() || address.IsLinkLocalUnicast() || address.Zone() != "" {
+			return fmt.Errorf("--ingress-ip %s: not an address that clients could reach", text)
+		}
+		o.node.Addresses = append(o.node.Addresses, address)
+	}
+	if len(o.node.Addresses) == 0 {
+		return errors.New("--ingress-ip: at least one address is needed")
+	}
+	var err error
+	if o.node.Deny, err = parsePrefixes("--deny", f.deny); err != nil {
+		return err
+	}
+	o.node.Allow, err = parsePrefixes("--allow", f.allow)
+	return err
+}
+
+func parsePrefixes(flag string, texts []string) (prefixes []netip.Prefix, err error) {
+	for _, text := range texts {
+		prefix, err := netip.ParsePrefix(text)
+		if err != nil {
+			address, addressErr := netip.ParseAddr(text)
+			if addressErr != nil {
+				return nil, fmt.Errorf("%s %q: not a prefix like 198.51.100.0/24 or 2001:db8::/32", flag, text)
+			}
+			prefix = netip.PrefixFrom(address, address.BitLen())
+		}
+		if prefix != prefix.Masked() {
+			return nil, fmt.Errorf("%s %s: has bits behind its length, did you mean %s?", flag, text, prefix.Masked())
+		}
+		prefixes = append(prefixes, prefix)
+	}
+	return prefixes, nil
+}
+
+func (o *options) checkSettings() error {
+	f := o.flags
+	s := &feedpb.Settings{}
+	o.settings = s
+	for _, t := range []struct {
+		flag string
+		from time.Duration
+		to   *uint32
+	}{
+		{"head-timeout", f.headTimeout, &s.HeadTimeoutMs},
+		{"idle-timeout", f.idleTimeout, &s.IdleTimeoutMs},
+		{"connect-timeout", f.connectTimeout, &s.ConnectTimeoutMs},
+		{"response-timeout", f.responseTimeout, &s.ResponseTimeoutMs},
+		{"body-timeout", f.bodyTimeout, &s.BodyTimeoutMs},
+		{"drain-timeout", f.drainTimeout, &s.DrainTimeoutMs},
+	} {
+		if t.from < time.Millisecond || t.from.Milliseconds() > math.MaxUint32 {
+			return fmt.Errorf("--%s %v: want 1ms to 1193h", t.flag, t.from)
+		}
+		*t.to = uint32(t.from.Milliseconds())
+	}
+	if f.maxBody < 0 {
+		return fmt.Errorf("--max-body %d: must not be negative", f.maxBody)
+	}
+	s.MaxBodyBytes = uint64(f.maxBody)
+	if f.maxHead < 1<<10 || f.maxHead > 1<<20 {
+		return fmt.Errorf("--max-head %d: want 1024 to 1048576", f.maxHead)
+	}
+	s.MaxHeadBytes = uint32(f.maxHead)
+	switch f.accessLog {
+	case "off":
+	case "on":
+		s.AccessLogSample = 1
+	default:
+		n, err := strconv.ParseUint(f.accessLog, 10, 32)
+		if err != nil || n == 0 {
+			return fmt.Errorf("--access-log %q: want off, on or a number", f.accessLog)
+		}
+		s.AccessLogSample = uint32(n)
+	}
+	return nil
+}
+
+func (o *options) checkChild(e env, uid, gid int) error {
+	f := o.flags
+	run := f.runProxy
+	if !f.set.Changed("run-proxy") {
+		run = f.manifests != ""
+	}
+	if !run {
+		return nil
+	}
+	if f.proxyWorkers < 0 {
+		return fmt.Errorf("--proxy-workers %d: must not be negative", f.proxyWorkers)
+	}
+	path := f.proxyBinary
+	if path == "" {
+		own, err := e.executable()
+		if err != nil {
+			return fmt.Errorf("--proxy-binary is needed: %w", err)
+		}
+		path = filepath.Join(filepath.Dir(own), "kerngate-proxy")
+	}
+	if path, err := filepath.Abs(path); err != nil {
+		return fmt.Errorf("--proxy-binary: %w", err)
+	} else if info, err := os.Stat(path); err != nil || info.IsDir() {
+		return fmt.Errorf("--proxy-binary: there is no kerngate-proxy at %s; say where it is, or --run-proxy=false", path)
+	} else {
+		o.child = &agent.Child{Path: path}
+	}
+	socket, err := filepath.Abs(f.socket)
+	if err != nil {
+		return fmt.Errorf("--socket: %w", err)
+	}
+	o.child.Args = []string{
+		"--socket", socket, "--workers", strconv.Itoa(f.proxyWorkers),
+		"--metrics-address", f.proxyMetrics, "--log-level", f.logLevel,
+	}
+	o.child.UID, o.child.GID = uid, gid
+	o.child.Stdout, o.child.Stderr = e.stdout, e.stderr
+	o.child.Log, o.child.Replace = o.log, e.replace
+	return nil
+}
+
+func parseUser(text string) (uid, gid int, err error) {
+	user, group, hasGroup := strings.Cut(text, ":")
+	if !hasGroup {
+		group = user
+	}
+	u, err := strconv.ParseUint(user, 10, 31)
+	g, groupErr := strconv.ParseUint(group, 10, 31)
+	if err != nil || groupErr != nil {
+		return 0, 0, fmt.Errorf("--proxy-user %q: want UID or UID:GID, as numbers", text)
+	}
+	if u == 0 {
+		return 0, 0, fmt.Errorf("--proxy-user %q: the proxy faces the internet and must not be root", text)
+	}
+	return int(u), int(g), nil
+}

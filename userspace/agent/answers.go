@@ -1,0 +1,164 @@
+package agent
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/kerngate/kerngate/userspace/compile"
+	"github.com/kerngate/kerngate/userspace/feed"
+	"github.com/kerngate/kerngate/userspace/model"
+	"github.com/kerngate/kerngate/userspace/status"
+)
+
+// answer tells kerngatectl what it asks. What is told is gathered here, in the loop that
+// owns it, and written out by another goroutine.
+func (a *Agent) answer(e feed.Asked) {
+	var told any
+	switch e.What {
+	case status.QueryStatus:
+		told = a.status()
+	case status.QueryRoutes:
+		told = a.routes()
+	case status.QueryServices:
+		told = a.services()
+	case status.QueryProblems:
+		told = a.problemList()
+	case status.QueryProxies:
+		told = status.Proxies{Proxies: a.generations()}
+	default:
+		e.Answer(nil, fmt.Errorf("the agent does not know %q: ask for %s, %s, %s, %s or %s", e.What,
+			status.QueryStatus, status.QueryRoutes, status.QueryServices, status.QueryProblems, status.QueryProxies))
+		return
+	}
+	go func() { e.Answer(json.Marshal(told)) }()
+}
+
+func (a *Agent) status() status.Status {
+	var s status.Status
+	if a.Describe != nil {
+		s = a.Describe()
+	}
+	s.StartedAt = a.started
+	s.Uptime = status.Duration(time.Since(a.started))
+	s.NotReady = *a.ready.Load()
+	s.Ready = s.NotReady == ""
+	s.Source = a.Source.Describe()
+	s.Source.Synced = a.model != nil
+	s.FeedMin, s.FeedMax = feed.MinVersion, feed.Version
+	s.Epoch = a.Datapath.Epoch()
+	s.RunsProxy = a.Child != nil
+	s.Proxies = a.generations()
+	s.Counts = countsOf(a.model, a.problems.all())
+	s.Addresses = []string{}
+	for _, address := range a.Node.Addresses {
+		s.Addresses = append(s.Addresses, address.String())
+	}
+	s.HTTPPort = a.Node.HTTPPort
+	if s.HTTPPort != 0 {
+		s.Counts.Listeners = len(a.Node.Addresses)
+	}
+	s.Apply = a.applied.Apply
+	return s
+}
+
+func countsOf(m *model.Model, problems []model.Problem) (c status.Counts) {
+	if m != nil {
+		c.Hosts, c.Services = len(m.Hosts), len(m.Services)
+		for _, h := range m.Hosts {
+			c.Routes += len(h.Routes)
+		}
+		for _, s := range m.Services {
+			c.Backends += len(s.Backends)
+		}
+	}
+	for _, p := range problems {
+		if p.Severity == model.Refused {
+			c.Refused++
+		} else {
+			c.Warnings++
+		}
+	}
+	return c
+}
+
+func (a *Agent) generations() []status.Generation {
+	out := []status.Generation{}
+	for _, number := range slices.Sorted(maps.Keys(a.proxies)) {
+		p := a.proxies[number]
+		out = append(out, status.Generation{
+			Number:    p.number,
+			State:     string(p.state),
+			PID:       p.pid,
+			Build:     p.build,
+			Connected: p.peer != nil,
+			Config:    p.ackedVersion,
+			Workers:   make([]status.Worker, 0, p.workers),
+			Since:     p.since,
+			Refused:   p.refusal,
+		})
+	}
+	slices.Reverse(out)
+	return out
+}
+
+func (a *Agent) routes() status.Routes {
+	out := status.Routes{Hosts: []status.Host{}}
+	if a.model == nil {
+		return out
+	}
+	out.Default = a.model.Default.String()
+	for _, h := range a.model.Hosts {
+		host := status.Host{Name: h.Name, Routes: []status.Route{}}
+		for _, r := range h.Routes {
+			if a.isRefused(r.Source) {
+				continue
+			}
+			host.Routes = append(host.Routes, status.Route{
+				Path: r.Path, Match: r.Match.String(), Service: r.Service.String(), Source: compile.Source(r.Source),
+			})
+		}
+		out.Hosts = append(out.Hosts, host)
+	}
+	return out
+}
+
+func (a *Agent) services() status.Services {
+	out := status.Services{Services: []status.Service{}}
+	if a.model == nil {
+		return out
+	}
+	for _, s := range a.model.Services {
+		service := status.Service{
+			Name: s.Key.String(), Algorithm: s.Algorithm.String(), PreferLocal: s.PreferLocal,
+			Backends: make([]status.Backend, 0, len(s.Backends)),
+		}
+		if id, ok := a.Datapath.ServiceID(service.Name); ok {
+			service.ID = uint32(id)
+		}
+		for _, b := range s.Backends {
+			service.Backends = append(service.Backends, status.Backend{
+				Address: b.Address.String(), Pod: b.Pod, Node: b.Node, Local: b.Local, Draining: b.Draining,
+			})
+		}
+		out.Services = append(out.Services, service)
+	}
+	slices.SortFunc(out.Services, func(x, y status.Service) int { return cmp.Compare(x.Name, y.Name) })
+	return out
+}
+
+func (a *Agent) problemList() status.Problems {
+	out := status.Problems{Problems: []status.Problem{}}
+	for _, p := range a.problems.all() {
+		out.Problems = append(out.Problems, status.Problem{
+			Object: p.Object.String(), Severity: p.Severity.String(), Reason: p.Reason, Message: p.Message, Since: a.problems.since[p],
+		})
+	}
+	slices.SortStableFunc(out.Problems, func(x, y status.Problem) int {
+		return cmp.Or(cmp.Compare(x.Object, y.Object), cmp.Compare(x.Reason, y.Reason))
+	})
+	return out
+}

@@ -1,0 +1,167 @@
+package agent
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	restartFirst = 200 * time.Millisecond // wait before a proxy that ended is started again
+	restartMost  = 30 * time.Second
+	stable       = time.Minute // a proxy that lived so long starts the wait anew
+)
+
+// Child starts proxies as unprivileged processes and starts another when there is none.
+// They live in sessions of their own, so that they outlive an agent that is killed; the
+// next agent finds them by their connection and starts no other. A nil Child does nothing.
+type Child struct {
+	Path    string // of kerngate-proxy
+	Args    []string
+	UID     int // used if the agent is root
+	GID     int
+	Stdout  *os.File
+	Stderr  *os.File
+	Log     zerolog.Logger
+	Replace chan struct{} // a value asks for a new proxy, to which connections then move
+
+	processes map[int]time.Time // started, by pid
+	exited    chan childExit
+	backoff   time.Duration
+	next      time.Time // not before
+	stopping  bool
+}
+
+type childExit struct {
+	pid int
+	err error
+}
+
+// exits delivers processes that have ended.
+func (c *Child) exits() <-chan childExit {
+	if c == nil {
+		return nil
+	}
+	if c.exited == nil {
+		c.exited, c.processes = make(chan childExit, 16), map[int]time.Time{}
+	}
+	return c.exited
+}
+
+func (c *Child) replacements() <-chan struct{} {
+	if c == nil {
+		return nil
+	}
+	return c.Replace
+}
+
+// keep starts a proxy if there is neither one that serves nor one that was started.
+func (c *Child) keep(hasProxy bool) {
+	if c == nil || hasProxy || c.running() || time.Now().Before(c.next) {
+		return
+	}
+	c.start()
+}
+
+// running reports whether a process that was started here has not ended.
+func (c *Child) running() bool { return c != nil && len(c.processes) > 0 }
+
+// start starts one more proxy.
+func (c *Child) start() {
+	if c.stopping {
+		return
+	}
+	c.exits() // makes the channel
+	cmd := exec.Command(c.Path, c.Args...)
+	cmd.Dir = "/"
+	cmd.Env = environment(os.Environ())
+	cmd.Stdout, cmd.Stderr = c.Stdout, c.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if os.Geteuid() == 0 {
+		// Another user than root loses all capabilities, the permitted ones included.
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(c.UID), Gid: uint32(c.GID)}
+	}
+	if err := startWithoutNewPrivileges(cmd); err != nil {
+		c.Log.Error().Err(err).Str("binary", c.Path).Msg("cannot start the proxy")
+		c.delay()
+		return
+	}
+	pid := cmd.Process.Pid
+	c.processes[pid] = time.Now()
+	c.Log.Info().Int("pid", pid).Str("binary", c.Path).Int("uid", c.UID).Msg("proxy started")
+	go func() { c.exited <- childExit{pid, cmd.Wait()} }() // ends with the process
+}
+
+// startWithoutNewPrivileges starts the command from a thread that has given up gaining
+// privileges by exec, for itself and its children. The thread ends with the goroutine.
+func startWithoutNewPrivileges(cmd *exec.Cmd) error {
+	result := make(chan error)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread is not used again
+		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+			result <- fmt.Errorf("give up new privileges: %w", err)
+			return
+		}
+		result <- cmd.Start()
+	}()
+	return <-result
+}
+
+// environment keeps what tunes the Go runtime and nothing else: the agent's may hold
+// credentials.
+func environment(all []string) []string {
+	return slices.DeleteFunc(slices.Clone(all), func(variable string) bool {
+		name, _, _ := strings.Cut(variable, "=")
+		return !slices.Contains([]string{"GOMAXPROCS", "GOGC", "GOMEMLIMIT", "GODEBUG", "GOTRACEBACK", "TZ"}, name)
+	})
+}
+
+// reaped notes that a process has ended.
+func (c *Child) reaped(exit childExit) {
+	lived := time.Since(c.processes[exit.pid])
+	delete(c.processes, exit.pid)
+	if c.stopping || exit.err == nil {
+		c.Log.Info().Int("pid", exit.pid).Err(exit.err).Msg("proxy ended")
+		return
+	}
+	if lived > stable {
+		c.backoff = 0
+	}
+	c.delay()
+	c.Log.Error().Int("pid", exit.pid).Err(exit.err).Dur("again_in", c.backoff).Msg("proxy died")
+}
+
+func (c *Child) delay() {
+	c.backoff = min(max(2*c.backoff, restartFirst), restartMost)
+	c.next = time.Now().Add(c.backoff)
+}
+
+// stop asks the processes, and those which an earlier agent had started, to drain and
+// end. None is started any more.
+func (c *Child) stop(adopted []int) { c.signal(unix.SIGTERM, adopted) }
+
+func (c *Child) kill(adopted []int) { c.signal(unix.SIGKILL, adopted) }
+
+func (c *Child) signal(signal syscall.Signal, adopted []int) {
+	if c == nil {
+		return
+	}
+	c.stopping = true
+	for pid := range c.processes {
+		adopted = append(adopted, pid)
+	}
+	slices.Sort(adopted)
+	for _, pid := range slices.Compact(adopted) {
+		if err := unix.Kill(pid, signal); err != nil && err != unix.ESRCH {
+			c.Log.Warn().Err(err).Int("pid", pid).Msg("cannot signal the proxy")
+		}
+	}
+}

@@ -226,6 +226,9 @@ func TestWhyPathsDoNotMatch(t *testing.T) {
 	if got := e.Answer.Next; !strings.Contains(got, "*.example.com") {
 		t.Errorf("two labels under a wildcard: next %q", got)
 	}
+	if c := candidate(t, step(t, e, "host"), "*.example.com"); c.Chosen || !strings.Contains(c.Why, "exactly one label") {
+		t.Errorf("two labels under a wildcard: %+v", c)
+	}
 }
 
 func TestHalfOfTheInput(t *testing.T) {

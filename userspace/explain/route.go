@@ -16,11 +16,12 @@ func (w *walk) route() (service string, ok bool) {
 		w.unknown("path", w.in.NoAgent)
 		return "", false
 	}
-	host := w.host()
+	host, considered := w.host()
 	if host == nil {
-		return w.unmatched(Step{Name: "host", Summary: fmt.Sprintf("no Ingress names host %s, a wildcard over it, or no host at all", w.in.Target.Host)},
+		return w.unmatched(Step{Name: "host", Considered: considered, Summary: fmt.Sprintf("no Ingress names host %s, a wildcard over it, or no host at all", w.in.Target.Host)},
 			w.nearestHosts())
 	}
+	w.step(Step{Name: "host", Result: OK, Considered: considered, Summary: "host rule " + hostName(host.Name) + " matches"})
 	route := w.path(host)
 	if route == nil && host.Name == "" {
 		return w.unmatched(Step{Name: "path", Summary: fmt.Sprintf("no Ingress names host %s, and the rules without a host have no path that matches %s", w.in.Target.Host, w.in.Target.Path),
@@ -48,12 +49,11 @@ func (w *walk) unmatched(s Step, next string) (string, bool) {
 	return "", false
 }
 
-// host finds the most specific host: exact, then a wildcard of one label, then any.
-func (w *walk) host() *status.Host {
+// host finds the most specific host: exact, then a wildcard of one label, then any. It
+// also returns what it looked at.
+func (w *walk) host() (chosen *status.Host, considered []Candidate) {
 	name := w.in.Target.Host
 	_, parent, dotted := strings.Cut(name, ".")
-	var chosen *status.Host
-	var considered []Candidate
 	for _, rule := range []struct{ name, what string }{{name, "exact name"}, {"*." + parent, "wildcard for one label"}, {"", "rules without a host"}} {
 		if rule.what == "wildcard for one label" && !dotted {
 			continue
@@ -81,11 +81,7 @@ func (w *walk) host() *status.Host {
 			considered = append(considered, Candidate{Rule: h.Name, Why: "a wildcard stands for exactly one label"})
 		}
 	}
-	if chosen == nil {
-		return nil
-	}
-	w.step(Step{Name: "host", Result: OK, Considered: considered, Summary: "host rule " + hostName(chosen.Name) + " matches"})
-	return chosen
+	return chosen, considered
 }
 
 // path finds the first route, in order of precedence, whose path matches.

@@ -67,15 +67,17 @@ const (
 )
 
 // controlAt returns the index of the first byte at or after i that is below
-// 0x20 or is 0x7f, or len(buf) if there is none. It looks at eight bytes at a
-// time: in each of the two terms the lowest marked byte is exact, and marks
-// caused by a borrow can only stand above it.
+// 0x20 or is 0x7f, or len(buf) if there is none.
 func controlAt(buf []byte, i int) int {
-	for ; i+8 <= len(buf); i += 8 {
-		w := binary.LittleEndian.Uint64(buf[i:])
-		del := w ^ ones*0x7f
-		if mark := ((w-ones*0x20)&^w | (del-ones)&^del) & highs; mark != 0 {
-			return i + bits.TrailingZeros64(mark)>>3
+	for ; i+16 <= len(buf); i += 16 {
+		b := buf[i : i+16 : i+16]
+		low := controls(binary.LittleEndian.Uint64(b))
+		high := controls(binary.LittleEndian.Uint64(b[8:]))
+		if low != 0 {
+			return i + bits.TrailingZeros64(low)>>3
+		}
+		if high != 0 {
+			return i + 8 + bits.TrailingZeros64(high)>>3
 		}
 	}
 	for ; i < len(buf); i++ {
@@ -84,6 +86,14 @@ func controlAt(buf []byte, i int) int {
 		}
 	}
 	return i
+}
+
+// controls marks the high bit of each byte of w that is a control character.
+// The lowest mark is exact: in both terms a borrow can only come from a byte
+// that is marked, and spoils bytes above it.
+func controls(w uint64) uint64 {
+	del := w ^ ones*0x7f
+	return ((w-ones*0x20)&^w | (del-ones)&^del) & highs
 }
 
 // foldEqual reports whether s is equal to lower but for the case of letters.
@@ -98,6 +108,31 @@ func foldEqual(s []byte, lower string) bool {
 		}
 	}
 	return true
+}
+
+// foldEqualWords is foldEqual for longer names: it compares eight bytes at a
+// time, the last eight maybe once more.
+func foldEqualWords(s []byte, lower string) bool {
+	n := len(s)
+	if n != len(lower) || n < 8 {
+		return foldEqual(s, lower)
+	}
+	for i := 0; i < n-8; i += 8 {
+		if foldedWord(s[i:]) != stringWord(lower[i:]) {
+			return false
+		}
+	}
+	return foldedWord(s[n-8:]) == stringWord(lower[n-8:])
+}
+
+// foldedWord loads eight token characters, letters in lower case.
+func foldedWord(s []byte) uint64 { return binary.LittleEndian.Uint64(s) | ones*0x20 }
+
+// stringWord loads eight bytes; the compiler makes one load of it.
+func stringWord(s string) uint64 {
+	_ = s[7]
+	return uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 |
+		uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
 }
 
 // foldEqualTokens is foldEqual for two tokens of any characters and case.

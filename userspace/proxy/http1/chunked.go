@@ -245,11 +245,11 @@ func (c *Chunked) readTrailers(buf []byte) (n int, done bool, err *Error) {
 			c.state = chunkDone
 			return n, true, c.parseTrailers()
 		}
-		f, err := parseField(c.trailer, c.line)
+		_, _, size, _, err := parseField(c.trailer[c.line:])
 		if err != nil {
 			return 0, false, err
 		}
-		c.line = f.next
+		c.line += size
 	}
 	return n, false, nil
 }
@@ -258,18 +258,17 @@ func (c *Chunked) readTrailers(buf []byte) (n int, done bool, err *Error) {
 func (c *Chunked) parseTrailers() *Error {
 	lines := 0
 	for i := 0; i < c.line; {
-		f, err := parseField(c.trailer, i)
+		name, value, size, underscore, err := parseField(c.trailer[i:])
 		if err != nil {
 			return err
 		}
 		if lines++; lines > maxTrailerFields {
 			return ErrTrailerLimit
 		}
-		name := c.trailer[i:f.nameEnd]
-		if id := fieldIDOf(name); !noTrailer.Has(id) && !(f.underscore && lookalike(name)) {
-			c.trailers = append(c.trailers, Field{Name: name, Value: c.trailer[f.valueStart:f.valueEnd], ID: id})
+		if id := fieldIDOf(name); !noTrailer.Has(id) && !(underscore && lookalike(name)) {
+			c.trailers = append(c.trailers, Field{Name: name, Value: value, ID: id})
 		}
-		i = f.next
+		i += size
 	}
 	return nil
 }

@@ -182,10 +182,10 @@ func fieldIDOf(name []byte) FieldID {
 		return FieldOther
 	}
 	id := fieldSlots[fieldHash(name)]
-	if id != FieldOther && foldEqual(name, fieldNames[id]) {
-		return id
+	if id == FieldOther || !foldEqualWords(name, fieldNames[id]) {
+		return FieldOther
 	}
-	return FieldOther
+	return id
 }
 
 // lookalike reports whether name, with '-' for each '_', is a known name.

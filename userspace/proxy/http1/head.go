@@ -31,86 +31,80 @@ func (l Limits) orDefaults() Limits {
 // searched among the fields.
 const maxConnectionOptions = 16
 
-// parsedField is one field line as offsets into the buffer.
-type parsedField struct {
-	nameEnd, valueStart, valueEnd, next int
-	underscore                          bool
-}
-
-// parseField reads the field line that starts at buf[i]. It reports errMore if
-// the line is not complete and not yet known to be wrong.
-func parseField(buf []byte, i int) (f parsedField, err *Error) {
+// parseField reads the field line at the beginning of buf, size bytes with its
+// line end. underscore reports whether there is one in the name. errMore means
+// that the line is not complete and not yet known to be wrong. The results are
+// plain values, not a struct, so that they stay in registers.
+func parseField(buf []byte) (name, value []byte, size int, underscore bool, err *Error) {
 	var seen uint8
-	j := i
-	for ; j < len(buf); j++ {
-		class := classes[buf[j]]
+	colon := len(buf)
+	for i, c := range buf {
+		class := classes[c]
 		if class&classToken == 0 {
+			colon = i
 			break
 		}
 		seen |= class
 	}
-	if j == len(buf) {
-		return f, errMore
+	if colon == len(buf) {
+		return nil, nil, 0, false, errMore
 	}
-	if buf[j] != ':' || j == i {
-		return f, badName(buf, i, j)
+	if buf[colon] != ':' || colon == 0 {
+		return nil, nil, 0, false, badName(buf, colon)
 	}
-	f.nameEnd = j
-	f.underscore = seen&classUnderscore != 0
-	j++
-	for j < len(buf) && (buf[j] == ' ' || buf[j] == '\t') {
-		j++
+	start := colon + 1
+	for start < len(buf) && (buf[start] == ' ' || buf[start] == '\t') {
+		start++
 	}
-	f.valueStart = j
-	for {
-		j = controlAt(buf, j)
-		if j == len(buf) {
-			return f, errMore
-		}
-		if buf[j] != '\t' {
-			break
-		}
-		j++
+	end := controlAt(buf, start)
+	for end < len(buf) && buf[end] == '\t' {
+		end = controlAt(buf, end+1)
 	}
-	if buf[j] != '\r' {
-		if buf[j] == '\n' {
-			return f, ErrBareLF
-		}
-		return f, ErrBadFieldValue
+	if end+1 >= len(buf) || buf[end] != '\r' || buf[end+1] != '\n' {
+		return nil, nil, 0, false, badValue(buf, end)
 	}
-	if j+1 == len(buf) {
-		return f, errMore
+	size = end + 2
+	for end > start && (buf[end-1] == ' ' || buf[end-1] == '\t') {
+		end--
 	}
-	if buf[j+1] != '\n' {
-		return f, ErrBareCR
-	}
-	f.next = j + 2
-	for j > f.valueStart && (buf[j-1] == ' ' || buf[j-1] == '\t') {
-		j--
-	}
-	f.valueEnd = j
-	return f, nil
+	return buf[:colon], buf[start:end], size, seen&classUnderscore != 0, nil
 }
 
-// badName says what is wrong with a line whose name, from buf[i] on, ended at
-// buf[j] without a colon or was empty.
-func badName(buf []byte, i, j int) *Error {
-	switch buf[j] {
+// badName says what is wrong with a line whose name is empty or ends at buf[i]
+// without a colon.
+func badName(buf []byte, i int) *Error {
+	switch buf[i] {
 	case ' ', '\t':
-		if j == i {
+		if i == 0 {
 			return ErrObsFold
 		}
 	case '\n':
 		return ErrBareLF
 	case '\r':
-		if j+1 == len(buf) {
+		if i+1 == len(buf) {
 			return errMore
 		}
-		if buf[j+1] != '\n' {
+		if buf[i+1] != '\n' {
 			return ErrBareCR
 		}
 	}
 	return ErrBadFieldName
+}
+
+// badValue says what is wrong with a value that ends at buf[i], maybe behind
+// the bytes there are, but not with CRLF.
+func badValue(buf []byte, i int) *Error {
+	switch {
+	case i == len(buf):
+		return errMore
+	case buf[i] == '\n':
+		return ErrBareLF
+	case buf[i] != '\r':
+		return ErrBadFieldValue
+	case i+1 == len(buf):
+		return errMore
+	}
+	return ErrBareCR
 }
 
 // head is what requests and responses have in common.
@@ -219,35 +213,43 @@ func (h *head) parseFields(buf []byte, i int, lim *Limits) (next int, err *Error
 			}
 			return i + 2, nil
 		}
-		f, err := parseField(buf, i)
+		name, value, size, underscore, err := parseField(buf[i:])
 		if err != nil {
 			if err == errMore && len(buf) >= lim.Head {
 				err = ErrHeadLimit
 			}
 			return 0, err
 		}
-		if f.next > lim.Head {
+		i += size
+		if i > lim.Head {
 			return 0, ErrHeadLimit
 		}
 		if len(h.Fields) == lim.Fields {
 			return 0, ErrFieldLimit
 		}
-		name := buf[i:f.nameEnd]
 		id := fieldIDOf(name)
-		h.Fields = append(h.Fields, Field{
-			Name:     name,
-			Value:    buf[f.valueStart:f.valueEnd],
-			ID:       id,
-			HopByHop: hopByHop.Has(id) || f.underscore && lookalike(name),
-		})
+		f := h.newField()
+		f.Name, f.Value, f.ID = name, value, id
+		f.HopByHop = hopByHop.Has(id) || underscore && lookalike(name)
 		if readFields.Has(id) {
-			if err := h.readField(id, buf[f.valueStart:f.valueEnd]); err != nil {
+			if err := h.readField(id, value); err != nil {
 				return 0, err
 			}
 		}
 		h.Present |= 1 << id
-		i = f.next
 	}
+}
+
+// newField makes room for one more field, to be set member by member: append
+// would build it on the stack and copy it, which takes as long as all the rest.
+func (h *head) newField() *Field {
+	n := len(h.Fields)
+	if n == cap(h.Fields) {
+		h.Fields = append(h.Fields, Field{})
+	} else {
+		h.Fields = h.Fields[:n+1]
+	}
+	return &h.Fields[n]
 }
 
 // readField takes in a field that decides how the message is read. h.Present

@@ -92,9 +92,13 @@ func (r *Request) Parse(buf []byte, lim Limits) (n int, err error) {
 		return 0, nil
 	}
 	if fault == nil && r.resumed {
-		// Lines read by earlier calls are views into an older buffer.
+		// Lines read by earlier calls are views into an older buffer, which may
+		// hold anything by now: read them again, this time in one go.
 		r.Reset()
 		n, fault = r.parse(buf, &lim)
+	}
+	if fault == nil {
+		fault = r.finish()
 	}
 	r.line, r.seen = 0, 0
 	if fault != nil {
@@ -112,14 +116,7 @@ func (r *Request) parse(buf []byte, lim *Limits) (n int, err *Error) {
 		r.started = true
 		r.line = next
 	}
-	n, err = r.parseFields(buf, r.line, lim)
-	if err != nil {
-		return 0, err
-	}
-	if err := r.head.finish(); err != nil {
-		return 0, err
-	}
-	return n, r.finish()
+	return r.parseFields(buf, r.line, lim)
 }
 
 // parseLine reads the request line and at most one empty line before it
@@ -271,6 +268,9 @@ func badVersion(v []byte) *Error {
 
 // finish checks what a request must have, after all fields were read.
 func (r *Request) finish() *Error {
+	if err := r.head.finish(); err != nil {
+		return err
+	}
 	if !r.Present.Has(FieldHost) {
 		if r.Minor > 0 {
 			return ErrMissingHost

@@ -1,0 +1,72 @@
+package http1
+
+import "testing"
+
+func TestNormalisePath(t *testing.T) {
+	for _, c := range []struct {
+		raw, want string
+		err       error
+	}{
+		{"/", "/", nil},
+		{"*", "*", nil},
+		{"/a/b", "/a/b", nil},
+		{"/a/b/", "/a/b/", nil},
+		{"//", "/", nil},
+		{"//a///b//", "/a/b/", nil},
+		{"/.", "/", nil},
+		{"/./", "/", nil},
+		{"/a/.", "/a/", nil},
+		{"/a/./b", "/a/b", nil},
+		{"/a/..", "/", nil},
+		{"/a/../", "/", nil},
+		{"/a/b/..", "/a/", nil},
+		{"/a/b/../c", "/a/c", nil},
+		{"/a/b/../../c", "/c", nil},
+		{"/a//../b", "/b", nil},
+		{"/a/.//../b", "/b", nil},
+		{"/...", "/...", nil},
+		{"/.../b", "/.../b", nil},
+		{"/.a/..b/c.", "/.a/..b/c.", nil},
+		{"/a/.well-known", "/a/.well-known", nil},
+		{"/%61", "/a", nil},
+		{"/%c3%A4", "/\xc3\xa4", nil},
+		{"/%2561", "/%61", nil},
+		{"/a%2fb", "/a/b", nil},
+		{"/a%2F%2fb", "/a/b", nil},
+		{"/a/%2e%2E/b", "/b", nil},
+		{"/a/%2e%2e%2fb", "/b", nil},
+		{"/a/.%2e/b", "/b", nil},
+		{"/a%2f..", "/", nil},
+		{"/%25", "/%", nil},
+		{"/..", "", ErrPathEscapes},
+		{"/../a", "", ErrPathEscapes},
+		{"/a/../../b", "", ErrPathEscapes},
+		{"//..", "", ErrPathEscapes},
+		{"/%2e%2e/a", "", ErrPathEscapes},
+		{"/a/../../a/b", "", ErrPathEscapes},
+		{"/%", "", ErrBadEscape},
+		{"/%6", "", ErrBadEscape},
+		{"/%6g", "", ErrBadEscape},
+		{"/%g6", "", ErrBadEscape},
+		{"/%u0061", "", ErrBadEscape},
+		{"/%00", "", ErrBadEscape},
+		{"/%%61", "", ErrBadEscape},
+	} {
+		got, err := NormalisePath([]byte("dst"), []byte(c.raw))
+		if err != c.err || string(got) != "dst"+c.want {
+			t.Errorf("%q: got %q, %v, want %q, %v", c.raw, got, err, c.want, c.err)
+		}
+		if err == nil && c.raw != c.want && !needsNormalise([]byte(c.raw)) {
+			t.Errorf("%q: needsNormalise is false", c.raw)
+		}
+	}
+	dst := make([]byte, 0, 64)
+	raw := []byte("/a/%2e%2e//b")
+	if n := testing.AllocsPerRun(100, func() {
+		if _, err := NormalisePath(dst, raw); err != nil {
+			t.Fatal(err)
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations, want 0", n)
+	}
+}

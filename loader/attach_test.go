@@ -249,6 +249,14 @@ func TestOtherABIStandsBeside(t *testing.T) {
 	if _, err := ask(ns, "tcp", addrPort(vip6, 80)); err != nil {
 		t.Errorf("after the change: %v", err)
 	}
+	if left, _ := filepath.Glob(filepath.Join(old, "*")); len(left) > 0 {
+		t.Errorf("maps of the other version are still pinned: %v", left)
+	}
+	folder := d.Folder()
+	d.Close()
+	if d = openTest(t, bpffs); d.Folder() != folder || d.Serving() != p2.number {
+		t.Errorf("opened %s where %d serves, want %s and %d", d.Folder(), d.Serving(), folder, p2.number)
+	}
 	d.Close()
 	if err := Uninstall(Options{BPFFS: old}); err != nil {
 		t.Fatal(err)

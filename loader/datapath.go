@@ -26,7 +26,8 @@ import (
 // Close and the end of the process leave all in force: maps, links and routes.
 type Datapath struct {
 	log      zerolog.Logger
-	folder   string
+	bpffs    string // as asked for
+	folder   string // of the pins
 	lock     *os.File
 	epoch    string
 	features Features
@@ -56,7 +57,7 @@ func Open(o Options) (_ *Datapath, err error) {
 	if o, err = o.complete(); err != nil {
 		return nil, err
 	}
-	d := &Datapath{log: o.Log}
+	d := &Datapath{log: o.Log, bpffs: o.BPFFS}
 	defer func() {
 		if err != nil {
 			d.Close()

@@ -93,7 +93,7 @@ func (d *Datapath) Serve(number uint32) error {
 	if err := d.setServing(number); err != nil {
 		return err
 	}
-	d.lookup.endPredecessors(d.folder, d.log)
+	d.endPredecessors()
 	var writes []abi.Write
 	for _, other := range d.view.Generations {
 		if other.State == abi.GenerationServing && other.Number != number {
@@ -105,6 +105,17 @@ func (d *Datapath) Serve(number uint32) error {
 		return nil
 	}
 	return d.tables.Write(writes)
+}
+
+// endPredecessors ends what stood in for us until a proxy served from these maps.
+func (d *Datapath) endPredecessors() {
+	d.lookup.endPredecessors(d.folder, d.log)
+	if d.folder == d.bpffs {
+		return
+	}
+	if err := forgetFolder(d.bpffs); err != nil {
+		d.log.Warn().Err(err).Msg("cannot unpin the maps of another version")
+	}
 }
 
 // DrainGeneration sends no new connections to this generation any more. If it was the one

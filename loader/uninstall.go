@@ -84,6 +84,24 @@ func removeFolder(folder string) error {
 	return errors.Join(errs...)
 }
 
+// forgetFolder unpins the maps of another version, which nobody uses any more. Links are
+// unpinned, not detached: kg_xdp's may have been taken over.
+func forgetFolder(folder string) error {
+	lock, err := lockFolder(folder)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	entries, err := os.ReadDir(folder)
+	errs := []error{err}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), "link_") || strings.HasPrefix(e.Name(), "kg_") {
+			errs = append(errs, removePin(filepath.Join(folder, e.Name())))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // detachStray detaches programs of ours whose pins are lost.
 func detachStray() error {
 	here, err := netnsInode()

@@ -172,6 +172,14 @@ func (b *backends) written(entries map[uint32]abi.Backend) {
 	}
 }
 
+// doubt notes that the entries may be in the table or not, so that they are written anew
+// whatever is wanted next.
+func (b *backends) doubt(entries map[uint32]abi.Backend) {
+	for id := range entries {
+		b.all[id].entry = abi.Backend{Generation: b.all[id].entry.Generation}
+	}
+}
+
 // free clears the entries whose quarantine is over and returns how many.
 func (b *backends) free(tables Tables, now time.Time) (freed int, err error) {
 	var errs []error
@@ -189,6 +197,7 @@ func (b *backends) free(tables Tables, now time.Time) (freed int, err error) {
 		empty := abi.Backend{Generation: at.next}
 		if err := tables.Write([]abi.Write{writeBackend(l.id, empty)}); err != nil {
 			errs = append(errs, fmt.Errorf("free backend %v (id %d): %w", at.endpoint.address, l.id, err))
+			at.entry = empty // it may be: who wants it again must write it again
 			kept = append(kept, l)
 			continue
 		}

@@ -22,7 +22,9 @@ type Hash[K, V comparable] struct {
 
 // NewHash returns a mirror of a table that holds have.
 func NewHash[K, V comparable](name string, table Entries[K, V], have map[K]V) *Hash[K, V] {
-	return &Hash[K, V]{Name: name, table: table, have: maps.Clone(have), unsure: make(map[K]bool)}
+	h := &Hash[K, V]{Name: name, table: table, have: make(map[K]V), unsure: make(map[K]bool)}
+	maps.Copy(h.have, have)
+	return h
 }
 
 // Add stores all of want that is not there yet, and returns how many that were. One that

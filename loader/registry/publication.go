@@ -106,6 +106,7 @@ func (p *publication) undo(c change, now time.Time) {
 func (p *publication) commit(now time.Time) (published int, err error) {
 	r := p.registry
 	if err := r.write(append(r.backends.writes(p.entries), p.slots...)); err != nil {
+		r.backends.doubt(p.entries)
 		for _, c := range p.staged {
 			p.undo(c, now)
 		}

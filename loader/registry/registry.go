@@ -106,11 +106,14 @@ func New(tables Tables, c Contents, now time.Time) *Registry {
 // restore reads one service back, or returns nil if the id is free.
 func (r *Registry) restore(id uint32, c Contents) *service {
 	word := c.Services[id]
+	block := abi.Block(word.Block)
 	if word.Flags&abi.ServiceInUse == 0 {
-		return nil
+		if block.Count() == 0 {
+			return nil
+		}
+		return &service{id: id, word: word} // damaged: without a name it ends by itself
 	}
 	s := &service{id: id, name: c.Names[id].String(), word: word}
-	block := abi.Block(word.Block)
 	from, to := uint64(block.Offset()), uint64(block.Offset())+uint64(block.Count())
 	if to > uint64(len(c.Slots)) {
 		return s
@@ -200,9 +203,10 @@ func (r *Registry) Reap(now time.Time) (Changes, error) {
 		}
 		if err := r.end(s, now); err != nil {
 			errs = append(errs, fmt.Errorf("end service %q (id %d): %w", s.name, id, err))
-			continue
 		}
-		changes.Freed++
+		if r.byID[id] == nil {
+			changes.Freed++
+		}
 	}
 	changes.Freed += r.release(now)
 	n, err := r.backends.free(r.tables, now)
@@ -220,24 +224,19 @@ func (r *Registry) release(now time.Time) int { return r.blocks.release(now.Add(
 func (r *Registry) end(s *service, now time.Time) error {
 	last := abi.Block(s.word.Block)
 	empty := abi.Service{Block: uint64(abi.MakeBlock(0, 0, last.Generation()+1))}
-	if err := r.tables.Write([]abi.Write{writeService(s.id, empty)}); err != nil {
+	// After an error the table itself says whether it was stored.
+	if err := r.tables.Write([]abi.Write{writeService(s.id, empty)}); err != nil && r.tables.Service(s.id) != empty {
 		return err
 	}
-	// What the table holds is what counts should the name not go: the next call ends it.
-	s.word, s.slots = empty, nil
 	if s.owned {
 		r.blocks.retire(last, now)
-		s.owned = false
 	}
 	r.backends.drop(s.refs, now)
-	s.refs = nil
-	if err := r.tables.SetName(s.id, abi.ServiceName{}); err != nil {
-		return err
-	}
 	if r.services[s.name] == s {
 		delete(r.services, s.name)
 	}
 	r.byID[s.id] = nil
 	r.freeIDs.push(s.id)
-	return nil
+	// A name that stays is untidy, no more: nobody asks for the name of an id not in use.
+	return r.tables.SetName(s.id, abi.ServiceName{})
 }

@@ -51,6 +51,7 @@ type Proxy struct {
 	connected atomic.Bool // to the agent
 	serving   atomic.Bool // the agent steers new connections here
 	refused   atomic.Uint64
+	stopping  atomic.Bool // by SIGTERM: connections that say nothing are not waited for
 	drainOnce sync.Once
 	drained   chan struct{} // closed when draining has ended
 	failed    chan error    // a worker's
@@ -103,6 +104,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	}()
 	select {
 	case <-ctx.Done():
+		p.stopping.Store(true)
 		p.drain(0)
 	case <-p.drained:
 	case err = <-p.failed:
@@ -327,6 +329,11 @@ func (p *Proxy) drain(timeout time.Duration) {
 			time.Sleep(min(queuedWait, timeout))
 			p.each(func(w *worker) { w.server.StopListening() })
 			for open := p.open(); open > 0; open = p.open() {
+				// A generation that was replaced can wait until its idle clients ask once
+				// more, and tell them then. One that must end cannot.
+				if p.stopping.Load() {
+					p.each(func(w *worker) { w.server.CloseIdle() })
+				}
 				if time.Now().After(deadline) {
 					p.log.Warn().Int("connections", open).Msg("drain time-out: closing what is still open")
 					p.each(func(w *worker) { w.server.CloseAll() })

@@ -81,12 +81,18 @@ func (s *Server) StopListening() {
 // Open returns the number of client connections.
 func (s *Server) Open() int { return len(s.conns) }
 
-// CloseIdle closes the connections that wait for a request.
+// CloseIdle closes the connections that wait for a request, but not those on which one has
+// arrived that the loop has not seen yet.
 func (s *Server) CloseIdle() {
+	var one [1]byte
 	for c := range s.conns {
-		if !c.active {
-			c.close()
+		if c.active {
+			continue
 		}
+		if n, _, err := unix.Recvfrom(c.FD(), one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT); err == nil && n > 0 {
+			continue
+		}
+		c.close()
 	}
 }
 

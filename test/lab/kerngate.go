@@ -72,10 +72,10 @@ func (k *Kerngate) Socket() string {
 	return filepath.Join(k.Node.lab.Dir, k.Node.Name, "run", "agent.sock")
 }
 
-// MetricsAddress of the agent, on the node. ProxyMetricsAddress is that of its child.
+// MetricsAddress of the agent, on the node; ProxyMetricsAddress is the proxy's default.
 const (
 	MetricsAddress      = "127.0.0.1:9100"
-	ProxyMetricsAddress = "127.0.0.1:9101"
+	ProxyMetricsAddress = "127.0.0.1:9465"
 )
 
 // agentArgs is the agent's command line: the real defaults, except for the places.

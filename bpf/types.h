@@ -45,8 +45,8 @@ enum kg_constant {
 
 	/* Eight-byte words of one write to a sealed map. */
 	KG_WRITE_WORDS = 4,
-	/* Writes of one run of kg_publish. */
-	KG_WRITES = 256,
+	/* Writes of one run of kg_publish: each makes the verifier follow the loop once more. */
+	KG_WRITES = 64,
 };
 
 /* Ids start at 1; 0 means "none" everywhere. */

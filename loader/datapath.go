@@ -13,6 +13,7 @@ import (
 	"github.com/cilium/ebpf/rlimit"
 	"github.com/rs/zerolog"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/kerngate/kerngate/loader/abi"
 	"github.com/kerngate/kerngate/loader/registry"
@@ -87,10 +88,10 @@ func Open(o Options) (_ *Datapath, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := d.readState(); err != nil {
-		return nil, err
+	if err = d.readState(); err == nil {
+		err = d.attach(&o)
 	}
-	if err := d.attach(&o); err != nil {
+	if err != nil {
 		if fresh {
 			err = errors.Join(err, d.unpin())
 		}
@@ -183,7 +184,7 @@ func (d *Datapath) readState() error {
 		Backends: d.view.Backends,
 	}, time.Now())
 	var err error
-	if d.net, err = netlink.NewHandle(); err != nil {
+	if d.net, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
 		return fmt.Errorf("open netlink: %w", err)
 	}
 	if d.routes, err = openRoutes(d.net); err != nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/kerngate/kerngate/loader/abi"
 )
@@ -16,7 +17,7 @@ import (
 // mustRoutes returns the routes of the namespace.
 func mustRoutes(t testing.TB) *routes {
 	t.Helper()
-	h, err := netlink.NewHandle()
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
 		t.Fatal(err)
 	}

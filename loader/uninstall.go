@@ -35,7 +35,7 @@ func Uninstall(o Options) error {
 }
 
 func removeRoutes() error {
-	h, err := netlink.NewHandle()
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
 		return fmt.Errorf("open netlink: %w", err)
 	}

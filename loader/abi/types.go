@@ -20,7 +20,7 @@ const (
 	Slots             = 262144
 	Prefixes          = 131072
 	WriteWords        = 4
-	Writes            = 256
+	Writes            = 64
 )
 
 // enum kg_socket

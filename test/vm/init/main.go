@@ -1,0 +1,124 @@
+// Command init is the first process of a throw-away virtual machine (scripts/vm-test). It
+// mounts what the tests need, loads the modules in /modules, runs the test binaries in
+// /tests, tells how each ended, and powers the machine off.
+//
+// Lines for the script: "vm: kernel RELEASE", "vm: PASS NAME (N tests, S)" or
+// "vm: FAIL NAME: REASON" for each binary, and "vm: end" when all had their turn.
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// limit bounds one test binary; emulation is some thirty times slower than a real machine.
+const limit = 240 * time.Second
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Println("vm: error:", err)
+	} else {
+		fmt.Println("vm: end")
+	}
+	unix.Sync()
+	// Returning from the first process would be a panic of the kernel.
+	err := unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
+	fmt.Println("vm: error: power off:", err)
+}
+
+func run() error {
+	for _, m := range []struct{ fstype, at string }{
+		{"proc", "/proc"}, {"sysfs", "/sys"}, {"devtmpfs", "/dev"}, {"tmpfs", "/tmp"}, {"bpf", "/sys/fs/bpf"},
+	} {
+		if err := os.MkdirAll(m.at, 0o755); err != nil {
+			return err
+		}
+		if err := unix.Mount(m.fstype, m.at, m.fstype, 0, ""); err != nil {
+			return fmt.Errorf("mount %s: %w", m.at, err)
+		}
+	}
+	if err := loadModules(); err != nil {
+		return err
+	}
+	var name unix.Utsname
+	if err := unix.Uname(&name); err != nil {
+		return err
+	}
+	fmt.Println("\nvm: kernel", unix.ByteSliceToString(name.Release[:]))
+
+	tests, err := filepath.Glob("/tests/*")
+	if err != nil {
+		return err
+	}
+	for _, test := range tests {
+		began := time.Now()
+		passed, err := runTest(test)
+		if err != nil {
+			fmt.Printf("vm: FAIL %s: %v\n", filepath.Base(test), err)
+			continue
+		}
+		fmt.Printf("vm: PASS %s (%d tests, %v)\n", filepath.Base(test), passed, time.Since(began).Round(time.Second))
+	}
+	return nil
+}
+
+// loadModules loads what the kernel does not have built in. A module that is there already
+// is no error.
+func loadModules() error {
+	modules, err := filepath.Glob("/modules/*")
+	if err != nil {
+		return err
+	}
+	for _, path := range modules {
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		flags := 0
+		if !strings.HasSuffix(path, ".ko") { // .ko.xz: the kernel unpacks it
+			flags = unix.MODULE_INIT_COMPRESSED_FILE
+		}
+		err = unix.FinitModule(int(f.Fd()), "", flags)
+		f.Close()
+		if err != nil && !errors.Is(err, unix.EEXIST) {
+			return fmt.Errorf("load module %s: %w", path, err)
+		}
+	}
+	return nil
+}
+
+// runTest runs a test binary and returns how many tests passed.
+func runTest(path string) (passed int, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	c := exec.CommandContext(ctx, path, "-test.v")
+	c.Dir = "/tmp"
+	c.Env = []string{"PATH=/", "HOME=/tmp", "TMPDIR=/tmp", "KERNGATE_TEST_NO_SKIP=1"}
+	var output bytes.Buffer
+	c.Stdout = io.MultiWriter(os.Stdout, &output)
+	c.Stderr = c.Stdout
+	if err := c.Run(); err != nil {
+		if ctx.Err() != nil {
+			return 0, fmt.Errorf("not done after %v", limit)
+		}
+		return 0, err
+	}
+	passed = strings.Count(output.String(), "--- PASS: ")
+	if skipped := strings.Count(output.String(), "--- SKIP: "); skipped > 0 {
+		return 0, fmt.Errorf("%d tests were skipped", skipped)
+	}
+	if passed == 0 {
+		return 0, errors.New("no test ran")
+	}
+	return passed, nil
+}

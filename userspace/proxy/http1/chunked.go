@@ -54,7 +54,7 @@ func (c *Chunked) Reset() {
 func (c *Chunked) Done() bool { return c.state == chunkDone }
 
 // Trailers returns the fields after the last chunk once Decode has reported
-// done. Fields that frame, route, authenticate or describe the content mean
+// done. Fields that route, authenticate or describe the content mean
 // nothing there and are left out (RFC 9110 section 6.5.1). They are views into
 // memory of the Chunked, valid until Reset.
 func (c *Chunked) Trailers() []Field { return c.trailers }
@@ -265,7 +265,11 @@ func (c *Chunked) parseTrailers() *Error {
 		if lines++; lines > maxTrailerFields {
 			return ErrTrailerLimit
 		}
-		if id := fieldIDOf(name); !noTrailer.Has(id) && !(underscore && lookalike(name)) {
+		id := fieldIDOf(name)
+		if framing.Has(id) {
+			return ErrFramingTrailer
+		}
+		if !noTrailer.Has(id) && !(underscore && lookalike(name)) {
 			c.trailers = append(c.trailers, Field{Name: name, Value: value, ID: id})
 		}
 		i += size

@@ -39,7 +39,7 @@ func TestChunkedAccepted(t *testing.T) {
 		{"extensions", "1;a\r\nx\r\n1;a=b;c\r\ny\r\n1;a=\"b; \\\"\tc\"\r\nz\r\n0;last\r\n\r\n", "xyz", ""},
 		{"extension with obs-text", "1;a=\"\xff\"\r\nx\r\n0\r\n\r\n", "x", ""},
 		{"trailers", "0\r\nChecksum: abc\r\nX-Empty:\r\n\r\n", "", "Checksum=abc;X-Empty=;"},
-		{"forbidden trailers", "0\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\nHost: a\r\nAuthorization: b\r\nTrailer: x\r\n" +
+		{"forbidden trailers", "0\r\nHost: a\r\nAuthorization: b\r\nTrailer: x\r\n" +
 			"Set-Cookie: c\r\nX-Forwarded-For: d\r\nX_Forwarded_For: d\r\nContent_Length: 5\r\ngrpc-status: 0\r\n\r\n", "", "grpc-status=0;"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -118,6 +118,8 @@ func TestChunkedRefused(t *testing.T) {
 		{"trailer with bare CR", "0\r\na: b\rc\r\n\r\n", ErrBareCR},
 		{"trailer with NUL", "0\r\na: \x00\r\n\r\n", ErrBadFieldValue},
 		{"next request as trailer", "0\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", ErrBadFieldName},
+		{"length as trailer", "0\r\na: b\r\nContent-Length: 5\r\n\r\n", ErrFramingTrailer},
+		{"encoding as trailer", "0\r\nTransfer-Encoding: chunked\r\n\r\n", ErrFramingTrailer},
 		{"long trailer", "0\r\na: " + strings.Repeat("b", maxTrailers) + "\r\n\r\n", ErrTrailerLimit},
 		{"many trailers", "0\r\n" + strings.Repeat("a: b\r\n", maxTrailerFields+1) + "\r\n", ErrTrailerLimit},
 	} {

@@ -79,6 +79,7 @@ var (
 	ErrBadChunkExtension   = refuse(400, "bad_chunk_extension", "chunk extension is malformed")
 	ErrChunkExtensionLimit = refuse(400, "chunk_extensions_too_large", "chunk extensions exceed their limit in bytes")
 	ErrBadChunkEnd         = refuse(400, "bad_chunk_end", "chunk data is not followed by CRLF")
+	ErrFramingTrailer      = refuse(400, "framing_in_trailers", "Content-Length or Transfer-Encoding in the trailer section")
 	ErrTrailerLimit        = refuse(431, "trailers_too_large", "trailer section exceeds its limit")
 )
 

@@ -149,6 +149,9 @@ var (
 	readFields = Fields(FieldConnection, FieldTransferEncoding, FieldContentLength, FieldHost,
 		FieldExpect, FieldUpgrade, FieldTE)
 
+	// framing are the fields that say where a body ends.
+	framing = Fields(FieldContentLength, FieldTransferEncoding)
+
 	// noTrailer are the fields that mean something else, or something harmful,
 	// when they arrive after the body (RFC 9110 section 6.5.1).
 	noTrailer = hopByHop.With(Fields(FieldTrailer, FieldContentLength, FieldHost, FieldExpect,

@@ -275,6 +275,9 @@ func (h *head) readField(id FieldID, value []byte) *Error {
 		if !foldEqual(value, "chunked") {
 			return refuseCoding(value)
 		}
+		if tabFollows(value) {
+			return ErrBadTransferEncoding
+		}
 		h.Chunked = true
 	case FieldConnection:
 		return h.readConnection(value)
@@ -284,6 +287,19 @@ func (h *head) readField(id FieldID, value []byte) *Error {
 		}
 	}
 	return nil
+}
+
+// tabFollows reports whether there is a tab in the whitespace behind a value of
+// parseField. It is allowed there, but llhttp (Node) takes it for a part of the
+// coding's name: it refuses such a request, and reads such a response until the
+// connection ends.
+func tabFollows(value []byte) bool {
+	for _, c := range value[len(value):cap(value)] {
+		if c != ' ' {
+			return c == '\t'
+		}
+	}
+	return false
 }
 
 // refuseCoding tells a list of codings of which one is unknown to us (501) from

@@ -209,6 +209,9 @@ func (r *Request) splitLine(buf []byte, i int) (next int, err *Error) {
 		if bytes.HasPrefix(buf[i:], preface) {
 			return 0, ErrHTTP2Preface
 		}
+		if lineEnd := partialVersion(buf[j : j+8]); lineEnd != errMore {
+			return 0, lineEnd
+		}
 		return 0, badVersion(buf[j : j+8])
 	}
 	if buf[j+8] != '\r' {
@@ -246,13 +249,13 @@ func badTarget(buf []byte, j int) *Error {
 	return ErrBadTarget
 }
 
-// partialVersion looks at a version that is not complete with its line end. A
-// line that ends too early is at fault already.
+// partialVersion looks for a line end in what is too short for a version and
+// its line end. A line that ends too early is at fault already.
 func partialVersion(version []byte) *Error {
-	if !hasLF(version) {
+	switch lf := bytes.IndexByte(version, '\n'); {
+	case lf < 0:
 		return errMore
-	}
-	if len(version) >= 2 && version[len(version)-2] == '\r' {
+	case lf > 0 && version[lf-1] == '\r':
 		return ErrBadVersion
 	}
 	return ErrBareLF

@@ -151,6 +151,7 @@ func TestRequestRefused(t *testing.T) {
 		{"encoding with comma", get + "Transfer-Encoding: chunked,\r\n\r\n", ErrBadTransferEncoding},
 		{"encoding with parameter", get + "Transfer-Encoding: chunked;q=1\r\n\r\n", ErrBadTransferEncoding},
 		{"encoding in quotes", get + "Transfer-Encoding: \"chunked\"\r\n\r\n", ErrBadTransferEncoding},
+		{"encoding with a tab behind", get + "Transfer-Encoding: chunked \t\r\n\r\n", ErrBadTransferEncoding},
 		{"gzip", get + "Transfer-Encoding: gzip\r\n\r\n", ErrTransferCoding},
 		{"gzip and chunked", get + "Transfer-Encoding: gzip, chunked\r\n\r\n", ErrTransferCoding},
 		{"identity", get + "Transfer-Encoding: identity\r\n\r\n", ErrTransferCoding},
@@ -222,7 +223,7 @@ var accepted = []struct {
 	}},
 	{"largest length", "POST / HTTP/1.1\r\n" + host + "Content-Length: 9223372036854775807\r\n\r\n",
 		func(r *Request) bool { return r.ContentLength == 1<<63-1 }},
-	{"chunked", "POST / HTTP/1.1\r\n" + host + "Transfer-Encoding:\t Chunked \r\n\r\n", func(r *Request) bool {
+	{"chunked", "POST / HTTP/1.1\r\n" + host + "Transfer-Encoding:\t Chunked  \r\n\r\n", func(r *Request) bool {
 		return r.Chunked && r.ContentLength == -1 && r.HasBody()
 	}},
 	{"expect", "POST / HTTP/1.1\r\n" + host + "Expect: 100-Continue\r\nContent-Length: 1\r\n\r\n",

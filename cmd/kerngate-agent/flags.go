@@ -24,6 +24,7 @@ type flags struct {
 	defaultBackend        string
 	allowExternalName     bool
 	publishStatus         bool
+	leaseNamespace        string
 	nodeName              string
 	loadBalancing         string
 	preferLocal           bool
@@ -72,8 +73,8 @@ node: it loads the programs into the kernel, keeps their maps up to date, and te
 kerngate-proxy what to route where. It serves no clients itself, and what it made stays
 in force when it ends.
 
-It needs root, or the capabilities BPF, NET_ADMIN and CHOWN (and SETUID, SETGID and KILL
-with --run-proxy). SIGTERM ends it; with --run-proxy its proxy drains first. SIGHUP starts
+It needs root, or the capabilities BPF, PERFMON, NET_ADMIN and CHOWN (and SETUID, SETGID
+and KILL with --run-proxy). SIGTERM ends it; with --run-proxy its proxy drains first. SIGHUP starts
 a new proxy (say, of a new version), to which new connections then move.`,
 		Example: `  # Without Kubernetes: serve the manifests of a folder on 192.0.2.10, and run a proxy.
   kerngate-agent --manifests ./manifests --ingress-ip 192.0.2.10
@@ -115,6 +116,7 @@ func (f *flags) define() {
 	s.StringVar(&f.defaultBackend, "default-backend", "", "NAMESPACE/NAME:PORT of the Service that answers what no route matches; empty: 404")
 	s.BoolVar(&f.allowExternalName, "allow-external-name", false, "forward to Services of type ExternalName that hold an address")
 	s.BoolVar(&f.publishStatus, "publish-status", true, "write the ingress addresses to the status of served Ingresses (cluster only)")
+	s.StringVar(&f.leaseNamespace, "lease-namespace", "", "namespace of the Lease by which agents agree who writes events and status (default the pod's own, else kerngate-system)")
 	s.StringVar(&f.nodeName, "node-name", "", "name of this node; pods on it are local (default the host's name)")
 	s.StringVar(&f.loadBalancing, "load-balancing", "p2c", "p2c (power of two choices over requests in flight) or round-robin; per Service: annotation kerngate.dev/load-balancing")
 	s.BoolVar(&f.preferLocal, "prefer-local", false, "use pods of this node while there is one; per Service: annotation kerngate.dev/prefer-local")

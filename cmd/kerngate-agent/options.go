@@ -110,6 +110,9 @@ func (o *options) checkSource(e env) error {
 	if f.nodeName == "" {
 		f.nodeName, _ = e.hostname() // unknown: no pod is local
 	}
+	if f.leaseNamespace == "" {
+		f.leaseNamespace = kube.Namespace()
+	}
 	algorithm, err := model.ParseAlgorithm(f.loadBalancing)
 	if err != nil {
 		return fmt.Errorf("--load-balancing: %w", err)

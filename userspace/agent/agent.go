@@ -144,8 +144,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	group.Go(func() error { return a.Source.Run(lifetime) })
 	group.Go(func() error { return a.Server.Run(lifetime) })
 	group.Go(func() error {
-		defer stop()
 		defer a.watchers.Wait()
+		defer stop() // first: it is what those who watch a living proxy wait for
 		return a.loop(ctx, lifetime)
 	})
 	return group.Wait()

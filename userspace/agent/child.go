@@ -101,7 +101,8 @@ func (c *Child) start() {
 }
 
 // startWithoutNewPrivileges starts the command from a thread that has given up gaining
-// privileges by exec, for itself and its children. The thread ends with the goroutine.
+// privileges by exec, and every capability that it could, for itself and its children.
+// The thread ends with the goroutine.
 func startWithoutNewPrivileges(cmd *exec.Cmd) error {
 	result := make(chan error)
 	go func() {
@@ -109,6 +110,13 @@ func startWithoutNewPrivileges(cmd *exec.Cmd) error {
 		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 			result <- fmt.Errorf("give up new privileges: %w", err)
 			return
+		}
+		for capability := uintptr(0); capability < 64; capability++ {
+			// Of an agent without CAP_SETPCAP the bounding set stays; no_new_privs and
+			// the other user make it meaningless all the same.
+			if unix.Prctl(unix.PR_CAPBSET_DROP, capability, 0, 0, 0) != nil {
+				break
+			}
 		}
 		result <- cmd.Start()
 	}()

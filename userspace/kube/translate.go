@@ -18,6 +18,25 @@ import (
 // result is sorted, so that equal inputs in any order give equal results.
 func Translate(objects Objects, o Options) (model.Model, []model.Problem) {
 	t := newTranslation(objects, o)
+	m, _ := t.routes()
+	endpoints := make(map[name][]*discoveryv1.EndpointSlice, len(objects.Slices))
+	for _, slice := range objects.Slices {
+		if n, ok := serviceOf(slice); ok {
+			endpoints[n] = append(endpoints[n], slice)
+		}
+	}
+	for _, key := range t.sortedKeys() {
+		n := name{key.Namespace, key.Name}
+		service, found := TranslateService(key, t.services[n], endpoints[n], o)
+		m.Services = append(m.Services, service)
+		t.found = append(t.found, found...)
+	}
+	return m, t.found.sorted()
+}
+
+// routes translates everything but the endpoints: a model without services. It also
+// returns the Ingresses that were looked at, oldest first.
+func (t *translation) routes() (model.Model, []*networkingv1.Ingress) {
 	served := t.served()
 	for _, ingress := range served {
 		t.addRules(ingress)
@@ -25,21 +44,17 @@ func Translate(objects Objects, o Options) (model.Model, []model.Problem) {
 	for _, ingress := range served { // after all rules: explicit routes go before fallbacks
 		t.addFallback(ingress)
 	}
-	m := model.Model{Hosts: t.sortedHosts(), Default: t.classDefault()}
-	for _, key := range t.sortedKeys() {
-		n := name{key.Namespace, key.Name}
-		service, found := TranslateService(key, t.services[n], t.slices[n], o)
-		m.Services = append(m.Services, service)
-		t.found = append(t.found, found...)
-	}
-	return m, t.found.sorted()
+	return model.Model{Hosts: t.sortedHosts(), Default: t.classDefault()}, served
 }
 
 // Served returns the Ingresses that belong to the class, oldest first.
 func Served(objects Objects, o Options) []model.ObjectRef {
 	t := newTranslation(Objects{Ingresses: objects.Ingresses, Classes: objects.Classes}, o)
-	var refs []model.ObjectRef
-	for _, ingress := range t.served() {
+	return refsOf(t.served())
+}
+
+func refsOf(ingresses []*networkingv1.Ingress) (refs []model.ObjectRef) {
+	for _, ingress := range ingresses {
 		refs = append(refs, refOf("Ingress", ingress))
 	}
 	return refs
@@ -50,7 +65,6 @@ type translation struct {
 	objects  Objects
 	options  Options
 	services map[name]*corev1.Service
-	slices   map[name][]*discoveryv1.EndpointSlice
 	hosts    map[string]map[routeKey]published
 	keys     map[model.ServiceKey]struct{} // that routes name
 	found    problems
@@ -73,17 +87,11 @@ func newTranslation(objects Objects, o Options) *translation {
 		objects:  objects,
 		options:  o,
 		services: make(map[name]*corev1.Service, len(objects.Services)),
-		slices:   make(map[name][]*discoveryv1.EndpointSlice, len(objects.Slices)),
 		hosts:    map[string]map[routeKey]published{},
 		keys:     map[model.ServiceKey]struct{}{},
 	}
 	for _, service := range objects.Services {
 		t.services[nameOf(service)] = service
-	}
-	for _, slice := range objects.Slices {
-		if n, ok := serviceOf(slice); ok {
-			t.slices[n] = append(t.slices[n], slice)
-		}
 	}
 	return t
 }

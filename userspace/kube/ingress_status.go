@@ -1,0 +1,90 @@
+package kube
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	networkingv1 "k8s.io/api/networking/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kerngate/kerngate/userspace/model"
+)
+
+// writeStatus gives the served Ingresses the ingress addresses, and takes them from those
+// that are served no more: an Ingress whose status is exactly these addresses got them here.
+func (r *Reporter) writeStatus(ctx context.Context, served []model.ObjectRef) error {
+	want := statusOf(r.Addresses)
+	isServed := make(map[model.ObjectRef]bool, len(served))
+	for _, ref := range served {
+		isServed[ref] = true
+	}
+	all, err := r.cluster.ingresses.List(labels.Everything())
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, ingress := range all {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		have := ingress.Status.LoadBalancer.Ingress
+		ours := slices.EqualFunc(have, want, sameAddress)
+		switch {
+		case isServed[refOf("Ingress", ingress)] && !ours:
+			err = r.patchStatus(ctx, ingress, want)
+		case !isServed[refOf("Ingress", ingress)] && ours && len(want) > 0:
+			err = r.patchStatus(ctx, ingress, nil)
+		default:
+			continue
+		}
+		switch {
+		case apierrors.IsNotFound(err): // deleted meanwhile
+		case apierrors.IsConflict(err): // changed meanwhile: the informer will tell
+			r.signal()
+		case err != nil:
+			errs = append(errs, fmt.Errorf("Ingress %s: %w", nameOf(ingress), err))
+			if len(errs) == 10 { // the API server is not well: the rest can wait
+				return errors.Join(errs...)
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (r *Reporter) patchStatus(ctx context.Context, ingress *networkingv1.Ingress, want []networkingv1.IngressLoadBalancerIngress) error {
+	patch, err := json.Marshal(map[string]any{
+		"metadata": map[string]any{"resourceVersion": ingress.ResourceVersion},
+		"status":   map[string]any{"loadBalancer": map[string]any{"ingress": want}},
+	})
+	if err != nil {
+		return err
+	}
+	_, err = r.client.NetworkingV1().Ingresses(ingress.Namespace).
+		Patch(ctx, ingress.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: "kerngate"}, "status")
+	if err == nil {
+		r.Log.Info().Str("ingress", nameOf(ingress).String()).Int("addresses", len(want)).Msg("status written")
+	}
+	return err
+}
+
+// statusOf returns addresses as a status holds them, in a stable order.
+func statusOf(addresses []netip.Addr) []networkingv1.IngressLoadBalancerIngress {
+	var out []networkingv1.IngressLoadBalancerIngress
+	for _, a := range addresses {
+		out = append(out, networkingv1.IngressLoadBalancerIngress{IP: a.String()})
+	}
+	slices.SortFunc(out, func(a, b networkingv1.IngressLoadBalancerIngress) int { return strings.Compare(a.IP, b.IP) })
+	return slices.CompactFunc(out, sameAddress)
+}
+
+func sameAddress(a, b networkingv1.IngressLoadBalancerIngress) bool {
+	return a.IP == b.IP && a.Hostname == b.Hostname
+}

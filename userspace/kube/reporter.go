@@ -1,0 +1,210 @@
+package kube
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/kubernetes/scheme"
+	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/tools/leaderelection"
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
+	"k8s.io/client-go/tools/record"
+
+	"github.com/kerngate/kerngate/userspace/model"
+)
+
+const (
+	retryFirst = time.Second // wait after a failed write to the cluster
+	retryMost  = time.Minute
+)
+
+// ReporterOptions of a Reporter.
+type ReporterOptions struct {
+	Addresses     []netip.Addr // written to the status of served Ingresses
+	PublishStatus bool
+	Namespace     string // of the Lease
+	Class         string
+	Identity      string // of this agent: the node's name
+	Log           zerolog.Logger
+}
+
+// Reporter tells the cluster about its objects: problems become events, and served
+// Ingresses get the ingress addresses as their status. All agents know the same, so only
+// the one that holds a Lease writes.
+type Reporter struct {
+	ReporterOptions
+	client  kubernetes.Interface
+	cluster *Cluster
+	wake    chan struct{}
+
+	mu       sync.Mutex
+	known    bool // Report has been called
+	problems []model.Problem
+	served   []model.ObjectRef
+}
+
+// NewReporter returns a reporter for the objects of a cluster.
+func NewReporter(client kubernetes.Interface, cluster *Cluster, options ReporterOptions) *Reporter {
+	r := &Reporter{ReporterOptions: options, client: client, cluster: cluster, wake: make(chan struct{}, 1)}
+	cluster.mu.Lock()
+	cluster.onStatus = r.signal // somebody else may have changed it
+	cluster.mu.Unlock()
+	return r
+}
+
+// Report takes note of what is to be told. It does not block.
+func (r *Reporter) Report(problems []model.Problem, served []model.ObjectRef) {
+	r.mu.Lock()
+	r.known, r.problems, r.served = true, problems, served
+	r.mu.Unlock()
+	r.signal()
+}
+
+func (r *Reporter) signal() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run competes for the Lease and writes while it holds it, until ctx ends.
+func (r *Reporter) Run(ctx context.Context) error {
+	lock := &resourcelock.LeaseLock{
+		LeaseMeta:  metav1.ObjectMeta{Namespace: r.Namespace, Name: "kerngate-" + r.Class},
+		Client:     r.client.CoordinationV1(),
+		LockConfig: resourcelock.ResourceLockConfig{Identity: r.Identity},
+	}
+	for ctx.Err() == nil {
+		var working sync.WaitGroup
+		elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
+			Lock: lock, Name: "kerngate-agent",
+			LeaseDuration: 15 * time.Second, RenewDeadline: 10 * time.Second, RetryPeriod: 2 * time.Second,
+			ReleaseOnCancel: true,
+			Callbacks: leaderelection.LeaderCallbacks{
+				OnStartedLeading: func(ctx context.Context) { working.Go(func() { r.work(ctx) }) },
+				OnStoppedLeading: func() { r.Log.Info().Msg("this agent does not write events and status (any more)") },
+			},
+		})
+		if err != nil {
+			return fmt.Errorf("leader election: %w", err)
+		}
+		elector.Run(ctx)
+		working.Wait()
+		select {
+		case <-time.After(retryFirst):
+		case <-ctx.Done():
+		}
+	}
+	return nil
+}
+
+// work writes until ctx ends.
+func (r *Reporter) work(ctx context.Context) {
+	r.Log.Info().Str("lease", r.Namespace+"/kerngate-"+r.Class).Msg("this agent writes events and status")
+	broadcaster := record.NewBroadcaster(record.WithContext(ctx))
+	defer broadcaster.Shutdown()
+	broadcaster.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: r.client.CoreV1().Events("")})
+	events := eventWriter{
+		recorder: broadcaster.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "kerngate", Host: r.Identity}),
+		object:   r.cluster.reference,
+		told:     map[model.Problem]bool{},
+	}
+	var retry <-chan time.Time
+	backoff := retryFirst
+	r.signal()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.wake:
+		case <-retry:
+		}
+		retry = nil
+		r.mu.Lock()
+		known, problems, served := r.known, r.problems, r.served
+		r.mu.Unlock()
+		if !known {
+			continue // nothing is known of any object yet, not even that it is not served
+		}
+		events.tell(problems)
+		if !r.PublishStatus {
+			continue
+		}
+		if err := r.writeStatus(ctx, served); err != nil && ctx.Err() == nil {
+			r.Log.Warn().Err(err).Dur("again_in", backoff).Msg("cannot write the status of Ingresses")
+			retry = time.After(backoff)
+			backoff = min(2*backoff, retryMost)
+		} else {
+			backoff = retryFirst
+		}
+	}
+}
+
+// eventWriter turns problems into events, each once for as long as it lasts. The recorder
+// joins equal ones and limits their rate.
+type eventWriter struct {
+	recorder record.EventRecorder
+	object   func(model.ObjectRef) (runtime.Object, error)
+	told     map[model.Problem]bool
+}
+
+var errNotInCluster = errors.New("not an object of the cluster")
+
+func (w *eventWriter) tell(problems []model.Problem) {
+	now := make(map[model.Problem]bool, len(problems))
+	for _, p := range problems {
+		now[p] = true
+		if w.told[p] {
+			continue
+		}
+		object, err := w.object(p.Object)
+		if err != nil {
+			continue // gone, or never there (--default-backend): the log has it
+		}
+		w.recorder.Event(object, corev1.EventTypeWarning, p.Reason, p.Message)
+	}
+	w.told = now
+}
+
+// reference names an object as events need it: with its UID.
+func (c *Cluster) reference(ref model.ObjectRef) (runtime.Object, error) {
+	out := &corev1.ObjectReference{Kind: ref.Kind, Namespace: ref.Namespace, Name: ref.Name}
+	var meta metav1.Object
+	var err error
+	switch ref.Kind {
+	case "Ingress":
+		out.APIVersion = "networking.k8s.io/v1"
+		meta, err = c.ingresses.Ingresses(ref.Namespace).Get(ref.Name)
+	case "IngressClass":
+		out.APIVersion = "networking.k8s.io/v1"
+		meta, err = c.classes.Get(ref.Name)
+	case "Service":
+		out.APIVersion = "v1"
+		meta, err = c.services.Services(ref.Namespace).Get(ref.Name)
+	case "EndpointSlice":
+		out.APIVersion = "discovery.k8s.io/v1"
+		o, exists, indexErr := c.slices.GetByKey(ref.Namespace + "/" + ref.Name)
+		if err = indexErr; err == nil && !exists {
+			err = errNotInCluster
+		}
+		if err == nil {
+			meta = o.(metav1.Object)
+		}
+	default:
+		err = errNotInCluster
+	}
+	if err != nil {
+		return nil, err
+	}
+	out.UID, out.ResourceVersion = meta.GetUID(), meta.GetResourceVersion()
+	return out, nil
+}

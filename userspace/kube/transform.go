@@ -1,0 +1,69 @@
+package kube
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// slim keeps of an object what translation, events and status use. The rest, managed
+// fields above all, is most of the memory that a large cluster's objects take.
+func slim(object any) (any, error) {
+	switch o := object.(type) {
+	case *networkingv1.Ingress:
+		return &networkingv1.Ingress{
+			ObjectMeta: slimMeta(&o.ObjectMeta, annotationClass),
+			Spec: networkingv1.IngressSpec{
+				IngressClassName: o.Spec.IngressClassName,
+				DefaultBackend:   o.Spec.DefaultBackend,
+				Rules:            o.Spec.Rules,
+			},
+			Status: o.Status,
+		}, nil
+	case *networkingv1.IngressClass:
+		return &networkingv1.IngressClass{
+			ObjectMeta: slimMeta(&o.ObjectMeta, annotationDefaultClass),
+			Spec:       networkingv1.IngressClassSpec{Controller: o.Spec.Controller},
+		}, nil
+	case *corev1.Service:
+		return &corev1.Service{
+			ObjectMeta: slimMeta(&o.ObjectMeta, annotationLoadBalancing, annotationPreferLocal),
+			Spec: corev1.ServiceSpec{
+				Type: o.Spec.Type, ExternalName: o.Spec.ExternalName,
+				Ports: o.Spec.Ports, IPFamilies: o.Spec.IPFamilies,
+			},
+		}, nil
+	case *discoveryv1.EndpointSlice:
+		s := &discoveryv1.EndpointSlice{
+			ObjectMeta:  slimMeta(&o.ObjectMeta),
+			AddressType: o.AddressType,
+			Ports:       o.Ports,
+			Endpoints:   make([]discoveryv1.Endpoint, len(o.Endpoints)),
+		}
+		if service, ok := o.Labels[discoveryv1.LabelServiceName]; ok {
+			s.Labels = map[string]string{discoveryv1.LabelServiceName: service}
+		}
+		for i, e := range o.Endpoints {
+			s.Endpoints[i] = discoveryv1.Endpoint{Addresses: e.Addresses, Conditions: e.Conditions, NodeName: e.NodeName, TargetRef: e.TargetRef}
+		}
+		return s, nil
+	}
+	return object, nil // cache.DeletedFinalStateUnknown: its object is slim already
+}
+
+func slimMeta(m *metav1.ObjectMeta, annotations ...string) metav1.ObjectMeta {
+	out := metav1.ObjectMeta{
+		Namespace: m.Namespace, Name: m.Name, UID: m.UID, ResourceVersion: m.ResourceVersion,
+		CreationTimestamp: m.CreationTimestamp, DeletionTimestamp: m.DeletionTimestamp,
+	}
+	for _, a := range annotations {
+		if v, ok := m.Annotations[a]; ok {
+			if out.Annotations == nil {
+				out.Annotations = map[string]string{}
+			}
+			out.Annotations[a] = v
+		}
+	}
+	return out
+}

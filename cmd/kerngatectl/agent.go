@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"syscall"
 )
 
@@ -27,10 +28,10 @@ func ask[T any](ctx context.Context, e env, o *options, what string) (*T, error)
 func agentError(o *options, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("the agent does not listen on %s: start it, or name its socket with --socket (%w)", o.socket, err)
+		return fmt.Errorf("the agent does not listen on %s: start it, or name its socket with --socket", o.socket)
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("no access to %s: run kerngatectl as root (%w)", o.socket, err)
-	case errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
 		return fmt.Errorf("the agent on %s does not answer within %s: look at its log, or raise --timeout (%w)", o.socket, o.timeout, err)
 	}
 	return fmt.Errorf("asking the agent on %s: %w", o.socket, err)

@@ -202,6 +202,11 @@ func TestHalfANode(t *testing.T) {
 		{"slow agent", func(e *env) {
 			e.ask = func(ctx context.Context, _, _ string) ([]byte, error) { <-ctx.Done(); return nil, ctx.Err() }
 		}, []string{"routes", "--timeout", "10ms"}, 1, "", "raise --timeout"},
+		{"agent that hangs", func(e *env) {
+			e.ask = func(context.Context, string, string) ([]byte, error) {
+				return nil, fmt.Errorf("read: %w", os.ErrDeadlineExceeded)
+			}
+		}, []string{"routes"}, 1, "", "raise --timeout"},
 		{"agent of another version", func(e *env) {
 			e.ask = func(context.Context, string, string) ([]byte, error) { return []byte("[]"), nil }
 		}, []string{"routes"}, 1, "", "kerngatectl of the agent's version"},

@@ -5,7 +5,6 @@
 package e2e
 
 import (
-	"fmt"
 	"os"
 	"sync"
 	"testing"
@@ -76,5 +75,5 @@ func must(t *testing.T, err error) {
 // report prints figures of a test with -v, and of any test that fails.
 func report(t *testing.T, format string, args ...any) {
 	t.Helper()
-	t.Log(fmt.Sprintf(format, args...))
+	t.Logf(format, args...)
 }

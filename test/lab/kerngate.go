@@ -55,18 +55,6 @@ func (n *Node) NewKerngate(binaries Binaries) (*Kerngate, error) {
 // Pins is the folder of the maps and links on the node's bpffs.
 func (k *Kerngate) Pins() string { return filepath.Join(k.Node.BPFFS, "kerngate") }
 
-// PinsLeft lists what is in the node's bpffs, apart from what the kernel itself puts into each.
-func (k *Kerngate) PinsLeft() ([]string, error) {
-	entries, err := os.ReadDir(k.Node.BPFFS)
-	var left []string
-	for _, entry := range entries {
-		if filepath.Ext(entry.Name()) != ".debug" { // maps.debug and progs.debug, of bpf_preload
-			left = append(left, filepath.Join(k.Node.BPFFS, entry.Name()))
-		}
-	}
-	return left, err
-}
-
 // Socket is the agent's unix socket.
 func (k *Kerngate) Socket() string {
 	return filepath.Join(k.Node.lab.Dir, k.Node.Name, "run", "agent.sock")

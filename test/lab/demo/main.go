@@ -142,10 +142,10 @@ func (d *demo) cleanUp() error {
 	if d.kerngate != nil && d.kerngate.Agent != nil {
 		_, err := d.kerngate.Uninstall()
 		errs = append(errs, err)
-		pins, err := d.kerngate.PinsLeft()
+		left, err := d.kerngate.Residue()
 		errs = append(errs, err)
-		for _, pin := range pins {
-			errs = append(errs, errors.New("kerngate-agent --uninstall left "+pin))
+		for _, thing := range left {
+			errs = append(errs, errors.New("kerngate-agent --uninstall left "+thing))
 		}
 	}
 	errs = append(errs, d.lab.Close())

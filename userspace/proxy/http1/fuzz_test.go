@@ -189,7 +189,7 @@ func FuzzNormalise(f *testing.F) {
 		raw = "/" + raw
 		got, err := NormalisePath(nil, []byte(raw))
 		want, wantErr := naiveNormalise(raw)
-		if err != wantErr || string(got) != want {
+		if (err == nil) != (wantErr == nil) || string(got) != want { // of two faults either may be found first
 			t.Fatalf("%q: got %q, %v, want %q, %v", raw, got, err, want, wantErr)
 		}
 		if err == nil && want != raw && !needsNormalise([]byte(raw)) {

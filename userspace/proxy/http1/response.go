@@ -109,7 +109,7 @@ func (r *Response) parseLine(buf []byte) (next int, err *Error) {
 	case http10:
 		r.Minor = 0
 	default:
-		if err := badVersion(buf[:8]); err == ErrVersion {
+		if err := badVersion(buf[:8]); err == ErrVersion && !hasLF(buf[8:12]) {
 			return 0, err
 		}
 		return 0, ErrBadStatusLine

@@ -78,7 +78,8 @@ func Open(o Options) (_ *Datapath, err error) {
 		return nil, fmt.Errorf("lift the limit of locked memory: %w", err)
 	}
 	d.features = Probe()
-	for _, f := range d.features.Missing() {
+	if missing := d.features.Missing(); len(missing) > 0 {
+		f := missing[0]
 		if f.Err == nil {
 			return nil, fmt.Errorf("this kernel lacks %s (Linux >= %s), needed for %s", f.Name, f.Kernel, f.NeededFor)
 		}

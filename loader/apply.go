@@ -141,11 +141,12 @@ func (d *Datapath) ServiceID(name string) (state.ServiceID, bool) {
 }
 
 // Reap ends services that have been gone for their grace time, frees blocks and backend
-// ids that nobody reads any more, and notes in kg_meta that the agent lives. Call it every
-// few seconds.
+// ids that nobody reads any more, attaches kg_xdp to interfaces that have come (again), and
+// notes in kg_meta that the agent lives. Call it every few seconds.
 func (d *Datapath) Reap(now time.Time) (Report, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.xdp.refresh(d.attachments)
 	changes, err := d.registry.Reap(now)
 	return Report{Changes: changes}, errors.Join(err, d.setServing(d.meta().Serving))
 }

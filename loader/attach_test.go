@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -94,6 +95,33 @@ func TestXDPAttach(t *testing.T) {
 			}
 		}
 		d.Close()
+	}
+}
+
+// An interface that is made, or made again, while the agent runs.
+func TestInterfaceComesLater(t *testing.T) {
+	netnstest.Enter(t)
+	d := openTest(t, netnstest.BPFFS(t), func(o *Options) { o.Interfaces = []string{"up0"} })
+	for round := range 2 {
+		if a := d.Attachments()[1]; round == 0 && a.Mode != "" {
+			t.Errorf("attachment %+v to an interface that does not exist", a)
+		}
+		dev := veth(t, "up0")
+		if _, err := d.Reap(time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		if a := d.Attachments()[1]; a.Mode != "native" || attachedXDP(t, "up0") != "kg_xdp" {
+			t.Errorf("round %d: attachment %+v, %q on the interface", round, a, attachedXDP(t, "up0"))
+		}
+		if err := netlink.LinkDel(dev); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := d.Reap(time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if a := d.Attachments()[1]; a.Mode != "" || a.Reason == "" {
+		t.Errorf("attachment %+v to an interface that is gone", a)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -33,19 +34,19 @@ type Datapath struct {
 	epoch    string
 	features Features
 
-	maps        map[string]*ebpf.Map
-	programs    map[string]*ebpf.Program
-	view        *view.View
-	net         *netlink.Handle
-	lookup      *lookup
-	xdp         *xdp
-	attachments []Attachment
+	maps     map[string]*ebpf.Map
+	programs map[string]*ebpf.Program
+	view     *view.View
+	net      *netlink.Handle
+	lookup   *lookup
+	xdp      *xdp
 
-	mu       sync.Mutex // guards what follows, and all writing to the maps
-	tables   *kernelTables
-	registry *registry.Registry
-	hashes   hashes
-	routes   *registry.Hash[routeKey, struct{}]
+	mu          sync.Mutex // guards what follows, and all writing to the maps
+	attachments []Attachment
+	tables      *kernelTables
+	registry    *registry.Registry
+	hashes      hashes
+	routes      *registry.Hash[routeKey, struct{}]
 }
 
 // Open loads the programs and attaches them to this thread's network namespace. Maps and
@@ -306,7 +307,11 @@ func (d *Datapath) Epoch() string { return d.epoch }
 func (d *Datapath) Features() Features { return d.features }
 
 // Attachments returns where the programs are attached, and where not and why.
-func (d *Datapath) Attachments() []Attachment { return d.attachments }
+func (d *Datapath) Attachments() []Attachment {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.attachments)
+}
 
 // Folder returns the folder of the pins: Options.BPFFS, or one beside it while that holds
 // maps of another version.

@@ -37,32 +37,73 @@ type xdp struct {
 // attach puts kg_xdp on the interfaces, and takes it off those that earlier ones had. An
 // interface where that is not possible does not keep it off the others.
 func (x *xdp) attach(interfaces []string) []Attachment {
-	var out []Attachment
 	keep := make(map[string]bool)
+	var out []Attachment
 	for _, name := range interfaces {
-		a := Attachment{Program: "kg_xdp", Where: name}
-		if x.mode == XDPOff {
-			a.Reason = "switched off"
-			out = append(out, a)
-			continue
+		a, dev := x.attachByName(name)
+		if dev != nil {
+			keep[x.pin(dev)] = true
 		}
-		dev, err := x.net.LinkByName(name)
-		if err != nil {
-			a.Reason = fmt.Sprintf("find interface: %v", err)
-			out = append(out, a)
-			continue
-		}
-		keep[x.pin(dev)] = true
-		if err := x.attachTo(dev, &a); err != nil {
-			a.Reason = err.Error()
-		}
-		if a.Reason != "" {
-			x.log.Warn().Str("interface", name).Str("mode", a.Mode).Msg("kg_xdp: " + a.Reason)
-		}
+		x.tell(a)
 		out = append(out, a)
 	}
 	x.removeOthers(keep)
 	return out
+}
+
+// attachByName attaches to one interface, and returns it if it exists and is wanted.
+func (x *xdp) attachByName(name string) (a Attachment, dev netlink.Link) {
+	a = Attachment{Program: "kg_xdp", Where: name}
+	if x.mode == XDPOff {
+		a.Reason = "switched off"
+		return a, nil
+	}
+	dev, err := x.net.LinkByName(name)
+	if err != nil {
+		a.Reason = fmt.Sprintf("find interface: %v", err)
+		return a, nil
+	}
+	if err := x.attachTo(dev, &a); err != nil {
+		a.Reason = err.Error()
+	}
+	return a, dev
+}
+
+func (x *xdp) tell(a Attachment) {
+	event := x.log.Info()
+	if a.Reason != "" && x.mode != XDPOff {
+		event = x.log.Warn()
+	}
+	event.Str("interface", a.Where).Str("mode", a.Mode).Str("reason", a.Reason).Msg("kg_xdp")
+}
+
+// refresh attaches to interfaces that have come, or come again under another index, since
+// the last time. It changes attachments in place.
+func (x *xdp) refresh(attachments []Attachment) {
+	for i, a := range attachments {
+		if a.Program != "kg_xdp" || x.mode == XDPOff {
+			continue
+		}
+		dev, err := x.net.LinkByName(a.Where)
+		if err == nil && x.isOn(dev) {
+			continue
+		}
+		now, _ := x.attachByName(a.Where)
+		if now != a {
+			x.tell(now)
+		}
+		attachments[i] = now
+	}
+}
+
+// isOn reports whether our link to the interface is to this incarnation of it.
+func (x *xdp) isOn(dev netlink.Link) bool {
+	l := x.links[dev.Attrs().Name]
+	if l == nil {
+		return false
+	}
+	info, err := l.Info()
+	return err == nil && info.XDP() != nil && int(info.XDP().Ifindex) == dev.Attrs().Index
 }
 
 func (x *xdp) pin(dev netlink.Link) string {

@@ -29,12 +29,12 @@ func (o *options) source(log zerolog.Logger) (agent.Source, reporter, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("--kubeconfig: %w", err)
 	}
-	client, err := kube.Client(config)
+	client, connection, err := kube.Client(config)
 	if err != nil {
 		return nil, nil, fmt.Errorf("--kubeconfig: %w", err)
 	}
 	kube.LogTo(log)
-	cluster, err := kube.NewCluster(client, config.Host, o.kube, log)
+	cluster, err := kube.NewCluster(client, connection, o.kube, log)
 	if err != nil {
 		return nil, nil, err
 	}

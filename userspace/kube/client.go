@@ -2,8 +2,10 @@ package kube
 
 import (
 	"fmt"
+	"net/http"
 	"os"
 	"strings"
+	"sync"
 
 	"github.com/go-logr/logr/funcr"
 	"github.com/rs/zerolog"
@@ -39,10 +41,54 @@ func Config(path, agent string) (*rest.Config, error) {
 	return config, nil
 }
 
-// Client returns a client for the cluster.
-func Client(config *rest.Config) (kubernetes.Interface, error) {
-	return kubernetes.NewForConfig(config)
+// Client returns a client for the cluster, and how its requests fare.
+func Client(config *rest.Config) (kubernetes.Interface, *Connection, error) {
+	connection := &Connection{URL: config.Host}
+	config = rest.CopyConfig(config)
+	config.Wrap(connection.wrap)
+	client, err := kubernetes.NewForConfig(config)
+	return client, connection, err
 }
+
+// Connection tells whether the API server answers. Informers hide this: they retry a
+// broken watch for as long as it takes, in silence.
+type Connection struct {
+	URL string
+
+	mu  sync.Mutex
+	err string // of the last request, "" if it was answered
+}
+
+// Err returns why the API server does not answer, "" if it does.
+func (c *Connection) Err() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
+}
+
+func (c *Connection) wrap(next http.RoundTripper) http.RoundTripper {
+	return roundTripper(func(r *http.Request) (*http.Response, error) {
+		response, err := next.RoundTrip(r)
+		if r.Context().Err() != nil {
+			return response, err // we gave up: that says nothing
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		switch {
+		case err != nil:
+			c.err = err.Error()
+		case response.StatusCode >= http.StatusInternalServerError:
+			c.err = r.URL.Path + ": " + response.Status
+		default:
+			c.err = ""
+		}
+		return response, err
+	})
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // Namespace is the namespace of the pod that this process runs in, else a fixed one.
 func Namespace() string {

@@ -38,11 +38,11 @@ const byService = "service"
 
 // Cluster is the source that watches a cluster.
 type Cluster struct {
-	options  Options
-	location string // URL of the API server
-	log      zerolog.Logger
-	updates  chan model.Update
-	changes  changes
+	options    Options
+	connection *Connection
+	log        zerolog.Logger
+	updates    chan model.Update
+	changes    changes
 
 	informers []watched
 	ingresses networkinglisters.IngressLister
@@ -70,10 +70,10 @@ type watched struct {
 	factory  informers.SharedInformerFactory
 }
 
-// NewCluster returns a source for the cluster of a client; location is told in the status.
-func NewCluster(client kubernetes.Interface, location string, options Options, log zerolog.Logger) (*Cluster, error) {
+// NewCluster returns a source for the cluster of a client.
+func NewCluster(client kubernetes.Interface, connection *Connection, options Options, log zerolog.Logger) (*Cluster, error) {
 	c := &Cluster{
-		options: options, location: location, log: log,
+		options: options, connection: connection, log: log,
 		updates:         make(chan model.Update),
 		changes:         changes{wake: make(chan struct{}, 1), services: map[name]struct{}{}},
 		serviceProblems: map[model.ServiceKey][]model.Problem{},
@@ -260,7 +260,7 @@ func (c *Cluster) watchFailed(resource string, err error) {
 
 // Describe says which cluster is watched and how that goes.
 func (c *Cluster) Describe() status.Source {
-	d := status.Source{Kind: "cluster", Location: c.location}
+	d := status.Source{Kind: "cluster", Location: c.connection.URL, Error: c.connection.Err()}
 	for _, w := range c.informers {
 		if !w.informer.HasSynced() {
 			d.Waiting = append(d.Waiting, w.resource)
@@ -271,7 +271,7 @@ func (c *Cluster) Describe() status.Source {
 	if last := c.lastEvent; !last.IsZero() {
 		d.LastSeen = &last
 	}
-	if time.Since(c.errAt) < errorStays {
+	if d.Error == "" && time.Since(c.errAt) < errorStays {
 		d.Error = strings.ReplaceAll(c.lastErr, "\n", " ")
 	}
 	return d

@@ -209,7 +209,7 @@ func (r *Request) splitLine(buf []byte, i int) (next int, err *Error) {
 		if bytes.HasPrefix(buf[i:], preface) {
 			return 0, ErrHTTP2Preface
 		}
-		if lineEnd := partialVersion(buf[j : j+8]); lineEnd != errMore {
+		if lineEnd := partialVersion(buf[j : j+9]); lineEnd != errMore {
 			return 0, lineEnd
 		}
 		return 0, badVersion(buf[j : j+8])

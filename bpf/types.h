@@ -121,7 +121,7 @@ enum kg_algorithm {
 
 enum kg_service_flag {
 	KG_SERVICE_IN_USE = 1,       /* the id is taken */
-	KG_SERVICE_PREFER_LOCAL = 2, /* the block holds pods of this node first, see local */
+	KG_SERVICE_PREFER_LOCAL = 2, /* the block holds ready pods of this node alone, if any */
 };
 
 struct kg_service {

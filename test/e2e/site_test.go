@@ -13,6 +13,8 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -88,6 +90,7 @@ func (s *site) close() {
 	if s.t.Failed() && s.Kerngate != nil && s.Agent != nil {
 		s.t.Logf("the agent's and proxy's last words:\n%s", s.Agent.LogTail(40))
 	}
+	s.wantNoCrash()
 	for _, client := range s.http {
 		client.CloseIdleConnections()
 	}
@@ -97,6 +100,26 @@ func (s *site) close() {
 	left, err := lab.Leftovers(s.lab.Name)
 	if err != nil || len(left) > 0 {
 		s.t.Errorf("the lab left behind: %v, %v", left, err)
+	}
+}
+
+// wantNoCrash fails the test if a process of the lab wrote of a panic, or of a data race,
+// which binaries built with -race find (KERNGATE_TEST_BINARIES).
+func (s *site) wantNoCrash() {
+	logs, err := filepath.Glob(filepath.Join(s.lab.Dir, "*.log"))
+	if err != nil {
+		s.t.Error(err)
+	}
+	for _, file := range logs {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			s.t.Error(err)
+		}
+		for _, sign := range []string{"panic: ", "fatal error: ", "DATA RACE", `"panic":`} {
+			if at := strings.Index(string(text), sign); at >= 0 {
+				s.t.Errorf("%s: %s", filepath.Base(file), text[at:min(len(text), at+4000)])
+			}
+		}
 	}
 }
 

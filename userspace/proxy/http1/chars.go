@@ -80,10 +80,34 @@ func controlAt(buf []byte, i int) int {
 			return i + 8 + bits.TrailingZeros64(high)>>3
 		}
 	}
+	if i+8 <= len(buf) {
+		if mark := controls(binary.LittleEndian.Uint64(buf[i:])); mark != 0 {
+			return i + bits.TrailingZeros64(mark)>>3
+		}
+		i += 8
+	}
 	for ; i < len(buf); i++ {
 		if c := buf[i]; c < 0x20 || c == 0x7f {
 			return i
 		}
+	}
+	return i
+}
+
+// targetEnd returns the index of the first byte at or after i that may not stand
+// in a request target, or len(buf) if there is none.
+func targetEnd(buf []byte, i int) int {
+	for ; i+8 <= len(buf); i += 8 {
+		w := binary.LittleEndian.Uint64(buf[i:])
+		hash := w ^ ones*'#'
+		del := w ^ ones*0x7f
+		// As in controls, but also for SP, '#' and all from 0x80 on.
+		if mark := (w | (w - ones*0x21) | (hash-ones)&^hash | (del-ones)&^del) & highs; mark != 0 {
+			return i + bits.TrailingZeros64(mark)>>3
+		}
+	}
+	for i < len(buf) && classes[buf[i]]&classTarget != 0 {
+		i++
 	}
 	return i
 }

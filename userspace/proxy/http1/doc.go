@@ -15,10 +15,14 @@
 //
 //   - Several Content-Length fields, or a list in one, are refused even if all
 //     values are equal (RFC 9112 section 6.3 would allow to merge them).
-//   - Transfer-Encoding must be exactly "chunked", once, on HTTP/1.1.
+//   - Transfer-Encoding must be exactly "chunked", once, on HTTP/1.1, and no tab
+//     behind it, which llhttp would not trim.
+//   - Content-Length and Transfer-Encoding among trailers are refused.
 //   - A host is a DNS name, an IPv4 address or an IPv6 literal. Percent-encoding,
 //     sub-delims and IPvFuture, which RFC 3986 allows in a reg-name, are refused.
 //   - Only the versions 1.0 and 1.1 exist; a later 1.x minor gets 505.
+//   - After a 1xx or 204 response with a framing that it must not have, the
+//     connection is not used again, whatever it says.
 //   - A field that the proxy treats itself (X-Forwarded-For, Host, Content-Length,
 //     Authorization, ...) cannot be removed by naming it in Connection.
 //   - A name that differs from such a field only by '_' in the place of '-' is

@@ -63,3 +63,36 @@ func TestErrors(t *testing.T) {
 		t.Errorf("errors are missing, or errMore is among them: %v", tokens)
 	}
 }
+
+// TestScans compares the scans that look at eight or sixteen bytes at a time
+// with the tables, for every byte at every place among various others.
+func TestScans(t *testing.T) {
+	for _, filler := range []byte{'a', '!', '~', '$', '"'} {
+		for length := range 40 {
+			for c := range 256 {
+				for at := range length {
+					buf := []byte(strings.Repeat(string(filler), length))
+					buf[at] = byte(c)
+					if at+3 < length {
+						buf[at+3] = 0 // the first one counts
+					}
+					control, target := length, length
+					for i := length - 1; i >= 0; i-- {
+						if buf[i] < 0x20 || buf[i] == 0x7f {
+							control = i
+						}
+						if classes[buf[i]]&classTarget == 0 {
+							target = i
+						}
+					}
+					if got := controlAt(buf, 0); got != control {
+						t.Fatalf("controlAt(%q) is %d, want %d", buf, got, control)
+					}
+					if got := targetEnd(buf, 0); got != target {
+						t.Fatalf("targetEnd(%q) is %d, want %d", buf, got, target)
+					}
+				}
+			}
+		}
+	}
+}

@@ -181,7 +181,8 @@ func (r *Request) splitLine(buf []byte, i int) (next int, err *Error) {
 		}
 	}
 	path := j
-	for ; j < len(buf) && classes[buf[j]]&classTarget != 0; j++ {
+	if j < len(buf) && buf[j] == '?' {
+		j = targetEnd(buf, j)
 	}
 	if j == len(buf) {
 		return 0, errMore

@@ -67,20 +67,26 @@ func (r *Request) readAuthority(authority []byte) (host []byte, port uint16, ok 
 		return r.readLiteral(authority)
 	}
 	var seen uint8
-	end := 0
-	for ; end < len(authority); end++ {
-		class := classes[authority[end]]
+	end := len(authority)
+	before := byte('.')
+	for i, c := range authority {
+		class := classes[c]
 		if class&(classHost|classUpper) == 0 {
+			end = i
 			break
 		}
+		if c == '.' && before == '.' {
+			return nil, 0, false // an empty label
+		}
+		before = c
 		seen |= class
 	}
 	port, ok = parsePort(authority[end:])
 	host = authority[:end]
-	if end > 0 && host[end-1] == '.' {
+	if before == '.' && end > 0 {
 		host = host[:end-1]
 	}
-	if !ok || len(host) == 0 || len(host) > maxHost || hasEmptyLabel(host) {
+	if !ok || len(host) == 0 || len(host) > maxHost {
 		return nil, 0, false
 	}
 	if seen&classUpper != 0 {
@@ -112,18 +118,6 @@ func (r *Request) lower(host []byte) []byte {
 		r.lowerHost[i] = c
 	}
 	return r.lowerHost[:len(host)]
-}
-
-// hasEmptyLabel reports whether host begins with a dot or has two in a row.
-func hasEmptyLabel(host []byte) bool {
-	before := byte('.')
-	for _, c := range host {
-		if c == '.' && before == '.' {
-			return true
-		}
-		before = c
-	}
-	return before == '.'
 }
 
 // parsePort reads nothing, or ":" *DIGIT up to 65535 (RFC 3986 section 3.2.3).

@@ -96,7 +96,7 @@ func (c *Child) start() {
 	}
 	pid := cmd.Process.Pid
 	c.processes[pid] = time.Now()
-	c.Log.Info().Int("pid", pid).Str("binary", c.Path).Int("uid", c.UID).Msg("proxy started")
+	c.Log.Info().Int("proxy_pid", pid).Str("binary", c.Path).Int("uid", c.UID).Msg("proxy started")
 	go func() { c.exited <- childExit{pid, cmd.Wait()} }() // ends with the process
 }
 
@@ -137,14 +137,14 @@ func (c *Child) reaped(exit childExit) {
 	lived := time.Since(c.processes[exit.pid])
 	delete(c.processes, exit.pid)
 	if c.stopping || exit.err == nil {
-		c.Log.Info().Int("pid", exit.pid).Err(exit.err).Msg("proxy ended")
+		c.Log.Info().Int("proxy_pid", exit.pid).Err(exit.err).Msg("proxy ended")
 		return
 	}
 	if lived > stable {
 		c.backoff = 0
 	}
 	c.delay()
-	c.Log.Error().Int("pid", exit.pid).Err(exit.err).Dur("again_in", c.backoff).Msg("proxy died")
+	c.Log.Error().Int("proxy_pid", exit.pid).Err(exit.err).Dur("again_in", c.backoff).Msg("proxy died")
 }
 
 func (c *Child) delay() {
@@ -169,7 +169,7 @@ func (c *Child) signal(signal syscall.Signal, adopted []int) {
 	slices.Sort(adopted)
 	for _, pid := range slices.Compact(adopted) {
 		if err := unix.Kill(pid, signal); err != nil && err != unix.ESRCH {
-			c.Log.Warn().Err(err).Int("pid", pid).Msg("cannot signal the proxy")
+			c.Log.Warn().Err(err).Int("proxy_pid", pid).Msg("cannot signal the proxy")
 		}
 	}
 }

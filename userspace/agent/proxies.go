@@ -103,7 +103,7 @@ func (a *Agent) join(e feed.Joined) {
 		}
 	}
 	if err != nil {
-		a.Log.Warn().Err(err).Int("pid", e.Peer.PID).Msg("proxy refused")
+		a.Log.Warn().Err(err).Int("proxy_pid", e.Peer.PID).Msg("proxy refused")
 		e.Peer.Reject(err.Error())
 		return
 	}
@@ -113,7 +113,7 @@ func (a *Agent) join(e feed.Joined) {
 	a.watch(p)
 	welcome.Generation = p.number
 	p.peer.Welcome(welcome, mapFDs)
-	a.Log.Info().Uint32("generation", p.number).Int("pid", p.pid).Str("build", p.build).Int("workers", p.workers).
+	a.Log.Info().Uint32("generation", p.number).Int("proxy_pid", p.pid).Str("build", p.build).Int("workers", p.workers).
 		Bool("resumes", e.Hello.ResumeGeneration != 0).Msg("proxy connected")
 	switch {
 	case p.state == draining:
@@ -262,7 +262,7 @@ func (a *Agent) sendDrain(p *proxy) {
 
 func (a *Agent) setState(p *proxy, s proxyState) {
 	p.state, p.since = s, time.Now()
-	a.Log.Info().Uint32("generation", p.number).Int("pid", p.pid).Str("state", string(s)).Msg("proxy")
+	a.Log.Info().Uint32("generation", p.number).Int("proxy_pid", p.pid).Str("state", string(s)).Msg("proxy")
 }
 
 func (a *Agent) refusedBy(e feed.Refused) {
@@ -286,7 +286,7 @@ func (a *Agent) left(e feed.Left) {
 		return // has resumed since, or was never welcome
 	}
 	p.peer, p.sent, p.acked, p.lostAt = nil, nil, nil, time.Now()
-	a.Log.Warn().AnErr("reason", e.Err).Uint32("generation", p.number).Int("pid", p.pid).Str("state", string(p.state)).Msg("proxy disconnected")
+	a.Log.Warn().AnErr("reason", e.Err).Uint32("generation", p.number).Int("proxy_pid", p.pid).Str("state", string(p.state)).Msg("proxy disconnected")
 }
 
 func (a *Agent) proxyOf(peer *feed.Peer) *proxy {
@@ -353,7 +353,7 @@ func (a *Agent) endProxy(number uint32, why string) {
 		if p.peer != nil {
 			p.peer.Close()
 		}
-		event = event.Int("pid", p.pid).Str("state", string(p.state))
+		event = event.Int("proxy_pid", p.pid).Str("state", string(p.state))
 	}
 	event.Uint32("generation", number).Str("why", why).Msg("proxy generation ended")
 	a.Child.keep(a.hasProxy())

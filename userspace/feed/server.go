@@ -212,7 +212,7 @@ func (s *Server) serve(ctx context.Context, p *Peer) {
 	first := &feedpb.ToAgent{}
 	p.conn.unix.SetReadDeadline(time.Now().Add(handshakeTimeout))
 	if err := p.conn.read(first); err != nil {
-		s.options.Log.Debug().Err(err).Int("pid", p.PID).Msg("no introduction on the agent's socket")
+		s.options.Log.Debug().Err(err).Int("peer_pid", p.PID).Msg("no introduction on the agent's socket")
 		return
 	}
 	p.conn.unix.SetReadDeadline(time.Time{})
@@ -223,7 +223,7 @@ func (s *Server) serve(ctx context.Context, p *Peer) {
 	case *feedpb.ToAgent_Hello:
 		version, err := s.check(m.Hello, len(p.conn.fds))
 		if err != nil {
-			s.options.Log.Warn().Err(err).Int("pid", p.PID).Msg("proxy refused")
+			s.options.Log.Warn().Err(err).Int("peer_pid", p.PID).Msg("proxy refused")
 			p.conn.write(rejectMessage(err.Error()), nil)
 			return
 		}

@@ -87,6 +87,9 @@ func (b *Buffer) Log(x *exchange.Exchange, end, sent int64) {
 	}
 }
 
+// Held returns how many lines have not been handed to the writer.
+func (b *Buffer) Held() uint64 { return b.lines }
+
 // Flush hands the lines to the writer; the worker calls it at the end of its turns.
 func (b *Buffer) Flush() {
 	if len(b.buf) == 0 {

@@ -222,6 +222,12 @@ var ingressIP = netip.MustParseAddr("192.0.2.10")
 // follow runs the source, and a reporter, as one agent of the class.
 func (s *scene) follow(config *rest.Config, identity string) *follower {
 	s.t.Helper()
+	return s.followIn(config, identity, "kube-system")
+}
+
+// followIn is follow with the Lease in a namespace.
+func (s *scene) followIn(config *rest.Config, identity, namespace string) *follower {
+	s.t.Helper()
 	client, connection, err := kube.Client(config)
 	must(s.t, err)
 	log := zerolog.Nop()
@@ -232,7 +238,7 @@ func (s *scene) follow(config *rest.Config, identity string) *follower {
 	f.cluster, err = kube.NewCluster(client, connection, kube.Options{Class: s.class, Node: "node-1"}, log)
 	must(s.t, err)
 	reporter := kube.NewReporter(client, f.cluster, kube.ReporterOptions{
-		Addresses: []netip.Addr{ingressIP}, PublishStatus: true, Namespace: "kube-system",
+		Addresses: []netip.Addr{ingressIP}, PublishStatus: true, Namespace: namespace,
 		Class: s.class, Identity: identity, Log: log,
 	})
 	ctx, cancel := context.WithCancel(context.Background())

@@ -20,7 +20,7 @@ func readConfig(path string, set *pflag.FlagSet) error {
 	}
 	var values map[string]any
 	if err := yaml.UnmarshalStrict(raw, &values); err != nil {
-		return fmt.Errorf("--config %s: %s", path, firstLine(err.Error()))
+		return fmt.Errorf("--config %s: %s", path, oneLine(err.Error()))
 	}
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		flag := set.Lookup(name)
@@ -42,7 +42,7 @@ func readConfig(path string, set *pflag.FlagSet) error {
 				err = set.Set(name, text)
 			}
 			if err != nil {
-				return fmt.Errorf("--config %s: %s: %s", path, name, firstLine(err.Error()))
+				return fmt.Errorf("--config %s: %s: %s", path, name, oneLine(err.Error()))
 			}
 		}
 	}
@@ -65,7 +65,4 @@ func scalar(value any) (string, error) {
 	return "", fmt.Errorf("%v is neither text, number nor true or false", value)
 }
 
-func firstLine(text string) string {
-	line, _, _ := strings.Cut(text, "\n")
-	return line
-}
+func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }

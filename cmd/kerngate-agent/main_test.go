@@ -1,0 +1,170 @@
+package main
+
+import (
+	"bytes"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/kerngate/kerngate/userspace/model"
+)
+
+// parse reads a command line as run does, and returns what it means.
+func parse(t *testing.T, args ...string) (*options, error) {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "kerngate-proxy"), nil, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	e := env{
+		stdout: os.Stdout, stderr: os.Stderr,
+		hostname:   func() (string, error) { return "host-1", nil },
+		executable: func() (string, error) { return filepath.Join(dir, "kerngate-agent"), nil },
+	}
+	cmd, f := command(e)
+	cmd.SetArgs(args)
+	var o *options
+	f.work = func() (err error) {
+		if o, err = f.options(e); err != nil {
+			return usageError{err}
+		}
+		return nil
+	}
+	err := cmd.ExecuteContext(t.Context())
+	return o, err
+}
+
+func parsed(t *testing.T, args ...string) *options {
+	t.Helper()
+	o, err := parse(t, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+func TestMistakes(t *testing.T) {
+	dir := t.TempDir()
+	base := []string{"--manifests", dir, "--ingress-ip", "192.0.2.1"}
+	for want, args := range map[string][]string{
+		"unknown flag: --nope":                              {"--nope"},
+		`unexpected argument "extra"`:                       {"extra"},
+		"--ingress-ip: at least one address is needed":      {"--manifests", dir},
+		`--ingress-ip "vip": not an IPv4 or IPv6 address`:   {"--manifests", dir, "--ingress-ip", "vip"},
+		"--ingress-ip 0.0.0.0: not an address that clients": {"--manifests", dir, "--ingress-ip", "0.0.0.0"},
+		"--manifests: stat /nowhere":                        {"--manifests", "/nowhere"},
+		"exclude each other":                                append(base, "--kubeconfig", "x"),
+		"did you mean 10.0.0.0/8?":                          append(base, "--deny", "10.1.2.3/8"),
+		`--allow "x": not a prefix`:                         append(base, "--allow", "x"),
+		"--default-backend: \"web\" is not of the form":     append(base, "--default-backend", "web"),
+		"--load-balancing: \"fair\" is neither":             append(base, "--load-balancing", "fair"),
+		"--xdp-mode \"fast\": want auto":                    append(base, "--xdp-mode", "fast"),
+		"--log-level \"loud\"":                              append(base, "--log-level", "loud"),
+		"--idle-timeout 0s":                                 append(base, "--idle-timeout", "0s"),
+		"--access-log \"some\"":                             append(base, "--access-log", "some"),
+		"must not be root":                                  append(base, "--proxy-user", "0"),
+		"--proxy-user \"nobody\": want UID":                 append(base, "--proxy-user", "nobody"),
+		"there is no kerngate-proxy at /nowhere/x":          append(base, "--proxy-binary", "/nowhere/x"),
+		"--max-slots 1":                                     append(base, "--max-slots", "1"),
+		"--config: open /nowhere":                           {"--config", "/nowhere"},
+		"invalid argument \"70000\" for \"--http-port\"":    append(base, "--http-port", "70000"),
+	} {
+		_, err := parse(t, args...)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: %v, want %q", args, err, want)
+			continue
+		}
+		var out bytes.Buffer
+		if status := exitStatus(err, &out); status != 2 || strings.Count(out.String(), "\n") != 1 {
+			t.Errorf("%v: exit status %d, output %q; want 2 and one line", args, status, out.String())
+		}
+	}
+}
+
+func TestConfigFile(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "config.yaml")
+	write := func(text string) {
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("manifests: " + dir + `
+ingress-ip: [192.0.2.1, "2001:db8::1"]
+http-port: 8080
+prefer-local: true
+load-balancing: round-robin
+idle-timeout: 10s
+deny: 198.51.100.0/24
+max-body: 10000000000
+default-backend: system/fallback:http
+run-proxy: true
+access-log: 100
+`)
+	o := parsed(t, "--config", path, "--http-port", "81")
+	if o.node.HTTPPort != 81 {
+		t.Errorf("port %d: the command line goes before the file", o.node.HTTPPort)
+	}
+	if want := []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}; !slices.Equal(o.node.Addresses, want) {
+		t.Errorf("addresses %v", o.node.Addresses)
+	}
+	if !o.kube.PreferLocal || o.kube.Algorithm != model.RoundRobin || o.kube.DefaultBackend.String() != "system/fallback:http" || o.kube.Node != "host-1" {
+		t.Errorf("kube %+v", o.kube)
+	}
+	if o.settings.IdleTimeoutMs != 10_000 || o.settings.MaxBodyBytes != 10_000_000_000 || o.settings.AccessLogSample != 100 || o.settings.HeadTimeoutMs != 15_000 {
+		t.Errorf("settings %v", o.settings)
+	}
+	if len(o.node.Deny) != 1 || o.child == nil || o.child.UID != 65532 {
+		t.Errorf("node %+v, child %+v", o.node, o.child)
+	}
+
+	for text, want := range map[string]string{
+		"ingress-pi: 192.0.2.1":        `there is no setting "ingress-pi"`,
+		"config: other.yaml":           `there is no setting "config"`,
+		"http-port: [80, 81]":          "http-port takes one value, not a list",
+		"http-port: {a: b}":            "http-port: ",
+		"http-port: many":              "http-port: ",
+		"a: b: c":                      "error converting YAML",
+		"http-port: 1\nhttp-port: 2\n": `"http-port" already set in map`,
+		"- a":                          "cannot unmarshal",
+	} {
+		write(text)
+		if _, err := parse(t, "--config", path); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%q: %v, want %q on one line", text, err, want)
+		}
+	}
+}
+
+// TestRunProxy: a child by default with a folder of manifests, none with a cluster.
+func TestRunProxy(t *testing.T) {
+	dir := t.TempDir()
+	base := []string{"--ingress-ip", "192.0.2.1"}
+	if o := parsed(t, append(base, "--manifests", dir)...); o.child == nil || !slices.Contains(o.child.Args, "/run/kerngate/agent.sock") {
+		t.Errorf("manifests: %+v", o.child)
+	}
+	if o := parsed(t, append(base, "--manifests", dir, "--run-proxy=false")...); o.child != nil {
+		t.Errorf("--run-proxy=false: %+v", o.child)
+	}
+	if o := parsed(t, append(base, "--kubeconfig", "x")...); o.child != nil {
+		t.Errorf("cluster: %+v", o.child)
+	}
+}
+
+// TestHelp: every flag says what it is for.
+func TestHelp(t *testing.T) {
+	cmd, _ := command(env{})
+	var out bytes.Buffer
+	cmd.SetOut(&out)
+	cmd.SetArgs([]string{"--help"})
+	if err := cmd.ExecuteContext(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, part := range []string{"Examples:", "--manifests string", "--uninstall", "--version"} {
+		if !strings.Contains(out.String(), part) {
+			t.Errorf("help does not say %q:\n%s", part, out.String())
+		}
+	}
+}

@@ -50,7 +50,7 @@ func (r *Reporter) writeStatus(ctx context.Context, served []model.ObjectRef) er
 		case apierrors.IsConflict(err): // changed meanwhile: the informer will tell
 			r.signal()
 		case err != nil:
-			errs = append(errs, fmt.Errorf("Ingress %s: %w", nameOf(ingress), err))
+			errs = append(errs, fmt.Errorf("status of %s: %w", nameOf(ingress), err))
 			if len(errs) == 10 { // the API server is not well: the rest can wait
 				return errors.Join(errs...)
 			}

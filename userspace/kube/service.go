@@ -37,7 +37,7 @@ func resolvePort(service *corev1.Service, ref networkingv1.ServiceBackendPort) (
 	if other != "" {
 		return model.ServiceKey{}, fmt.Errorf("port %s of Service %s is %s, HTTP needs TCP", want, nameOf(service), other)
 	}
-	return model.ServiceKey{}, fmt.Errorf("Service %s has no port %s, it has %s", nameOf(service), want, portsOf(service))
+	return model.ServiceKey{}, fmt.Errorf("port %s is not one of Service %s, which has %s", want, nameOf(service), portsOf(service))
 }
 
 func portsOf(service *corev1.Service) string {

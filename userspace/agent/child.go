@@ -138,6 +138,9 @@ func (c *Child) reaped(exit childExit) {
 	delete(c.processes, exit.pid)
 	if c.stopping || exit.err == nil {
 		c.Log.Info().Int("proxy_pid", exit.pid).Err(exit.err).Msg("proxy ended")
+		if lived <= stable {
+			c.delay() // one that ends well, but at once, is not started in a tight loop
+		}
 		return
 	}
 	if lived > stable {

@@ -215,7 +215,8 @@ func (x *Exchange) forward(s *config.Service) {
 	var pick balance.Pick
 	for x.tries < balance.MaxTries {
 		next, ok := x.worker.Balancer.Pick(s.ID, x.tried[:x.tries])
-		fresh := false
+		// The last try is by a new connection: any pooled one may have gone stale.
+		fresh := x.tries == balance.MaxTries-1
 		switch {
 		case ok:
 			pick = next

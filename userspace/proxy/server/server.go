@@ -55,8 +55,12 @@ func New(w *exchange.Worker, access *accesslog.Buffer, stats *Stats, open *uint3
 	return s
 }
 
-// Listen starts to accept from a non-blocking listening socket.
+// Listen starts to accept from a non-blocking listening socket, whose TCP options the
+// accepted connections inherit.
 func (s *Server) Listen(fd int) error {
+	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
+		return err
+	}
 	c := new(reactor.Conn)
 	if err := s.worker.Loop.Listen(c, fd, acceptor{s}); err != nil {
 		return err
@@ -138,7 +142,6 @@ func (s *Server) open(fd int, peer unix.Sockaddr) {
 		s.stats.AcceptErrors.Add(1)
 		return
 	}
-	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	c.peer = addrPort(peer)
 	if sa, err := unix.Getsockname(fd); err == nil {
 		c.local = addrPort(sa)

@@ -276,6 +276,39 @@ func TestStaleConnection(t *testing.T) {
 	}
 }
 
+// TestAllStale: with every pooled connection gone stale, a request that may be repeated
+// still finds a pod.
+func TestAllStale(t *testing.T) {
+	staler := func(c net.Conn) {
+		r := bufio.NewReader(c)
+		if _, err := http.ReadRequest(r); err != nil {
+			return
+		}
+		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+		r.Peek(1) // closes when the second request is already on its way
+	}
+	var pods []string
+	for range 8 {
+		pods = append(pods, rawPod(t, staler))
+	}
+	p := one(t, pods...)
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	for i := range 200 {
+		resp, err := client.Get("http://" + p.Address)
+		if err != nil {
+			t.Fatal(i, err)
+		}
+		b, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if resp.StatusCode != 200 || string(b) != "ok" {
+			t.Fatalf("request %d: %d %q", i, resp.StatusCode, b)
+		}
+	}
+	if p.Metrics.Retries.Load() < 100 {
+		t.Errorf("%d retries: the connections were not stale", p.Metrics.Retries.Load())
+	}
+}
+
 func TestLargeBodies(t *testing.T) {
 	p := one(t, pod(t, func(w http.ResponseWriter, r *http.Request) {
 		h := sha256.New()

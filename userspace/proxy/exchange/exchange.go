@@ -257,7 +257,7 @@ func (x *Exchange) attempt(p balance.Pick, fresh bool) (reason Reason, again boo
 	reason, again = x.connect(p, fresh)
 	if x.up != nil {
 		reason, again = x.exchange()
-		x.release(reason)
+		x.release()
 	}
 	var latency time.Duration
 	if x.firstByte > 0 {
@@ -292,7 +292,7 @@ func (x *Exchange) connect(p balance.Pick, fresh bool) (reason Reason, again boo
 }
 
 // release ends the use of the connection to the pod.
-func (x *Exchange) release(reason Reason) {
+func (x *Exchange) release() {
 	if x.up != nil {
 		x.up.Discard()
 		x.up = nil

@@ -13,7 +13,6 @@ type response struct {
 	chunked   bool
 	chunkOpen bool // a chunk's data was queued, its CRLF is due
 	bare      bool // no body may follow: HEAD, 204, 304
-	tunnel    bool
 	endDue    bool // the end waits for a borrowed piece to be sent
 	ending    []http1.Field
 }
@@ -205,7 +204,6 @@ func (s *session) Sent(n int64) { s.spliced += n }
 // Tunnel makes the connection a raw stream.
 func (s *session) Tunnel() {
 	s.closing = true
-	s.reply.tunnel = true
 	s.reply.chunked = false
 	s.body.tunnel, s.body.done = true, false
 }

@@ -184,7 +184,6 @@ type conn struct {
 	server      *Server
 	timer       reactor.Timer
 	peer, local netip.AddrPort
-	requests    uint32
 	active      bool // a session serves it
 }
 

@@ -182,7 +182,6 @@ func (s *session) refuseHead(err error) headResult {
 // serveRequest carries out the request whose head was read.
 func (s *session) serveRequest() {
 	w, c := s.server.worker, s.conn
-	c.requests++
 	s.closing = !s.request.KeepAlive
 	s.body.open(s)
 	s.reply = response{}

@@ -14,7 +14,7 @@ const spliceFrom = 128 << 10
 // spliceable reports whether the rest of the response's body is worth splicing.
 func (x *Exchange) spliceable() bool {
 	return x.phase == passBody && x.framing == http1.BodyLength && x.r == x.w &&
-		x.remaining >= spliceFrom && !x.noSplice && x.down.Sink() != nil
+		x.remaining >= spliceFrom && !x.noSplice && x.up.Layer() == nil && x.down.Sink() != nil
 }
 
 func (x *Exchange) openDownload() bool {
@@ -49,7 +49,7 @@ func (x *Exchange) spliceResponse(before bool) (moved bool, reason Reason, ok bo
 
 // openUpload starts to splice the rest of the request's body if that is worth it.
 func (x *Exchange) openUpload() bool {
-	if x.noSplice || x.tunnel {
+	if x.noSplice || x.tunnel || x.up.Layer() != nil {
 		return false
 	}
 	from, n := x.down.Source()

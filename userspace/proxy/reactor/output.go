@@ -32,7 +32,9 @@ func (o *Output) Release() {
 func (o *Output) Written() uint64 { return o.written }
 
 // Pending reports whether something is still to go.
-func (o *Output) Pending() bool { return o.sent < len(o.buf) || len(o.borrowed) > 0 }
+func (o *Output) Pending() bool {
+	return o.sent < len(o.buf) || len(o.borrowed) > 0 || o.conn != nil && o.conn.Unsent()
+}
 
 // Blocked reports whether a borrowed piece has not been sent whole.
 func (o *Output) Blocked() bool { return len(o.borrowed) > 0 }
@@ -75,7 +77,7 @@ func (o *Output) Flush() error {
 		head := o.buf[o.sent:]
 		if len(head) == 0 && len(o.borrowed) == 0 {
 			o.buf, o.sent = o.buf[:0], 0
-			return nil
+			return o.conn.TryFlush()
 		}
 		var n int
 		var err error
@@ -100,8 +102,11 @@ func (o *Output) Flush() error {
 	}
 }
 
-// TryWrite2 writes a, then b, by one system call.
+// TryWrite2 writes a, then b, by one system call; else like TryWrite.
 func (c *Conn) TryWrite2(a, b []byte) (int, error) {
+	if c.layer != nil {
+		return c.layer.TryWrite(a, b)
+	}
 	iov := [2]unix.Iovec{
 		{Base: unsafe.SliceData(a), Len: uint64(len(a))},
 		{Base: unsafe.SliceData(b), Len: uint64(len(b))},

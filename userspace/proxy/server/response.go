@@ -174,7 +174,7 @@ func (s *session) Abort() { s.aborted = true }
 // Source returns the client's socket while the rest of the body is all that comes from it.
 func (s *session) Source() (*reactor.Conn, int64) {
 	b := &s.body
-	if b.mode != http1.BodyLength || b.tunnel || b.done || b.r < b.w {
+	if b.mode != http1.BodyLength || b.tunnel || b.done || b.r < b.w || s.conn.Layer() != nil {
 		return nil, 0
 	}
 	return &s.conn.Conn, b.remaining
@@ -192,7 +192,7 @@ func (s *session) Took(n int64) {
 
 // Sink returns the client's socket if the body is sent as it is.
 func (s *session) Sink() *reactor.Conn {
-	if s.reply.chunked || s.reply.bare {
+	if s.reply.chunked || s.reply.bare || s.conn.Layer() != nil {
 		return nil
 	}
 	return &s.conn.Conn

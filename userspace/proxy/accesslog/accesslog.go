@@ -113,7 +113,7 @@ func appendLine(dst []byte, x *exchange.Exchange, end, sent int64) []byte {
 	dst = append(dst, `{"time":"`...)
 	dst = x.At(o.Start).UTC().AppendFormat(dst, "2006-01-02T15:04:05.000000Z")
 	dst = append(dst, `","client":"`...)
-	dst = x.Client.AppendTo(dst)
+	dst = x.Connection.Client.AppendTo(dst)
 	dst = append(dst, `","method":`...)
 	dst = appendString(dst, r.Method)
 	dst = append(dst, `,"host":`...)
@@ -124,8 +124,15 @@ func appendLine(dst []byte, x *exchange.Exchange, end, sent int64) []byte {
 		dst = append(dst, `,"query":`...)
 		dst = appendString(dst, r.Query)
 	}
-	dst = append(dst, `,"proto":"HTTP/1.`...)
-	dst = strconv.AppendInt(dst, int64(r.Minor), 10)
+	switch x.Connection.Protocol {
+	case exchange.HTTP2:
+		dst = append(dst, `,"proto":"HTTP/2`...)
+	case exchange.HTTP3:
+		dst = append(dst, `,"proto":"HTTP/3`...)
+	default:
+		dst = append(dst, `,"proto":"HTTP/1.`...)
+		dst = strconv.AppendInt(dst, int64(r.Minor), 10)
+	}
 	dst = append(dst, `","status":`...)
 	dst = strconv.AppendInt(dst, int64(o.Status), 10)
 	dst = append(dst, `,"reason":"`...)

@@ -79,10 +79,8 @@ type Exchange struct {
 	conf   *config.Snapshot
 
 	// What the front end fills in.
-	Request *http1.Request
-	Client  netip.AddrPort // peer
-	Local   netip.AddrPort // the ingress address and port that the client asked
-	TLS     bool
+	Request    *http1.Request
+	Connection *Connection
 
 	timer    reactor.Timer
 	timedOut bool
@@ -118,6 +116,8 @@ type Exchange struct {
 	tried   [balance.MaxTries]state.BackendID
 	tries   int
 	scratch []byte // normalised path
+	added   []Added
+	values  []byte // of added
 	id      [maxRequestID]byte
 	idLen   int
 
@@ -148,8 +148,8 @@ const (
 )
 
 // Init prepares for a request that came in at loop time start.
-func (x *Exchange) Init(w *Worker, down Downstream, r *http1.Request, client, local netip.AddrPort) {
-	x.worker, x.down, x.Request, x.Client, x.Local = w, down, r, client, local
+func (x *Exchange) Init(w *Worker, down Downstream, r *http1.Request, c *Connection) {
+	x.worker, x.down, x.Request, x.Connection = w, down, r, c
 	x.conf = w.Config.Load()
 	x.tries, x.idLen, x.responded, x.tunnel, x.upClosed, x.noSplice = 0, 0, false, false, false, false
 	x.bodyBytes = 0
@@ -174,6 +174,7 @@ func (x *Exchange) Serve(co *reactor.Coroutine) {
 	if target == nil {
 		x.refuse(reason, "")
 	} else {
+		x.addFields()
 		x.forward(target)
 	}
 	x.worker.Loop.Clear(&x.timer)

@@ -293,7 +293,7 @@ func (s *session) recordRefused(reason exchange.Reason, status int, detail strin
 	s.out.Flush()
 	o := &s.exchange.Outcome
 	*o = exchange.Outcome{Start: w.Loop.Now(), Reason: reason, Status: status, Detail: detail}
-	s.exchange.Init(w, s, &s.request, s.conn.peer, s.conn.local)
+	s.exchange.Init(w, s, &s.request, &s.conn.about)
 	s.exchange.Outcome = *o
 	end := w.Loop.Clock()
 	w.Metrics.Record(&s.exchange.Outcome, end, int64(s.out.Written()))

@@ -142,9 +142,10 @@ func (s *Server) open(fd int, peer unix.Sockaddr) {
 		s.stats.AcceptErrors.Add(1)
 		return
 	}
-	c.peer = addrPort(peer)
+	c.about.Peer = addrPort(peer)
+	c.about.Client = c.about.Peer
 	if sa, err := unix.Getsockname(fd); err == nil {
-		c.local = addrPort(sa)
+		c.about.Local = addrPort(sa)
 	}
 	s.conns[c] = struct{}{}
 	s.stats.Accepted.Add(1)
@@ -181,10 +182,10 @@ func addrPort(sa unix.Sockaddr) netip.AddrPort {
 // conn is one client connection between requests.
 type conn struct {
 	reactor.Conn
-	server      *Server
-	timer       reactor.Timer
-	peer, local netip.AddrPort
-	active      bool // a session serves it
+	server *Server
+	timer  reactor.Timer
+	about  exchange.Connection
+	active bool // a session serves it
 }
 
 // OnEvent starts a session for a connection that has something to say.

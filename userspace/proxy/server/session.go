@@ -74,7 +74,7 @@ func (s *session) Crashed(reason any, stack []byte) {
 	s.server.stats.Active.Add(-1)
 	s.server.worker.Metrics.Ended[exchange.Crashed].Add(1)
 	s.server.log.Error().Interface("panic", reason).Bytes("stack", stack).
-		Stringer("client", s.conn.peer).Msg("a fault in the proxy ended this connection; please report it")
+		Stringer("client", s.conn.about.Client).Msg("a fault in the proxy ended this connection; please report it")
 	s.exchange.Abandon()
 	s.conn.Reset()
 	s.conn.close()
@@ -187,7 +187,7 @@ func (s *session) serveRequest() {
 	s.reply = response{}
 	s.sentAt, s.spliced = s.out.Written(), 0
 	x := &s.exchange
-	x.Init(w, s, &s.request, c.peer, c.local)
+	x.Init(w, s, &s.request, &c.about)
 	x.Serve(s.co)
 	x.Outcome.Received = s.body.received
 	end := w.Loop.Clock()

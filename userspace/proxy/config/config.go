@@ -38,6 +38,8 @@ type Settings struct {
 	MaxHead         int           // bytes
 	AccessLogSample uint32        // 0 off, 1 every request, n one of n
 	DrainTimeout    time.Duration
+	TrustedProxies  Prefixes // whose X-Forwarded-* and Forwarded are believed
+	ProxyHeaderFrom Prefixes // whose connections must begin with a PROXY header
 }
 
 // DefaultSettings returns what is in force where the agent says nothing.
@@ -86,7 +88,11 @@ func (s *Snapshot) Apply(c *feedpb.Config) (*Snapshot, error) {
 	next := *s
 	next.Version = c.Version
 	if c.Settings != nil {
-		next.Settings = settings(c.Settings)
+		settings, err := settings(c.Settings)
+		if err != nil {
+			return nil, &RefusedError{Err: err}
+		}
+		next.Settings = settings
 	}
 	next.services = make(map[uint32]*Service, len(s.services)+len(c.Services))
 	if !c.Snapshot {
@@ -147,21 +153,31 @@ func blame(hosts []*feedpb.Host) string {
 	return ""
 }
 
-func settings(p *feedpb.Settings) Settings {
+func settings(p *feedpb.Settings) (Settings, error) {
 	ms := func(v uint32, def time.Duration) time.Duration {
 		return cmp.Or(time.Duration(v)*time.Millisecond, def)
 	}
 	d := DefaultSettings()
+	trusted, err := parsePrefixes("trusted proxies", p.TrustedProxies)
+	if err != nil {
+		return Settings{}, err
+	}
+	announced, err := parsePrefixes("PROXY header from", p.ProxyHeaderFrom)
+	if err != nil {
+		return Settings{}, err
+	}
 	return Settings{
 		HeadTimeout:     ms(p.HeadTimeoutMs, d.HeadTimeout),
 		IdleTimeout:     ms(p.IdleTimeoutMs, d.IdleTimeout),
 		ConnectTimeout:  ms(p.ConnectTimeoutMs, d.ConnectTimeout),
 		ResponseTimeout: ms(p.ResponseTimeoutMs, d.ResponseTimeout),
 		BodyTimeout:     ms(p.BodyTimeoutMs, d.BodyTimeout),
-		TunnelTimeout:   d.TunnelTimeout,
+		TunnelTimeout:   ms(p.TunnelTimeoutMs, d.TunnelTimeout),
 		MaxBody:         int64(min(p.MaxBodyBytes, 1<<62)),
 		MaxHead:         cmp.Or(int(p.MaxHeadBytes), d.MaxHead),
 		AccessLogSample: p.AccessLogSample,
 		DrainTimeout:    ms(p.DrainTimeoutMs, d.DrainTimeout),
-	}
+		TrustedProxies:  trusted,
+		ProxyHeaderFrom: announced,
+	}, nil
 }

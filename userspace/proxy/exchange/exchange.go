@@ -116,6 +116,7 @@ type Exchange struct {
 	tried   [balance.MaxTries]state.BackendID
 	tries   int
 	scratch []byte // normalised path
+	origin  origin
 	added   []Added
 	values  []byte // of added
 	id      [maxRequestID]byte
@@ -154,6 +155,7 @@ func (x *Exchange) Init(w *Worker, down Downstream, r *http1.Request, c *Connect
 	x.tries, x.idLen, x.responded, x.tunnel, x.upClosed, x.noSplice = 0, 0, false, false, false, false
 	x.bodyBytes = 0
 	x.Outcome = Outcome{Start: w.Loop.Now()}
+	x.identify()
 }
 
 // Setup is called once in the life of an Exchange, before its first Init.

@@ -8,7 +8,8 @@ import (
 )
 
 // rebuilt are the end-to-end fields that the proxy writes itself: what a client says of
-// its own address must not reach a pod.
+// its own address must not reach a pod. Forwarded is read from trusted proxies, and never
+// passed on: pods get X-Forwarded-*, and one account of the client, not two.
 var rebuilt = http1.Fields(http1.FieldHost, http1.FieldContentLength, http1.FieldXForwardedFor,
 	http1.FieldXForwardedProto, http1.FieldXForwardedHost, http1.FieldXForwardedPort,
 	http1.FieldXRealIP, http1.FieldForwarded, http1.FieldXRequestID)
@@ -23,20 +24,42 @@ type Added struct {
 // pod speaks.
 func (x *Exchange) addFields() {
 	x.added, x.values = x.added[:0], x.values[:0]
-	c := x.Connection
+	o := &x.origin
 	at := len(x.values)
-	x.values = c.Client.Addr().AppendTo(x.values)
-	x.add("X-Forwarded-For", x.values[at:])
-	if c.TLS != nil {
+	x.values = o.client.AppendTo(x.values)
+	client := x.values[at:]
+	if len(o.hops) == 0 {
+		x.add("X-Forwarded-For", client)
+	} else {
+		x.add("X-Forwarded-For", x.continueForwardedFor())
+	}
+	x.add("X-Real-IP", client)
+	if o.secure {
 		x.add("X-Forwarded-Proto", schemeHTTPS)
 	} else {
 		x.add("X-Forwarded-Proto", schemeHTTP)
 	}
-	x.add("X-Forwarded-Host", x.Request.Authority)
+	if o.host != nil {
+		x.add("X-Forwarded-Host", o.host)
+	} else {
+		x.add("X-Forwarded-Host", x.Request.Authority)
+	}
 	at = len(x.values)
-	x.values = strconv.AppendUint(x.values, uint64(c.Local.Port()), 10)
+	x.values = strconv.AppendUint(x.values, uint64(o.port), 10)
 	x.add("X-Forwarded-Port", x.values[at:])
 	x.add("X-Request-ID", x.RequestID())
+}
+
+// continueForwardedFor lists the client, the trusted proxies behind it, and the one whose
+// connection this is.
+func (x *Exchange) continueForwardedFor() []byte {
+	at := len(x.values)
+	for i := len(x.origin.hops) - 1; i >= 0; i-- {
+		x.values = x.origin.hops[i].AppendTo(x.values)
+		x.values = append(x.values, ", "...)
+	}
+	x.values = x.Connection.Client.Addr().AppendTo(x.values)
+	return x.values[at:]
 }
 
 var schemeHTTP, schemeHTTPS = []byte("http"), []byte("https")

@@ -108,7 +108,11 @@ type Exchange struct {
 	noSplice   bool // no pipe was to be had
 	responded  bool // a final response was begun towards the client
 	tunnel     bool
+	webSocket  bool // the tunnel is one
+	leaving    bool // the tunnel is to end: the worker is going away
 	upClosed   bool // tunnel: the client's end was passed on
+	toPod      frames
+	toClient   frames
 	counted    bool // Balancer.Start was called, Finish is due
 	bodyBytes  int64
 	firstByte  int64 // loop time
@@ -153,7 +157,7 @@ func (x *Exchange) Init(w *Worker, down Downstream, r *http1.Request, c *Connect
 	x.worker, x.down, x.Request, x.Connection = w, down, r, c
 	x.conf = w.Config.Load()
 	x.tries, x.idLen, x.responded, x.tunnel, x.upClosed, x.noSplice = 0, 0, false, false, false, false
-	x.bodyBytes = 0
+	x.bodyBytes, x.webSocket, x.leaving = 0, false, false
 	x.Outcome = Outcome{Start: w.Loop.Now()}
 	x.identify()
 }
@@ -180,6 +184,7 @@ func (x *Exchange) Serve(co *reactor.Coroutine) {
 		x.forward(target)
 	}
 	x.worker.Loop.Clear(&x.timer)
+	x.endTunnel()
 	x.co = nil
 }
 
@@ -362,6 +367,7 @@ func (x *Exchange) Abandon() {
 		return
 	}
 	x.worker.Loop.Drop(&x.timer)
+	x.endTunnel()
 	if x.up != nil {
 		x.up.Discard()
 		x.up = nil

@@ -128,6 +128,9 @@ func (x *Exchange) queueBody(p []byte) (Reason, bool) {
 	if x.tooLarge(x.bodyBytes) && !x.tunnel {
 		return BodyTooLarge, false
 	}
+	if x.webSocket {
+		x.toPod.pass(p)
+	}
 	if x.reqChunked {
 		dst := x.out.Tail()
 		if x.chunkOpen {
@@ -302,6 +305,9 @@ func (x *Exchange) use() (progress bool, reason Reason, ok bool) {
 			return false, 0, true
 		}
 	case http1.BodyUntilClose:
+		if x.webSocket {
+			x.toClient.pass(x.in[x.r:x.w])
+		}
 		x.down.WriteBody(x.in[x.r:x.w])
 		x.r = x.w
 	}
@@ -321,7 +327,8 @@ func (x *Exchange) head() (bool, Reason, bool) {
 		x.responded = true
 		x.down.Respond(r)
 		x.down.Tunnel()
-		x.tunnel, x.reqDone, x.reqEnded, x.reqChunked = true, false, false, false
+		x.reqDone, x.reqEnded, x.reqChunked = false, false, false
+		x.beginTunnel(r.Upgrade)
 		x.phase, x.framing = passBody, http1.BodyUntilClose
 		return true, 0, true
 	case r.Interim():
@@ -421,7 +428,8 @@ func (x *Exchange) park() (Reason, bool) {
 	switch {
 	case x.co.Dying(), x.down.Broken():
 		return ClientAborted, false
-	case x.timedOut && x.tunnel:
+	case x.tunnel && (x.timedOut || x.leaving):
+		x.sayGoodbye()
 		return Forwarded, false
 	case x.timedOut:
 		return late, false

@@ -100,6 +100,10 @@ func (s *Server) CloseIdle() {
 	}
 }
 
+// EndTunnels ends the tunnels, WebSockets with a close frame. Their connections close when
+// the clients have answered, after two seconds at the latest.
+func (s *Server) EndTunnels() { s.worker.EndTunnels() }
+
 // CloseAll closes every connection, whatever it is doing.
 func (s *Server) CloseAll() {
 	for c := range s.conns {

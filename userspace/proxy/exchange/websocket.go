@@ -116,12 +116,12 @@ func (x *Exchange) sayGoodbye() {
 		x.down.WriteBody([]byte{finalFrame | opcodeClose, 2, closeGoingAway >> 8, closeGoingAway & 0xff})
 		x.down.Flush()
 	}
-	if x.toPod.between() && !x.upClosed && x.out.Flush() == nil {
+	if x.toPod.between() && !x.upClosed && x.up.Flush() == nil && !x.up.Blocked() {
 		// Frames to a server are masked (section 5.3).
 		var key [4]byte
 		binary.LittleEndian.PutUint32(key[:], uint32(x.worker.Rand.Uint64()))
-		x.out.Extend(append(x.out.Tail(), finalFrame|opcodeClose, maskedFrame|2, key[0], key[1], key[2], key[3],
-			closeGoingAway>>8^key[0], closeGoingAway&0xff^key[1]))
-		x.out.Flush()
+		x.up.WriteBody([]byte{finalFrame | opcodeClose, maskedFrame | 2, key[0], key[1], key[2], key[3],
+			closeGoingAway>>8 ^ key[0], closeGoingAway&0xff ^ key[1]})
+		x.up.Flush()
 	}
 }

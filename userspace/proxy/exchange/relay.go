@@ -241,6 +241,9 @@ func (x *Exchange) head(r *http1.Response) error {
 		return nil
 	}
 	x.responded = true
+	if x.grpc {
+		x.noteGRPC(r.Fields)
+	}
 	x.down.Respond(r)
 	x.phase = passBody
 	return nil
@@ -249,7 +252,11 @@ func (x *Exchange) head(r *http1.Response) error {
 // end queues the end of the response, and gives the connection to the pod back for reuse
 // if the request is complete, too.
 func (x *Exchange) end() {
-	x.down.End(x.up.Trailers())
+	trailers := x.up.Trailers()
+	if x.grpc {
+		x.noteGRPC(trailers)
+	}
+	x.down.End(trailers)
 	x.phase = finished
 	if x.tunnel && !x.down.Pending() {
 		x.down.CloseWrite()
@@ -276,14 +283,14 @@ func (x *Exchange) podFault(err error) Reason {
 func (x *Exchange) park() (Reason, bool) {
 	s := &x.conf.Settings
 	var up, down reactor.Interest
-	timeout := s.ResponseTimeout
+	timeout := x.patience(s.ResponseTimeout)
 	late := UpstreamTimeout
 	if !x.reqDone {
 		if x.up.Pending() {
 			up |= reactor.Writable
 		} else {
 			down |= reactor.Readable
-			timeout, late = s.BodyTimeout, ClientTimeout
+			timeout, late = x.patience(s.BodyTimeout), ClientTimeout
 		}
 	}
 	if x.down.Pending() {

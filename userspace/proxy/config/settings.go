@@ -34,7 +34,7 @@ type Settings struct {
 	RedirectPort  uint16   // of the https URLs that clear-text requests are sent to
 	HTTP3         bool     // serve QUIC on HTTPSPorts, and say so in Alt-Svc
 	DisableHTTP2  bool
-	MaxStreams    uint32 // of one HTTP/2 or HTTP/3 connection
+	MaxStreams    int // of one HTTP/2 or HTTP/3 connection
 }
 
 // IsHTTPS reports whether connections to a local port are TLS.
@@ -76,7 +76,7 @@ func settings(p *feedpb.Settings) (Settings, error) {
 		HSTS:            p.Hsts,
 		HTTP3:           p.Http3,
 		DisableHTTP2:    p.DisableHttp2,
-		MaxStreams:      cmp.Or(p.MaxStreams, d.MaxStreams),
+		MaxStreams:      cmp.Or(int(min(p.MaxStreams, 1<<30)), d.MaxStreams),
 	}
 	var errs [5]error
 	s.TrustedProxies, errs[0] = parsePrefixes("trusted proxies", p.TrustedProxies)

@@ -235,13 +235,13 @@ func (x *Exchange) forward(s *config.Service) {
 			// The only pod's connection had gone stale: once more, by a new one.
 			fresh, stale = true, false
 		default:
-			x.refuse(last, "")
+			x.refuse(last, x.Outcome.Detail)
 			return
 		}
 		x.tried[x.tries] = pick.ID
 		x.tries++
 		x.Outcome.Tries = x.tries
-		x.Outcome.Upstream = pick.Address
+		x.Outcome.Upstream, x.Outcome.Detail = pick.Address, ""
 
 		reason, again := x.attempt(pick, fresh)
 		if !again {
@@ -251,7 +251,7 @@ func (x *Exchange) forward(s *config.Service) {
 		last, stale = reason, reason == UpstreamClosed || reason == UpstreamRefused
 		x.worker.Metrics.Retries.Add(1)
 	}
-	x.refuse(last, "")
+	x.refuse(last, x.Outcome.Detail)
 }
 
 func (x *Exchange) tooLarge(n int64) bool {

@@ -1,11 +1,14 @@
 package http2_test
 
 import (
+	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/kerngate/kerngate/userspace/proxy/proxytest"
@@ -32,6 +35,14 @@ func client(t testing.TB) *http.Client {
 	tr.Protocols.SetUnencryptedHTTP2(true)
 	t.Cleanup(tr.CloseIdleConnections)
 	return &http.Client{Transport: tr}
+}
+
+// dialTo makes connections to whatever address to holds, whatever is asked for.
+func dialTo(to *atomic.Pointer[string]) func(context.Context, string, string) (net.Conn, error) {
+	return func(ctx context.Context, network, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, network, *to.Load())
+	}
 }
 
 func TestGoClient(t *testing.T) {

@@ -163,6 +163,15 @@ func (p *Pool) retire(g *group) {
 	}
 }
 
+// CloseIdle closes the connections that no request uses.
+func (p *Pool) CloseIdle() {
+	for i := range p.backends {
+		for _, g := range p.backends[i].groups {
+			p.retire(g)
+		}
+	}
+}
+
 // Idle takes an open idle connection to the target, nil if there is none.
 func (p *Pool) Idle(t Target) *Conn {
 	if t.private() {

@@ -22,6 +22,9 @@ func pod(t testing.TB, h http.HandlerFunc) string {
 	return strings.TrimPrefix(s.URL, "http://")
 }
 
+// echo answers with the request's body.
+func echo(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) }
+
 // one starts a proxy with one service of these pods.
 func one(t testing.TB, backends ...string) *proxytest.Proxy {
 	t.Helper()

@@ -88,10 +88,11 @@ func newProxy(t *testing.T, clients, pods bool, backends ...*pod) *proxytest.Pro
 		Authorities:  []*feedpb.Authority{{Id: "d/ca", Certificates: authority.PEM()}},
 		Certificates: []*feedpb.Certificate{{Id: "d/cert", Chain: chain, Key: key}}, DefaultCertificate: "d/cert",
 	}
+	more.Settings = &feedpb.Settings{AccessLogSample: 1}
 	if clients {
 		_, port, _ := net.SplitHostPort(p.Address)
 		n, _ := strconv.Atoi(port)
-		more.Settings = &feedpb.Settings{HttpsPorts: []uint32{uint32(n)}}
+		more.Settings.HttpsPorts = []uint32{uint32(n)}
 	}
 	next, err := p.Config.Load().Apply(more)
 	if err != nil {
@@ -219,8 +220,22 @@ func TestOwnErrors(t *testing.T) {
 			if n := p.Metrics.GRPC[c.code+1].Load(); n != 1 {
 				t.Errorf("%d calls counted as %v", n, c.code)
 			}
+			if want := `"grpc_status":"` + strings.ToLower(c.code.String()) + `"`; !logged(p, want) {
+				t.Errorf("%s is not logged: %s", want, p.Log)
+			}
 		})
 	}
+}
+
+// logged reports whether the access log comes to hold a text.
+func logged(p *proxytest.Proxy, text string) bool {
+	for range 100 {
+		if strings.Contains(p.Log.String(), text) {
+			return true
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return false
 }
 
 // waiting is a server that tells what becomes of its calls.
@@ -300,5 +315,39 @@ func TestPatience(t *testing.T) {
 	}
 	if err := ask(t.Context()); err == nil {
 		t.Error("a call without a deadline waits longer than the time-out")
+	}
+}
+
+// breaking is a server that dies in the middle of a call.
+type breaking struct {
+	testgrpc.UnimplementedTestServiceServer
+	die func()
+}
+
+func (b *breaking) StreamingOutputCall(_ *testgrpc.StreamingOutputCallRequest, s testgrpc.TestService_StreamingOutputCallServer) error {
+	if err := s.Send(&testgrpc.StreamingOutputCallResponse{}); err != nil {
+		return err
+	}
+	<-s.Context().Done()
+	return s.Context().Err()
+}
+
+// TestPodDies: the client of a call that breaks off in the middle is told so in gRPC.
+func TestPodDies(t *testing.T) {
+	b := &breaking{}
+	p := newProxy(t, false, false, newPod(t, false, func(s *grpc.Server) {
+		testgrpc.RegisterTestServiceServer(s, b)
+		b.die = s.Stop
+	}))
+	s, err := testgrpc.NewTestServiceClient(connect(t, p)).StreamingOutputCall(t.Context(), &testgrpc.StreamingOutputCallRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Recv(); err != nil {
+		t.Fatal(err)
+	}
+	b.die()
+	if _, err := s.Recv(); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "upstream_aborted") {
+		t.Errorf("%v", err)
 	}
 }

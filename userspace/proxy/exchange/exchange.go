@@ -113,6 +113,7 @@ type Exchange struct {
 	grpc      bool           // the request is a call of gRPC
 	deadline  time.Duration  // of the call, 0: none
 	own       http1.Response // the answer to a call that fails here
+	openEnded bool           // the head of its response did not say how long the body is
 
 	tried   [balance.MaxTries]state.BackendID
 	tries   int
@@ -175,7 +176,7 @@ func (x *Exchange) Setup() {
 func (x *Exchange) Serve(co *reactor.Coroutine) {
 	x.co = co
 	target, reason := x.route()
-	x.grpc, x.deadline = false, 0
+	x.grpc, x.deadline, x.openEnded = false, 0, false
 	if x.Request.Present.Has(http1.FieldContentType) && isGRPC(x.Request) {
 		x.grpc, x.deadline = true, grpcDeadline(x.Request)
 	}
@@ -297,12 +298,17 @@ func (x *Exchange) arm(d time.Duration) {
 func (x *Exchange) refuse(reason Reason, detail string) {
 	x.Outcome.Detail = detail
 	x.Outcome.Reason, x.Outcome.Status = reason, reason.Status()
-	if x.grpc && x.Connection.Protocol != HTTP1 {
+	if x.speaksGRPC() {
 		x.replyGRPC(reason, detail)
 		x.Outcome.Status = http.StatusOK
 	} else {
 		x.down.Reply(reason.Status(), reason, detail)
 	}
+	x.flushAll()
+}
+
+// flushAll waits until the client has taken what is queued.
+func (x *Exchange) flushAll() {
 	x.arm(x.conf.Settings.ResponseTimeout)
 	for {
 		switch err := x.down.Flush(); {
@@ -329,7 +335,11 @@ func (x *Exchange) finish(reason Reason) {
 		return
 	}
 	x.Outcome.Reason = reason
-	if reason != Forwarded {
+	switch {
+	case reason == Forwarded:
+	case x.endGRPC(reason):
+		x.flushAll()
+	default:
 		x.down.Abort()
 	}
 }

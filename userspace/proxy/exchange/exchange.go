@@ -121,8 +121,11 @@ type Exchange struct {
 	origin  origin
 	added   []Added
 	values  []byte // of added
-	id      [maxRequestID]byte
-	idLen   int
+	answer  []Added
+	// location is where the client is sent, if the reason is to send it somewhere.
+	location []byte
+	id       [maxRequestID]byte
+	idLen    int
 
 	// Outcome, valid until Init.
 	Outcome Outcome
@@ -175,7 +178,7 @@ func (x *Exchange) Setup() {
 // sent, or the client is lost; Outcome says which.
 func (x *Exchange) Serve(co *reactor.Coroutine) {
 	x.co = co
-	target, reason := x.route()
+	target, reason := x.admit()
 	x.grpc, x.deadline, x.openEnded = false, 0, false
 	if x.Request.Present.Has(http1.FieldContentType) && isGRPC(x.Request) {
 		x.grpc, x.deadline = true, grpcDeadline(x.Request)

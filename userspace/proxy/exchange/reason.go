@@ -31,6 +31,10 @@ const (
 	NoWebSocket                     // the pod speaks HTTP/2 and takes no WebSocket over it
 	UpstreamTLS                     // there is no TLS connection to the pod
 	UpstreamUntrusted               // the pod's certificate cannot be verified
+	Misdirected                     // the TLS connection is not one for this host
+	ClientCertificate               // the host's clients must show a certificate that is valid
+	ErrorPage                       // the same, and there is a page for those who do not
+	RedirectHTTPS                   // sent to the same URL in https
 	Reasons
 )
 
@@ -64,6 +68,11 @@ var reasons = [Reasons]struct {
 	UpstreamTLS:       {"upstream_tls", http.StatusBadGateway, "no TLS connection to a pod of the Service"},
 	UpstreamUntrusted: {"upstream_untrusted", http.StatusBadGateway, "the pod's certificate cannot be verified"},
 	NoWebSocket:       {"no_websocket", http.StatusNotImplemented, "the pod speaks HTTP/2 and does not allow WebSockets over it (RFC 8441)"},
+
+	Misdirected:       {"misdirected", http.StatusMisdirectedRequest, "this TLS connection was opened for another host; open one for this"},
+	ClientCertificate: {"client_certificate", http.StatusBadRequest, "this host asks for a client certificate, and a valid one"},
+	ErrorPage:         {"error_page", http.StatusFound, "this host asks for a client certificate, and a valid one"},
+	RedirectHTTPS:     {"redirect_https", http.StatusPermanentRedirect, "this host is served by https"},
 }
 
 // String returns the reason's stable token.

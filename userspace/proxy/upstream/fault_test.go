@@ -272,6 +272,9 @@ func TestFaults(t *testing.T) {
 			if p.View.Loads[256+1].Failures != 1 {
 				t.Error("the pod's failure is not counted")
 			}
+			if n := p.View.Loads[256+1].InFlight; n != 0 {
+				t.Errorf("%d requests are counted as in flight", n)
+			}
 			if status, body, err := outcome(t, p, "GET"); status != 200 || body != "fine" || err != nil {
 				t.Errorf("another pod: %d %q %v", status, body, err)
 			}

@@ -1,6 +1,9 @@
 package http2
 
-import "github.com/kerngate/kerngate/userspace/proxy/http1"
+import (
+	"github.com/kerngate/kerngate/userspace/proxy/exchange"
+	"github.com/kerngate/kerngate/userspace/proxy/http1"
+)
 
 // Response heads are encoded without HPACK's dynamic table (RFC 7541 section 6.2.2): names
 // by their number in the static table, values as they are. That needs neither memory per
@@ -93,6 +96,14 @@ func appendStringField(dst []byte, name, value string) []byte {
 	return append(dst, value...)
 }
 
+// appendAdded appends fields that the proxy adds; their names may be in any case.
+func appendAdded(dst []byte, fields []exchange.Added) []byte {
+	for i := range fields {
+		dst = appendField(dst, []byte(fields[i].Name), fields[i].Value)
+	}
+	return dst
+}
+
 // appendLength appends Content-Length.
 func appendLength(dst []byte, n int64) []byte {
 	var digits [20]byte
@@ -110,6 +121,16 @@ func appendEndToEnd(dst []byte, fields []http1.Field, skip http1.FieldSet) []byt
 		if !f.HopByHop && !skip.Has(f.ID) {
 			dst = appendField(dst, f.Name, f.Value)
 		}
+	}
+	return dst
+}
+
+// appendAdded appends fields of the proxy's own.
+func appendAdded(dst []byte, fields []exchange.Added) []byte {
+	for i := range fields {
+		dst = appendName(dst, []byte(fields[i].Name))
+		dst = appendInt(dst, 0, 7, len(fields[i].Value))
+		dst = append(dst, fields[i].Value...)
 	}
 	return dst
 }

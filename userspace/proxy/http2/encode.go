@@ -124,13 +124,3 @@ func appendEndToEnd(dst []byte, fields []http1.Field, skip http1.FieldSet) []byt
 	}
 	return dst
 }
-
-// appendAdded appends fields of the proxy's own.
-func appendAdded(dst []byte, fields []exchange.Added) []byte {
-	for i := range fields {
-		dst = appendName(dst, []byte(fields[i].Name))
-		dst = appendInt(dst, 0, 7, len(fields[i].Value))
-		dst = append(dst, fields[i].Value...)
-	}
-	return dst
-}

@@ -79,7 +79,6 @@ func (s *stream) Respond(r *http1.Response) {
 		b = appendField(b, dateName, s.server.dateValue())
 	}
 	b = appendAdded(b, s.exchange.AnswerFields(r.Present))
-	b = appendAdded(b, s.exchange.AnswerFields(r.Present))
 	if r.ContentLength >= 0 && r.Status != 204 {
 		b = appendLength(b, r.ContentLength)
 	}
@@ -118,7 +117,6 @@ func (s *stream) reply(status int, token, text, detail string, more []exchange.A
 	if status == 503 {
 		b = appendStringField(b, "retry-after", "1")
 	}
-	b = appendAdded(b, added)
 	b = appendAdded(b, more)
 	b = appendLength(b, int64(len(t)))
 	s.headed = true

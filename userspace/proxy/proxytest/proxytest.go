@@ -37,6 +37,8 @@ type Proxy struct {
 	Stats   *server.Stats
 	Loop    *reactor.Loop
 	Server  *server.Server
+	Worker  *exchange.Worker
+	Access  *accesslog.Buffer // of the loop's thread
 	Pool    *upstream.Pool
 	Log     *Log
 }
@@ -95,6 +97,7 @@ func Start(t testing.TB, services []Service, settings *feedpb.Settings) *Proxy {
 		Loop: loop, Pool: p.Pool, Balancer: balance.New(v, 1, 1), Config: p.Config,
 		Metrics: p.Metrics, Rand: rand.NewChaCha8([32]byte{1}),
 	}
+	p.Worker, p.Access = worker, access
 	p.Server = server.New(worker, access, p.Stats, nil, nil, zerolog.New(zerolog.NewTestWriter(t)))
 
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)

@@ -98,9 +98,9 @@ func FuzzPod(f *testing.F) {
 		if what := <-done; what != "" {
 			t.Fatal(what)
 		}
-		for end := time.Now().Add(5 * time.Second); p.View.Loads[256+1].InFlight != 0; time.Sleep(time.Millisecond) {
+		for end := time.Now().Add(5 * time.Second); inFlight(p) != 0; time.Sleep(time.Millisecond) {
 			if time.Now().After(end) {
-				t.Fatalf("%d requests in flight", p.View.Loads[256+1].InFlight)
+				t.Fatalf("%d requests in flight", inFlight(p))
 			}
 		}
 	})

@@ -74,7 +74,8 @@ type session struct {
 
 	// Sending.
 	out      []byte
-	sent     int // of out
+	sent     int    // of out
+	taken    uint64 // bytes that the socket has taken
 	encoder  *hpack.Encoder
 	head     bytes.Buffer // a header block
 	window   int64        // of the session
@@ -267,6 +268,8 @@ func (s *session) lost(st *Stream, err error) *Fault {
 		return &Fault{Invalid, "frame_flood"}
 	case err == errSilent:
 		return &Fault{Silent, "no_answer_to_ping"}
+	case st.sentAt >= s.taken:
+		return &Fault{Unprocessed, "not_sent"}
 	case st.headed:
 		return &Fault{Kind: Aborted}
 	case st.reused:
@@ -275,20 +278,12 @@ func (s *session) lost(st *Stream, err error) *Fault {
 	return &Fault{Kind: Closed}
 }
 
-// Read implements io.Reader for the framer: it parks where the connection has nothing, and
-// writes what has been queued meanwhile.
+// Read implements io.Reader for the framer: where the connection has nothing, it writes what
+// has been queued meanwhile and parks. It reads before it writes: a request is not sent on a
+// connection that the pod has closed already.
 func (s *session) Read(b []byte) (int, error) {
 	for s.r == s.w {
-		if err := s.flush(); err != nil {
-			return 0, err
-		}
-		want := reactor.Readable
-		if s.backlog() > 0 || s.Unsent() {
-			want |= reactor.Writable
-		}
-		if s.backlog() > maxBacklog {
-			want = reactor.Writable
-		} else {
+		if s.backlog() <= maxBacklog {
 			n, err := s.TryRead(s.in)
 			if err == nil {
 				s.r, s.w = 0, n
@@ -299,7 +294,17 @@ func (s *session) Read(b []byte) (int, error) {
 				return 0, err
 			}
 		}
-		s.Want(want)
+		if err := s.flush(); err != nil {
+			return 0, err
+		}
+		switch {
+		case s.backlog() > maxBacklog:
+			s.Want(reactor.Writable)
+		case s.backlog() > 0 || s.Unsent():
+			s.Want(reactor.Readable | reactor.Writable)
+		default:
+			s.Want(reactor.Readable)
+		}
 		s.co.Park()
 		if err := s.due(); err != nil {
 			return 0, err

@@ -1,6 +1,7 @@
 package upstream_test
 
 import (
+	"bufio"
 	"fmt"
 	"io"
 	"net"
@@ -370,4 +371,46 @@ func TestLimitOfStreams(t *testing.T) {
 	if n := most.Load(); n != 2 {
 		t.Errorf("%d streams on a connection that allows 2", n)
 	}
+}
+
+// TestClosedAsRequested: a request that meets the end of an idle connection goes to a new one,
+// whatever its method: it was never sent.
+func TestClosedAsRequested(t *testing.T) {
+	first := make(chan *wire, 1)
+	pod := wirePod(t, nil, func(w *wire) {
+		for {
+			id, err := w.request()
+			if err != nil {
+				return
+			}
+			w.headers(id, true, ":status", "204")
+			if w.n == 1 {
+				first <- w
+			}
+		}
+	})
+	p := start(t, nil, pod)
+	c := p.Dial(t)
+	in := bufio.NewReader(c)
+	ask := func() {
+		t.Helper()
+		io.WriteString(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+	}
+	answered := func() {
+		t.Helper()
+		if r, err := http.ReadResponse(in, nil); err != nil || r.StatusCode != 204 {
+			t.Fatal(r, err)
+		}
+	}
+	ask()
+	answered()
+	// The loop sees both in one turn.
+	held, release := make(chan struct{}), make(chan struct{})
+	p.Loop.Submit(func() { close(held); <-release })
+	<-held
+	ask()
+	(<-first).conn.Close()
+	time.Sleep(50 * time.Millisecond)
+	close(release)
+	answered()
 }

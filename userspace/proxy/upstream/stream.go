@@ -49,6 +49,7 @@ type Stream struct {
 	ending  bool   // the end is queued
 	ended   bool   // the end was handed to the session
 	waiting bool   // in session.blocked
+	sentAt  uint64 // where its head begins in what the connection sends
 	names   []byte // in lower case
 	trailer []http1.Field
 
@@ -136,6 +137,9 @@ func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 // EndHead queues the head. ended says that there is no body.
 func (st *Stream) EndHead(ended bool) {
 	st.ended = ended
+	if st.session != nil {
+		st.sentAt = st.session.taken + uint64(st.session.backlog())
+	}
 	st.sendBlock(ended)
 }
 

@@ -20,6 +20,7 @@ type Worker struct {
 	Metrics        *Metrics
 	Rand           *rand.ChaCha8
 	ResponseLimits http1.Limits
+	AltSvc         []byte // value of Alt-Svc where HTTP/3 is served, nil: it is not
 
 	tunnels map[*Exchange]struct{} // that are open
 }

@@ -39,6 +39,23 @@ struct fragment {
 	__be32 id;
 };
 
+/* What an ICMP message of either version begins with. (linux/icmp.h needs a C library.) */
+struct icmp {
+	__u8 type;
+	__u8 code;
+	__sum16 check;
+	__be32 rest; /* by type: next hop's MTU, pointer, ... */
+};
+
+/* Types that quote a packet: RFC 792, RFC 4443 section 2.1. */
+enum {
+	ICMP_UNREACHABLE = 3,
+	ICMP_TIME_EXCEEDED = 11,
+	ICMP_PARAMETER = 12,
+	ICMP6_UNREACHABLE = 1, /* then: too big, time exceeded */
+	ICMP6_PARAMETER = 4,
+};
+
 /* take returns the next size bytes and moves behind them, or NULL if there are fewer.
  * size must be a constant. */
 static __always_inline void *take(struct cursor *c, __u32 size)
@@ -108,8 +125,9 @@ static __always_inline struct ipv6hdr *take_ipv6(struct cursor *c)
 
 /* skip_extensions moves behind the extension headers that begin with protocol next and
  * returns the transport protocol, or -1 if they are cut short or more than we follow.
- * *later is set if this is a fragment other than the first, which has no transport header. */
-static __always_inline int skip_extensions(struct cursor *c, __u8 next, bool *later)
+ * *fragment points to the fragment header, if there is one; one other than the first ends
+ * the walk, since it has no transport header. */
+static __always_inline int skip_extensions(struct cursor *c, __u8 next, struct fragment **fragment)
 {
 	for (int i = 0; i < KG_MAX_EXTENSIONS; i++) {
 		struct extension *ext;
@@ -134,30 +152,16 @@ static __always_inline int skip_extensions(struct cursor *c, __u8 next, bool *la
 			frag = take(c, sizeof(*frag));
 			if (!frag)
 				return -1;
+			*fragment = frag;
 			next = frag->next;
-			if (frag->offset & bpf_htons(0xfff8)) {
-				*later = true;
+			if (frag->offset & bpf_htons(0xfff8))
 				return next;
-			}
 			break;
 		default:
 			return next;
 		}
 	}
 	return -1;
-}
-
-/* has_transport reports whether the transport header of the protocols that we serve is
- * whole; of any other protocol nothing is asked. */
-static __always_inline bool has_transport(struct cursor *c, int protocol)
-{
-	switch (protocol) {
-	case IPPROTO_TCP:
-		return take(c, 20);
-	case IPPROTO_UDP:
-		return take(c, 8);
-	}
-	return protocol >= 0;
 }
 
 #endif

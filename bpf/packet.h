@@ -53,38 +53,118 @@ static __always_inline enum located locate_ipv4(struct cursor *c, void *data, st
 	return LOCATED;
 }
 
-static __always_inline enum located locate_ipv6(struct cursor *c, void *data, struct headers *h)
-{
-	struct fragment *fragment = NULL;
-	struct ipv6hdr *ip;
-	long offset;
-	int protocol;
+/* IPv6 extension headers that are looked through before giving up. */
+#define KG_MAX_EXTENSIONS 8
 
-	h->ip = c->at - data;
-	h->flags = HEADERS_V6;
-	ip = take_ipv6(c);
-	if (!ip)
-		return LOCATED_MALFORMED;
-	protocol = skip_extensions(c, ip->nexthdr, &fragment);
-	offset = c->at - data;
-	if (protocol < 0 || offset > KG_MAX_TRANSPORT) {
-		h->flags |= HEADERS_CUT;
-		return LOCATED;
+/* What step_extension returns. */
+#define EXTENSION_NEXT(step) ((step) & 0xff)      /* protocol of what follows */
+#define EXTENSION_AT(step) ((step) >> 8 & 0xffff) /* and where that is */
+#define EXTENSION_LATER 0x1000000                 /* a fragment header of a later fragment */
+
+static __always_inline bool is_extension(__u8 protocol)
+{
+	return protocol == IPPROTO_HOPOPTS || protocol == IPPROTO_ROUTING ||
+	       protocol == IPPROTO_DSTOPTS || protocol == IPPROTO_AH ||
+	       protocol == IPPROTO_FRAGMENT;
+}
+
+/* step_extension looks at the extension header of a protocol at an offset, and says what
+ * is behind it; -1 if it is cut short or ends beyond what we follow. */
+static __always_inline int step_extension(void *data, void *end, __u32 at, __u8 protocol)
+{
+	struct cursor c = {data + (at & KG_MAX_TRANSPORT), end};
+	struct fragment *header = take(&c, sizeof(*header)); /* none is shorter than that */
+	__u32 length;
+	int later = 0;
+
+	if (!header)
+		return -1;
+	length = ((struct extension *)header)->length;
+	switch (protocol) {
+	case IPPROTO_FRAGMENT:
+		length = 8;
+		if (header->offset & bpf_htons(0xfff8))
+			later = EXTENSION_LATER;
+		break;
+	case IPPROTO_AH: /* its length counts 4-byte words, without the first two */
+		length = length * 4 + 8;
+		break;
+	default:
+		length = length * 8 + 8;
 	}
-	h->transport = offset;
-	h->protocol = protocol;
+	at += length;
+	if (at > KG_MAX_TRANSPORT || data + at > end)
+		return -1;
+	return later | at << 8 | header->next;
+}
+
+/* Not static, as locate_in_xdp and for the same reason. */
+__noinline int step_in_xdp(struct xdp_md *ctx, __u32 at, __u8 protocol)
+{
+	return step_extension((void *)(long)ctx->data, (void *)(long)ctx->data_end, at, protocol);
+}
+
+__noinline int step_in_skb(struct __sk_buff *ctx, __u32 at, __u8 protocol)
+{
+	return step_extension((void *)(long)ctx->data, (void *)(long)ctx->data_end, at, protocol);
+}
+
+/* read_fragment notes what the fragment header at an offset says. */
+static __always_inline void read_fragment(void *data, void *end, __u32 at, struct headers *h)
+{
+	struct cursor c = {data + (at & KG_MAX_TRANSPORT), end};
+	struct fragment *fragment = take(&c, sizeof(*fragment));
+
 	if (!fragment)
-		return LOCATED;
+		return;
 	h->fragment_id = fragment->id;
 	/* One that is neither followed nor later (RFC 6946) is a whole packet. */
 	if (fragment->offset & bpf_htons(0xfff9))
 		h->flags |= HEADERS_FRAGMENT;
 	if (fragment->offset & bpf_htons(0xfff8))
 		h->flags |= HEADERS_LATER;
+}
+
+static __always_inline enum located locate_ipv6(void *ctx, bool skb, struct cursor *c, void *data,
+						struct headers *h)
+{
+	struct ipv6hdr *ip;
+	__u32 at, fragment = 0;
+	__u8 next;
+
+	h->ip = c->at - data;
+	h->flags = HEADERS_V6;
+	ip = take_ipv6(c);
+	if (!ip)
+		return LOCATED_MALFORMED;
+	next = ip->nexthdr;
+	at = c->at - data;
+	for (int i = 0; i < KG_MAX_EXTENSIONS && is_extension(next); i++) {
+		int step = skb ? step_in_skb(ctx, at, next) : step_in_xdp(ctx, at, next);
+
+		if (step < 0) {
+			h->flags |= HEADERS_CUT;
+			return LOCATED;
+		}
+		if (next == IPPROTO_FRAGMENT)
+			fragment = at;
+		at = EXTENSION_AT(step);
+		next = EXTENSION_NEXT(step);
+		if (step & EXTENSION_LATER)
+			goto end;
+	}
+	if (is_extension(next))
+		h->flags |= HEADERS_CUT;
+end:
+	h->transport = at;
+	h->protocol = next;
+	if (fragment)
+		read_fragment(data, c->end, fragment, h);
 	return LOCATED;
 }
 
-static __always_inline enum located locate(void *data, void *end, struct headers *h)
+static __always_inline enum located locate(void *ctx, bool skb, void *data, void *end,
+					   struct headers *h)
 {
 	struct cursor c = {data, end};
 
@@ -92,7 +172,7 @@ static __always_inline enum located locate(void *data, void *end, struct headers
 	case ETH_P_IP:
 		return locate_ipv4(&c, data, h);
 	case ETH_P_IPV6:
-		return locate_ipv6(&c, data, h);
+		return locate_ipv6(ctx, skb, &c, data, h);
 	case 0:
 		return LOCATED_MALFORMED;
 	}
@@ -108,14 +188,14 @@ __noinline int locate_in_xdp(struct xdp_md *ctx, struct headers *h)
 {
 	if (!h)
 		return LOCATED_MALFORMED;
-	return locate((void *)(long)ctx->data, (void *)(long)ctx->data_end, h);
+	return locate(ctx, false, (void *)(long)ctx->data, (void *)(long)ctx->data_end, h);
 }
 
 __noinline int locate_in_skb(struct __sk_buff *ctx, struct headers *h)
 {
 	if (!h)
 		return LOCATED_MALFORMED;
-	return locate((void *)(long)ctx->data, (void *)(long)ctx->data_end, h);
+	return locate(ctx, true, (void *)(long)ctx->data, (void *)(long)ctx->data_end, h);
 }
 
 struct packet {

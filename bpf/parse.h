@@ -13,9 +13,6 @@
 
 /* VLAN tags that are looked through: a customer's and a provider's. */
 #define KG_MAX_VLANS 2
-/* IPv6 extension headers that are looked through before giving up. */
-#define KG_MAX_EXTENSIONS 8
-
 struct cursor {
 	void *at;
 	void *end; /* one past the last byte */
@@ -121,47 +118,6 @@ static __always_inline struct ipv6hdr *take_ipv6(struct cursor *c)
 	struct ipv6hdr *ip = take(c, sizeof(*ip));
 
 	return ip && ip->version == 6 ? ip : NULL;
-}
-
-/* skip_extensions moves behind the extension headers that begin with protocol next and
- * returns the transport protocol, or -1 if they are cut short or more than we follow.
- * *fragment points to the fragment header, if there is one; one other than the first ends
- * the walk, since it has no transport header. */
-static __always_inline int skip_extensions(struct cursor *c, __u8 next, struct fragment **fragment)
-{
-	for (int i = 0; i < KG_MAX_EXTENSIONS; i++) {
-		struct extension *ext;
-		struct fragment *frag;
-
-		switch (next) {
-		case IPPROTO_HOPOPTS:
-		case IPPROTO_ROUTING:
-		case IPPROTO_DSTOPTS:
-			ext = take(c, sizeof(*ext));
-			if (!ext || !skip(c, ext->length * 8 + 8 - sizeof(*ext)))
-				return -1;
-			next = ext->next;
-			break;
-		case IPPROTO_AH: /* its length counts 4-byte words, without the first two */
-			ext = take(c, sizeof(*ext));
-			if (!ext || !skip(c, (ext->length + 2) * 4 - sizeof(*ext)))
-				return -1;
-			next = ext->next;
-			break;
-		case IPPROTO_FRAGMENT:
-			frag = take(c, sizeof(*frag));
-			if (!frag)
-				return -1;
-			*fragment = frag;
-			next = frag->next;
-			if (frag->offset & bpf_htons(0xfff8))
-				return next;
-			break;
-		default:
-			return next;
-		}
-	}
-	return -1;
 }
 
 #endif

@@ -13,12 +13,17 @@ type Model struct {
 	Hosts    []Host     // by Name; "" (any host) first
 	Services []Service  // by Key; every service that a route or Default names
 	Default  ServiceKey // answers what no route matches; zero: 404
+
+	Certificates       []Certificate // by ID; every one that a Host, an Upstream or DefaultCertificate names
+	Authorities        []Authority   // by ID; every one that a ClientAuth or an Upstream names
+	DefaultCertificate string        // ID; "": proxies make a self-signed one
 }
 
 // Host is one virtual host.
 type Host struct {
 	Name   string  // lower case; "" any host; "*.example.com" exactly one label more
-	Routes []Route // in order of precedence: longest Path first, Exact before Prefix
+	Routes []Route // in order of precedence: longest Path first, Exact before Prefix; may be none
+	TLS    *TLS    // nil: connections that ask for this name get the default certificate
 }
 
 // PathMatch is how a route's path is compared.
@@ -35,6 +40,9 @@ type Route struct {
 	Match   PathMatch
 	Service ServiceKey // zero: the named service port does not exist; answered with 503
 	Source  ObjectRef  // the Ingress that asked for it
+
+	RedirectHTTPS bool // answer clear-text requests with 308 to https
+	Upstream      Upstream
 }
 
 // ServiceKey names one port of one service. Port is the number or the name by which

@@ -28,6 +28,101 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type ClientAuth_Mode int32
+
+const (
+	ClientAuth_REQUIRED       ClientAuth_Mode = 0 // no valid certificate: 400, or a redirect to error_page
+	ClientAuth_OPTIONAL       ClientAuth_Mode = 1 // none is fine, an invalid one is refused
+	ClientAuth_OPTIONAL_NO_CA ClientAuth_Mode = 2 // any is accepted; the pod is told the verdict
+)
+
+// Enum value maps for ClientAuth_Mode.
+var (
+	ClientAuth_Mode_name = map[int32]string{
+		0: "REQUIRED",
+		1: "OPTIONAL",
+		2: "OPTIONAL_NO_CA",
+	}
+	ClientAuth_Mode_value = map[string]int32{
+		"REQUIRED":       0,
+		"OPTIONAL":       1,
+		"OPTIONAL_NO_CA": 2,
+	}
+)
+
+func (x ClientAuth_Mode) Enum() *ClientAuth_Mode {
+	p := new(ClientAuth_Mode)
+	*p = x
+	return p
+}
+
+func (x ClientAuth_Mode) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ClientAuth_Mode) Descriptor() protoreflect.EnumDescriptor {
+	return file_userspace_feed_feedpb_feed_proto_enumTypes[0].Descriptor()
+}
+
+func (ClientAuth_Mode) Type() protoreflect.EnumType {
+	return &file_userspace_feed_feedpb_feed_proto_enumTypes[0]
+}
+
+func (x ClientAuth_Mode) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ClientAuth_Mode.Descriptor instead.
+func (ClientAuth_Mode) EnumDescriptor() ([]byte, []int) {
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{12, 0}
+}
+
+type Upstream_Protocol int32
+
+const (
+	Upstream_HTTP1 Upstream_Protocol = 0
+	Upstream_HTTP2 Upstream_Protocol = 1 // prior knowledge, or ALPN over TLS
+)
+
+// Enum value maps for Upstream_Protocol.
+var (
+	Upstream_Protocol_name = map[int32]string{
+		0: "HTTP1",
+		1: "HTTP2",
+	}
+	Upstream_Protocol_value = map[string]int32{
+		"HTTP1": 0,
+		"HTTP2": 1,
+	}
+)
+
+func (x Upstream_Protocol) Enum() *Upstream_Protocol {
+	p := new(Upstream_Protocol)
+	*p = x
+	return p
+}
+
+func (x Upstream_Protocol) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Upstream_Protocol) Descriptor() protoreflect.EnumDescriptor {
+	return file_userspace_feed_feedpb_feed_proto_enumTypes[1].Descriptor()
+}
+
+func (Upstream_Protocol) Type() protoreflect.EnumType {
+	return &file_userspace_feed_feedpb_feed_proto_enumTypes[1]
+}
+
+func (x Upstream_Protocol) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Upstream_Protocol.Descriptor instead.
+func (Upstream_Protocol) EnumDescriptor() ([]byte, []int) {
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{14, 0}
+}
+
 // ToAgent is what a client of the socket sends.
 type ToAgent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -588,17 +683,23 @@ func (x *Reject) GetReason() string {
 // answered by Ack or Refuse with the same version; after a Refuse the agent sends a
 // snapshot without the objects that were refused.
 type Config struct {
-	state           protoimpl.MessageState `protogen:"open.v1"`
-	Version         uint64                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
-	Snapshot        bool                   `protobuf:"varint,2,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
-	Hosts           []*Host                `protobuf:"bytes,3,rep,name=hosts,proto3" json:"hosts,omitempty"` // added or replaced, whole
-	RemovedHosts    []string               `protobuf:"bytes,4,rep,name=removed_hosts,json=removedHosts,proto3" json:"removed_hosts,omitempty"`
-	Services        []*Service             `protobuf:"bytes,5,rep,name=services,proto3" json:"services,omitempty"` // added or replaced
-	RemovedServices []uint32               `protobuf:"varint,6,rep,packed,name=removed_services,json=removedServices,proto3" json:"removed_services,omitempty"`
-	DefaultService  uint32                 `protobuf:"varint,7,opt,name=default_service,json=defaultService,proto3" json:"default_service,omitempty"` // service id that answers what no route matches, 0: 404
-	Settings        *Settings              `protobuf:"bytes,8,opt,name=settings,proto3" json:"settings,omitempty"`                                    // absent: unchanged
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	state               protoimpl.MessageState `protogen:"open.v1"`
+	Version             uint64                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Snapshot            bool                   `protobuf:"varint,2,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	Hosts               []*Host                `protobuf:"bytes,3,rep,name=hosts,proto3" json:"hosts,omitempty"` // added or replaced, whole
+	RemovedHosts        []string               `protobuf:"bytes,4,rep,name=removed_hosts,json=removedHosts,proto3" json:"removed_hosts,omitempty"`
+	Services            []*Service             `protobuf:"bytes,5,rep,name=services,proto3" json:"services,omitempty"` // added or replaced
+	RemovedServices     []uint32               `protobuf:"varint,6,rep,packed,name=removed_services,json=removedServices,proto3" json:"removed_services,omitempty"`
+	DefaultService      uint32                 `protobuf:"varint,7,opt,name=default_service,json=defaultService,proto3" json:"default_service,omitempty"` // service id that answers what no route matches, 0: 404
+	Settings            *Settings              `protobuf:"bytes,8,opt,name=settings,proto3" json:"settings,omitempty"`                                    // absent: unchanged
+	Certificates        []*Certificate         `protobuf:"bytes,9,rep,name=certificates,proto3" json:"certificates,omitempty"`                            // added or replaced
+	RemovedCertificates []string               `protobuf:"bytes,10,rep,name=removed_certificates,json=removedCertificates,proto3" json:"removed_certificates,omitempty"`
+	Authorities         []*Authority           `protobuf:"bytes,11,rep,name=authorities,proto3" json:"authorities,omitempty"` // added or replaced
+	RemovedAuthorities  []string               `protobuf:"bytes,12,rep,name=removed_authorities,json=removedAuthorities,proto3" json:"removed_authorities,omitempty"`
+	DefaultCertificate  string                 `protobuf:"bytes,13,opt,name=default_certificate,json=defaultCertificate,proto3" json:"default_certificate,omitempty"` // id, "": one that the proxy signs itself
+	TicketKeys          *TicketKeys            `protobuf:"bytes,14,opt,name=ticket_keys,json=ticketKeys,proto3" json:"ticket_keys,omitempty"`                         // absent: unchanged
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *Config) Reset() {
@@ -687,17 +788,236 @@ func (x *Config) GetSettings() *Settings {
 	return nil
 }
 
+func (x *Config) GetCertificates() []*Certificate {
+	if x != nil {
+		return x.Certificates
+	}
+	return nil
+}
+
+func (x *Config) GetRemovedCertificates() []string {
+	if x != nil {
+		return x.RemovedCertificates
+	}
+	return nil
+}
+
+func (x *Config) GetAuthorities() []*Authority {
+	if x != nil {
+		return x.Authorities
+	}
+	return nil
+}
+
+func (x *Config) GetRemovedAuthorities() []string {
+	if x != nil {
+		return x.RemovedAuthorities
+	}
+	return nil
+}
+
+func (x *Config) GetDefaultCertificate() string {
+	if x != nil {
+		return x.DefaultCertificate
+	}
+	return ""
+}
+
+func (x *Config) GetTicketKeys() *TicketKeys {
+	if x != nil {
+		return x.TicketKeys
+	}
+	return nil
+}
+
+// Certificate is a chain with its key. Never logged.
+type Certificate struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`       // "namespace/name" of the Secret, or "file:" and a path
+	Chain         []byte                 `protobuf:"bytes,2,opt,name=chain,proto3" json:"chain,omitempty"` // PEM, leaf first
+	Key           []byte                 `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"`     // PEM
+	Ocsp          []byte                 `protobuf:"bytes,4,opt,name=ocsp,proto3" json:"ocsp,omitempty"`   // response to staple, DER, or empty
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Certificate) Reset() {
+	*x = Certificate{}
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Certificate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Certificate) ProtoMessage() {}
+
+func (x *Certificate) ProtoReflect() protoreflect.Message {
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Certificate.ProtoReflect.Descriptor instead.
+func (*Certificate) Descriptor() ([]byte, []int) {
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Certificate) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Certificate) GetChain() []byte {
+	if x != nil {
+		return x.Chain
+	}
+	return nil
+}
+
+func (x *Certificate) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *Certificate) GetOcsp() []byte {
+	if x != nil {
+		return x.Ocsp
+	}
+	return nil
+}
+
+// Authority is a set of certificates that sign others.
+type Authority struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`                     // "namespace/name" of the Secret
+	Certificates  []byte                 `protobuf:"bytes,2,opt,name=certificates,proto3" json:"certificates,omitempty"` // PEM
+	Revoked       []byte                 `protobuf:"bytes,3,opt,name=revoked,proto3" json:"revoked,omitempty"`           // revocation list, PEM, or empty
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Authority) Reset() {
+	*x = Authority{}
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Authority) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Authority) ProtoMessage() {}
+
+func (x *Authority) ProtoReflect() protoreflect.Message {
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Authority.ProtoReflect.Descriptor instead.
+func (*Authority) Descriptor() ([]byte, []int) {
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Authority) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Authority) GetCertificates() []byte {
+	if x != nil {
+		return x.Certificates
+	}
+	return nil
+}
+
+func (x *Authority) GetRevoked() []byte {
+	if x != nil {
+		return x.Revoked
+	}
+	return nil
+}
+
+// TicketKeys encrypt TLS session tickets. The first is used for new tickets, all for those
+// that clients bring. They are the same for every proxy of the cluster.
+type TicketKeys struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Keys          [][]byte               `protobuf:"bytes,1,rep,name=keys,proto3" json:"keys,omitempty"` // 32 bytes each
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TicketKeys) Reset() {
+	*x = TicketKeys{}
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TicketKeys) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TicketKeys) ProtoMessage() {}
+
+func (x *TicketKeys) ProtoReflect() protoreflect.Message {
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TicketKeys.ProtoReflect.Descriptor instead.
+func (*TicketKeys) Descriptor() ([]byte, []int) {
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *TicketKeys) GetKeys() [][]byte {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
 type Host struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`     // "" any, "*.x" one label more, lower case
-	Routes        []*Route               `protobuf:"bytes,2,rep,name=routes,proto3" json:"routes,omitempty"` // in order of precedence
+	Routes        []*Route               `protobuf:"bytes,2,rep,name=routes,proto3" json:"routes,omitempty"` // in order of precedence; may be none
+	Tls           *TLS                   `protobuf:"bytes,3,opt,name=tls,proto3" json:"tls,omitempty"`       // absent: the default certificate
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Host) Reset() {
 	*x = Host{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[7]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -709,7 +1029,7 @@ func (x *Host) String() string {
 func (*Host) ProtoMessage() {}
 
 func (x *Host) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[7]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -722,7 +1042,7 @@ func (x *Host) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Host.ProtoReflect.Descriptor instead.
 func (*Host) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{7}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Host) GetName() string {
@@ -739,19 +1059,173 @@ func (x *Host) GetRoutes() []*Route {
 	return nil
 }
 
+func (x *Host) GetTls() *TLS {
+	if x != nil {
+		return x.Tls
+	}
+	return nil
+}
+
+// TLS is how connections that ask for a host by SNI are taken.
+type TLS struct {
+	state              protoimpl.MessageState `protogen:"open.v1"`
+	Certificates       []string               `protobuf:"bytes,1,rep,name=certificates,proto3" json:"certificates,omitempty"`                                        // ids, in order of preference; none: the default certificate
+	Client             *ClientAuth            `protobuf:"bytes,2,opt,name=client,proto3" json:"client,omitempty"`                                                    // absent: clients are not asked for a certificate
+	PassthroughService uint32                 `protobuf:"varint,3,opt,name=passthrough_service,json=passthroughService,proto3" json:"passthrough_service,omitempty"` // gets the connection still encrypted, 0: none
+	Source             string                 `protobuf:"bytes,4,opt,name=source,proto3" json:"source,omitempty"`                                                    // "namespace/name" of the Ingress
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
+}
+
+func (x *TLS) Reset() {
+	*x = TLS{}
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TLS) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TLS) ProtoMessage() {}
+
+func (x *TLS) ProtoReflect() protoreflect.Message {
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TLS.ProtoReflect.Descriptor instead.
+func (*TLS) Descriptor() ([]byte, []int) {
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *TLS) GetCertificates() []string {
+	if x != nil {
+		return x.Certificates
+	}
+	return nil
+}
+
+func (x *TLS) GetClient() *ClientAuth {
+	if x != nil {
+		return x.Client
+	}
+	return nil
+}
+
+func (x *TLS) GetPassthroughService() uint32 {
+	if x != nil {
+		return x.PassthroughService
+	}
+	return 0
+}
+
+func (x *TLS) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+type ClientAuth struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Mode          ClientAuth_Mode        `protobuf:"varint,1,opt,name=mode,proto3,enum=kerngate.feed.v1.ClientAuth_Mode" json:"mode,omitempty"`
+	Authority     string                 `protobuf:"bytes,2,opt,name=authority,proto3" json:"authority,omitempty"` // id; unknown: every client is refused
+	Depth         uint32                 `protobuf:"varint,3,opt,name=depth,proto3" json:"depth,omitempty"`        // 0: 1
+	ErrorPage     string                 `protobuf:"bytes,4,opt,name=error_page,json=errorPage,proto3" json:"error_page,omitempty"`
+	PassChain     bool                   `protobuf:"varint,5,opt,name=pass_chain,json=passChain,proto3" json:"pass_chain,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClientAuth) Reset() {
+	*x = ClientAuth{}
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClientAuth) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClientAuth) ProtoMessage() {}
+
+func (x *ClientAuth) ProtoReflect() protoreflect.Message {
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClientAuth.ProtoReflect.Descriptor instead.
+func (*ClientAuth) Descriptor() ([]byte, []int) {
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ClientAuth) GetMode() ClientAuth_Mode {
+	if x != nil {
+		return x.Mode
+	}
+	return ClientAuth_REQUIRED
+}
+
+func (x *ClientAuth) GetAuthority() string {
+	if x != nil {
+		return x.Authority
+	}
+	return ""
+}
+
+func (x *ClientAuth) GetDepth() uint32 {
+	if x != nil {
+		return x.Depth
+	}
+	return 0
+}
+
+func (x *ClientAuth) GetErrorPage() string {
+	if x != nil {
+		return x.ErrorPage
+	}
+	return ""
+}
+
+func (x *ClientAuth) GetPassChain() bool {
+	if x != nil {
+		return x.PassChain
+	}
+	return false
+}
+
 type Route struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
-	Exact         bool                   `protobuf:"varint,2,opt,name=exact,proto3" json:"exact,omitempty"`     // else by path element
-	Service       uint32                 `protobuf:"varint,3,opt,name=service,proto3" json:"service,omitempty"` // 0: 503
-	Source        string                 `protobuf:"bytes,4,opt,name=source,proto3" json:"source,omitempty"`    // "namespace/name" of the Ingress
+	Exact         bool                   `protobuf:"varint,2,opt,name=exact,proto3" json:"exact,omitempty"`                                      // else by path element
+	Service       uint32                 `protobuf:"varint,3,opt,name=service,proto3" json:"service,omitempty"`                                  // 0: 503
+	Source        string                 `protobuf:"bytes,4,opt,name=source,proto3" json:"source,omitempty"`                                     // "namespace/name" of the Ingress
+	RedirectHttps bool                   `protobuf:"varint,5,opt,name=redirect_https,json=redirectHttps,proto3" json:"redirect_https,omitempty"` // 308 for clear-text requests
+	Upstream      *Upstream              `protobuf:"bytes,6,opt,name=upstream,proto3" json:"upstream,omitempty"`                                 // absent: HTTP/1.1 in clear text
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[8]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -763,7 +1237,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[8]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -776,7 +1250,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{8}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Route) GetPath() string {
@@ -807,6 +1281,157 @@ func (x *Route) GetSource() string {
 	return ""
 }
 
+func (x *Route) GetRedirectHttps() bool {
+	if x != nil {
+		return x.RedirectHttps
+	}
+	return false
+}
+
+func (x *Route) GetUpstream() *Upstream {
+	if x != nil {
+		return x.Upstream
+	}
+	return nil
+}
+
+// Upstream is how a route's pods are spoken to.
+type Upstream struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Protocol      Upstream_Protocol      `protobuf:"varint,1,opt,name=protocol,proto3,enum=kerngate.feed.v1.Upstream_Protocol" json:"protocol,omitempty"`
+	Grpc          bool                   `protobuf:"varint,2,opt,name=grpc,proto3" json:"grpc,omitempty"`
+	Tls           *UpstreamTLS           `protobuf:"bytes,3,opt,name=tls,proto3" json:"tls,omitempty"`                                     // absent: clear text
+	ProxyHeader   uint32                 `protobuf:"varint,4,opt,name=proxy_header,json=proxyHeader,proto3" json:"proxy_header,omitempty"` // PROXY protocol version, 0: none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Upstream) Reset() {
+	*x = Upstream{}
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Upstream) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Upstream) ProtoMessage() {}
+
+func (x *Upstream) ProtoReflect() protoreflect.Message {
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Upstream.ProtoReflect.Descriptor instead.
+func (*Upstream) Descriptor() ([]byte, []int) {
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Upstream) GetProtocol() Upstream_Protocol {
+	if x != nil {
+		return x.Protocol
+	}
+	return Upstream_HTTP1
+}
+
+func (x *Upstream) GetGrpc() bool {
+	if x != nil {
+		return x.Grpc
+	}
+	return false
+}
+
+func (x *Upstream) GetTls() *UpstreamTLS {
+	if x != nil {
+		return x.Tls
+	}
+	return nil
+}
+
+func (x *Upstream) GetProxyHeader() uint32 {
+	if x != nil {
+		return x.ProxyHeader
+	}
+	return 0
+}
+
+type UpstreamTLS struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Verify        bool                   `protobuf:"varint,1,opt,name=verify,proto3" json:"verify,omitempty"`
+	Authority     string                 `protobuf:"bytes,2,opt,name=authority,proto3" json:"authority,omitempty"`                     // id; unknown with verify: no connection
+	ServerName    string                 `protobuf:"bytes,3,opt,name=server_name,json=serverName,proto3" json:"server_name,omitempty"` // "": the request's host
+	Certificate   string                 `protobuf:"bytes,4,opt,name=certificate,proto3" json:"certificate,omitempty"`                 // id, "": none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpstreamTLS) Reset() {
+	*x = UpstreamTLS{}
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpstreamTLS) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpstreamTLS) ProtoMessage() {}
+
+func (x *UpstreamTLS) ProtoReflect() protoreflect.Message {
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpstreamTLS.ProtoReflect.Descriptor instead.
+func (*UpstreamTLS) Descriptor() ([]byte, []int) {
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *UpstreamTLS) GetVerify() bool {
+	if x != nil {
+		return x.Verify
+	}
+	return false
+}
+
+func (x *UpstreamTLS) GetAuthority() string {
+	if x != nil {
+		return x.Authority
+	}
+	return ""
+}
+
+func (x *UpstreamTLS) GetServerName() string {
+	if x != nil {
+		return x.ServerName
+	}
+	return ""
+}
+
+func (x *UpstreamTLS) GetCertificate() string {
+	if x != nil {
+		return x.Certificate
+	}
+	return ""
+}
+
 type Service struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint32                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`    // index into kg_services
@@ -817,7 +1442,7 @@ type Service struct {
 
 func (x *Service) Reset() {
 	*x = Service{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[9]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -829,7 +1454,7 @@ func (x *Service) String() string {
 func (*Service) ProtoMessage() {}
 
 func (x *Service) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[9]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -842,7 +1467,7 @@ func (x *Service) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Service.ProtoReflect.Descriptor instead.
 func (*Service) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{9}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Service) GetId() uint32 {
@@ -872,13 +1497,23 @@ type Settings struct {
 	AccessLogSample   uint32                 `protobuf:"varint,8,opt,name=access_log_sample,json=accessLogSample,proto3" json:"access_log_sample,omitempty"`       // 0 off, 1 every request, n one of n
 	DrainTimeoutMs    uint32                 `protobuf:"varint,9,opt,name=drain_timeout_ms,json=drainTimeoutMs,proto3" json:"drain_timeout_ms,omitempty"`          // 240000
 	HttpsPorts        []uint32               `protobuf:"varint,10,rep,packed,name=https_ports,json=httpsPorts,proto3" json:"https_ports,omitempty"`                // local ports whose connections are TLS
+	TlsMinVersion     string                 `protobuf:"bytes,11,opt,name=tls_min_version,json=tlsMinVersion,proto3" json:"tls_min_version,omitempty"`             // "1.2" or "1.3": 1.2
+	TlsSuites         []string               `protobuf:"bytes,12,rep,name=tls_suites,json=tlsSuites,proto3" json:"tls_suites,omitempty"`                           // of TLS 1.2, by their IANA names; none: those of crypto/tls that are secure
+	Hsts              string                 `protobuf:"bytes,13,opt,name=hsts,proto3" json:"hsts,omitempty"`                                                      // Strict-Transport-Security of answers over TLS, "": none
+	TrustedProxies    []string               `protobuf:"bytes,14,rep,name=trusted_proxies,json=trustedProxies,proto3" json:"trusted_proxies,omitempty"`            // prefixes whose X-Forwarded-* and Forwarded are believed
+	ProxyHeaderFrom   []string               `protobuf:"bytes,15,rep,name=proxy_header_from,json=proxyHeaderFrom,proto3" json:"proxy_header_from,omitempty"`       // prefixes whose connections must begin with a PROXY header
+	Http3             bool                   `protobuf:"varint,16,opt,name=http3,proto3" json:"http3,omitempty"`                                                   // serve QUIC on https_ports and say so in Alt-Svc
+	TunnelTimeoutMs   uint32                 `protobuf:"varint,17,opt,name=tunnel_timeout_ms,json=tunnelTimeoutMs,proto3" json:"tunnel_timeout_ms,omitempty"`      // between bytes after an upgrade, either way: 3600000
+	MaxStreams        uint32                 `protobuf:"varint,18,opt,name=max_streams,json=maxStreams,proto3" json:"max_streams,omitempty"`                       // of one HTTP/2 or HTTP/3 connection: 128
+	DisableHttp2      bool                   `protobuf:"varint,19,opt,name=disable_http2,json=disableHttp2,proto3" json:"disable_http2,omitempty"`
+	RedirectPort      uint32                 `protobuf:"varint,20,opt,name=redirect_port,json=redirectPort,proto3" json:"redirect_port,omitempty"` // of the https URL that clear-text requests are sent to: 443
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
 
 func (x *Settings) Reset() {
 	*x = Settings{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[10]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -890,7 +1525,7 @@ func (x *Settings) String() string {
 func (*Settings) ProtoMessage() {}
 
 func (x *Settings) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[10]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -903,7 +1538,7 @@ func (x *Settings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settings.ProtoReflect.Descriptor instead.
 func (*Settings) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{10}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Settings) GetHeadTimeoutMs() uint32 {
@@ -976,6 +1611,76 @@ func (x *Settings) GetHttpsPorts() []uint32 {
 	return nil
 }
 
+func (x *Settings) GetTlsMinVersion() string {
+	if x != nil {
+		return x.TlsMinVersion
+	}
+	return ""
+}
+
+func (x *Settings) GetTlsSuites() []string {
+	if x != nil {
+		return x.TlsSuites
+	}
+	return nil
+}
+
+func (x *Settings) GetHsts() string {
+	if x != nil {
+		return x.Hsts
+	}
+	return ""
+}
+
+func (x *Settings) GetTrustedProxies() []string {
+	if x != nil {
+		return x.TrustedProxies
+	}
+	return nil
+}
+
+func (x *Settings) GetProxyHeaderFrom() []string {
+	if x != nil {
+		return x.ProxyHeaderFrom
+	}
+	return nil
+}
+
+func (x *Settings) GetHttp3() bool {
+	if x != nil {
+		return x.Http3
+	}
+	return false
+}
+
+func (x *Settings) GetTunnelTimeoutMs() uint32 {
+	if x != nil {
+		return x.TunnelTimeoutMs
+	}
+	return 0
+}
+
+func (x *Settings) GetMaxStreams() uint32 {
+	if x != nil {
+		return x.MaxStreams
+	}
+	return 0
+}
+
+func (x *Settings) GetDisableHttp2() bool {
+	if x != nil {
+		return x.DisableHttp2
+	}
+	return false
+}
+
+func (x *Settings) GetRedirectPort() uint32 {
+	if x != nil {
+		return x.RedirectPort
+	}
+	return 0
+}
+
 type Ack struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Version       uint64                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
@@ -985,7 +1690,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[11]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -997,7 +1702,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[11]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1010,7 +1715,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{11}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Ack) GetVersion() uint64 {
@@ -1033,7 +1738,7 @@ type Refuse struct {
 
 func (x *Refuse) Reset() {
 	*x = Refuse{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[12]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1045,7 +1750,7 @@ func (x *Refuse) String() string {
 func (*Refuse) ProtoMessage() {}
 
 func (x *Refuse) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[12]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1058,7 +1763,7 @@ func (x *Refuse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refuse.ProtoReflect.Descriptor instead.
 func (*Refuse) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{12}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Refuse) GetVersion() uint64 {
@@ -1091,7 +1796,7 @@ type Serving struct {
 
 func (x *Serving) Reset() {
 	*x = Serving{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[13]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1103,7 +1808,7 @@ func (x *Serving) String() string {
 func (*Serving) ProtoMessage() {}
 
 func (x *Serving) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[13]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1116,7 +1821,7 @@ func (x *Serving) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Serving.ProtoReflect.Descriptor instead.
 func (*Serving) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{13}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{20}
 }
 
 // Drain tells a proxy that another generation serves: finish what is open, then exit.
@@ -1129,7 +1834,7 @@ type Drain struct {
 
 func (x *Drain) Reset() {
 	*x = Drain{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[14]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1141,7 +1846,7 @@ func (x *Drain) String() string {
 func (*Drain) ProtoMessage() {}
 
 func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[14]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1154,7 +1859,7 @@ func (x *Drain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drain.ProtoReflect.Descriptor instead.
 func (*Drain) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{14}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Drain) GetTimeoutMs() uint32 {
@@ -1174,7 +1879,7 @@ type Query struct {
 
 func (x *Query) Reset() {
 	*x = Query{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[15]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1186,7 +1891,7 @@ func (x *Query) String() string {
 func (*Query) ProtoMessage() {}
 
 func (x *Query) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[15]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1199,7 +1904,7 @@ func (x *Query) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Query.ProtoReflect.Descriptor instead.
 func (*Query) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{15}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Query) GetWhat() string {
@@ -1219,7 +1924,7 @@ type Answer struct {
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[16]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1231,7 +1936,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[16]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1244,7 +1949,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{16}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Answer) GetJson() []byte {
@@ -1307,7 +2012,7 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"value_size\x18\x03 \x01(\rR\tvalueSize\x12\x1a\n" +
 	"\bwritable\x18\x04 \x01(\bR\bwritable\" \n" +
 	"\x06Reject\x12\x16\n" +
-	"\x06reason\x18\x01 \x01(\tR\x06reason\"\xd4\x02\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\"\xaa\x05\n" +
 	"\x06Config\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12\x1a\n" +
 	"\bsnapshot\x18\x02 \x01(\bR\bsnapshot\x12,\n" +
@@ -1316,18 +2021,73 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\bservices\x18\x05 \x03(\v2\x19.kerngate.feed.v1.ServiceR\bservices\x12)\n" +
 	"\x10removed_services\x18\x06 \x03(\rR\x0fremovedServices\x12'\n" +
 	"\x0fdefault_service\x18\a \x01(\rR\x0edefaultService\x126\n" +
-	"\bsettings\x18\b \x01(\v2\x1a.kerngate.feed.v1.SettingsR\bsettings\"K\n" +
+	"\bsettings\x18\b \x01(\v2\x1a.kerngate.feed.v1.SettingsR\bsettings\x12A\n" +
+	"\fcertificates\x18\t \x03(\v2\x1d.kerngate.feed.v1.CertificateR\fcertificates\x121\n" +
+	"\x14removed_certificates\x18\n" +
+	" \x03(\tR\x13removedCertificates\x12=\n" +
+	"\vauthorities\x18\v \x03(\v2\x1b.kerngate.feed.v1.AuthorityR\vauthorities\x12/\n" +
+	"\x13removed_authorities\x18\f \x03(\tR\x12removedAuthorities\x12/\n" +
+	"\x13default_certificate\x18\r \x01(\tR\x12defaultCertificate\x12=\n" +
+	"\vticket_keys\x18\x0e \x01(\v2\x1c.kerngate.feed.v1.TicketKeysR\n" +
+	"ticketKeys\"Y\n" +
+	"\vCertificate\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
+	"\x05chain\x18\x02 \x01(\fR\x05chain\x12\x10\n" +
+	"\x03key\x18\x03 \x01(\fR\x03key\x12\x12\n" +
+	"\x04ocsp\x18\x04 \x01(\fR\x04ocsp\"Y\n" +
+	"\tAuthority\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\"\n" +
+	"\fcertificates\x18\x02 \x01(\fR\fcertificates\x12\x18\n" +
+	"\arevoked\x18\x03 \x01(\fR\arevoked\" \n" +
+	"\n" +
+	"TicketKeys\x12\x12\n" +
+	"\x04keys\x18\x01 \x03(\fR\x04keys\"t\n" +
 	"\x04Host\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12/\n" +
-	"\x06routes\x18\x02 \x03(\v2\x17.kerngate.feed.v1.RouteR\x06routes\"c\n" +
+	"\x06routes\x18\x02 \x03(\v2\x17.kerngate.feed.v1.RouteR\x06routes\x12'\n" +
+	"\x03tls\x18\x03 \x01(\v2\x15.kerngate.feed.v1.TLSR\x03tls\"\xa8\x01\n" +
+	"\x03TLS\x12\"\n" +
+	"\fcertificates\x18\x01 \x03(\tR\fcertificates\x124\n" +
+	"\x06client\x18\x02 \x01(\v2\x1c.kerngate.feed.v1.ClientAuthR\x06client\x12/\n" +
+	"\x13passthrough_service\x18\x03 \x01(\rR\x12passthroughService\x12\x16\n" +
+	"\x06source\x18\x04 \x01(\tR\x06source\"\xed\x01\n" +
+	"\n" +
+	"ClientAuth\x125\n" +
+	"\x04mode\x18\x01 \x01(\x0e2!.kerngate.feed.v1.ClientAuth.ModeR\x04mode\x12\x1c\n" +
+	"\tauthority\x18\x02 \x01(\tR\tauthority\x12\x14\n" +
+	"\x05depth\x18\x03 \x01(\rR\x05depth\x12\x1d\n" +
+	"\n" +
+	"error_page\x18\x04 \x01(\tR\terrorPage\x12\x1d\n" +
+	"\n" +
+	"pass_chain\x18\x05 \x01(\bR\tpassChain\"6\n" +
+	"\x04Mode\x12\f\n" +
+	"\bREQUIRED\x10\x00\x12\f\n" +
+	"\bOPTIONAL\x10\x01\x12\x12\n" +
+	"\x0eOPTIONAL_NO_CA\x10\x02\"\xc2\x01\n" +
 	"\x05Route\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x14\n" +
 	"\x05exact\x18\x02 \x01(\bR\x05exact\x12\x18\n" +
 	"\aservice\x18\x03 \x01(\rR\aservice\x12\x16\n" +
-	"\x06source\x18\x04 \x01(\tR\x06source\"-\n" +
+	"\x06source\x18\x04 \x01(\tR\x06source\x12%\n" +
+	"\x0eredirect_https\x18\x05 \x01(\bR\rredirectHttps\x126\n" +
+	"\bupstream\x18\x06 \x01(\v2\x1a.kerngate.feed.v1.UpstreamR\bupstream\"\xd5\x01\n" +
+	"\bUpstream\x12?\n" +
+	"\bprotocol\x18\x01 \x01(\x0e2#.kerngate.feed.v1.Upstream.ProtocolR\bprotocol\x12\x12\n" +
+	"\x04grpc\x18\x02 \x01(\bR\x04grpc\x12/\n" +
+	"\x03tls\x18\x03 \x01(\v2\x1d.kerngate.feed.v1.UpstreamTLSR\x03tls\x12!\n" +
+	"\fproxy_header\x18\x04 \x01(\rR\vproxyHeader\" \n" +
+	"\bProtocol\x12\t\n" +
+	"\x05HTTP1\x10\x00\x12\t\n" +
+	"\x05HTTP2\x10\x01\"\x86\x01\n" +
+	"\vUpstreamTLS\x12\x16\n" +
+	"\x06verify\x18\x01 \x01(\bR\x06verify\x12\x1c\n" +
+	"\tauthority\x18\x02 \x01(\tR\tauthority\x12\x1f\n" +
+	"\vserver_name\x18\x03 \x01(\tR\n" +
+	"serverName\x12 \n" +
+	"\vcertificate\x18\x04 \x01(\tR\vcertificate\"-\n" +
 	"\aService\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\"\xa3\x03\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"\x80\x06\n" +
 	"\bSettings\x12&\n" +
 	"\x0fhead_timeout_ms\x18\x01 \x01(\rR\rheadTimeoutMs\x12&\n" +
 	"\x0fidle_timeout_ms\x18\x02 \x01(\rR\ridleTimeoutMs\x12,\n" +
@@ -1340,7 +2100,19 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\x10drain_timeout_ms\x18\t \x01(\rR\x0edrainTimeoutMs\x12\x1f\n" +
 	"\vhttps_ports\x18\n" +
 	" \x03(\rR\n" +
-	"httpsPorts\"\x1f\n" +
+	"httpsPorts\x12&\n" +
+	"\x0ftls_min_version\x18\v \x01(\tR\rtlsMinVersion\x12\x1d\n" +
+	"\n" +
+	"tls_suites\x18\f \x03(\tR\ttlsSuites\x12\x12\n" +
+	"\x04hsts\x18\r \x01(\tR\x04hsts\x12'\n" +
+	"\x0ftrusted_proxies\x18\x0e \x03(\tR\x0etrustedProxies\x12*\n" +
+	"\x11proxy_header_from\x18\x0f \x03(\tR\x0fproxyHeaderFrom\x12\x14\n" +
+	"\x05http3\x18\x10 \x01(\bR\x05http3\x12*\n" +
+	"\x11tunnel_timeout_ms\x18\x11 \x01(\rR\x0ftunnelTimeoutMs\x12\x1f\n" +
+	"\vmax_streams\x18\x12 \x01(\rR\n" +
+	"maxStreams\x12#\n" +
+	"\rdisable_http2\x18\x13 \x01(\bR\fdisableHttp2\x12#\n" +
+	"\rredirect_port\x18\x14 \x01(\rR\fredirectPort\"\x1f\n" +
 	"\x03Ack\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\"R\n" +
 	"\x06Refuse\x12\x18\n" +
@@ -1369,47 +2141,66 @@ func file_userspace_feed_feedpb_feed_proto_rawDescGZIP() []byte {
 	return file_userspace_feed_feedpb_feed_proto_rawDescData
 }
 
-var file_userspace_feed_feedpb_feed_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_userspace_feed_feedpb_feed_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_userspace_feed_feedpb_feed_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_userspace_feed_feedpb_feed_proto_goTypes = []any{
-	(*ToAgent)(nil),   // 0: kerngate.feed.v1.ToAgent
-	(*FromAgent)(nil), // 1: kerngate.feed.v1.FromAgent
-	(*Hello)(nil),     // 2: kerngate.feed.v1.Hello
-	(*Welcome)(nil),   // 3: kerngate.feed.v1.Welcome
-	(*Map)(nil),       // 4: kerngate.feed.v1.Map
-	(*Reject)(nil),    // 5: kerngate.feed.v1.Reject
-	(*Config)(nil),    // 6: kerngate.feed.v1.Config
-	(*Host)(nil),      // 7: kerngate.feed.v1.Host
-	(*Route)(nil),     // 8: kerngate.feed.v1.Route
-	(*Service)(nil),   // 9: kerngate.feed.v1.Service
-	(*Settings)(nil),  // 10: kerngate.feed.v1.Settings
-	(*Ack)(nil),       // 11: kerngate.feed.v1.Ack
-	(*Refuse)(nil),    // 12: kerngate.feed.v1.Refuse
-	(*Serving)(nil),   // 13: kerngate.feed.v1.Serving
-	(*Drain)(nil),     // 14: kerngate.feed.v1.Drain
-	(*Query)(nil),     // 15: kerngate.feed.v1.Query
-	(*Answer)(nil),    // 16: kerngate.feed.v1.Answer
+	(ClientAuth_Mode)(0),   // 0: kerngate.feed.v1.ClientAuth.Mode
+	(Upstream_Protocol)(0), // 1: kerngate.feed.v1.Upstream.Protocol
+	(*ToAgent)(nil),        // 2: kerngate.feed.v1.ToAgent
+	(*FromAgent)(nil),      // 3: kerngate.feed.v1.FromAgent
+	(*Hello)(nil),          // 4: kerngate.feed.v1.Hello
+	(*Welcome)(nil),        // 5: kerngate.feed.v1.Welcome
+	(*Map)(nil),            // 6: kerngate.feed.v1.Map
+	(*Reject)(nil),         // 7: kerngate.feed.v1.Reject
+	(*Config)(nil),         // 8: kerngate.feed.v1.Config
+	(*Certificate)(nil),    // 9: kerngate.feed.v1.Certificate
+	(*Authority)(nil),      // 10: kerngate.feed.v1.Authority
+	(*TicketKeys)(nil),     // 11: kerngate.feed.v1.TicketKeys
+	(*Host)(nil),           // 12: kerngate.feed.v1.Host
+	(*TLS)(nil),            // 13: kerngate.feed.v1.TLS
+	(*ClientAuth)(nil),     // 14: kerngate.feed.v1.ClientAuth
+	(*Route)(nil),          // 15: kerngate.feed.v1.Route
+	(*Upstream)(nil),       // 16: kerngate.feed.v1.Upstream
+	(*UpstreamTLS)(nil),    // 17: kerngate.feed.v1.UpstreamTLS
+	(*Service)(nil),        // 18: kerngate.feed.v1.Service
+	(*Settings)(nil),       // 19: kerngate.feed.v1.Settings
+	(*Ack)(nil),            // 20: kerngate.feed.v1.Ack
+	(*Refuse)(nil),         // 21: kerngate.feed.v1.Refuse
+	(*Serving)(nil),        // 22: kerngate.feed.v1.Serving
+	(*Drain)(nil),          // 23: kerngate.feed.v1.Drain
+	(*Query)(nil),          // 24: kerngate.feed.v1.Query
+	(*Answer)(nil),         // 25: kerngate.feed.v1.Answer
 }
 var file_userspace_feed_feedpb_feed_proto_depIdxs = []int32{
-	2,  // 0: kerngate.feed.v1.ToAgent.hello:type_name -> kerngate.feed.v1.Hello
-	11, // 1: kerngate.feed.v1.ToAgent.ack:type_name -> kerngate.feed.v1.Ack
-	12, // 2: kerngate.feed.v1.ToAgent.refuse:type_name -> kerngate.feed.v1.Refuse
-	15, // 3: kerngate.feed.v1.ToAgent.query:type_name -> kerngate.feed.v1.Query
-	3,  // 4: kerngate.feed.v1.FromAgent.welcome:type_name -> kerngate.feed.v1.Welcome
-	5,  // 5: kerngate.feed.v1.FromAgent.reject:type_name -> kerngate.feed.v1.Reject
-	6,  // 6: kerngate.feed.v1.FromAgent.config:type_name -> kerngate.feed.v1.Config
-	13, // 7: kerngate.feed.v1.FromAgent.serving:type_name -> kerngate.feed.v1.Serving
-	14, // 8: kerngate.feed.v1.FromAgent.drain:type_name -> kerngate.feed.v1.Drain
-	16, // 9: kerngate.feed.v1.FromAgent.answer:type_name -> kerngate.feed.v1.Answer
-	4,  // 10: kerngate.feed.v1.Welcome.maps:type_name -> kerngate.feed.v1.Map
-	7,  // 11: kerngate.feed.v1.Config.hosts:type_name -> kerngate.feed.v1.Host
-	9,  // 12: kerngate.feed.v1.Config.services:type_name -> kerngate.feed.v1.Service
-	10, // 13: kerngate.feed.v1.Config.settings:type_name -> kerngate.feed.v1.Settings
-	8,  // 14: kerngate.feed.v1.Host.routes:type_name -> kerngate.feed.v1.Route
-	15, // [15:15] is the sub-list for method output_type
-	15, // [15:15] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	4,  // 0: kerngate.feed.v1.ToAgent.hello:type_name -> kerngate.feed.v1.Hello
+	20, // 1: kerngate.feed.v1.ToAgent.ack:type_name -> kerngate.feed.v1.Ack
+	21, // 2: kerngate.feed.v1.ToAgent.refuse:type_name -> kerngate.feed.v1.Refuse
+	24, // 3: kerngate.feed.v1.ToAgent.query:type_name -> kerngate.feed.v1.Query
+	5,  // 4: kerngate.feed.v1.FromAgent.welcome:type_name -> kerngate.feed.v1.Welcome
+	7,  // 5: kerngate.feed.v1.FromAgent.reject:type_name -> kerngate.feed.v1.Reject
+	8,  // 6: kerngate.feed.v1.FromAgent.config:type_name -> kerngate.feed.v1.Config
+	22, // 7: kerngate.feed.v1.FromAgent.serving:type_name -> kerngate.feed.v1.Serving
+	23, // 8: kerngate.feed.v1.FromAgent.drain:type_name -> kerngate.feed.v1.Drain
+	25, // 9: kerngate.feed.v1.FromAgent.answer:type_name -> kerngate.feed.v1.Answer
+	6,  // 10: kerngate.feed.v1.Welcome.maps:type_name -> kerngate.feed.v1.Map
+	12, // 11: kerngate.feed.v1.Config.hosts:type_name -> kerngate.feed.v1.Host
+	18, // 12: kerngate.feed.v1.Config.services:type_name -> kerngate.feed.v1.Service
+	19, // 13: kerngate.feed.v1.Config.settings:type_name -> kerngate.feed.v1.Settings
+	9,  // 14: kerngate.feed.v1.Config.certificates:type_name -> kerngate.feed.v1.Certificate
+	10, // 15: kerngate.feed.v1.Config.authorities:type_name -> kerngate.feed.v1.Authority
+	11, // 16: kerngate.feed.v1.Config.ticket_keys:type_name -> kerngate.feed.v1.TicketKeys
+	15, // 17: kerngate.feed.v1.Host.routes:type_name -> kerngate.feed.v1.Route
+	13, // 18: kerngate.feed.v1.Host.tls:type_name -> kerngate.feed.v1.TLS
+	14, // 19: kerngate.feed.v1.TLS.client:type_name -> kerngate.feed.v1.ClientAuth
+	0,  // 20: kerngate.feed.v1.ClientAuth.mode:type_name -> kerngate.feed.v1.ClientAuth.Mode
+	16, // 21: kerngate.feed.v1.Route.upstream:type_name -> kerngate.feed.v1.Upstream
+	1,  // 22: kerngate.feed.v1.Upstream.protocol:type_name -> kerngate.feed.v1.Upstream.Protocol
+	17, // 23: kerngate.feed.v1.Upstream.tls:type_name -> kerngate.feed.v1.UpstreamTLS
+	24, // [24:24] is the sub-list for method output_type
+	24, // [24:24] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_userspace_feed_feedpb_feed_proto_init() }
@@ -1436,13 +2227,14 @@ func file_userspace_feed_feedpb_feed_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_userspace_feed_feedpb_feed_proto_rawDesc), len(file_userspace_feed_feedpb_feed_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   17,
+			NumEnums:      2,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
 		GoTypes:           file_userspace_feed_feedpb_feed_proto_goTypes,
 		DependencyIndexes: file_userspace_feed_feedpb_feed_proto_depIdxs,
+		EnumInfos:         file_userspace_feed_feedpb_feed_proto_enumTypes,
 		MessageInfos:      file_userspace_feed_feedpb_feed_proto_msgTypes,
 	}.Build()
 	File_userspace_feed_feedpb_feed_proto = out.File

@@ -113,7 +113,7 @@ func appendLine(dst []byte, x *exchange.Exchange, end, sent int64) []byte {
 	dst = append(dst, `{"time":"`...)
 	dst = x.At(o.Start).UTC().AppendFormat(dst, "2006-01-02T15:04:05.000000Z")
 	dst = append(dst, `","client":"`...)
-	dst = x.Client.AppendTo(dst)
+	dst = appendClient(dst, x)
 	dst = append(dst, `","method":`...)
 	dst = appendString(dst, r.Method)
 	dst = append(dst, `,"host":`...)
@@ -124,8 +124,15 @@ func appendLine(dst []byte, x *exchange.Exchange, end, sent int64) []byte {
 		dst = append(dst, `,"query":`...)
 		dst = appendString(dst, r.Query)
 	}
-	dst = append(dst, `,"proto":"HTTP/1.`...)
-	dst = strconv.AppendInt(dst, int64(r.Minor), 10)
+	switch x.Connection.Protocol {
+	case exchange.HTTP2:
+		dst = append(dst, `,"proto":"HTTP/2`...)
+	case exchange.HTTP3:
+		dst = append(dst, `,"proto":"HTTP/3`...)
+	default:
+		dst = append(dst, `,"proto":"HTTP/1.`...)
+		dst = strconv.AppendInt(dst, int64(r.Minor), 10)
+	}
 	dst = append(dst, `","status":`...)
 	dst = strconv.AppendInt(dst, int64(o.Status), 10)
 	dst = append(dst, `,"reason":"`...)
@@ -166,6 +173,22 @@ func appendLine(dst []byte, x *exchange.Exchange, end, sent int64) []byte {
 		dst = append(dst, '"')
 	}
 	return append(dst, "}\n"...)
+}
+
+// appendClient appends the client's address; its port is known only where the connection is
+// its own. Behind a trusted proxy, or one that sends PROXY headers, that one is told too.
+func appendClient(dst []byte, x *exchange.Exchange) []byte {
+	c := x.Connection
+	if client := x.Client(); client != c.Client.Addr() {
+		dst = client.AppendTo(dst)
+	} else {
+		dst = c.Client.AppendTo(dst)
+		if c.Client == c.Peer {
+			return dst
+		}
+	}
+	dst = append(dst, `","peer":"`...)
+	return c.Peer.AppendTo(dst)
 }
 
 // appendString appends a client's bytes as a JSON string: whatever they are, the line

@@ -36,7 +36,9 @@ func ended(t testing.TB, sample uint32, head string) *exchange.Exchange {
 		t.Fatal(n, err)
 	}
 	x := new(exchange.Exchange)
-	x.Init(w, nil, r, netip.MustParseAddrPort("192.0.2.1:1234"), netip.MustParseAddrPort("192.0.2.2:80"))
+	x.Init(w, nil, r, &exchange.Connection{
+		Client: netip.MustParseAddrPort("192.0.2.1:1234"), Local: netip.MustParseAddrPort("192.0.2.2:80"),
+	})
 	x.Outcome.Status = 200
 	return x
 }

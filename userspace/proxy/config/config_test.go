@@ -79,3 +79,20 @@ func TestRefusal(t *testing.T) {
 		t.Error("a refused configuration left traces")
 	}
 }
+
+// TestSettingsRefused: prefixes that mean nothing are refused; they must not become "trust
+// nobody", or anybody, silently.
+func TestSettingsRefused(t *testing.T) {
+	good := apply(t, Empty(), &feedpb.Config{Version: 1, Settings: &feedpb.Settings{
+		TrustedProxies: []string{"10.0.0.0/8"}, ProxyHeaderFrom: []string{"192.0.2.1"}, TunnelTimeoutMs: 5000,
+	}})
+	if len(good.Settings.TrustedProxies) != 1 || len(good.Settings.ProxyHeaderFrom) != 1 || good.Settings.TunnelTimeout != 5*time.Second {
+		t.Errorf("settings %+v", good.Settings)
+	}
+	for _, s := range []*feedpb.Settings{{TrustedProxies: []string{"10.0.0.0/8", "ten"}}, {ProxyHeaderFrom: []string{"10.0.0.0/40"}}} {
+		var refused *RefusedError
+		if _, err := good.Apply(&feedpb.Config{Version: 2, Settings: s}); !errors.As(err, &refused) {
+			t.Errorf("%v: %v, want a refusal", s, err)
+		}
+	}
+}

@@ -8,6 +8,7 @@
 package exchange
 
 import (
+	"net/http"
 	"net/netip"
 	"time"
 
@@ -16,7 +17,6 @@ import (
 	"github.com/kerngate/kerngate/userspace/proxy/config"
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
 	"github.com/kerngate/kerngate/userspace/proxy/reactor"
-	"github.com/kerngate/kerngate/userspace/proxy/upstream"
 )
 
 // Downstream is the client's side of one exchange. Nothing in it blocks.
@@ -79,45 +79,47 @@ type Exchange struct {
 	conf   *config.Snapshot
 
 	// What the front end fills in.
-	Request *http1.Request
-	Client  netip.AddrPort // peer
-	Local   netip.AddrPort // the ingress address and port that the client asked
-	TLS     bool
+	Request    *http1.Request
+	Connection *Connection
 
 	timer    reactor.Timer
 	timedOut bool
 
 	// The pod's side.
-	up         *upstream.Conn
-	pick       balance.Pick
-	out        reactor.Output
-	in         []byte
-	upload     reactor.Splice
-	download   reactor.Splice
-	r, w       int // in[r:w] is received and not used yet
-	response   http1.Response
-	decoder    http1.Chunked
-	phase      phase
-	framing    http1.Body
-	remaining  int64 // bytes of the response's body, http1.BodyLength
-	reqDone    bool  // the request is sent whole
-	reqEnded   bool  // its end is queued
-	reqChunked bool
-	chunkOpen  bool // a chunk's data was queued, its CRLF is due
-	gotBytes   bool // the pod has sent something
-	upFailed   bool // sending to the pod failed; what it said may still be read
-	filled     bool // the last read filled the buffer
-	noSplice   bool // no pipe was to be had
-	responded  bool // a final response was begun towards the client
-	tunnel     bool
-	upClosed   bool // tunnel: the client's end was passed on
-	counted    bool // Balancer.Start was called, Finish is due
-	bodyBytes  int64
-	firstByte  int64 // loop time
+	up        Upstream // nil between attempts
+	http1     podHTTP1
+	http2     podHTTP2
+	transport *config.Transport
+	pick      balance.Pick
+	upload    reactor.Splice
+	download  reactor.Splice
+	phase     phase
+	interims  int
+	repeat    repeat
+	reqDone   bool // the request is sent whole
+	reqEnded  bool // its end is queued
+	upFailed  bool // sending to the pod failed; what it said may still be read
+	noSplice  bool // no pipe was to be had
+	responded bool // a final response was begun towards the client
+	tunnel    bool
+	webSocket bool // the tunnel is one
+	leaving   bool // the tunnel is to end: the worker is going away
+	upClosed  bool // tunnel: the client's end was passed on
+	toPod     frames
+	toClient  frames
+	counted   bool // Balancer.Start was called, Finish is due
+	bodyBytes int64
+	firstByte int64          // loop time
+	grpc      bool           // the request is a call of gRPC
+	deadline  time.Duration  // of the call, 0: none
+	own       http1.Response // the answer to a call that fails here
 
 	tried   [balance.MaxTries]state.BackendID
 	tries   int
 	scratch []byte // normalised path
+	origin  origin
+	added   []Added
+	values  []byte // of added
 	id      [maxRequestID]byte
 	idLen   int
 
@@ -137,6 +139,7 @@ type Outcome struct {
 	Tries    int
 	Received int64 // bytes of the request's body
 	First    int64 // loop time of the response's first byte, 0 if none
+	GRPC     GRPCStatus
 }
 
 type phase uint8
@@ -148,12 +151,13 @@ const (
 )
 
 // Init prepares for a request that came in at loop time start.
-func (x *Exchange) Init(w *Worker, down Downstream, r *http1.Request, client, local netip.AddrPort) {
-	x.worker, x.down, x.Request, x.Client, x.Local = w, down, r, client, local
+func (x *Exchange) Init(w *Worker, down Downstream, r *http1.Request, c *Connection) {
+	x.worker, x.down, x.Request, x.Connection = w, down, r, c
 	x.conf = w.Config.Load()
 	x.tries, x.idLen, x.responded, x.tunnel, x.upClosed, x.noSplice = 0, 0, false, false, false, false
-	x.bodyBytes = 0
+	x.bodyBytes, x.webSocket, x.leaving = 0, false, false
 	x.Outcome = Outcome{Start: w.Loop.Now()}
+	x.identify()
 }
 
 // Setup is called once in the life of an Exchange, before its first Init.
@@ -171,38 +175,45 @@ func (x *Exchange) Setup() {
 func (x *Exchange) Serve(co *reactor.Coroutine) {
 	x.co = co
 	target, reason := x.route()
-	if target == nil {
+	x.grpc, x.deadline = false, 0
+	if x.Request.Present.Has(http1.FieldContentType) && isGRPC(x.Request) {
+		x.grpc, x.deadline = true, grpcDeadline(x.Request)
+	}
+	if target.Service == nil {
 		x.refuse(reason, "")
 	} else {
-		x.forward(target)
+		x.transport = x.conf.Transport(target.Upstream)
+		x.addFields()
+		x.forward(target.Service)
 	}
 	x.worker.Loop.Clear(&x.timer)
+	x.endTunnel()
 	x.co = nil
 }
 
-// route finds the service that answers the request.
-func (x *Exchange) route() (*config.Service, Reason) {
+// route finds what answers the request.
+func (x *Exchange) route() (config.Target, Reason) {
 	path := x.Request.Path
 	if x.Request.PathNeedsNormalise {
 		var err error
 		if path, err = http1.NormalisePath(x.scratch[:0], path); err != nil {
-			return nil, BadPath
+			return config.Target{}, BadPath
 		}
 		x.scratch = path[:0]
 	}
 	if r, ok := x.conf.Routes.Match(x.Request.Host, path); ok {
 		x.Outcome.Source = r.Value.Source
 		if r.Value.Service == nil {
-			return nil, NoService
+			return config.Target{}, NoService
 		}
 		x.Outcome.Service = r.Value.Service
-		return r.Value.Service, Forwarded
+		return r.Value, Forwarded
 	}
 	if x.conf.Default == nil {
-		return nil, NoRoute
+		return config.Target{}, NoRoute
 	}
 	x.Outcome.Service = x.conf.Default
-	return x.conf.Default, Forwarded
+	return config.Target{Service: x.conf.Default, Upstream: config.ClearText.Upstream}, Forwarded
 }
 
 // forward offers the request to pods of the service until one takes it.
@@ -237,7 +248,7 @@ func (x *Exchange) forward(s *config.Service) {
 			x.finish(reason)
 			return
 		}
-		last, stale = reason, reason == UpstreamClosed
+		last, stale = reason, reason == UpstreamClosed || reason == UpstreamRefused
 		x.worker.Metrics.Retries.Add(1)
 	}
 	x.refuse(last, "")
@@ -250,13 +261,13 @@ func (x *Exchange) tooLarge(n int64) bool {
 // attempt sends the request to one pod. It reports again if another pod may be asked.
 func (x *Exchange) attempt(p balance.Pick, fresh bool) (reason Reason, again bool) {
 	b := x.worker.Balancer
-	x.pick, x.gotBytes, x.firstByte = p, false, 0
+	x.pick, x.firstByte = p, 0
 	b.Start(p)
 	x.counted = true
 	began := x.worker.Loop.Now()
 	reason, again = x.connect(p, fresh)
 	if x.up != nil {
-		reason, again = x.exchange()
+		reason, again = x.relay()
 		x.release()
 	}
 	var latency time.Duration
@@ -269,45 +280,12 @@ func (x *Exchange) attempt(p balance.Pick, fresh bool) (reason Reason, again boo
 	return reason, again
 }
 
-func (x *Exchange) connect(p balance.Pick, fresh bool) (reason Reason, again bool) {
-	t := upstream.Target{ID: p.ID, Generation: p.Generation, Address: p.Address}
-	if !fresh {
-		if x.up = x.worker.Pool.Idle(t); x.up != nil {
-			x.up.Own(x.co)
-			return Forwarded, false
-		}
-	}
-	x.down.Want(0)
-	x.arm(x.conf.Settings.ConnectTimeout)
-	up, err := x.worker.Pool.Dial(x.co, t, x.worker.Loop.Now()+int64(x.conf.Settings.ConnectTimeout))
-	x.worker.Loop.Clear(&x.timer)
-	if err != nil {
-		if x.co.Dying() || x.down.Broken() {
-			return ClientAborted, false
-		}
-		return connectReason(err), true
-	}
-	x.up = up
-	return Forwarded, false
-}
-
-// release ends the use of the connection to the pod.
+// release ends the attempt.
 func (x *Exchange) release() {
-	if x.up != nil {
-		x.up.Discard()
-		x.up = nil
-	}
-	x.closeBuffers()
-}
-
-func (x *Exchange) closeBuffers() {
+	x.up.Close()
+	x.up = nil
 	x.upload.Close()
 	x.download.Close()
-	x.out.Release()
-	if x.in != nil {
-		x.worker.Loop.Buffers.Put(x.in)
-		x.in = nil
-	}
 }
 
 func (x *Exchange) arm(d time.Duration) {
@@ -318,9 +296,13 @@ func (x *Exchange) arm(d time.Duration) {
 // refuse answers with a response of the proxy's own and sends it.
 func (x *Exchange) refuse(reason Reason, detail string) {
 	x.Outcome.Detail = detail
-	x.down.Reply(reason.Status(), reason, detail)
-	x.Outcome.Status = reason.Status()
-	x.Outcome.Reason = reason
+	x.Outcome.Reason, x.Outcome.Status = reason, reason.Status()
+	if x.grpc && x.Connection.Protocol != HTTP1 {
+		x.replyGRPC(reason, detail)
+		x.Outcome.Status = http.StatusOK
+	} else {
+		x.down.Reply(reason.Status(), reason, detail)
+	}
 	x.arm(x.conf.Settings.ResponseTimeout)
 	for {
 		switch err := x.down.Flush(); {
@@ -359,8 +341,9 @@ func (x *Exchange) Abandon() {
 		return
 	}
 	x.worker.Loop.Drop(&x.timer)
+	x.endTunnel()
 	if x.up != nil {
-		x.up.Discard()
+		x.up.Abandon()
 		x.up = nil
 	}
 	if x.counted {

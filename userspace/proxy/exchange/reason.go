@@ -7,24 +7,28 @@ import "net/http"
 type Reason uint8
 
 const (
-	Forwarded       Reason = iota // a pod's response was passed on whole
-	NoRoute                       // no host or path matches
-	NoService                     // the route names a service or port that does not exist
-	NoEndpoint                    // the service has no ready pod
-	ConnectFailed                 // no pod could be connected to
-	ConnectTimeout                // no pod answered the connection in time
-	UpstreamClosed                // the pod closed the connection before a response
-	UpstreamInvalid               // the pod's response is not valid HTTP
-	UpstreamTimeout               // the pod did not respond in time
-	UpstreamAborted               // the pod broke off within its response
-	ClientAborted                 // the client went away
-	ClientTimeout                 // the client was too slow to send
-	BadRequest                    // the request is not valid HTTP; the log has the parser's token
-	BodyTooLarge                  // the request's body exceeds the limit
-	BadPath                       // the path cannot be normalised
-	Overloaded                    // no descriptor or port left for a connection to a pod
-	Crashed                       // a fault of the proxy itself
-	Unsupported                   // CONNECT and the like
+	Forwarded        Reason = iota // a pod's response was passed on whole
+	NoRoute                        // no host or path matches
+	NoService                      // the route names a service or port that does not exist
+	NoEndpoint                     // the service has no ready pod
+	ConnectFailed                  // no pod could be connected to
+	ConnectTimeout                 // no pod answered the connection in time
+	UpstreamClosed                 // the pod closed the connection before a response
+	UpstreamInvalid                // the pod's response is not valid HTTP
+	UpstreamTimeout                // the pod did not respond in time
+	UpstreamAborted                // the pod broke off within its response
+	ClientAborted                  // the client went away
+	ClientTimeout                  // the client was too slow to send
+	BadRequest                     // the request is not valid HTTP; the log has the parser's token
+	BodyTooLarge                   // the request's body exceeds the limit
+	BadPath                        // the path cannot be normalised
+	Overloaded                     // no descriptor or port left for a connection to a pod
+	Crashed                        // a fault of the proxy itself
+	Unsupported                    // CONNECT and the like
+	UpstreamReset                  // the pod reset the request's stream
+	UpstreamRefused                // the pod refused the request's stream, as did others
+	UpstreamProtocol               // the pod does not speak the protocol that the Ingress says
+	NoWebSocket                    // the pod speaks HTTP/2 and takes no WebSocket over it
 	Reasons
 )
 
@@ -51,6 +55,11 @@ var reasons = [Reasons]struct {
 	Overloaded:      {"overloaded", http.StatusServiceUnavailable, "the proxy has no descriptor or port left"},
 	Crashed:         {"crashed", http.StatusInternalServerError, "internal error"},
 	Unsupported:     {"unsupported", http.StatusNotImplemented, "not supported"},
+
+	UpstreamReset:    {"upstream_reset", http.StatusBadGateway, "the pod reset the request's stream"},
+	UpstreamRefused:  {"upstream_refused", http.StatusServiceUnavailable, "no pod of the Service took the request's stream"},
+	UpstreamProtocol: {"upstream_protocol", http.StatusBadGateway, "the pod does not speak the protocol that the Ingress says"},
+	NoWebSocket:      {"no_websocket", http.StatusNotImplemented, "the pod speaks HTTP/2 and does not allow WebSockets over it (RFC 8441)"},
 }
 
 // String returns the reason's stable token.
@@ -65,7 +74,8 @@ func (r Reason) Text() string { return reasons[r].text }
 // UpstreamFault reports whether the pod is to blame, for its failure count.
 func (r Reason) UpstreamFault() bool {
 	switch r {
-	case ConnectFailed, ConnectTimeout, UpstreamClosed, UpstreamInvalid, UpstreamTimeout, UpstreamAborted:
+	case ConnectFailed, ConnectTimeout, UpstreamClosed, UpstreamInvalid, UpstreamTimeout, UpstreamAborted,
+		UpstreamReset, UpstreamProtocol:
 		return true
 	}
 	return false

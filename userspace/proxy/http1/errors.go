@@ -8,7 +8,10 @@ type Error struct {
 	Status int
 	// Reason is a stable token for logs, metrics and the answer's body.
 	Reason string
-	text   string
+	// Malformed is set for what HTTP/2 and HTTP/3 call a malformed message, which ends its
+	// stream with PROTOCOL_ERROR or MESSAGE_ERROR (RFC 9113 section 8.1.1).
+	Malformed bool
+	text      string
 }
 
 // Error describes the fault for a log line.
@@ -17,6 +20,13 @@ func (e *Error) Error() string { return "http1: " + e.text }
 func refuse(status int, reason, text string) *Error {
 	e := &Error{Status: status, Reason: reason, text: text}
 	known = append(known, e)
+	return e
+}
+
+// malformed makes an error of a head that is composed.
+func malformed(reason, text string) *Error {
+	e := refuse(400, reason, text)
+	e.Malformed = true
 	return e
 }
 
@@ -47,16 +57,16 @@ var (
 	ErrBareLF        = refuse(400, "bare_lf", "line ends with LF without CR")
 	ErrBareCR        = refuse(400, "bare_cr", "CR is not followed by LF")
 	ErrObsFold       = refuse(400, "obs_fold", "field line begins with whitespace (obsolete line folding)")
-	ErrBadFieldName  = refuse(400, "bad_field_name", "field name is empty or not a token directly followed by a colon")
-	ErrBadFieldValue = refuse(400, "bad_field_value", "field value has a control character")
+	ErrBadFieldName  = malformed("bad_field_name", "field name is empty or not a token directly followed by a colon")
+	ErrBadFieldValue = malformed("bad_field_value", "field value has a control character")
 	ErrHeadLimit     = refuse(431, "head_too_large", "head exceeds its limit in bytes")
 	ErrFieldLimit    = refuse(431, "too_many_fields", "head exceeds its limit of fields")
 )
 
 // Errors of single fields and of their combination.
 var (
-	ErrBadContentLength      = refuse(400, "bad_content_length", "Content-Length is not one decimal number below 2^63")
-	ErrSeveralContentLengths = refuse(400, "several_content_lengths", "more than one Content-Length")
+	ErrBadContentLength      = malformed("bad_content_length", "Content-Length is not one decimal number below 2^63")
+	ErrSeveralContentLengths = malformed("several_content_lengths", "more than one Content-Length")
 	ErrLengthAndEncoding     = refuse(400, "content_length_and_transfer_encoding", "both Content-Length and Transfer-Encoding")
 	ErrBadTransferEncoding   = refuse(400, "bad_transfer_encoding", "Transfer-Encoding is malformed, repeated or not chunked at the end")
 	ErrTransferCoding        = refuse(501, "transfer_coding_not_implemented", "Transfer-Encoding names a coding other than chunked")
@@ -79,8 +89,27 @@ var (
 	ErrBadChunkExtension   = refuse(400, "bad_chunk_extension", "chunk extension is malformed")
 	ErrChunkExtensionLimit = refuse(400, "chunk_extensions_too_large", "chunk extensions exceed their limit in bytes")
 	ErrBadChunkEnd         = refuse(400, "bad_chunk_end", "chunk data is not followed by CRLF")
-	ErrFramingTrailer      = refuse(400, "framing_in_trailers", "Content-Length or Transfer-Encoding in the trailer section")
+	ErrFramingTrailer      = malformed("framing_in_trailers", "Content-Length or Transfer-Encoding in the trailer section")
 	ErrTrailerLimit        = refuse(431, "trailers_too_large", "trailer section exceeds its limit")
+)
+
+// Errors of heads and trailers that arrive as separate fields; see Request.Compose.
+var (
+	ErrUpperCaseName     = malformed("upper_case_field_name", "field name has an upper-case letter")
+	ErrSpaceAroundValue  = malformed("space_around_field_value", "field value begins or ends with whitespace")
+	ErrConnectionField   = malformed("connection_specific_field", "Connection, Keep-Alive, Proxy-Connection, Transfer-Encoding, Upgrade or HTTP2-Settings in a message that cannot have it")
+	ErrBadTE             = malformed("bad_te", "TE is not trailers")
+	ErrUnknownPseudo     = malformed("unknown_pseudo_field", "pseudo-header field is unknown or has no place in this message")
+	ErrPseudoRepeated    = malformed("repeated_pseudo_field", "pseudo-header field stands there twice")
+	ErrPseudoOrder       = malformed("pseudo_field_after_fields", "pseudo-header field behind other fields or in the trailer section")
+	ErrPseudoMissing     = malformed("missing_pseudo_field", ":method, :scheme, :path or :status is missing")
+	ErrEmptyPath         = malformed("empty_path", ":path is empty")
+	ErrBadScheme         = malformed("bad_scheme", ":scheme is neither http nor https")
+	ErrBadStatus         = malformed("bad_status", ":status is not three digits of a status that this version has")
+	ErrAuthorityMismatch = malformed("authority_and_host_differ", ":authority and Host name different hosts")
+	ErrLengthMismatch    = malformed("content_length_mismatch", "body is longer or shorter than Content-Length says")
+	ErrLengthOfTunnel    = malformed("content_length_of_tunnel", "Content-Length in a CONNECT request")
+	ErrConnectProtocol   = refuse(501, "connect_protocol_not_implemented", "extended CONNECT for a protocol other than websocket")
 )
 
 // Errors of a path that cannot be matched.

@@ -57,6 +57,8 @@ type head struct {
 	line, seen int
 	started    bool // the start line has been read
 	resumed    bool // an earlier call has read lines from an older buffer
+
+	composing composing
 }
 
 func (h *head) reset() {

@@ -6,7 +6,8 @@ import (
 )
 
 // Request is the head of a request. All slices are views into the buffer given
-// to the last call of Parse, except Host, which may be a view into the Request.
+// to the last call of Parse, except Host, which may be a view into the Request. Compose
+// makes one of fields that arrived separately.
 // The zero value is ready; reuse it to avoid allocations, and do not copy it.
 type Request struct {
 	head
@@ -45,6 +46,10 @@ type Request struct {
 	// TETrailers is set if the client can take trailers (TE: trailers).
 	TETrailers bool
 
+	// Protocol is what an extended CONNECT asks for (RFC 8441); else nil.
+	Protocol []byte
+
+	cookie    []byte // joined crumbs
 	lowerHost [maxHost]byte
 }
 
@@ -58,7 +63,14 @@ func (r *Request) Reset() {
 	r.Absolute, r.Secure = false, false
 	r.Authority, r.Host, r.Port = nil, nil, 0
 	r.Expect100, r.TETrailers = false, false
+	r.Protocol = nil
+	if cap(r.cookie) > maxKeptCookie {
+		r.cookie = nil
+	}
 }
+
+// maxKeptCookie is how much space for joined crumbs a Request that is used again keeps.
+const maxKeptCookie = 4 << 10
 
 // HasBody reports whether a body follows the head, maybe of length 0 if chunked.
 func (r *Request) HasBody() bool { return r.Chunked || r.ContentLength > 0 }

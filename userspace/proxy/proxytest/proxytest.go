@@ -65,6 +65,7 @@ type Service struct {
 	Host     string // "" any
 	Path     string // a prefix
 	Backends []string
+	Upstream *feedpb.Upstream // how they are spoken to, nil: HTTP/1.1 in clear text
 }
 
 // Start runs a worker until the test ends.
@@ -154,7 +155,7 @@ func (p *Proxy) Configure(t testing.TB, services []Service, settings *feedpb.Set
 			hosts[s.Host] = h
 			c.Hosts = append(c.Hosts, h)
 		}
-		h.Routes = append(h.Routes, &feedpb.Route{Path: s.Path, Service: id, Source: "default/test"})
+		h.Routes = append(h.Routes, &feedpb.Route{Path: s.Path, Service: id, Source: "default/test", Upstream: s.Upstream})
 	}
 	next, err := config.Empty().Apply(c)
 	if err != nil {

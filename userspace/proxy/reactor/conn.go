@@ -34,6 +34,7 @@ type Conn struct {
 	peerDone bool // EPOLLRDHUP: the peer will send no more
 	owner    *Coroutine
 	handler  Handler
+	layer    Layer
 }
 
 const watched = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET&0xffffffff
@@ -79,7 +80,8 @@ func (c *Conn) Loop() *Loop { return c.loop }
 // (nil) they go to the handler.
 func (c *Conn) Own(co *Coroutine) { c.owner, c.want = co, 0 }
 
-// Want says which events wake the owner from its next park on, until the next Want.
+// Want says which events wake the owner from its next park on, until the next Want. Without
+// an owner it says which ones the handler gets, beyond those of reading.
 func (c *Conn) Want(i Interest) { c.want = i }
 
 // Ready returns what is possible as far as the loop knows.
@@ -115,14 +117,22 @@ func (c *Conn) event(ev uint32) {
 		}
 		return
 	}
-	if got&Readable != 0 && c.handler != nil {
+	if got&(Readable|c.want) != 0 && c.handler != nil {
 		c.handler.OnEvent(c)
 	}
 }
 
 // TryRead reads what is there: n > 0, io.EOF at the end of the stream, ErrWouldBlock, or
-// the socket's error.
+// the connection's error.
 func (c *Conn) TryRead(p []byte) (int, error) {
+	if c.layer != nil {
+		return c.layer.TryRead(p)
+	}
+	return c.ReadSocket(p)
+}
+
+// ReadSocket is TryRead past the layer.
+func (c *Conn) ReadSocket(p []byte) (int, error) {
 	if c.ready&Readable == 0 {
 		return 0, ErrWouldBlock
 	}
@@ -150,8 +160,16 @@ func (c *Conn) TryRead(p []byte) (int, error) {
 	}
 }
 
-// TryWrite writes what fits: n > 0, ErrWouldBlock, or the socket's error.
+// TryWrite writes what fits: n > 0, ErrWouldBlock, or the connection's error.
 func (c *Conn) TryWrite(p []byte) (int, error) {
+	if c.layer != nil {
+		return c.layer.TryWrite(p, nil)
+	}
+	return c.WriteSocket(p)
+}
+
+// WriteSocket is TryWrite past the layer.
+func (c *Conn) WriteSocket(p []byte) (int, error) {
 	for {
 		r, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(c.fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), unix.MSG_NOSIGNAL, 0, 0)
 		switch errno {
@@ -172,6 +190,14 @@ func (c *Conn) TryWrite(p []byte) (int, error) {
 // Quiet reports whether there is nothing to read: no data, no end of stream, no error. An
 // event may be left over from data that was read meanwhile, so it looks.
 func (c *Conn) Quiet() bool {
+	if c.layer != nil {
+		return c.layer.Quiet()
+	}
+	return c.QuietSocket()
+}
+
+// QuietSocket is Quiet past the layer.
+func (c *Conn) QuietSocket() bool {
 	if c.ready&Broken != 0 || c.peerDone {
 		return false
 	}
@@ -188,12 +214,21 @@ func (c *Conn) Quiet() bool {
 }
 
 // CloseWrite ends our side of the stream; the peer reads an end of stream.
-func (c *Conn) CloseWrite() error { return unix.Shutdown(int(c.fd), unix.SHUT_WR) }
+func (c *Conn) CloseWrite() error {
+	if c.layer != nil {
+		c.layer.CloseWrite()
+	}
+	return unix.Shutdown(int(c.fd), unix.SHUT_WR)
+}
 
 // Close closes the socket. Safe to call twice.
 func (c *Conn) Close() {
 	if !c.IsOpen() {
 		return
+	}
+	if c.layer != nil {
+		c.layer.Close(true)
+		c.layer = nil
 	}
 	c.loop.conns[c.fd] = nil
 	c.loop.open--
@@ -205,6 +240,10 @@ func (c *Conn) Close() {
 func (c *Conn) Reset() {
 	if !c.IsOpen() {
 		return
+	}
+	if c.layer != nil {
+		c.layer.Close(false)
+		c.layer = nil
 	}
 	unix.SetsockoptLinger(int(c.fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 	c.Close()

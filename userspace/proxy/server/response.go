@@ -73,6 +73,8 @@ func (s *session) Respond(r *http1.Response) {
 			dst = http1.AppendFieldUint(dst, "Content-Length", uint64(r.ContentLength))
 		} else if r.Chunked && s.request.Minor > 0 {
 			dst = append(dst, "Transfer-Encoding: chunked\r\n"...)
+		} else if s.request.MethodID != http1.MethodHead && r.Status != 204 && r.Status != 304 {
+			dst = append(dst, "Content-Length: 0\r\n"...) // HTTP/2 says it by the end of the stream
 		}
 	case http1.BodyLength:
 		dst = http1.AppendFieldUint(dst, "Content-Length", uint64(r.ContentLength))
@@ -174,7 +176,7 @@ func (s *session) Abort() { s.aborted = true }
 // Source returns the client's socket while the rest of the body is all that comes from it.
 func (s *session) Source() (*reactor.Conn, int64) {
 	b := &s.body
-	if b.mode != http1.BodyLength || b.tunnel || b.done || b.r < b.w {
+	if b.mode != http1.BodyLength || b.tunnel || b.done || b.r < b.w || s.conn.Layer() != nil {
 		return nil, 0
 	}
 	return &s.conn.Conn, b.remaining
@@ -192,7 +194,7 @@ func (s *session) Took(n int64) {
 
 // Sink returns the client's socket if the body is sent as it is.
 func (s *session) Sink() *reactor.Conn {
-	if s.reply.chunked || s.reply.bare {
+	if s.reply.chunked || s.reply.bare || s.conn.Layer() != nil {
 		return nil
 	}
 	return &s.conn.Conn
@@ -293,7 +295,7 @@ func (s *session) recordRefused(reason exchange.Reason, status int, detail strin
 	s.out.Flush()
 	o := &s.exchange.Outcome
 	*o = exchange.Outcome{Start: w.Loop.Now(), Reason: reason, Status: status, Detail: detail}
-	s.exchange.Init(w, s, &s.request, s.conn.peer, s.conn.local)
+	s.exchange.Init(w, s, &s.request, &s.conn.about)
 	s.exchange.Outcome = *o
 	end := w.Loop.Clock()
 	w.Metrics.Record(&s.exchange.Outcome, end, int64(s.out.Written()))

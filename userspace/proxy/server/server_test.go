@@ -108,7 +108,7 @@ func TestForwardsAndRebuildsHeaders(t *testing.T) {
 	for name, want := range map[string]string{
 		"X-Forwarded-For": "127.0.0.1", "X-Forwarded-Proto": "http", "X-Forwarded-Host": "Example.com:8080",
 		"X-Forwarded-Port": strings.Split(p.Address, ":")[1], "X-Request-Id": "my-id", "X-Custom": "yes",
-		"Forwarded": "", "X-Real-Ip": "", "X-Secret": "", "Connection": "",
+		"Forwarded": "", "X-Real-Ip": "127.0.0.1", "X-Secret": "", "Connection": "",
 	} {
 		if v := strings.Join(got.Header.Values(name), ","); v != want {
 			t.Errorf("pod saw %s %q, want %q", name, v, want)

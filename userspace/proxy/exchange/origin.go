@@ -1,0 +1,180 @@
+package exchange
+
+import (
+	"bytes"
+	"net/netip"
+
+	"github.com/kerngate/kerngate/userspace/proxy/config"
+	"github.com/kerngate/kerngate/userspace/proxy/http1"
+)
+
+// origin is what the proxy takes for true about where a request comes from. Without
+// trusted proxies that is what the connection shows. The word of a trusted proxy leads one
+// hop further, as long as each hop is itself a trusted proxy; what lies behind the first
+// address that is not, was said by that client and is dropped.
+type origin struct {
+	client netip.Addr
+	// hops are the believed addresses behind the connection's own: the nearest first,
+	// the client last. Empty if the connection is the client's.
+	hops   []netip.Addr
+	secure bool   // the client speaks https
+	host   []byte // that the client asked for, nil: the request's
+	port   uint16 // that the client asked for
+}
+
+// maxHops bounds the addresses that are believed. Whoever needs more has a loop.
+const maxHops = 32
+
+// claims are the fields in which a proxy says whom it speaks for.
+var (
+	xForwarded = http1.Fields(http1.FieldXForwardedFor, http1.FieldXForwardedProto,
+		http1.FieldXForwardedHost, http1.FieldXForwardedPort)
+	claims = xForwarded.With(http1.Fields(http1.FieldForwarded, http1.FieldXRealIP))
+)
+
+// Client returns the address that the request comes from: that of the connection's client
+// or, where this is a trusted proxy, of the one that it speaks for. Policies go by it.
+func (x *Exchange) Client() netip.Addr { return x.origin.client }
+
+// Secure reports whether the client speaks https, if only to a trusted proxy before us.
+func (x *Exchange) Secure() bool { return x.origin.secure }
+
+// identify finds the request's origin.
+func (x *Exchange) identify() {
+	c, o := x.Connection, &x.origin
+	o.client, o.secure, o.host, o.port = c.Client.Addr(), c.TLS != nil, nil, c.Local.Port()
+	o.hops = o.hops[:0]
+	trusted := x.conf.Settings.TrustedProxies
+	if len(trusted) == 0 || x.Request.Present&claims == 0 || !trusted.Contain(o.client) {
+		return
+	}
+	// A proxy that writes one of the two kinds may pass on what its client wrote of the
+	// other: the more usual one wins.
+	switch r := x.Request; {
+	case r.Present&xForwarded != 0:
+		o.readXForwarded(r, trusted)
+	case r.Present.Has(http1.FieldForwarded):
+		o.readForwarded(r, trusted)
+	}
+	if x.Request.Present&http1.Fields(http1.FieldXForwardedFor, http1.FieldForwarded) == 0 {
+		if a, ok := hopAddress(single(x.Request, http1.FieldXRealIP)); ok {
+			o.believe(a, trusted)
+		}
+	}
+}
+
+// believe takes a for the one behind the last hop. It reports whether a is a trusted proxy,
+// so that what a has said may be believed as well.
+func (o *origin) believe(a netip.Addr, trusted config.Prefixes) bool {
+	o.client = a
+	o.hops = append(o.hops, a)
+	return len(o.hops) < maxHops && trusted.Contain(a)
+}
+
+// readXForwarded reads the X-Forwarded-* fields. Each must be valid to be believed; where
+// one is not, what we see ourselves stands.
+func (o *origin) readXForwarded(r *http1.Request, trusted config.Prefixes) {
+	told := false
+	switch proto := single(r, http1.FieldXForwardedProto); {
+	case bytes.EqualFold(proto, schemeHTTPS):
+		o.secure, told = true, true
+	case bytes.EqualFold(proto, schemeHTTP):
+		o.secure, told = false, true
+	}
+	if told {
+		o.port = schemePort(o.secure)
+	}
+	if host := single(r, http1.FieldXForwardedHost); http1.IsAuthority(host) {
+		o.host = host
+	}
+	if port, ok := parsePort(single(r, http1.FieldXForwardedPort)); ok {
+		o.port = port
+	}
+	for i := len(r.Fields) - 1; i >= 0; i-- {
+		if r.Fields[i].ID != http1.FieldXForwardedFor {
+			continue
+		}
+		for list, more := r.Fields[i].Value, true; more; {
+			word := list
+			comma := bytes.LastIndexByte(list, ',')
+			if more = comma >= 0; more {
+				list, word = list[:comma], list[comma+1:]
+			}
+			a, ok := hopAddress(bytes.Trim(word, " \t"))
+			if !ok || !o.believe(a, trusted) {
+				return
+			}
+		}
+	}
+}
+
+// single returns the value of a field that is there once; of several, none is the true one.
+func single(r *http1.Request, id http1.FieldID) (value []byte) {
+	if !r.Present.Has(id) {
+		return nil
+	}
+	for i := range r.Fields {
+		if r.Fields[i].ID != id {
+			continue
+		}
+		if value != nil {
+			return nil
+		}
+		value = r.Fields[i].Value
+	}
+	return value
+}
+
+// hopAddress reads an address with or without a port; IPv6 may stand in brackets.
+func hopAddress(s []byte) (netip.Addr, bool) {
+	if len(s) == 0 || len(s) > len("[0000:0000:0000:0000:0000:ffff:255.255.255.255]:65535") {
+		return netip.Addr{}, false
+	}
+	host := s
+	if s[0] == '[' {
+		end := bytes.IndexByte(s, ']')
+		if end < 0 || !isPortSuffix(s[end+1:]) || bytes.IndexByte(s[:end], ':') < 0 {
+			return netip.Addr{}, false
+		}
+		host = s[1:end]
+	} else if colon := bytes.IndexByte(s, ':'); colon >= 0 && bytes.IndexByte(s[colon+1:], ':') < 0 {
+		if host = s[:colon]; !isPortSuffix(s[colon:]) {
+			return netip.Addr{}, false
+		}
+	}
+	a, err := netip.ParseAddr(string(host))
+	if err != nil || a.Zone() != "" {
+		return netip.Addr{}, false
+	}
+	return a.Unmap(), true
+}
+
+func isPortSuffix(s []byte) bool {
+	if len(s) == 0 {
+		return true
+	}
+	_, ok := parsePort(s[1:])
+	return s[0] == ':' && ok
+}
+
+// parsePort reads 1 to 65535.
+func parsePort(s []byte) (uint16, bool) {
+	if len(s) == 0 || len(s) > 5 {
+		return 0, false
+	}
+	n := 0
+	for _, c := range s {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		n = n*10 + int(c-'0')
+	}
+	return uint16(n), n > 0 && n <= 65535
+}
+
+func schemePort(secure bool) uint16 {
+	if secure {
+		return 443
+	}
+	return 80
+}

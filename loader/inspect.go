@@ -93,7 +93,15 @@ func (i *Inspector) Listeners() ([]state.Listener, error) {
 	}
 	var out []state.Listener
 	for k, v := range entries {
-		out = append(out, state.Listener{Address: k.AddrPort(), Protocol: state.Protocol(k.Protocol), Mode: state.Mode(v.Mode)})
+		l := state.Listener{Address: k.AddrPort(), Protocol: state.Protocol(k.Protocol), Mode: state.Mode(v.Mode)}
+		if l.Mode == state.L4 {
+			var name abi.ServiceName
+			if err := i.maps["kg_service_names"].Lookup(v.Service, &name); err != nil {
+				return nil, fmt.Errorf("read kg_service_names: %w", err)
+			}
+			l.Service = name.String()
+		}
+		out = append(out, l)
 	}
 	slices.SortFunc(out, func(a, b state.Listener) int {
 		return cmp.Or(a.Address.Compare(b.Address), cmp.Compare(a.Protocol, b.Protocol))
@@ -105,8 +113,11 @@ func (i *Inspector) Listeners() ([]state.Listener, error) {
 type InspectedService struct {
 	ID          uint32
 	Name        string
-	Algorithm   uint16 // abi.AlgorithmP2C, AlgorithmRoundRobin
+	Algorithm   uint16 // abi.AlgorithmP2C, AlgorithmRoundRobin, AlgorithmMaglev
 	PreferLocal bool
+	LocalOnly   bool
+	Affinity    bool // L4: by the client's address alone
+	Restricted  bool // L4: only sources in kg_sources
 	Block       abi.Block
 	Backends    []uint32 // backend ids in the order of the block's slots
 }
@@ -128,6 +139,9 @@ func (i *Inspector) Services() ([]InspectedService, error) {
 			Name:        name.String(),
 			Algorithm:   entry.Algorithm,
 			PreferLocal: entry.Flags&abi.ServicePreferLocal != 0,
+			LocalOnly:   entry.Flags&abi.ServiceLocalOnly != 0,
+			Affinity:    entry.Flags&abi.ServiceAffinity != 0,
+			Restricted:  entry.Flags&abi.ServiceRestricted != 0,
 		}
 		s.Block, s.Backends = i.slots(uint32(id))
 		out = append(out, s)

@@ -80,7 +80,7 @@ func (x *xdp) tell(a Attachment) {
 	if a.Reason != "" && x.mode != XDPOff {
 		event = x.log.Warn()
 	}
-	event.Str("interface", a.Where).Str("mode", a.Mode).Str("reason", a.Reason).Msg("kg_xdp")
+	event.Str("interface", a.Where).Str("mode", a.Mode).Str("reason", a.Reason).Msg(a.Program)
 }
 
 // refresh attaches to interfaces that have come, or come again under another index, since

@@ -195,30 +195,30 @@ func (t *translation) l4OfConfigMap(which string, protocol model.Transport, take
 	ref := refOf("ConfigMap", config)
 	byKey := map[model.L4Key]*model.L4Service{}
 	for _, text := range slices.Sorted(maps.Keys(config.Data)) {
-		refuse := func(reason, format string, args ...any) {
-			t.found.add(ref, model.Refused, reason, fmt.Sprintf("data[%q]: ", text)+fmt.Sprintf(format, args...))
+		report := func(severity model.Severity, reason, format string, args ...any) {
+			t.found.add(ref, severity, reason, fmt.Sprintf("data[%q]: ", text)+fmt.Sprintf(format, args...))
 		}
 		port, err := strconv.ParseUint(text, 10, 16)
 		if err != nil || port == 0 {
-			refuse("PortInvalid", "the key must be a port, 1 to 65535")
+			report(model.Refused, "PortInvalid", "the key must be a port, 1 to 65535")
 			continue
 		}
 		key, options, err := parseL4Target(config.Data[text])
 		if err != nil {
-			refuse("TargetInvalid", "%v", err)
+			report(model.Refused, "TargetInvalid", "%v", err)
 			continue
 		}
 		if options != "" {
-			refuse("ProxyProtocolUnsupported", "PROXY headers are not written: the pod sees the client's own address, so remove %q, and the setting in the pod that expects the header", options)
+			report(model.Refused, "ProxyProtocolUnsupported", "PROXY headers are not written: the pod sees the client's own address, so remove %q, and the setting in the pod that expects the header", options)
 			continue
 		}
 		service := t.services[name{key.Namespace, key.Name}]
 		if service == nil {
-			refuse("ServiceNotFound", "Service %s/%s does not exist", key.Namespace, key.Name)
+			report(model.Refused, "ServiceNotFound", "Service %s/%s does not exist", key.Namespace, key.Name)
 			continue
 		}
 		if key, err = resolveL4Port(service, key.Port, protocol); err != nil {
-			refuse("ServicePortNotFound", "%v", err)
+			report(model.Refused, "ServicePortNotFound", "%v", err)
 			continue
 		}
 		id := model.L4Key{Service: key, Protocol: protocol, Source: ref}

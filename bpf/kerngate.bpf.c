@@ -17,6 +17,7 @@
 #include "lookup.bpf.c"
 #include "publish.bpf.c"
 #include "quic.bpf.c"
+#include "tc.bpf.c"
 #include "xdp.bpf.c"
 
 /* Keeps types in BTF that no map names, for the generated Go (loader/abi). */
@@ -24,6 +25,9 @@ const enum kg_constant *kg_constant_type __attribute__((unused));
 const enum kg_table *kg_table_type __attribute__((unused));
 const struct kg_write *kg_write_type __attribute__((unused));
 const struct kg_write_list *kg_write_list_type __attribute__((unused));
+const enum kg_address_flag *kg_address_flag_type __attribute__((unused));
+const enum kg_direction *kg_direction_type __attribute__((unused));
+const enum kg_flow_state *kg_flow_state_type __attribute__((unused));
 const enum kg_reason *kg_reason_type __attribute__((unused));
 const enum kg_socket *kg_socket_type __attribute__((unused));
 const enum kg_mode *kg_mode_type __attribute__((unused));

@@ -171,19 +171,27 @@ int kg_lookup(struct bpf_sk_lookup *ctx)
 
 	/* 1. Ours? Everything else is left to the kernel and to other programs. */
 	listener = find_listener(ctx);
-	if (!listener || listener->mode != KG_MODE_L7) {
+	if (!listener) {
 		count(KG_LOOKUP_NOT_OURS);
 		return SK_PASS;
 	}
 
-	/* 2. Nobody serves: refuse, so that our traffic never leaks to another process that
+	/* 2. Packets to L4 listeners are translated on an uplink. One that comes here has no
+	 *     ready backend or did not come by an uplink: refuse, so that no process that
+	 *     happens to listen on this port answers for the service. */
+	if (listener->mode != KG_MODE_L7) {
+		count(KG_LOOKUP_L4);
+		return SK_DROP;
+	}
+
+	/* 3. Nobody serves: refuse, so that our traffic never leaks to another process that
 	 *    happens to listen on this port. */
 	if (!serving_workers(&workers)) {
 		count(KG_LOOKUP_NO_PROXY);
 		return SK_DROP;
 	}
 
-	/* 3. A worker, by load and liveness; refuse if none has an open socket. */
+	/* 4. A worker, by load and liveness; refuse if none has an open socket. */
 	reason = steer(ctx, &workers);
 	count(reason);
 	return reason == KG_LOOKUP_STEERED ? SK_PASS : SK_DROP;

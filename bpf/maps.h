@@ -18,8 +18,8 @@
 #include "reasons.h"
 #include "types.h"
 
-/* Which addresses, ports and protocols are ours. Written by the agent; read by kg_lookup.
- * Full: the listener is not published and the agent says so; the others stand. */
+/* Which addresses, ports and protocols are ours. Written by the agent; read by
+ * kg_lookup, kg_xdp and kg_ingress. Full: the listener is not published and the agent says so; the others stand. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, KG_LISTENERS);
@@ -28,7 +28,7 @@ struct {
 } kg_listeners SEC(".maps");
 
 /* The ingress addresses, for programs that judge packets before ports matter. Written by
- * the agent; read by kg_xdp. Full: as kg_listeners. */
+ * the agent; read by kg_xdp and kg_ingress. Full: as kg_listeners. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, KG_ADDRESSES);
@@ -145,6 +145,47 @@ struct {
 	__type(key, struct kg_prefix);
 	__type(value, struct kg_prefix_info);
 } kg_allow SEC(".maps");
+
+/* The sources that restricted L4 services take (loadBalancerSourceRanges; memory is taken
+ * as entries come). Written by the agent; read by kg_xdp and kg_ingress for new flows.
+ * Full: the range is refused by name, and so its sources; the others stand. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, KG_SOURCES);
+	__type(key, struct kg_source);
+	__type(value, struct kg_prefix_info);
+} kg_sources SEC(".maps");
+
+/* L4 connections that both sides have shown to be alive, two entries each: towards the
+ * backend and back (flag --max-flows). Written by kg_xdp, kg_ingress and kg_egress; the
+ * agent removes what has expired. Full: the least recently used one is forgotten; its next
+ * packet is placed by hash, which finds the same backend unless the ready ones have
+ * changed. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, KG_FLOWS);
+	__type(key, struct kg_flow_key);
+	__type(value, struct kg_flow);
+} kg_flows SEC(".maps");
+
+/* The same for those whose client has not been heard a second time. A map of its own, so
+ * that a flood of SYNs or datagrams pushes out nothing but its like. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, KG_OPENING);
+	__type(key, struct kg_flow_key);
+	__type(value, struct kg_flow);
+} kg_opening SEC(".maps");
+
+/* Where the first fragment of a packet went. Written and read by kg_xdp, kg_ingress and
+ * kg_egress. Full: the least recently used one is forgotten; its later fragments are lost. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, KG_FRAGMENTS);
+	__type(key, struct kg_fragment_key);
+	__type(value, struct kg_fragment);
+} kg_fragments SEC(".maps");
 
 /* Packets or connection attempts per enum kg_reason. Written by every program; read by
  * metrics and kerngatectl, which add up the CPUs. */

@@ -13,9 +13,6 @@
 
 /* VLAN tags that are looked through: a customer's and a provider's. */
 #define KG_MAX_VLANS 2
-/* IPv6 extension headers that are looked through before giving up. */
-#define KG_MAX_EXTENSIONS 8
-
 struct cursor {
 	void *at;
 	void *end; /* one past the last byte */
@@ -37,6 +34,23 @@ struct fragment {
 	__u8 reserved;
 	__be16 offset; /* upper 13 bits, in units of 8 bytes */
 	__be32 id;
+};
+
+/* What an ICMP message of either version begins with. (linux/icmp.h needs a C library.) */
+struct icmp {
+	__u8 type;
+	__u8 code;
+	__sum16 check;
+	__be32 rest; /* by type: next hop's MTU, pointer, ... */
+};
+
+/* Types that quote a packet: RFC 792, RFC 4443 section 2.1. */
+enum {
+	ICMP_UNREACHABLE = 3,
+	ICMP_TIME_EXCEEDED = 11,
+	ICMP_PARAMETER = 12,
+	ICMP6_UNREACHABLE = 1, /* then: too big, time exceeded */
+	ICMP6_PARAMETER = 4,
 };
 
 /* take returns the next size bytes and moves behind them, or NULL if there are fewer.
@@ -104,60 +118,6 @@ static __always_inline struct ipv6hdr *take_ipv6(struct cursor *c)
 	struct ipv6hdr *ip = take(c, sizeof(*ip));
 
 	return ip && ip->version == 6 ? ip : NULL;
-}
-
-/* skip_extensions moves behind the extension headers that begin with protocol next and
- * returns the transport protocol, or -1 if they are cut short or more than we follow.
- * *later is set if this is a fragment other than the first, which has no transport header. */
-static __always_inline int skip_extensions(struct cursor *c, __u8 next, bool *later)
-{
-	for (int i = 0; i < KG_MAX_EXTENSIONS; i++) {
-		struct extension *ext;
-		struct fragment *frag;
-
-		switch (next) {
-		case IPPROTO_HOPOPTS:
-		case IPPROTO_ROUTING:
-		case IPPROTO_DSTOPTS:
-			ext = take(c, sizeof(*ext));
-			if (!ext || !skip(c, ext->length * 8 + 8 - sizeof(*ext)))
-				return -1;
-			next = ext->next;
-			break;
-		case IPPROTO_AH: /* its length counts 4-byte words, without the first two */
-			ext = take(c, sizeof(*ext));
-			if (!ext || !skip(c, (ext->length + 2) * 4 - sizeof(*ext)))
-				return -1;
-			next = ext->next;
-			break;
-		case IPPROTO_FRAGMENT:
-			frag = take(c, sizeof(*frag));
-			if (!frag)
-				return -1;
-			next = frag->next;
-			if (frag->offset & bpf_htons(0xfff8)) {
-				*later = true;
-				return next;
-			}
-			break;
-		default:
-			return next;
-		}
-	}
-	return -1;
-}
-
-/* has_transport reports whether the transport header of the protocols that we serve is
- * whole; of any other protocol nothing is asked. */
-static __always_inline bool has_transport(struct cursor *c, int protocol)
-{
-	switch (protocol) {
-	case IPPROTO_TCP:
-		return take(c, 20);
-	case IPPROTO_UDP:
-		return take(c, 8);
-	}
-	return protocol >= 0;
 }
 
 #endif

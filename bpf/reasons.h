@@ -16,12 +16,42 @@ enum kg_reason {
 	KG_LOOKUP_ASSIGN_FAILED,  /* dropped: bpf_sk_assign refused the socket */
 	KG_LOOKUP_WORKER_SKIPPED, /* a hung worker was passed over (not an end) */
 	/* kg_xdp, per packet */
-	KG_XDP_NOT_IP,    /* passed */
-	KG_XDP_NOT_OURS,  /* passed: not to an ingress address */
-	KG_XDP_PASSED,    /* passed: to an ingress address */
-	KG_XDP_ALLOWED,   /* passed: source in kg_deny, but excepted by kg_allow */
-	KG_XDP_DENIED,    /* dropped: source in kg_deny */
-	KG_XDP_MALFORMED, /* passed for the kernel to judge: headers cut short */
+	KG_XDP_NOT_IP,            /* passed */
+	KG_XDP_NOT_OURS,          /* passed: not to an ingress address */
+	KG_XDP_PASSED,            /* passed: to an ingress address */
+	KG_XDP_ALLOWED,           /* passed: source in kg_deny, but excepted by kg_allow */
+	KG_XDP_DENIED,            /* dropped: source in kg_deny */
+	KG_XDP_MALFORMED,         /* passed for the kernel to judge: headers cut short */
+	KG_XDP_L4_FORWARDED,      /* translated: a packet of a known flow */
+	KG_XDP_L4_NEW,            /* translated: the first of a flow */
+	KG_XDP_L4_ICMP,           /* translated: an ICMP error about a flow */
+	KG_XDP_L4_FRAGMENT,       /* translated: a later fragment */
+	KG_XDP_L4_FRAGMENT_LOST,  /* passed: a later fragment whose first has not been seen */
+	KG_XDP_L4_NO_BACKEND,     /* passed, and refused by kg_lookup: no backend is ready */
+	KG_XDP_L4_SOURCE_REFUSED, /* dropped: source outside of the service's ranges */
+	KG_XDP_L4_NO_ROOM,        /* dropped: no place in the flow table */
+	/* kg_ingress, per packet; the same in the same order as of kg_xdp */
+	KG_INGRESS_NOT_IP,
+	KG_INGRESS_NOT_OURS,
+	KG_INGRESS_PASSED,
+	KG_INGRESS_ALLOWED,
+	KG_INGRESS_DENIED,
+	KG_INGRESS_MALFORMED,
+	KG_INGRESS_L4_FORWARDED,
+	KG_INGRESS_L4_NEW,
+	KG_INGRESS_L4_ICMP,
+	KG_INGRESS_L4_FRAGMENT,
+	KG_INGRESS_L4_FRAGMENT_LOST,
+	KG_INGRESS_L4_NO_BACKEND,
+	KG_INGRESS_L4_SOURCE_REFUSED,
+	KG_INGRESS_L4_NO_ROOM,
+	/* kg_egress, per packet */
+	KG_EGRESS_NOT_OURS,    /* passed: of no L4 flow */
+	KG_EGRESS_L4_REPLY,    /* translated: from a backend to its client */
+	KG_EGRESS_L4_ICMP,     /* translated: an ICMP error about a packet to a backend */
+	KG_EGRESS_L4_FRAGMENT, /* translated: a later fragment of a reply */
+	/* kg_lookup again */
+	KG_LOOKUP_L4, /* dropped: for an L4 listener, but not translated on its way in */
 	/* kg_quic, per datagram */
 	KG_QUIC_KNOWN,     /* of a connection that a worker has: there */
 	KG_QUIC_NEW,       /* to a worker of the serving generation */

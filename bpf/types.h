@@ -42,6 +42,10 @@ enum kg_constant {
 	KG_BACKENDS = 16384,
 	KG_SLOTS = 262144,
 	KG_PREFIXES = 131072,
+	KG_SOURCES = 16384,
+	KG_FLOWS = 262144, /* entries: two per connection */
+	KG_OPENING = 65536,
+	KG_FRAGMENTS = 8192,
 
 	/* Eight-byte words of one write to a sealed map. */
 	KG_WRITE_WORDS = 4,
@@ -66,8 +70,12 @@ struct kg_address {
 	__u8 bytes[16];
 };
 
+enum kg_address_flag {
+	KG_ADDRESS_L4 = 1, /* has listeners of mode L4: look for them */
+};
+
 struct kg_address_info {
-	__u32 flags; /* none defined yet */
+	__u32 flags; /* enum kg_address_flag */
 };
 
 /* What makes a listener: exact address, port and protocol. */
@@ -80,7 +88,7 @@ struct kg_listener_key {
 
 enum kg_mode {
 	KG_MODE_L7 = 1, /* to a proxy worker, by sk_lookup */
-	KG_MODE_L4 = 2, /* to a backend of .service, by XDP */
+	KG_MODE_L4 = 2, /* to a backend of .service, by kg_xdp or kg_ingress */
 };
 
 struct kg_listener {
@@ -104,6 +112,14 @@ enum kg_prefix_source {
 	KG_PREFIX_OPERATOR = 2, /* kerngatectl */
 };
 
+/* LPM trie key of the sources that a restricted service takes. prefix_len counts from the
+ * first bit of service, so that an IPv4 prefix of n bits has 32 + 96 + n. */
+struct kg_source {
+	__u32 prefix_len; /* bits, host byte order */
+	kg_service_id service;
+	struct kg_address address;
+};
+
 /*
  * A service's block of backend slots, as one 64-bit word so that a single aligned
  * store publishes a new block: bits 0-31 offset into kg_slots, 32-47 number of
@@ -117,11 +133,16 @@ enum kg_prefix_source {
 enum kg_algorithm {
 	KG_ALGORITHM_P2C = 0, /* power of two choices over requests in flight */
 	KG_ALGORITHM_ROUND_ROBIN = 1,
+	/* The block is a Maglev table: slot hash * count / 2^32 of a flow's hash. L4 only. */
+	KG_ALGORITHM_MAGLEV = 2,
 };
 
 enum kg_service_flag {
 	KG_SERVICE_IN_USE = 1,       /* the id is taken */
 	KG_SERVICE_PREFER_LOCAL = 2, /* the block holds ready pods of this node alone, if any */
+	KG_SERVICE_LOCAL_ONLY = 4,   /* the block holds pods of this node alone */
+	KG_SERVICE_AFFINITY = 8,     /* L4: hash the client's address without its port */
+	KG_SERVICE_RESTRICTED = 16,  /* L4: only sources in kg_sources */
 };
 
 struct kg_service {
@@ -158,6 +179,58 @@ struct kg_backend {
 	__u16 weight;     /* relative; 1 = normal */
 	__u16 pad;
 	__u32 node; /* hash of the node's name, 0 = unknown */
+};
+
+/* Which way a packet of an L4 flow goes. */
+enum kg_direction {
+	KG_TO_BACKEND = 0,
+	KG_TO_CLIENT = 1,
+};
+
+/* A connection, or a UDP conversation, as the packets of one direction show it before they
+ * are translated. Ports are in network byte order. */
+struct kg_flow_key {
+	struct kg_address source;
+	struct kg_address destination;
+	__be16 source_port;
+	__be16 destination_port;
+	__u8 protocol;
+	__u8 direction; /* enum kg_direction */
+	__u16 pad;
+};
+
+enum kg_flow_state {
+	KG_FLOW_OPENING = 1, /* TCP: the client has not answered the SYN-ACK; UDP: one datagram */
+	KG_FLOW_OPEN = 2,
+	KG_FLOW_HALF_CLOSED = 3, /* TCP: one side has sent FIN */
+	KG_FLOW_CLOSED = 4,      /* TCP: both have, or one has sent RST */
+};
+
+/* What becomes of the packets of one direction. State and age are kept in the entry
+ * towards the backend; the other's are not used. */
+struct kg_flow {
+	struct kg_address address; /* the new destination, or towards the client the new source */
+	__be16 port;               /* and its port */
+	__u8 state;                /* enum kg_flow_state */
+	__u8 fins;                 /* sent by: 1 the client, 2 the backend */
+	kg_backend_id backend;
+	__u32 generation; /* kg_backend.generation when it was chosen */
+	kg_service_id service;
+	__u64 seen_ns; /* CLOCK_MONOTONIC of the last packet from the client, to the second */
+};
+
+/* Fragments after the first have no ports: they follow the first by these. */
+struct kg_fragment_key {
+	struct kg_address source;
+	struct kg_address destination;
+	__be32 id;
+	__u8 protocol;
+	__u8 direction; /* enum kg_direction */
+	__u16 pad;
+};
+
+struct kg_fragment {
+	struct kg_address address; /* as in kg_flow */
 };
 
 /*

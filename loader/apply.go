@@ -30,6 +30,7 @@ type hashes struct {
 	addresses *registry.Hash[abi.Address, abi.AddressInfo]
 	deny      *registry.Hash[abi.Prefix, abi.PrefixInfo]
 	allow     *registry.Hash[abi.Prefix, abi.PrefixInfo]
+	sources   *registry.Hash[abi.Source, abi.PrefixInfo]
 }
 
 func openHashes(maps map[string]*ebpf.Map) (h hashes, err error) {
@@ -42,7 +43,10 @@ func openHashes(maps map[string]*ebpf.Map) (h hashes, err error) {
 	if h.deny, err = openPrefixes(maps["kg_deny"], "kg_deny"); err != nil {
 		return h, err
 	}
-	h.allow, err = openPrefixes(maps["kg_allow"], "kg_allow")
+	if h.allow, err = openPrefixes(maps["kg_allow"], "kg_allow"); err != nil {
+		return h, err
+	}
+	h.sources, err = openHash[abi.Source, abi.PrefixInfo](maps["kg_sources"], "kg_sources")
 	return h, err
 }
 
@@ -92,7 +96,8 @@ func openRoutes(h *netlink.Handle) (*registry.Hash[routeKey, struct{}], error) {
 // force. Calling it again with the same state tries again what failed.
 //
 // The order keeps traffic right at every step. Deny lists come before anything that lets
-// packets in, and exceptions before the rule. Services come before listeners. A listener
+// packets in, and exceptions before the rule. Services come before listeners, and so do the
+// sources that a restricted one takes, and the programs that forward to it. A listener
 // comes before the route that makes its address local, and goes after it: with the route
 // alone, connections would reach whatever process listens on all addresses.
 func (d *Datapath) Apply(want state.State) (Report, error) {
@@ -106,6 +111,8 @@ func (d *Datapath) Apply(want state.State) (Report, error) {
 	}
 	w, err := d.translate(want)
 	errs = append(errs, err)
+	_ = d.l4(&want, &w) // what services have an id for already; the rest follows below
+	note(d.hashes.sources.Add(w.sources, describeSource))(&report.Added)
 
 	note(d.hashes.allow.Add(w.allow, describePrefix))(&report.Added)
 	note(d.hashes.deny.Add(w.deny, describePrefix))(&report.Added)
@@ -113,7 +120,11 @@ func (d *Datapath) Apply(want state.State) (Report, error) {
 	note(d.hashes.allow.Prune(w.allow, describePrefix))(&report.Removed)
 
 	report.Changes, err = d.registry.Apply(want.Services, time.Now())
-	errs = append(errs, err)
+	errs = append(errs, err, d.l4(&want, &w))
+	note(d.hashes.sources.Add(w.sources, describeSource))(&report.Added)
+	if d.hasL4 = hasL4(&want); d.hasL4 {
+		d.tc.ensure(d.forwardsInXDP)
+	}
 
 	note(d.hashes.addresses.Add(w.addresses, describeAddress))(&report.Added)
 	note(d.hashes.listeners.Add(w.listeners, describeListener))(&report.Added)
@@ -122,6 +133,10 @@ func (d *Datapath) Apply(want state.State) (Report, error) {
 	note(d.routes.Prune(w.routes, describeRoute))(&report.Removed)
 	note(d.hashes.listeners.Prune(w.listeners, describeListener))(&report.Removed)
 	note(d.hashes.addresses.Prune(w.addresses, describeAddress))(&report.Removed)
+	note(d.hashes.sources.Prune(w.sources, describeSource))(&report.Removed)
+	if !d.hasL4 {
+		d.tc.end()
+	}
 	return report, errors.Join(errs...)
 }
 
@@ -141,14 +156,19 @@ func (d *Datapath) ServiceID(name string) (state.ServiceID, bool) {
 }
 
 // Reap ends services that have been gone for their grace time, frees blocks and backend
-// ids that nobody reads any more, attaches kg_xdp to interfaces that have come (again), and
-// notes in kg_meta that the agent lives. Call it every few seconds.
+// ids that nobody reads any more, removes expired L4 flows, attaches the programs to
+// interfaces that have come (again), and notes in kg_meta that the agent lives. Call it every few seconds.
 func (d *Datapath) Reap(now time.Time) (Report, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.xdp.refresh(d.attachments)
+	var sweepErr error
+	if d.hasL4 {
+		d.tc.ensure(d.forwardsInXDP)
+		sweepErr = d.flows.sweep(monotonic())
+	}
 	changes, err := d.registry.Reap(now)
-	return Report{Changes: changes}, errors.Join(err, d.setServing(d.meta().Serving))
+	return Report{Changes: changes}, errors.Join(err, sweepErr, d.setServing(d.meta().Serving))
 }
 
 // wanted is a state in terms of the maps.
@@ -157,6 +177,7 @@ type wanted struct {
 	addresses   map[abi.Address]abi.AddressInfo
 	routes      map[routeKey]struct{}
 	deny, allow map[abi.Prefix]abi.PrefixInfo
+	sources     map[abi.Source]abi.PrefixInfo
 }
 
 // translate returns what the keyed maps must hold. What cannot be is left out and told.
@@ -167,6 +188,7 @@ func (d *Datapath) translate(want state.State) (wanted, error) {
 		routes:    make(map[routeKey]struct{}),
 		deny:      make(map[abi.Prefix]abi.PrefixInfo),
 		allow:     make(map[abi.Prefix]abi.PrefixInfo),
+		sources:   make(map[abi.Source]abi.PrefixInfo),
 	}
 	var errs []error
 	for _, a := range want.Addresses {
@@ -178,9 +200,12 @@ func (d *Datapath) translate(want state.State) (wanted, error) {
 		w.routes[routeKey{a}] = struct{}{}
 	}
 	for _, l := range want.Listeners {
-		if !l.Address.IsValid() || l.Address.Port() == 0 || l.Mode != state.L7 {
-			errs = append(errs, fmt.Errorf("listener %v: needs an address, a port and mode L7", l.Address))
+		if !l.Address.IsValid() || l.Address.Port() == 0 || l.Mode != state.L7 && l.Mode != state.L4 {
+			errs = append(errs, fmt.Errorf("listener %v: needs an address, a port and mode L7 or L4", l.Address))
 			continue
+		}
+		if l.Mode == state.L4 {
+			continue // needs its service's id: see l4
 		}
 		w.listeners[abi.MakeListenerKey(l.Address, uint8(l.Protocol))] = abi.Listener{Mode: uint32(l.Mode)}
 	}

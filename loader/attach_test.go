@@ -85,7 +85,7 @@ func TestXDPAttach(t *testing.T) {
 			if got.Mode != want || got.Where != step.interfaces[i] || (want == "" && got.Reason == "") {
 				t.Errorf("%s: attachment %+v, want mode %q", step.name, got, want)
 			}
-			if want != "" && attachedXDP(t, got.Where) != "kg_xdp" {
+			if want != "" && attachedXDP(t, got.Where) != got.Program {
 				t.Errorf("%s: %s has %q attached", step.name, got.Where, attachedXDP(t, got.Where))
 			}
 		}
@@ -110,7 +110,7 @@ func TestInterfaceComesLater(t *testing.T) {
 		if _, err := d.Reap(time.Now()); err != nil {
 			t.Fatal(err)
 		}
-		if a := d.Attachments()[1]; a.Mode != "native" || attachedXDP(t, "up0") != "kg_xdp" {
+		if a := d.Attachments()[1]; a.Mode != "native" || attachedXDP(t, "up0") != "kg_xdp_guard" {
 			t.Errorf("round %d: attachment %+v, %q on the interface", round, a, attachedXDP(t, "up0"))
 		}
 		if err := netlink.LinkDel(dev); err != nil {

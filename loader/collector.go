@@ -35,7 +35,8 @@ func (d *Datapath) Memory() []MapUse {
 	entries := map[string]int{
 		"kg_services": services, "kg_service_names": services, "kg_backends": backends, "kg_slots": slots,
 		"kg_listeners": d.hashes.listeners.Len(), "kg_addresses": d.hashes.addresses.Len(),
-		"kg_deny": d.hashes.deny.Len(), "kg_allow": d.hashes.allow.Len(),
+		"kg_deny": d.hashes.deny.Len(), "kg_allow": d.hashes.allow.Len(), "kg_sources": d.hashes.sources.Len(),
+		"kg_flows": d.flows.total,
 	}
 	var out []MapUse
 	for _, name := range mapNames {

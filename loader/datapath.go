@@ -40,9 +40,12 @@ type Datapath struct {
 	net      *netlink.Handle
 	lookup   *lookup
 	xdp      *xdp
+	tc       *tc
 
 	mu          sync.Mutex // guards what follows, and all writing to the maps
 	attachments []Attachment
+	hasL4       bool // as of the last Apply
+	flows       *flows
 	tables      *kernelTables
 	registry    *registry.Registry
 	hashes      hashes
@@ -117,7 +120,9 @@ func (d *Datapath) load(o *Options) (fresh bool, err error) {
 		return false, fmt.Errorf("set kg_hung_after_ns: %w", err)
 	}
 	if d.features.Has("xdp_frags") {
-		spec.Programs["kg_xdp"].Flags |= xdpHasFrags
+		for _, name := range xdpPrograms {
+			spec.Programs[name].Flags |= xdpHasFrags
+		}
 	}
 	pinned, err := openPinned(d.folder, spec)
 	if err != nil {
@@ -192,6 +197,7 @@ func (d *Datapath) readState() error {
 	if d.routes, err = openRoutes(d.net); err != nil {
 		return err
 	}
+	d.flows = newFlows(d.maps["kg_flows"])
 	d.hashes, err = openHashes(d.maps)
 	return err
 }
@@ -206,12 +212,24 @@ func (d *Datapath) attach(o *Options) error {
 		return err
 	}
 	d.xdp = &xdp{
-		folder:  d.folder,
-		mode:    o.XDPMode,
-		program: d.programs["kg_xdp"],
-		links:   make(map[string]link.Link),
-		net:     d.net,
-		log:     d.log,
+		folder: d.folder,
+		mode:   o.XDPMode,
+		l4:     o.L4Hook,
+		full:   d.programs["kg_xdp"],
+		guard:  d.programs["kg_xdp_guard"],
+		links:  make(map[string]link.Link),
+		net:    d.net,
+		log:    d.log,
+	}
+	d.tc = &tc{
+		folder:     d.folder,
+		interfaces: o.Interfaces,
+		tcx:        d.features.Has("tcx"),
+		ingress:    d.programs["kg_ingress"],
+		egress:     d.programs["kg_egress"],
+		links:      make(map[string]link.Link),
+		net:        d.net,
+		log:        d.log,
 	}
 	d.attachments = append([]Attachment{{Program: "kg_lookup", Where: "netns"}}, d.xdp.attach(o.Interfaces)...)
 	return nil
@@ -239,6 +257,9 @@ func (d *Datapath) Close() error {
 	if d.xdp != nil {
 		d.xdp.close()
 	}
+	if d.tc != nil {
+		d.tc.close()
+	}
 	if d.lookup != nil {
 		d.lookup.close()
 	}
@@ -257,7 +278,7 @@ func (d *Datapath) Close() error {
 	if d.lock != nil {
 		errs = append(errs, d.lock.Close())
 	}
-	d.xdp, d.lookup, d.net, d.view, d.programs, d.maps, d.lock = nil, nil, nil, nil, nil, nil, nil
+	d.xdp, d.tc, d.lookup, d.net, d.view, d.programs, d.maps, d.lock = nil, nil, nil, nil, nil, nil, nil, nil
 	return errors.Join(errs...)
 }
 
@@ -310,7 +331,7 @@ func (d *Datapath) Features() Features { return d.features }
 func (d *Datapath) Attachments() []Attachment {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return slices.Clone(d.attachments)
+	return slices.Concat(d.attachments, d.tc.attachments)
 }
 
 // Folder returns the folder of the pins: Options.BPFFS, or one beside it while that holds

@@ -17,7 +17,7 @@ func openTest(t testing.TB, bpffs string, change ...func(*Options)) *Datapath {
 	t.Helper()
 	o := Options{
 		BPFFS:       filepath.Join(bpffs, "kerngate"),
-		MaxServices: 64, MaxBackends: 256, MaxSlots: 1024, MaxPrefixes: 64,
+		MaxServices: 64, MaxBackends: 256, MaxSlots: 1024, MaxPrefixes: 64, MaxFlows: 4096,
 		Log: zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.WarnLevel),
 	}
 	for _, f := range change {

@@ -64,7 +64,7 @@ func Probe() Features {
 			func() error { return features.HaveProgramType(ebpf.XDP) }},
 		{Feature{Name: "xdp_frags", Kernel: "5.18", NeededFor: "XDP on interfaces with large MTU", ReplacedBy: "XDP without fragments: native mode needs an MTU of about 3500 or less"},
 			probeXDPFrags},
-		{Feature{Name: "tcx", Kernel: "6.6", NeededFor: "hooks beside other programs on an interface", ReplacedBy: "XDP alone"},
+		{Feature{Name: "tcx", Kernel: "6.6", NeededFor: "L4 services, beside other programs on an interface", ReplacedBy: "filters of a clsact qdisc"},
 			probeTCX},
 	}
 	out := make(Features, len(list))

@@ -21,10 +21,10 @@ type foundLink struct {
 // uses reports whether the link's program works on this map.
 func (f *foundLink) uses(m ebpf.MapID) bool { return slices.Contains(f.mapIDs, m) }
 
-// findLinks returns the links of a kind that hold a program of this name. Pins may be
+// findLinks returns the links of a kind that hold a program of one of these names. Pins may be
 // lost (a remounted bpffs) while what they named is still attached, so this asks the
 // kernel. It needs CAP_SYS_ADMIN. The caller closes the links.
-func findLinks(kind link.Type, program string) (found []foundLink, err error) {
+func findLinks(kind link.Type, programs ...string) (found []foundLink, err error) {
 	defer func() {
 		if err != nil {
 			closeFound(found)
@@ -46,7 +46,7 @@ func findLinks(kind link.Type, program string) (found []foundLink, err error) {
 			f.ifindex = xdp.Ifindex
 		}
 		name, mapIDs, err := describeProgram(info.Program)
-		if err != nil || name != program {
+		if err != nil || !slices.Contains(programs, name) {
 			continue
 		}
 		f.mapIDs = mapIDs

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -78,3 +79,6 @@ func lookupsHere(t testing.TB) int {
 	}
 	return len(q.Programs)
 }
+
+// timeAfter is some seconds from now.
+func timeAfter(seconds int) time.Time { return time.Now().Add(time.Duration(seconds) * time.Second) }

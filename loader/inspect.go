@@ -27,7 +27,8 @@ type Inspector struct {
 // mapNames are all maps, in the order of bpf/maps.h.
 var mapNames = []string{
 	"kg_listeners", "kg_addresses", "kg_sockets", "kg_workers", "kg_services", "kg_service_names", "kg_slots",
-	"kg_backends", "kg_backend_load", "kg_generations", "kg_meta", "kg_deny", "kg_allow", "kg_counters",
+	"kg_backends", "kg_backend_load", "kg_generations", "kg_meta", "kg_deny", "kg_allow", "kg_sources",
+	"kg_flows", "kg_opening", "kg_fragments", "kg_counters",
 }
 
 // Inspect opens the maps pinned in bpffs.
@@ -92,7 +93,15 @@ func (i *Inspector) Listeners() ([]state.Listener, error) {
 	}
 	var out []state.Listener
 	for k, v := range entries {
-		out = append(out, state.Listener{Address: k.AddrPort(), Protocol: state.Protocol(k.Protocol), Mode: state.Mode(v.Mode)})
+		l := state.Listener{Address: k.AddrPort(), Protocol: state.Protocol(k.Protocol), Mode: state.Mode(v.Mode)}
+		if l.Mode == state.L4 {
+			var name abi.ServiceName
+			if err := i.maps["kg_service_names"].Lookup(v.Service, &name); err != nil {
+				return nil, fmt.Errorf("read kg_service_names: %w", err)
+			}
+			l.Service = name.String()
+		}
+		out = append(out, l)
 	}
 	slices.SortFunc(out, func(a, b state.Listener) int {
 		return cmp.Or(a.Address.Compare(b.Address), cmp.Compare(a.Protocol, b.Protocol))
@@ -104,8 +113,11 @@ func (i *Inspector) Listeners() ([]state.Listener, error) {
 type InspectedService struct {
 	ID          uint32
 	Name        string
-	Algorithm   uint16 // abi.AlgorithmP2C, AlgorithmRoundRobin
+	Algorithm   uint16 // abi.AlgorithmP2C, AlgorithmRoundRobin, AlgorithmMaglev
 	PreferLocal bool
+	LocalOnly   bool
+	Affinity    bool // L4: by the client's address alone
+	Restricted  bool // L4: only sources in kg_sources
 	Block       abi.Block
 	Backends    []uint32 // backend ids in the order of the block's slots
 }
@@ -127,6 +139,9 @@ func (i *Inspector) Services() ([]InspectedService, error) {
 			Name:        name.String(),
 			Algorithm:   entry.Algorithm,
 			PreferLocal: entry.Flags&abi.ServicePreferLocal != 0,
+			LocalOnly:   entry.Flags&abi.ServiceLocalOnly != 0,
+			Affinity:    entry.Flags&abi.ServiceAffinity != 0,
+			Restricted:  entry.Flags&abi.ServiceRestricted != 0,
 		}
 		s.Block, s.Backends = i.slots(uint32(id))
 		out = append(out, s)

@@ -22,21 +22,31 @@ const (
 	kerngateMapKgBackends            = "kg_backends"
 	kerngateMapKgCounters            = "kg_counters"
 	kerngateMapKgDeny                = "kg_deny"
+	kerngateMapKgFlows               = "kg_flows"
+	kerngateMapKgFragments           = "kg_fragments"
 	kerngateMapKgGenerations         = "kg_generations"
 	kerngateMapKgListeners           = "kg_listeners"
 	kerngateMapKgMeta                = "kg_meta"
+	kerngateMapKgOpening             = "kg_opening"
 	kerngateMapKgServiceNames        = "kg_service_names"
 	kerngateMapKgServices            = "kg_services"
 	kerngateMapKgSlots               = "kg_slots"
 	kerngateMapKgSockets             = "kg_sockets"
+	kerngateMapKgSources             = "kg_sources"
 	kerngateMapKgWorkers             = "kg_workers"
+	kerngateProgKgEgress             = "kg_egress"
+	kerngateProgKgIngress            = "kg_ingress"
 	kerngateProgKgLookup             = "kg_lookup"
 	kerngateProgKgPublish            = "kg_publish"
 	kerngateProgKgQuic               = "kg_quic"
 	kerngateProgKgXdp                = "kg_xdp"
+	kerngateProgKgXdpGuard           = "kg_xdp_guard"
+	kerngateVarKgAddressFlagType     = "kg_address_flag_type"
 	kerngateVarKgAlgorithmType       = "kg_algorithm_type"
 	kerngateVarKgBackendFlagType     = "kg_backend_flag_type"
 	kerngateVarKgConstantType        = "kg_constant_type"
+	kerngateVarKgDirectionType       = "kg_direction_type"
+	kerngateVarKgFlowStateType       = "kg_flow_state_type"
 	kerngateVarKgGenerationStateType = "kg_generation_state_type"
 	kerngateVarKgHungAfterNs         = "kg_hung_after_ns"
 	kerngateVarKgModeType            = "kg_mode_type"
@@ -91,10 +101,13 @@ type kerngateSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type kerngateProgramSpecs struct {
-	KgLookup  *ebpf.ProgramSpec `ebpf:"kg_lookup"`
-	KgPublish *ebpf.ProgramSpec `ebpf:"kg_publish"`
-	KgQuic    *ebpf.ProgramSpec `ebpf:"kg_quic"`
-	KgXdp     *ebpf.ProgramSpec `ebpf:"kg_xdp"`
+	KgEgress   *ebpf.ProgramSpec `ebpf:"kg_egress"`
+	KgIngress  *ebpf.ProgramSpec `ebpf:"kg_ingress"`
+	KgLookup   *ebpf.ProgramSpec `ebpf:"kg_lookup"`
+	KgPublish  *ebpf.ProgramSpec `ebpf:"kg_publish"`
+	KgQuic     *ebpf.ProgramSpec `ebpf:"kg_quic"`
+	KgXdp      *ebpf.ProgramSpec `ebpf:"kg_xdp"`
+	KgXdpGuard *ebpf.ProgramSpec `ebpf:"kg_xdp_guard"`
 }
 
 // kerngateMapSpecs contains maps before they are loaded into the kernel.
@@ -107,13 +120,17 @@ type kerngateMapSpecs struct {
 	KgBackends     *ebpf.MapSpec `ebpf:"kg_backends"`
 	KgCounters     *ebpf.MapSpec `ebpf:"kg_counters"`
 	KgDeny         *ebpf.MapSpec `ebpf:"kg_deny"`
+	KgFlows        *ebpf.MapSpec `ebpf:"kg_flows"`
+	KgFragments    *ebpf.MapSpec `ebpf:"kg_fragments"`
 	KgGenerations  *ebpf.MapSpec `ebpf:"kg_generations"`
 	KgListeners    *ebpf.MapSpec `ebpf:"kg_listeners"`
 	KgMeta         *ebpf.MapSpec `ebpf:"kg_meta"`
+	KgOpening      *ebpf.MapSpec `ebpf:"kg_opening"`
 	KgServiceNames *ebpf.MapSpec `ebpf:"kg_service_names"`
 	KgServices     *ebpf.MapSpec `ebpf:"kg_services"`
 	KgSlots        *ebpf.MapSpec `ebpf:"kg_slots"`
 	KgSockets      *ebpf.MapSpec `ebpf:"kg_sockets"`
+	KgSources      *ebpf.MapSpec `ebpf:"kg_sources"`
 	KgWorkers      *ebpf.MapSpec `ebpf:"kg_workers"`
 }
 
@@ -121,9 +138,12 @@ type kerngateMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type kerngateVariableSpecs struct {
+	KgAddressFlagType     *ebpf.VariableSpec `ebpf:"kg_address_flag_type"`
 	KgAlgorithmType       *ebpf.VariableSpec `ebpf:"kg_algorithm_type"`
 	KgBackendFlagType     *ebpf.VariableSpec `ebpf:"kg_backend_flag_type"`
 	KgConstantType        *ebpf.VariableSpec `ebpf:"kg_constant_type"`
+	KgDirectionType       *ebpf.VariableSpec `ebpf:"kg_direction_type"`
+	KgFlowStateType       *ebpf.VariableSpec `ebpf:"kg_flow_state_type"`
 	KgGenerationStateType *ebpf.VariableSpec `ebpf:"kg_generation_state_type"`
 	KgHungAfterNs         *ebpf.VariableSpec `ebpf:"kg_hung_after_ns"`
 	KgModeType            *ebpf.VariableSpec `ebpf:"kg_mode_type"`
@@ -162,13 +182,17 @@ type kerngateMaps struct {
 	KgBackends     *ebpf.Map `ebpf:"kg_backends"`
 	KgCounters     *ebpf.Map `ebpf:"kg_counters"`
 	KgDeny         *ebpf.Map `ebpf:"kg_deny"`
+	KgFlows        *ebpf.Map `ebpf:"kg_flows"`
+	KgFragments    *ebpf.Map `ebpf:"kg_fragments"`
 	KgGenerations  *ebpf.Map `ebpf:"kg_generations"`
 	KgListeners    *ebpf.Map `ebpf:"kg_listeners"`
 	KgMeta         *ebpf.Map `ebpf:"kg_meta"`
+	KgOpening      *ebpf.Map `ebpf:"kg_opening"`
 	KgServiceNames *ebpf.Map `ebpf:"kg_service_names"`
 	KgServices     *ebpf.Map `ebpf:"kg_services"`
 	KgSlots        *ebpf.Map `ebpf:"kg_slots"`
 	KgSockets      *ebpf.Map `ebpf:"kg_sockets"`
+	KgSources      *ebpf.Map `ebpf:"kg_sources"`
 	KgWorkers      *ebpf.Map `ebpf:"kg_workers"`
 }
 
@@ -180,13 +204,17 @@ func (m *kerngateMaps) Close() error {
 		m.KgBackends,
 		m.KgCounters,
 		m.KgDeny,
+		m.KgFlows,
+		m.KgFragments,
 		m.KgGenerations,
 		m.KgListeners,
 		m.KgMeta,
+		m.KgOpening,
 		m.KgServiceNames,
 		m.KgServices,
 		m.KgSlots,
 		m.KgSockets,
+		m.KgSources,
 		m.KgWorkers,
 	)
 }
@@ -195,9 +223,12 @@ func (m *kerngateMaps) Close() error {
 //
 // It can be passed to loadKerngateObjects or ebpf.CollectionSpec.LoadAndAssign.
 type kerngateVariables struct {
+	KgAddressFlagType     *ebpf.Variable `ebpf:"kg_address_flag_type"`
 	KgAlgorithmType       *ebpf.Variable `ebpf:"kg_algorithm_type"`
 	KgBackendFlagType     *ebpf.Variable `ebpf:"kg_backend_flag_type"`
 	KgConstantType        *ebpf.Variable `ebpf:"kg_constant_type"`
+	KgDirectionType       *ebpf.Variable `ebpf:"kg_direction_type"`
+	KgFlowStateType       *ebpf.Variable `ebpf:"kg_flow_state_type"`
 	KgGenerationStateType *ebpf.Variable `ebpf:"kg_generation_state_type"`
 	KgHungAfterNs         *ebpf.Variable `ebpf:"kg_hung_after_ns"`
 	KgModeType            *ebpf.Variable `ebpf:"kg_mode_type"`
@@ -214,18 +245,24 @@ type kerngateVariables struct {
 //
 // It can be passed to loadKerngateObjects or ebpf.CollectionSpec.LoadAndAssign.
 type kerngatePrograms struct {
-	KgLookup  *ebpf.Program `ebpf:"kg_lookup"`
-	KgPublish *ebpf.Program `ebpf:"kg_publish"`
-	KgQuic    *ebpf.Program `ebpf:"kg_quic"`
-	KgXdp     *ebpf.Program `ebpf:"kg_xdp"`
+	KgEgress   *ebpf.Program `ebpf:"kg_egress"`
+	KgIngress  *ebpf.Program `ebpf:"kg_ingress"`
+	KgLookup   *ebpf.Program `ebpf:"kg_lookup"`
+	KgPublish  *ebpf.Program `ebpf:"kg_publish"`
+	KgQuic     *ebpf.Program `ebpf:"kg_quic"`
+	KgXdp      *ebpf.Program `ebpf:"kg_xdp"`
+	KgXdpGuard *ebpf.Program `ebpf:"kg_xdp_guard"`
 }
 
 func (p *kerngatePrograms) Close() error {
 	return _KerngateClose(
+		p.KgEgress,
+		p.KgIngress,
 		p.KgLookup,
 		p.KgPublish,
 		p.KgQuic,
 		p.KgXdp,
+		p.KgXdpGuard,
 	)
 }
 

@@ -25,6 +25,17 @@ const (
 	XDPOff     XDPMode = "off"
 )
 
+// L4Hook says where packets to L4 listeners get their backend's address.
+type L4Hook string
+
+const (
+	// L4Auto: in XDP, where that is in the driver of a real device; else in tc. Behind the
+	// driver XDP is no faster than tc and cannot know whether a packet's checksum is whole.
+	L4Auto L4Hook = "auto"
+	L4XDP  L4Hook = "xdp" // in XDP wherever it is attached: checksums must be whole
+	L4TC   L4Hook = "tc"
+)
+
 // HungAfterNS is how long a worker may be busy before kg_lookup passes it over: the value
 // of kg_hung_after_ns in bpf/config.h, which Open sets.
 const HungAfterNS = 500_000_000
@@ -37,12 +48,14 @@ type Options struct {
 	BPFFS      string   // folder of the pins, on a bpf file system; DefaultBPFFS
 	Interfaces []string // uplinks that get kg_xdp
 	XDPMode    XDPMode  // XDPAuto
+	L4Hook     L4Hook   // L4Auto
 
 	// Sizes of the maps. Maps that exist already keep theirs.
 	MaxServices int
 	MaxBackends int
 	MaxSlots    int
 	MaxPrefixes int // in each of kg_deny and kg_allow
+	MaxFlows    int // in kg_flows: two per L4 connection; a quarter of it in kg_opening
 
 	Log zerolog.Logger
 }
@@ -59,6 +72,13 @@ func (o Options) complete() (Options, error) {
 	default:
 		return o, fmt.Errorf("xdp mode %q is none of auto, native, generic, off", o.XDPMode)
 	}
+	switch o.L4Hook {
+	case "":
+		o.L4Hook = L4Auto
+	case L4Auto, L4XDP, L4TC:
+	default:
+		return o, fmt.Errorf("l4 hook %q is none of auto, xdp, tc", o.L4Hook)
+	}
 	for _, size := range []struct {
 		flag   string
 		value  *int
@@ -69,6 +89,7 @@ func (o Options) complete() (Options, error) {
 		{"max-backends", &o.MaxBackends, abi.Backends, 1 << 20},
 		{"max-slots", &o.MaxSlots, abi.Slots, 1 << 26},
 		{"max-prefixes", &o.MaxPrefixes, abi.Prefixes, 1 << 24},
+		{"max-flows", &o.MaxFlows, abi.Flows, 1 << 26},
 	} {
 		if *size.value == 0 {
 			*size.value = size.normal

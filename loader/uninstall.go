@@ -127,13 +127,30 @@ func detachStray() error {
 			running[dev.Attrs().Index] = x.ProgId
 		}
 	}
-	found, err = findLinks(link.XDPType, "kg_xdp")
+	found, err = findLinks(link.XDPType, xdpPrograms...)
 	errs = append(errs, err)
 	for _, f := range found {
 		if id, ok := running[int(f.ifindex)]; ok && id == uint32(f.program) {
 			errs = append(errs, detach(f.Link))
 		}
 		f.Close()
+	}
+	return errors.Join(append(errs, removeTCEverywhere(devices))...)
+}
+
+// removeTCEverywhere takes kg_ingress and kg_egress off all interfaces.
+func removeTCEverywhere(devices []netlink.Link) error {
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return fmt.Errorf("open netlink: %w", err)
+	}
+	defer h.Close()
+	t := &tc{tcx: probeTCX() == nil, net: h}
+	var errs []error
+	for _, dev := range devices {
+		for _, s := range t.sides(dev) {
+			errs = append(errs, removeTC(h, dev, s.attach, s.parent, t.tcx))
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -18,20 +19,25 @@ import (
 
 // Attachment is one program on one hook, or why it is not there.
 type Attachment struct {
-	Program string // kg_lookup, kg_xdp
+	Program string // kg_lookup, kg_xdp, kg_xdp_guard, kg_ingress, kg_egress
 	Where   string // "netns", or the interface
-	Mode    string // XDP: "native" or "generic"; "" if not attached
+	Mode    string // XDP: "native" or "generic"; tc: "tcx" or "clsact"; "" if not attached
 	Reason  string // why it is not attached, or not in the better mode
 }
 
+// xdpPrograms are the forms of kg_xdp: with L4 services and without.
+var xdpPrograms = []string{"kg_xdp", "kg_xdp_guard"}
+
 // xdp is kg_xdp on the interfaces of one network namespace.
 type xdp struct {
-	folder  string
-	mode    XDPMode
-	program *ebpf.Program
-	links   map[string]link.Link // by interface
-	net     *netlink.Handle
-	log     zerolog.Logger
+	folder string
+	mode   XDPMode
+	l4     L4Hook
+	full   *ebpf.Program        // kg_xdp
+	guard  *ebpf.Program        // kg_xdp_guard
+	links  map[string]link.Link // by interface
+	net    *netlink.Handle
+	log    zerolog.Logger
 }
 
 // attach puts kg_xdp on the interfaces, and takes it off those that earlier ones had. An
@@ -74,14 +80,14 @@ func (x *xdp) tell(a Attachment) {
 	if a.Reason != "" && x.mode != XDPOff {
 		event = x.log.Warn()
 	}
-	event.Str("interface", a.Where).Str("mode", a.Mode).Str("reason", a.Reason).Msg("kg_xdp")
+	event.Str("interface", a.Where).Str("mode", a.Mode).Str("reason", a.Reason).Msg(a.Program)
 }
 
 // refresh attaches to interfaces that have come, or come again under another index, since
 // the last time. It changes attachments in place.
 func (x *xdp) refresh(attachments []Attachment) {
 	for i, a := range attachments {
-		if a.Program != "kg_xdp" || x.mode == XDPOff {
+		if !slices.Contains(xdpPrograms, a.Program) || x.mode == XDPOff {
 			continue
 		}
 		dev, err := x.net.LinkByName(a.Where)
@@ -118,12 +124,13 @@ func (x *xdp) attachTo(dev netlink.Link, a *Attachment) error {
 		return err
 	}
 	if l != nil && x.suits(dev) {
-		if err := l.Update(x.program); err != nil {
+		a.Mode = attachedMode(dev)
+		if err := l.Update(x.program(dev, a)); err != nil {
+			a.Mode = ""
 			l.Close()
 			return fmt.Errorf("update kg_xdp: %w", err)
 		}
 		x.hold(name, l)
-		a.Mode = attachedMode(dev)
 		return nil
 	}
 	if l != nil { // in another mode than asked for: the kernel can only do that anew
@@ -174,8 +181,8 @@ func (x *xdp) existing(dev netlink.Link) (link.Link, error) {
 	if err != nil {
 		return nil, fmt.Errorf("an XDP program (id %d) is attached and cannot be looked at: %w", id, err)
 	}
-	if name == "kg_xdp" { // ours, but the pin is lost
-		found, err := findLinks(link.XDPType, "kg_xdp")
+	if slices.Contains(xdpPrograms, name) { // ours, but the pin is lost
+		found, err := findLinks(link.XDPType, xdpPrograms...)
 		if err != nil {
 			return nil, err
 		}
@@ -218,25 +225,45 @@ const xdpAttachedSKB = 2
 // attachNew attaches the program in the driver, or behind it where that fails and is
 // allowed.
 func (x *xdp) attachNew(dev netlink.Link, a *Attachment) (link.Link, error) {
-	opts := link.XDPOptions{Program: x.program, Interface: dev.Attrs().Index, Flags: link.XDPDriverMode}
+	opts := link.XDPOptions{Interface: dev.Attrs().Index, Flags: link.XDPDriverMode}
 	if x.mode != XDPGeneric {
+		a.Mode = string(XDPNative)
+		opts.Program = x.program(dev, a)
 		l, err := link.AttachXDP(opts)
 		if err == nil {
-			a.Mode = string(XDPNative)
 			return l, nil
 		}
+		a.Mode = ""
 		if x.mode == XDPNative {
 			return nil, fmt.Errorf("the driver does not take XDP programs: %w; use --xdp auto or generic", err)
 		}
 		a.Reason = fmt.Sprintf("generic, because native failed: %v", unwrapErrno(err))
 	}
-	opts.Flags = link.XDPGenericMode
+	a.Mode = string(XDPGeneric)
+	opts.Program, opts.Flags = x.program(dev, a), link.XDPGenericMode
 	l, err := link.AttachXDP(opts)
 	if err != nil {
+		a.Mode = ""
 		return nil, fmt.Errorf("attach kg_xdp: %w", err)
 	}
-	a.Mode = string(XDPGeneric)
 	return l, nil
+}
+
+// program returns the form of kg_xdp for a device in the mode of a, and names it there.
+func (x *xdp) program(dev netlink.Link, a *Attachment) *ebpf.Program {
+	if x.l4 == L4XDP || x.l4 == L4Auto && a.Mode == string(XDPNative) && wholeChecksums(dev) {
+		a.Program = "kg_xdp"
+		return x.full
+	}
+	a.Program = "kg_xdp_guard"
+	return x.guard
+}
+
+// wholeChecksums reports whether packets have finished checksums when a driver hands them
+// to XDP. Those of virtual cables come from this machine's own stack, which leaves the sum
+// to hardware that never sees them.
+func wholeChecksums(dev netlink.Link) bool {
+	return !slices.Contains([]string{"veth", "netkit", "tuntap", "tun"}, dev.Type())
 }
 
 // unwrapErrno returns the system call's own error, where there is one.

@@ -46,6 +46,7 @@ type flags struct {
 	interfaces  []string
 	xdpMode     string
 	deny, allow []string
+	l4          l4Flags
 
 	bpffs       string
 	socket      string
@@ -53,6 +54,7 @@ type flags struct {
 	maxBackends int
 	maxSlots    int
 	maxPrefixes int
+	maxFlows    int
 
 	runProxy     bool
 	proxyBinary  string
@@ -147,6 +149,7 @@ func (f *flags) define() {
 	s.StringArrayVar(&f.deny, "deny", nil, "source prefix whose packets to the ingress addresses are dropped; repeatable, needs --interface")
 	s.StringArrayVar(&f.allow, "allow", nil, "source prefix that is excepted from --deny; repeatable")
 
+	f.l4.define(s)
 	s.StringVar(&f.defaultCertificate, "default-certificate", "", "certificate for names that no Ingress has one for: NAMESPACE/SECRET, or CHAIN,KEY (two PEM files, read again when they change); empty: self-signed")
 	s.StringVar(&f.tlsMinVersion, "tls-min-version", "1.2", "1.2 or 1.3")
 	s.StringArrayVar(&f.tlsSuites, "tls-suite", nil, "cipher suite of TLS 1.2 to offer, such as TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256; repeatable; none: all that are sound. Those of TLS 1.3 cannot be chosen")
@@ -164,6 +167,7 @@ func (f *flags) define() {
 	s.IntVar(&f.maxBackends, "max-backends", 0, "size of kg_backends when it is made; 0: the default")
 	s.IntVar(&f.maxSlots, "max-slots", 0, "size of kg_slots when it is made; 0: the default")
 	s.IntVar(&f.maxPrefixes, "max-prefixes", 0, "size of kg_deny and kg_allow when they are made; 0: the default")
+	s.IntVar(&f.maxFlows, "max-flows", 0, "size of kg_flows when it is made, two per L4 connection; 0: the default")
 
 	s.BoolVar(&f.runProxy, "run-proxy", false, "start kerngate-proxy as an unprivileged child and keep it running (default true with --manifests)")
 	s.StringVar(&f.proxyBinary, "proxy-binary", "", "kerngate-proxy (default the one beside this executable)")

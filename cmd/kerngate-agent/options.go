@@ -55,8 +55,9 @@ func (f *flags) options(e env) (*options, error) {
 	}
 	o.loader = loader.Options{
 		BPFFS: f.bpffs, Interfaces: f.interfaces, XDPMode: loader.XDPMode(f.xdpMode),
-		MaxServices: f.maxServices, MaxBackends: f.maxBackends, MaxSlots: f.maxSlots, MaxPrefixes: f.maxPrefixes,
-		Log: o.log,
+		MaxServices: f.maxServices, MaxBackends: f.maxBackends, MaxSlots: f.maxSlots, MaxPrefixes: f.maxPrefixes, MaxFlows: f.maxFlows,
+		L4Hook: loader.L4Hook(f.l4.hook),
+		Log:    o.log,
 	}
 	if err := checkLoader(o.loader); err != nil {
 		return nil, err
@@ -73,6 +74,7 @@ func (f *flags) options(e env) (*options, error) {
 		func() error { return o.checkSource(e) },
 		o.checkNode,
 		o.checkSettings,
+		o.checkL4,
 		o.checkTLS,
 		func() error { return o.checkChild(e, uid, gid) },
 	} {
@@ -89,7 +91,15 @@ func checkLoader(l loader.Options) error {
 	default:
 		return fmt.Errorf("--xdp-mode %q: want auto, native, generic or off", l.XDPMode)
 	}
-	for flag, size := range map[string]int{"max-services": l.MaxServices, "max-backends": l.MaxBackends, "max-slots": l.MaxSlots, "max-prefixes": l.MaxPrefixes} {
+	switch l.L4Hook {
+	case loader.L4Auto, loader.L4XDP, loader.L4TC:
+	default:
+		return fmt.Errorf("--l4-hook %q: want auto, xdp or tc", l.L4Hook)
+	}
+	for flag, size := range map[string]int{
+		"max-services": l.MaxServices, "max-backends": l.MaxBackends, "max-slots": l.MaxSlots,
+		"max-prefixes": l.MaxPrefixes, "max-flows": l.MaxFlows,
+	} {
 		if size < 0 || size == 1 {
 			return fmt.Errorf("--%s %d: want 2 or more, or 0 for the default", flag, size)
 		}

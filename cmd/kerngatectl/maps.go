@@ -50,7 +50,7 @@ func listeners(i *loader.Inspector) ([]explain.Listener, error) {
 		if l.Mode == state.L4 {
 			mode = "L4"
 		}
-		out[n] = explain.Listener{Address: l.Address, Protocol: protocolName(l.Protocol), Mode: mode}
+		out[n] = explain.Listener{Address: l.Address, Protocol: protocolName(l.Protocol), Mode: mode, Service: l.Service}
 	}
 	return out, err
 }
@@ -73,6 +73,7 @@ func services(i *loader.Inspector) ([]explain.Service, error) {
 	out := make([]explain.Service, len(list))
 	for n, s := range list {
 		out[n] = explain.Service{ID: s.ID, Name: s.Name, Algorithm: algorithmName(s.Algorithm), PreferLocal: s.PreferLocal,
+			LocalOnly: s.LocalOnly, Affinity: s.Affinity, Restricted: s.Restricted,
 			Block: explain.Block{Offset: s.Block.Offset(), Count: s.Block.Count(), Generation: s.Block.Generation()}, Backends: s.Backends}
 	}
 	return out, err
@@ -110,8 +111,11 @@ func protocolName(p state.Protocol) string {
 }
 
 func algorithmName(a uint16) string {
-	if a == abi.AlgorithmRoundRobin {
+	switch a {
+	case abi.AlgorithmRoundRobin:
 		return "round-robin"
+	case abi.AlgorithmMaglev:
+		return "maglev"
 	}
 	return "p2c"
 }

@@ -17,6 +17,10 @@ type serviceRow struct {
 	Name        string        `json:"name"`
 	Algorithm   string        `json:"algorithm"`
 	PreferLocal bool          `json:"preferLocal,omitempty"`
+	LocalOnly   bool          `json:"localOnly,omitempty"`  // L4
+	Affinity    bool          `json:"affinity,omitempty"`   // L4
+	Restricted  bool          `json:"restricted,omitempty"` // L4
+	Listeners   []string      `json:"listeners,omitempty"`  // L4: "address:port/TCP"
 	Block       explain.Block `json:"block"`
 	Backends    int           `json:"backends"`
 	InFlight    uint64        `json:"inFlight"`
@@ -30,7 +34,9 @@ func newServices(e env, o *options) *cobra.Command {
 		Use:   "services [NAME]",
 		Short: "List services as the maps hold them, with their load",
 		Long: `services lists what kg_services holds: id, block of backend slots, number of
-backends, and their load added up. NAME ("namespace/name:port") shows one of them.
+backends, and their load added up. L4 services ("namespace/name:port/tcp4") have the kernel
+forward to their pods, without the proxy, which counts no load for them. NAME
+("namespace/name:port") shows one of them.
 
 BLOCK is offset+count in kg_slots; PUB counts how often it was published anew.`,
 		Example: `  kerngatectl services
@@ -64,8 +70,13 @@ func (r serviceRow) cells() []string {
 		return []string{"", r.Name, r.Algorithm, fmt.Sprint(r.Backends), "", "", "", "", ""}
 	}
 	algorithm := r.Algorithm
-	if r.PreferLocal {
-		algorithm += ",local"
+	for _, f := range []struct {
+		set  bool
+		name string
+	}{{r.PreferLocal, ",local"}, {r.LocalOnly, ",local-only"}, {r.Affinity, ",affinity"}, {r.Restricted, ",restricted"}} {
+		if f.set {
+			algorithm += f.name
+		}
 	}
 	return []string{fmt.Sprint(r.ID), r.Name, algorithm, fmt.Sprint(r.Backends),
 		fmt.Sprintf("%d+%d", r.Block.Offset, r.Block.Count), fmt.Sprint(r.Block.Generation),
@@ -79,7 +90,13 @@ func serviceRows(v view) []serviceRow {
 	if v.maps != nil {
 		load := backendsByID(v.maps)
 		for _, s := range v.maps.Services {
-			r := serviceRow{ID: s.ID, Name: s.Name, Algorithm: s.Algorithm, PreferLocal: s.PreferLocal, Block: s.Block, Published: true}
+			r := serviceRow{ID: s.ID, Name: s.Name, Algorithm: s.Algorithm, PreferLocal: s.PreferLocal, Block: s.Block, Published: true,
+				LocalOnly: s.LocalOnly, Affinity: s.Affinity, Restricted: s.Restricted}
+			for _, l := range v.maps.Listeners {
+				if l.Service == s.Name {
+					r.Listeners = append(r.Listeners, fmt.Sprintf("%s/%s", l.Address, l.Protocol))
+				}
+			}
 			for _, id := range unique(s.Backends) {
 				b := load[id]
 				r.Backends++

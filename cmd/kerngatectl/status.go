@@ -210,7 +210,11 @@ func agentTable(w io.Writer, now time.Time, a *status.Status) {
 func kernelTable(w io.Writer, k *kernelStatus) {
 	var listeners []string
 	for _, l := range k.Listeners {
-		listeners = append(listeners, fmt.Sprintf("%s/%s", l.Address, l.Protocol))
+		text := fmt.Sprintf("%s/%s", l.Address, l.Protocol)
+		if l.Service != "" {
+			text += " (L4 " + l.Service + ")"
+		}
+		listeners = append(listeners, text)
 	}
 	serving := "NONE: connections to the listeners are dropped; start a proxy"
 	if k.Serving != 0 {

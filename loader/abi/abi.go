@@ -66,6 +66,17 @@ func (p Prefix) Prefix() netip.Prefix {
 	return netip.PrefixFrom(netip.AddrFrom16(p.Address.Bytes), int(p.PrefixLen))
 }
 
+// MakeSource returns the LPM key of a prefix whose hosts a restricted service takes.
+func MakeSource(service uint32, p netip.Prefix) Source {
+	prefix := MakePrefix(p)
+	return Source{PrefixLen: 32 + prefix.PrefixLen, Service: service, Address: prefix.Address}
+}
+
+// Prefix returns the prefix without the service.
+func (s Source) Prefix() netip.Prefix {
+	return Prefix{PrefixLen: s.PrefixLen - 32, Address: s.Address}.Prefix()
+}
+
 // AddrPort returns the backend's address and port.
 func (b *Backend) AddrPort() netip.AddrPort {
 	return netip.AddrPortFrom(b.Address.Addr(), bits.ReverseBytes16(b.Port))

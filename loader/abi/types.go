@@ -19,6 +19,10 @@ const (
 	Backends          = 16384
 	Slots             = 262144
 	Prefixes          = 131072
+	Sources           = 16384
+	Flows             = 262144
+	Opening           = 65536
+	Fragments         = 8192
 	WriteWords        = 4
 	Writes            = 64
 )
@@ -36,6 +40,11 @@ type Address struct {
 	_     structs.HostLayout
 	Bytes [16]uint8
 }
+
+// enum kg_address_flag
+const (
+	AddressL4 = 1
+)
 
 // AddressInfo is struct kg_address_info of bpf/types.h.
 type AddressInfo struct {
@@ -84,16 +93,28 @@ type PrefixInfo struct {
 	Source uint32
 }
 
+// Source is struct kg_source of bpf/types.h.
+type Source struct {
+	_         structs.HostLayout
+	PrefixLen uint32
+	Service   uint32
+	Address   Address
+}
+
 // enum kg_algorithm
 const (
 	AlgorithmP2C        = 0
 	AlgorithmRoundRobin = 1
+	AlgorithmMaglev     = 2
 )
 
 // enum kg_service_flag
 const (
 	ServiceInUse       = 1
 	ServicePreferLocal = 2
+	ServiceLocalOnly   = 4
+	ServiceAffinity    = 8
+	ServiceRestricted  = 16
 )
 
 // Service is struct kg_service of bpf/types.h.
@@ -136,6 +157,62 @@ type Backend struct {
 	Weight     uint16
 	Pad        uint16
 	Node       uint32
+}
+
+// enum kg_direction
+const (
+	ToBackend = 0
+	ToClient  = 1
+)
+
+// FlowKey is struct kg_flow_key of bpf/types.h.
+type FlowKey struct {
+	_               structs.HostLayout
+	Source          Address
+	Destination     Address
+	SourcePort      uint16
+	DestinationPort uint16
+	Protocol        uint8
+	Direction       uint8
+	Pad             uint16
+}
+
+// enum kg_flow_state
+const (
+	FlowOpening    = 1
+	FlowOpen       = 2
+	FlowHalfClosed = 3
+	FlowClosed     = 4
+)
+
+// Flow is struct kg_flow of bpf/types.h.
+type Flow struct {
+	_          structs.HostLayout
+	Address    Address
+	Port       uint16
+	State      uint8
+	Fins       uint8
+	Backend    uint32
+	Generation uint32
+	Service    uint32
+	SeenNS     uint64
+}
+
+// FragmentKey is struct kg_fragment_key of bpf/types.h.
+type FragmentKey struct {
+	_           structs.HostLayout
+	Source      Address
+	Destination Address
+	Id          uint32
+	Protocol    uint8
+	Direction   uint8
+	Pad         uint16
+}
+
+// Fragment is struct kg_fragment of bpf/types.h.
+type Fragment struct {
+	_       structs.HostLayout
+	Address Address
 }
 
 // BackendLoad is struct kg_backend_load of bpf/types.h.
@@ -213,38 +290,92 @@ type WriteList struct {
 
 // enum kg_reason
 const (
-	ReasonLookupSteered       = 0
-	ReasonLookupNotOurs       = 1
-	ReasonLookupNoProxy       = 2
-	ReasonLookupNoWorker      = 3
-	ReasonLookupAssignFailed  = 4
-	ReasonLookupWorkerSkipped = 5
-	ReasonXDPNotIP            = 6
-	ReasonXDPNotOurs          = 7
-	ReasonXDPPassed           = 8
-	ReasonXDPAllowed          = 9
-	ReasonXDPDenied           = 10
-	ReasonXDPMalformed        = 11
-	ReasonQuicKnown           = 12
-	ReasonQuicNew             = 13
-	ReasonQuicNoWorker        = 14
-	Reasons                   = 15
+	ReasonLookupSteered          = 0
+	ReasonLookupNotOurs          = 1
+	ReasonLookupNoProxy          = 2
+	ReasonLookupNoWorker         = 3
+	ReasonLookupAssignFailed     = 4
+	ReasonLookupWorkerSkipped    = 5
+	ReasonXDPNotIP               = 6
+	ReasonXDPNotOurs             = 7
+	ReasonXDPPassed              = 8
+	ReasonXDPAllowed             = 9
+	ReasonXDPDenied              = 10
+	ReasonXDPMalformed           = 11
+	ReasonXDPL4Forwarded         = 12
+	ReasonXDPL4New               = 13
+	ReasonXDPL4Icmp              = 14
+	ReasonXDPL4Fragment          = 15
+	ReasonXDPL4FragmentLost      = 16
+	ReasonXDPL4NoBackend         = 17
+	ReasonXDPL4SourceRefused     = 18
+	ReasonXDPL4NoRoom            = 19
+	ReasonIngressNotIP           = 20
+	ReasonIngressNotOurs         = 21
+	ReasonIngressPassed          = 22
+	ReasonIngressAllowed         = 23
+	ReasonIngressDenied          = 24
+	ReasonIngressMalformed       = 25
+	ReasonIngressL4Forwarded     = 26
+	ReasonIngressL4New           = 27
+	ReasonIngressL4Icmp          = 28
+	ReasonIngressL4Fragment      = 29
+	ReasonIngressL4FragmentLost  = 30
+	ReasonIngressL4NoBackend     = 31
+	ReasonIngressL4SourceRefused = 32
+	ReasonIngressL4NoRoom        = 33
+	ReasonEgressNotOurs          = 34
+	ReasonEgressL4Reply          = 35
+	ReasonEgressL4Icmp           = 36
+	ReasonEgressL4Fragment       = 37
+	ReasonLookupL4               = 38
+	ReasonQuicKnown              = 39
+	ReasonQuicNew                = 40
+	ReasonQuicNoWorker           = 41
+	Reasons                      = 42
 )
 
 var reasonNames = [Reasons]string{
-	ReasonLookupSteered:       "lookup_steered",
-	ReasonLookupNotOurs:       "lookup_not_ours",
-	ReasonLookupNoProxy:       "lookup_no_proxy",
-	ReasonLookupNoWorker:      "lookup_no_worker",
-	ReasonLookupAssignFailed:  "lookup_assign_failed",
-	ReasonLookupWorkerSkipped: "lookup_worker_skipped",
-	ReasonXDPNotIP:            "xdp_not_ip",
-	ReasonXDPNotOurs:          "xdp_not_ours",
-	ReasonXDPPassed:           "xdp_passed",
-	ReasonXDPAllowed:          "xdp_allowed",
-	ReasonXDPDenied:           "xdp_denied",
-	ReasonXDPMalformed:        "xdp_malformed",
-	ReasonQuicKnown:           "quic_known",
-	ReasonQuicNew:             "quic_new",
-	ReasonQuicNoWorker:        "quic_no_worker",
+	ReasonLookupSteered:          "lookup_steered",
+	ReasonLookupNotOurs:          "lookup_not_ours",
+	ReasonLookupNoProxy:          "lookup_no_proxy",
+	ReasonLookupNoWorker:         "lookup_no_worker",
+	ReasonLookupAssignFailed:     "lookup_assign_failed",
+	ReasonLookupWorkerSkipped:    "lookup_worker_skipped",
+	ReasonXDPNotIP:               "xdp_not_ip",
+	ReasonXDPNotOurs:             "xdp_not_ours",
+	ReasonXDPPassed:              "xdp_passed",
+	ReasonXDPAllowed:             "xdp_allowed",
+	ReasonXDPDenied:              "xdp_denied",
+	ReasonXDPMalformed:           "xdp_malformed",
+	ReasonXDPL4Forwarded:         "xdp_l4_forwarded",
+	ReasonXDPL4New:               "xdp_l4_new",
+	ReasonXDPL4Icmp:              "xdp_l4_icmp",
+	ReasonXDPL4Fragment:          "xdp_l4_fragment",
+	ReasonXDPL4FragmentLost:      "xdp_l4_fragment_lost",
+	ReasonXDPL4NoBackend:         "xdp_l4_no_backend",
+	ReasonXDPL4SourceRefused:     "xdp_l4_source_refused",
+	ReasonXDPL4NoRoom:            "xdp_l4_no_room",
+	ReasonIngressNotIP:           "ingress_not_ip",
+	ReasonIngressNotOurs:         "ingress_not_ours",
+	ReasonIngressPassed:          "ingress_passed",
+	ReasonIngressAllowed:         "ingress_allowed",
+	ReasonIngressDenied:          "ingress_denied",
+	ReasonIngressMalformed:       "ingress_malformed",
+	ReasonIngressL4Forwarded:     "ingress_l4_forwarded",
+	ReasonIngressL4New:           "ingress_l4_new",
+	ReasonIngressL4Icmp:          "ingress_l4_icmp",
+	ReasonIngressL4Fragment:      "ingress_l4_fragment",
+	ReasonIngressL4FragmentLost:  "ingress_l4_fragment_lost",
+	ReasonIngressL4NoBackend:     "ingress_l4_no_backend",
+	ReasonIngressL4SourceRefused: "ingress_l4_source_refused",
+	ReasonIngressL4NoRoom:        "ingress_l4_no_room",
+	ReasonEgressNotOurs:          "egress_not_ours",
+	ReasonEgressL4Reply:          "egress_l4_reply",
+	ReasonEgressL4Icmp:           "egress_l4_icmp",
+	ReasonEgressL4Fragment:       "egress_l4_fragment",
+	ReasonLookupL4:               "lookup_l4",
+	ReasonQuicKnown:              "quic_known",
+	ReasonQuicNew:                "quic_new",
+	ReasonQuicNoWorker:           "quic_no_worker",
 }

@@ -13,11 +13,16 @@ const maxWeighted = 4096
 // requests, each as often as its weight says. ids are parallel to want.Backends.
 //
 // Backends that drain are used only where nothing else is ready. With PreferLocal only
-// those of this node are, as long as there is one in the same state.
+// those of this node are, as long as there is one in the same state; with LocalOnly none
+// but those.
 func (b *backends) layout(want *state.Service, ids []uint32) []abi.Slot {
 	chosen := choose(want)
-	slots := make([]abi.Slot, 0, len(chosen))
-	for _, pick := range spread(want.Backends, chosen) {
+	picks := spread(want.Backends, chosen)
+	if want.Algorithm == state.Maglev {
+		picks = maglev(want.Backends, picks)
+	}
+	slots := make([]abi.Slot, 0, len(picks))
+	for _, pick := range picks {
 		id := ids[pick]
 		slots = append(slots, abi.Slot{Backend: id, Generation: b.generation(id)})
 	}
@@ -39,6 +44,9 @@ func choose(want *state.Service) []int {
 					local = append(local, i)
 				}
 			}
+		}
+		if want.LocalOnly {
+			all = local
 		}
 		switch {
 		case want.PreferLocal && len(local) > 0:

@@ -42,9 +42,7 @@ func (p *publication) stage(want *state.Service, now time.Time) (err error) {
 		c.isNew = true
 	}
 	c.word = abi.Service{Flags: abi.ServiceInUse, Algorithm: uint16(want.Algorithm), Block: c.service.word.Block}
-	if want.PreferLocal {
-		c.word.Flags |= abi.ServicePreferLocal
-	}
+	c.word.Flags |= serviceFlags(want)
 	defer func() {
 		if err != nil {
 			p.undo(c, now)
@@ -71,6 +69,23 @@ func (p *publication) stage(want *state.Service, now time.Time) (err error) {
 	}
 	p.staged = append(p.staged, c)
 	return nil
+}
+
+func serviceFlags(want *state.Service) (flags uint32) {
+	for _, f := range []struct {
+		set  bool
+		flag uint32
+	}{
+		{want.PreferLocal, abi.ServicePreferLocal},
+		{want.LocalOnly, abi.ServiceLocalOnly},
+		{want.Affinity, abi.ServiceAffinity},
+		{want.Sources != nil, abi.ServiceRestricted},
+	} {
+		if f.set {
+			flags |= f.flag
+		}
+	}
+	return flags
 }
 
 // move gives the service a block of its own for its slots.

@@ -32,7 +32,7 @@ type Listener struct {
 	Address  netip.AddrPort
 	Protocol Protocol
 	Mode     Mode
-	Service  string // Service.Name, L4 only
+	Service  string // Service.Name, L4 only; all of its backends are of Address's family
 }
 
 // Algorithm values are enum kg_algorithm.
@@ -41,6 +41,7 @@ type Algorithm uint16
 const (
 	P2C        Algorithm = 0
 	RoundRobin Algorithm = 1
+	Maglev     Algorithm = 2 // L4: by the hash of a flow, consistent when backends change
 )
 
 // Service is a named group of backends. Its id is the loader's business.
@@ -48,7 +49,10 @@ type Service struct {
 	Name        string // "namespace/name:port", unique, shorter than 256 bytes
 	Algorithm   Algorithm
 	PreferLocal bool
-	Backends    []Backend // sorted by Address
+	LocalOnly   bool           // never a backend of another node
+	Affinity    bool           // Maglev: all flows of a client address go to one backend
+	Sources     []netip.Prefix // Maglev: clients that are taken; nil: all
+	Backends    []Backend      // sorted by Address
 }
 
 // Backend is one pod's port. Two services that name the same address, port and protocol

@@ -263,7 +263,7 @@ func (a *Agent) update(u model.Update) {
 		a.applyAll()
 	} else {
 		a.Metrics.updates.WithLabelValues("endpoints").Inc()
-		a.applyServices(u.Services)
+		a.applyServices(u.Services, u.L4)
 	}
 	a.report()
 }
@@ -275,6 +275,7 @@ func (a *Agent) takeModel(m *model.Model) {
 	}
 	own := *m
 	own.Services = append([]model.Service(nil), m.Services...)
+	own.L4 = append([]model.L4Service(nil), m.L4...)
 	a.model = &own
 	clear(a.index)
 	for i, s := range own.Services {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/kerngate/kerngate/loader/state"
 	"github.com/kerngate/kerngate/userspace/compile"
 	"github.com/kerngate/kerngate/userspace/feed"
 	"github.com/kerngate/kerngate/userspace/model"
@@ -67,17 +68,25 @@ func (a *Agent) status() status.Status {
 			s.Counts.Listeners += len(a.Node.Addresses)
 		}
 	}
+	if a.model != nil {
+		for _, l4 := range a.model.L4 {
+			s.Counts.Listeners += len(l4.Listeners)
+		}
+	}
 	s.Apply = a.applied.Apply
 	return s
 }
 
 func countsOf(m *model.Model, problems []model.Problem) (c status.Counts) {
 	if m != nil {
-		c.Hosts, c.Services, c.Certificates = len(m.Hosts), len(m.Services), len(m.Certificates)
+		c.Hosts, c.Services, c.Certificates = len(m.Hosts), len(m.Services)+len(m.L4), len(m.Certificates)
 		for _, h := range m.Hosts {
 			c.Routes += len(h.Routes)
 		}
 		for _, s := range m.Services {
+			c.Backends += len(s.Backends)
+		}
+		for _, s := range m.L4 {
 			c.Backends += len(s.Backends)
 		}
 	}
@@ -163,7 +172,34 @@ func (a *Agent) services() status.Services {
 		}
 		out.Services = append(out.Services, service)
 	}
+	for i := range a.model.L4 {
+		groups, _ := compile.L4Service(&a.model.L4[i], a.Node)
+		for _, g := range groups {
+			out.Services = append(out.Services, a.l4Service(g, &a.model.L4[i]))
+		}
+	}
 	slices.SortFunc(out.Services, func(x, y status.Service) int { return cmp.Compare(x.Name, y.Name) })
+	return out
+}
+
+// l4Service is one group of backends of an L4 service, as the maps have it.
+func (a *Agent) l4Service(g state.Service, s *model.L4Service) status.Service {
+	out := status.Service{Name: g.Name, Algorithm: "maglev", Backends: []status.Backend{}}
+	if id, ok := a.Datapath.ServiceID(g.Name); ok {
+		out.ID = uint32(id)
+	}
+	for _, l := range s.Listeners {
+		if len(g.Backends) == 0 || l.Addr().Is4() == g.Backends[0].Address.Addr().Is4() {
+			out.Listeners = append(out.Listeners, l.String()+"/"+s.Protocol.String())
+		}
+	}
+	for _, b := range s.Backends {
+		if slices.ContainsFunc(g.Backends, func(have state.Backend) bool { return have.Address == b.Address }) {
+			out.Backends = append(out.Backends, status.Backend{
+				Address: b.Address.String(), Pod: b.Pod, Node: b.Node, Local: b.Local, Draining: b.Draining,
+			})
+		}
+	}
 	return out
 }
 

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/kerngate/kerngate/loader"
@@ -31,7 +32,7 @@ func (a *Agent) applyAll() {
 
 // applyServices writes services whose endpoints have changed, and nothing else. Their
 // ids stay, so proxies need not be told.
-func (a *Agent) applyServices(changed []model.Service) {
+func (a *Agent) applyServices(changed []model.Service, l4 []model.L4Service) {
 	if a.model == nil {
 		return
 	}
@@ -44,6 +45,15 @@ func (a *Agent) applyServices(changed []model.Service) {
 		a.model.Services[i] = s
 		compiled, _ := compile.Service(&s)
 		want = append(want, compiled)
+	}
+	for _, s := range l4 {
+		i := slices.IndexFunc(a.model.L4, func(have model.L4Service) bool { return have.L4Key == s.L4Key })
+		if i < 0 {
+			continue
+		}
+		a.model.L4[i] = s
+		groups, _ := compile.L4Service(&s, a.Node)
+		want = append(want, groups...)
 	}
 	if len(want) == 0 {
 		return

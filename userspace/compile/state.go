@@ -23,6 +23,7 @@ type Node struct {
 	HTTPPort  uint16         // 0: no listener
 	HTTPSPort uint16         // 0: no listener
 	HTTP3     bool           // QUIC on HTTPSPort
+	L4Remote  bool           // L4 services may use pods of other nodes, whose replies come back through this one
 	Deny      []netip.Prefix // sources to drop
 	Allow     []netip.Prefix // exceptions from Deny
 }
@@ -43,6 +44,7 @@ func State(m *model.Model, n Node) (state.State, []model.Problem) {
 		s.Services = append(s.Services, service)
 		problems = append(problems, found...)
 	}
+	problems = append(problems, addL4(&s, m.L4, n)...)
 	// Names sort otherwise than keys: "a-b" comes before "a:80".
 	slices.SortFunc(s.Services, func(a, b state.Service) int { return cmp.Compare(a.Name, b.Name) })
 	return s, problems
@@ -62,10 +64,12 @@ func (n Node) listeners(a netip.Addr) (out []state.Listener) {
 			add(n.HTTPSPort, state.UDP)
 		}
 	}
-	slices.SortFunc(out, func(x, y state.Listener) int {
-		return cmp.Or(cmp.Compare(x.Address.Port(), y.Address.Port()), cmp.Compare(x.Protocol, y.Protocol))
-	})
+	slices.SortFunc(out, compareListeners)
 	return out
+}
+
+func compareListeners(x, y state.Listener) int {
+	return cmp.Or(x.Address.Compare(y.Address), cmp.Compare(x.Protocol, y.Protocol))
 }
 
 // Service returns what the maps must hold for one service.
@@ -90,15 +94,13 @@ func Service(s *model.Service) (state.Service, []model.Problem) {
 		backends = backends[:maxBackends]
 	}
 	for _, b := range backends {
-		out.Backends = append(out.Backends, state.Backend{
-			Address:  b.Address,
-			Protocol: state.TCP,
-			Node:     b.Node,
-			Local:    b.Local,
-			Draining: b.Draining,
-		})
+		out.Backends = append(out.Backends, backend(b, state.TCP))
 	}
 	return out, problems
+}
+
+func backend(b model.Backend, protocol state.Protocol) state.Backend {
+	return state.Backend{Address: b.Address, Protocol: protocol, Node: b.Node, Local: b.Local, Draining: b.Draining}
 }
 
 func comparePrefixes(a, b netip.Prefix) int {

@@ -19,8 +19,9 @@ type Maps struct {
 // Listener is one published address, port and protocol.
 type Listener struct {
 	Address  netip.AddrPort `json:"address"`
-	Protocol string         `json:"protocol"` // "TCP" or "UDP"
-	Mode     string         `json:"mode"`     // "L7" or "L4"
+	Protocol string         `json:"protocol"`          // "TCP" or "UDP"
+	Mode     string         `json:"mode"`              // "L7" or "L4"
+	Service  string         `json:"service,omitempty"` // L4
 }
 
 // Generation is one proxy as the kernel sees it.
@@ -47,6 +48,9 @@ type Service struct {
 	Name        string   `json:"name"`
 	Algorithm   string   `json:"algorithm"`
 	PreferLocal bool     `json:"preferLocal,omitempty"`
+	LocalOnly   bool     `json:"localOnly,omitempty"`  // L4: no pods of other nodes
+	Affinity    bool     `json:"affinity,omitempty"`   // L4: a client's connections stay together
+	Restricted  bool     `json:"restricted,omitempty"` // L4: some sources alone
 	Block       Block    `json:"block"`
 	Backends    []uint32 `json:"backends"` // ids in the order of the block's slots
 }

@@ -103,6 +103,9 @@ func routesDiffer(before, after any) bool {
 	case *networkingv1.IngressClass:
 		before, ok := before.(*networkingv1.IngressClass)
 		return !ok || !equality.Semantic.DeepEqual(before.Spec, after.Spec) || !equality.Semantic.DeepEqual(before.Annotations, after.Annotations)
+	case *corev1.ConfigMap:
+		before, ok := before.(*corev1.ConfigMap)
+		return !ok || !equality.Semantic.DeepEqual(before.Data, after.Data)
 	case *discoveryv1.EndpointSlice:
 		return false
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -48,18 +49,22 @@ type Cluster struct {
 	ingresses networkinglisters.IngressLister
 	classes   networkinglisters.IngressClassLister
 	services  corelisters.ServiceLister
+	configs   []corelisters.ConfigMapLister // of --tcp- and --udp-services-configmap
 	slices    cache.Indexer
 	secrets   *secretWatches
 
 	// Of the last full translation; Run's goroutine owns them.
 	keys            map[name][]model.ServiceKey
+	l4              map[name][]model.L4Service // without backends
+	l4Problems      map[model.L4Key][]model.Problem
 	served          []model.ObjectRef
 	routeProblems   problems
 	serviceProblems map[model.ServiceKey][]model.Problem
 	secretsRead     *secretMemory
 	secretsUsed     map[name]struct{} // that a change of would change the translation
 
-	mu        sync.Mutex // guards what follows
+	mu        sync.Mutex                       // guards what follows
+	l4Status  map[model.ObjectRef][]netip.Addr // of Services that are published
 	lastEvent time.Time
 	lastErr   string
 	errAt     time.Time
@@ -81,6 +86,7 @@ func NewCluster(client kubernetes.Interface, connection *Connection, options Opt
 		changes:         changes{wake: make(chan struct{}, 1), services: map[name]struct{}{}, secrets: map[name]struct{}{}},
 		serviceProblems: map[model.ServiceKey][]model.Problem{},
 		secretsRead:     newSecretMemory(),
+		l4Problems:      map[model.L4Key][]model.Problem{},
 	}
 	c.secrets = newSecretWatches(client, log, &c.changes)
 	factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(slim))
@@ -95,6 +101,7 @@ func NewCluster(client kubernetes.Interface, connection *Connection, options Opt
 		{"services", factory.Core().V1().Services().Informer(), factory},
 		{"endpointslices", endpoints, factory},
 	}
+	c.watchConfigMaps(client)
 	err := endpoints.AddIndexers(cache.Indexers{byService: func(o any) ([]string, error) {
 		if n, ok := serviceOf(o.(*discoveryv1.EndpointSlice)); ok {
 			return []string{n.String()}, nil
@@ -124,9 +131,10 @@ func (c *Cluster) Updates() <-chan model.Update { return c.updates }
 
 // Run watches until ctx ends. While the API server is away, what is known stays.
 func (c *Cluster) Run(ctx context.Context) error {
-	factory := c.informers[0].factory
-	factory.Start(ctx.Done())
-	defer factory.Shutdown()
+	for _, w := range c.informers {
+		w.factory.Start(ctx.Done()) // one that runs already is left alone
+		defer w.factory.Shutdown()
+	}
 	defer c.secrets.stop()
 	for _, w := range c.informers {
 		if !cache.WaitForCacheSync(ctx.Done(), w.informer.HasSynced) {
@@ -166,6 +174,7 @@ func (c *Cluster) translateAll(ctx context.Context) bool {
 	if objects.Ingresses, err = c.ingresses.List(labels.Everything()); err == nil {
 		if objects.Classes, err = c.classes.List(labels.Everything()); err == nil {
 			objects.Services, err = c.services.List(labels.Everything())
+			objects.ConfigMaps = c.listConfigMaps()
 		}
 	}
 	if err != nil {
@@ -189,6 +198,7 @@ func (c *Cluster) translateAll(ctx context.Context) bool {
 		c.keys[n] = append(c.keys[n], key)
 		m.Services = append(m.Services, c.translateService(key, t.services[n]))
 	}
+	m.L4 = c.translateAllL4(t)
 	c.routeProblems = t.found
 	return c.send(ctx, model.Update{Model: &m})
 }
@@ -205,14 +215,24 @@ func (c *Cluster) translateServices(ctx context.Context, changed map[name]struct
 			update.Services = append(update.Services, c.translateService(key, service))
 		}
 	}
-	if len(update.Services) == 0 {
+	for n := range changed {
+		for _, s := range c.l4[n] {
+			service, err := c.services.Services(n.namespace).Get(n.name)
+			if err != nil {
+				service = nil
+			}
+			update.L4 = append(update.L4, c.completeL4(s, service))
+		}
+	}
+	if len(update.Services)+len(update.L4) == 0 {
 		return true
 	}
 	return c.send(ctx, update)
 }
 
-func (c *Cluster) translateService(key model.ServiceKey, service *corev1.Service) model.Service {
-	found, err := c.slices.ByIndex(byService, name{key.Namespace, key.Name}.String())
+// endpointsOf returns the EndpointSlices of a Service.
+func (c *Cluster) endpointsOf(n name) []*discoveryv1.EndpointSlice {
+	found, err := c.slices.ByIndex(byService, n.String())
 	if err != nil {
 		c.log.Error().Err(err).Msg("reading the index of EndpointSlices") // made in NewCluster
 	}
@@ -220,6 +240,11 @@ func (c *Cluster) translateService(key model.ServiceKey, service *corev1.Service
 	for _, o := range found {
 		endpoints = append(endpoints, o.(*discoveryv1.EndpointSlice))
 	}
+	return endpoints
+}
+
+func (c *Cluster) translateService(key model.ServiceKey, service *corev1.Service) model.Service {
+	endpoints := c.endpointsOf(name{key.Namespace, key.Name})
 	translated, wrong := TranslateService(key, service, endpoints, c.options)
 	if delete(c.serviceProblems, key); len(wrong) > 0 {
 		c.serviceProblems[key] = wrong
@@ -230,6 +255,9 @@ func (c *Cluster) translateService(key model.ServiceKey, service *corev1.Service
 func (c *Cluster) send(ctx context.Context, u model.Update) bool {
 	all := slices.Clone(c.routeProblems)
 	for _, found := range c.serviceProblems {
+		all = append(all, found...)
+	}
+	for _, found := range c.l4Problems {
 		all = append(all, found...)
 	}
 	u.Problems, u.Served = all.sorted(), c.served
@@ -258,6 +286,9 @@ func (c *Cluster) changed(before, after any) {
 		if was, ok := before.(*networkingv1.Ingress); !ok || !sameStatus(was, ingress) {
 			onStatus()
 		}
+	}
+	if service, ok := after.(*corev1.Service); ok && onStatus != nil && isLoadBalancer(service) {
+		onStatus() // somebody may have changed it; the reporter compares
 	}
 	if routesDiffer(before, after) {
 		c.changes.addRoutes()

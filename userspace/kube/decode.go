@@ -114,6 +114,7 @@ func newObject(t metav1.TypeMeta) (value metav1.Object, namespaced bool, err err
 		"IngressClass":  {"networking.k8s.io/v1", &networkingv1.IngressClass{}, false},
 		"Service":       {"v1", &corev1.Service{}, true},
 		"Secret":        {"v1", &corev1.Secret{}, true},
+		"ConfigMap":     {"v1", &corev1.ConfigMap{}, true},
 		"EndpointSlice": {"discovery.k8s.io/v1", &discoveryv1.EndpointSlice{}, true},
 	}
 	u, ok := used[t.Kind]
@@ -178,6 +179,8 @@ func (o *Objects) Add(object Object) {
 		o.Services = append(o.Services, v)
 	case *discoveryv1.EndpointSlice:
 		o.Slices = append(o.Slices, v)
+	case *corev1.ConfigMap:
+		o.ConfigMaps = append(o.ConfigMaps, v)
 	case *corev1.Secret:
 		o.Secrets = append(o.Secrets, v)
 	}

@@ -14,6 +14,7 @@ package kube
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -34,6 +35,7 @@ const (
 	annotationDefaultClass  = "ingressclass.kubernetes.io/is-default-class" // on an IngressClass: "true"
 	annotationLoadBalancing = "kerngate.dev/load-balancing"                 // on a Service: "p2c" or "round-robin"
 	annotationPreferLocal   = "kerngate.dev/prefer-local"                   // on a Service: "true" or "false"
+	annotationAddress       = "kerngate.dev/address"                        // on a Service of the load balancer class: its addresses
 )
 
 // Objects is everything that a translation looks at. The objects are only read.
@@ -43,6 +45,8 @@ type Objects struct {
 	Services  []*corev1.Service
 	Slices    []*discoveryv1.EndpointSlice
 	Secrets   []*corev1.Secret
+	// ConfigMaps that Options.TCPServices and UDPServices name; others are ignored.
+	ConfigMaps []*corev1.ConfigMap
 
 	// SecretsUnreadable says of namespaces why their Secrets cannot be read.
 	SecretsUnreadable map[string]string
@@ -57,6 +61,11 @@ type Options struct {
 	Node              string           // name of this node, "" if unknown: pods on it are Local
 	Algorithm         model.Algorithm  // of Services without kerngate.dev/load-balancing
 	PreferLocal       bool             // of Services without kerngate.dev/prefer-local
+
+	Addresses   []netip.Addr   // ingress addresses, for L4 services that name none
+	AddressPool []netip.Prefix // further addresses that L4 services may name
+	TCPServices string         // "namespace/name" of a ConfigMap as ingress-nginx's tcp-services; "": none
+	UDPServices string         // the same for UDP
 
 	// DefaultCertificate is "namespace/name" of the Secret for names that no Ingress has a
 	// certificate for, "" for none.

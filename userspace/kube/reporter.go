@@ -145,8 +145,8 @@ func (r *Reporter) work(ctx context.Context) {
 		if !r.PublishStatus {
 			continue
 		}
-		if err := r.writeStatus(ctx, served); err != nil && ctx.Err() == nil {
-			r.Log.Warn().Err(err).Dur("again_in", backoff).Msg("cannot write the status of Ingresses")
+		if err := errors.Join(r.writeStatus(ctx, served), r.writeServiceStatus(ctx)); err != nil && ctx.Err() == nil {
+			r.Log.Warn().Err(err).Dur("again_in", backoff).Msg("cannot write the status of Ingresses and Services")
 			retry = time.After(backoff)
 			backoff = min(2*backoff, retryMost)
 		} else {
@@ -199,6 +199,14 @@ func (c *Cluster) reference(ref model.ObjectRef) (runtime.Object, error) {
 	case "Secret":
 		out.APIVersion = "v1"
 		meta, err = c.secrets.get(name{ref.Namespace, ref.Name})
+	case "ConfigMap":
+		out.APIVersion = "v1"
+		err = errNotInCluster
+		for _, config := range c.listConfigMaps() {
+			if refOf("ConfigMap", config) == ref {
+				meta, err = config, nil
+			}
+		}
 	case "EndpointSlice":
 		out.APIVersion = "discovery.k8s.io/v1"
 		o, exists, indexErr := c.slices.GetByKey(ref.Namespace + "/" + ref.Name)

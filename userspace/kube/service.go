@@ -79,7 +79,7 @@ func TranslateService(key model.ServiceKey, service *corev1.Service, endpoints [
 		return result, found.sorted()
 	}
 
-	chosen := choose(candidates(key, endpoints, o, &found), firstFamily(service))
+	chosen := choose(candidates(key, corev1.ProtocolTCP, endpoints, o, &found), firstFamily(service))
 	ready := slices.ContainsFunc(chosen, func(c candidate) bool { return c.ready })
 	for _, c := range chosen {
 		if c.ready == ready {
@@ -98,7 +98,7 @@ type candidate struct {
 
 // candidates reads the slices. The same address may stand in two of them while the
 // controller moves it from one to the other.
-func candidates(key model.ServiceKey, endpoints []*discoveryv1.EndpointSlice, o Options, found *problems) []candidate {
+func candidates(key model.ServiceKey, protocol corev1.Protocol, endpoints []*discoveryv1.EndpointSlice, o Options, found *problems) []candidate {
 	portName := key.Port
 	if _, err := strconv.Atoi(portName); err == nil {
 		portName = "" // the port has no name; a name always has a letter
@@ -110,7 +110,7 @@ func candidates(key model.ServiceKey, endpoints []*discoveryv1.EndpointSlice, o 
 				"addressType FQDN is not used: give IPv4 or IPv6 addresses")
 			continue
 		}
-		port, ok := slicePort(slice, portName)
+		port, ok := slicePort(slice, portName, protocol)
 		if !ok {
 			continue
 		}
@@ -175,19 +175,26 @@ func conditions(c discoveryv1.EndpointConditions) (ready, draining bool) {
 	return ready, serving && c.Terminating != nil && *c.Terminating
 }
 
-// slicePort returns the number of a slice's TCP port of that name. Pods whose named
+// slicePort returns the number of a slice's port of that name and protocol. Pods whose named
 // target port differs stand in slices of their own.
-func slicePort(slice *discoveryv1.EndpointSlice, portName string) (uint16, bool) {
+func slicePort(slice *discoveryv1.EndpointSlice, portName string, protocol corev1.Protocol) (uint16, bool) {
 	for _, p := range slice.Ports {
 		if p.Name != nil && *p.Name != portName || p.Name == nil && portName != "" {
 			continue
 		}
-		if p.Port == nil || *p.Port < 1 || *p.Port > 65535 || p.Protocol != nil && *p.Protocol != corev1.ProtocolTCP {
+		if p.Port == nil || *p.Port < 1 || *p.Port > 65535 || cmp.Or(deref(p.Protocol), corev1.ProtocolTCP) != protocol {
 			continue
 		}
 		return uint16(*p.Port), true
 	}
 	return 0, false
+}
+
+func deref(p *corev1.Protocol) corev1.Protocol {
+	if p == nil {
+		return ""
+	}
+	return *p
 }
 
 type family string

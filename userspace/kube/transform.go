@@ -32,11 +32,15 @@ func slim(object any) (any, error) {
 		}, nil
 	case *corev1.Service:
 		return &corev1.Service{
-			ObjectMeta: slimMeta(&o.ObjectMeta, annotationLoadBalancing, annotationPreferLocal),
+			ObjectMeta: slimMeta(&o.ObjectMeta, annotationLoadBalancing, annotationPreferLocal, annotationAddress),
 			Spec: corev1.ServiceSpec{
 				Type: o.Spec.Type, ExternalName: o.Spec.ExternalName,
 				Ports: o.Spec.Ports, IPFamilies: o.Spec.IPFamilies,
+				LoadBalancerClass: o.Spec.LoadBalancerClass, LoadBalancerIP: o.Spec.LoadBalancerIP,
+				LoadBalancerSourceRanges: o.Spec.LoadBalancerSourceRanges,
+				SessionAffinity:          o.Spec.SessionAffinity, ExternalTrafficPolicy: o.Spec.ExternalTrafficPolicy,
 			},
+			Status: o.Status,
 		}, nil
 	case *discoveryv1.EndpointSlice:
 		s := &discoveryv1.EndpointSlice{
@@ -52,6 +56,8 @@ func slim(object any) (any, error) {
 			s.Endpoints[i] = discoveryv1.Endpoint{Addresses: e.Addresses, Conditions: e.Conditions, NodeName: e.NodeName, TargetRef: e.TargetRef}
 		}
 		return s, nil
+	case *corev1.ConfigMap:
+		return &corev1.ConfigMap{ObjectMeta: slimMeta(&o.ObjectMeta), Data: o.Data}, nil
 	case *corev1.Secret:
 		s := &corev1.Secret{ObjectMeta: slimMeta(&o.ObjectMeta)}
 		for _, key := range usedKeys {

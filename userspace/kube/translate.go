@@ -31,6 +31,12 @@ func Translate(objects Objects, o Options) (model.Model, []model.Problem) {
 		m.Services = append(m.Services, service)
 		t.found = append(t.found, found...)
 	}
+	for _, s := range t.l4() {
+		n := name{s.Service.Namespace, s.Service.Name}
+		service, found := completeL4(s, t.services[n], endpoints[n], o)
+		m.L4 = append(m.L4, service)
+		t.found = append(t.found, found...)
+	}
 	return m, t.found.sorted()
 }
 

@@ -3,6 +3,7 @@ package kube_test
 import (
 	"flag"
 	"math/rand/v2"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -50,6 +51,7 @@ func TestScenarios(t *testing.T) {
 			checkInvariants(t, m)
 			checkOrder(t, objects, options, m, problems)
 
+			options.Addresses, options.AddressPool = nil, nil // L4 services have nothing to be published on
 			objects.Ingresses, options.DefaultBackend, options.DefaultCertificate = nil, model.ServiceKey{}, ""
 			if m, _ := kube.Translate(objects, options); m.Dump() != "" {
 				t.Errorf("without Ingresses something is left:\n%s", m.Dump())
@@ -107,6 +109,7 @@ func checkOrder(t *testing.T, o kube.Objects, options kube.Options, m model.Mode
 		shuffle(r, o.Classes)
 		shuffle(r, o.Services)
 		shuffle(r, o.Slices)
+		shuffle(r, o.ConfigMaps)
 		shuffle(r, o.Secrets)
 		again, problemsAgain := kube.Translate(o, options)
 		if diff := cmp.Diff(m.Dump()+dumpProblems(problems), again.Dump()+dumpProblems(problemsAgain)); diff != "" {
@@ -129,6 +132,11 @@ func read(t testing.TB, archive *txtar.Archive) (kube.Objects, kube.Options) {
 		Node              string `json:"node"`
 		PreferLocal       bool   `json:"preferLocal"`
 
+		Addresses   []netip.Addr   `json:"addresses"`
+		AddressPool []netip.Prefix `json:"addressPool"`
+		TCPServices string         `json:"tcpServices"`
+		UDPServices string         `json:"udpServices"`
+
 		DefaultCertificate string            `json:"defaultCertificate"`
 		SecretsUnreadable  map[string]string `json:"secretsUnreadable"`
 	}{Class: "kerngate", ClassOptional: true}
@@ -148,6 +156,7 @@ func read(t testing.TB, archive *txtar.Archive) (kube.Objects, kube.Options) {
 		Class: options.Class, ClassOptional: options.ClassOptional, DefaultBackend: key,
 		AllowExternalName: options.AllowExternalName, Node: options.Node, PreferLocal: options.PreferLocal,
 		DefaultCertificate: options.DefaultCertificate,
+		Addresses:          options.Addresses, AddressPool: options.AddressPool, TCPServices: options.TCPServices, UDPServices: options.UDPServices,
 	}
 }
 

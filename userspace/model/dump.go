@@ -23,6 +23,9 @@ func (m Model) Dump() string {
 	for _, s := range m.Services {
 		b.WriteString(s.Dump())
 	}
+	for _, s := range m.L4 {
+		b.WriteString(s.Dump())
+	}
 	for _, c := range m.Certificates {
 		fmt.Fprintf(&b, "certificate %s: %s\n", c.ID, c)
 	}
@@ -55,13 +58,18 @@ func (s Service) Dump() string {
 		b.WriteString(" prefer-local")
 	}
 	b.WriteByte('\n')
-	for _, be := range s.Backends {
-		fmt.Fprintf(&b, "  %s", be.Address)
+	dumpBackends(&b, s.Backends)
+	return b.String()
+}
+
+func dumpBackends(b *strings.Builder, backends []Backend) {
+	for _, be := range backends {
+		fmt.Fprintf(b, "  %s", be.Address)
 		if be.Pod != "" {
-			fmt.Fprintf(&b, " pod=%s", be.Pod)
+			fmt.Fprintf(b, " pod=%s", be.Pod)
 		}
 		if be.Node != "" {
-			fmt.Fprintf(&b, " node=%s", be.Node)
+			fmt.Fprintf(b, " node=%s", be.Node)
 		}
 		if be.Local {
 			b.WriteString(" local")
@@ -71,7 +79,6 @@ func (s Service) Dump() string {
 		}
 		b.WriteByte('\n')
 	}
-	return b.String()
 }
 
 func orNone(k ServiceKey) string {

@@ -14,6 +14,8 @@ type Model struct {
 	Services []Service  // by Key; every service that a route or Default names
 	Default  ServiceKey // answers what no route matches; zero: 404
 
+	L4 []L4Service // by key; services that the kernel forwards to
+
 	Certificates       []Certificate // by ID; every one that a Host, an Upstream or DefaultCertificate names
 	Authorities        []Authority   // by ID; every one that a ClientAuth or an Upstream names
 	DefaultCertificate string        // ID; "": proxies make a self-signed one

@@ -8,6 +8,8 @@ type Update struct {
 	// Services replace those of the same key in the last Model, if Model is nil. A key
 	// that the last Model does not have is ignored.
 	Services []Service
+	// L4 are as Services.
+	L4 []L4Service
 	// Problems are all that the source knows of at this moment, sorted.
 	Problems []Problem
 	// Served are the objects that the last Model was made from, oldest first: those

@@ -188,7 +188,8 @@ type Service struct {
 	Name        string    `json:"name"`
 	Algorithm   string    `json:"algorithm"` // "p2c" or "round-robin"
 	PreferLocal bool      `json:"preferLocal,omitempty"`
-	Backends    []Backend `json:"backends"` // by Address
+	Listeners   []string  `json:"listeners,omitempty"` // of an L4 service: "address:port/tcp"
+	Backends    []Backend `json:"backends"`            // by Address
 }
 
 // Backend is one pod's port.

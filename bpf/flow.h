@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* L4 flows: finding, opening, ageing. */
+#ifndef KG_FLOW_H
+#define KG_FLOW_H
+
+#include "balance.h"
+#include "packet.h"
+
+#define SECOND 1000000000ULL
+
+/* Backends that are tried for a new flow before it is refused; see open_flow. */
+#define KG_TRIES 4
+
+/* fins */
+#define FROM_CLIENT 1
+#define FROM_BACKEND 2
+
+/* lifetime returns how long a flow in this state may be silent, in nanoseconds. Open TCP
+ * connections have the time that kube-proxy gives them. */
+static __always_inline __u64 lifetime(__u8 state, __u8 protocol)
+{
+	switch (state) {
+	case KG_FLOW_OPENING:
+		return 60 * SECOND;
+	case KG_FLOW_OPEN:
+		return protocol == IPPROTO_UDP ? 180 * SECOND : 86400 * SECOND;
+	case KG_FLOW_HALF_CLOSED:
+		return 3600 * SECOND;
+	}
+	return 60 * SECOND;
+}
+
+static __always_inline bool expired(const struct kg_flow *flow, __u8 protocol, __u64 now)
+{
+	__u64 seen = flow->seen_ns;
+
+	return now > seen && now - seen > lifetime(flow->state, protocol);
+}
+
+/* reverse_key returns the key of a flow's packets to the client. */
+static __always_inline void reverse_key(struct kg_flow_key *reverse,
+					const struct kg_flow_key *forward,
+					const struct kg_address *backend, __be16 port)
+{
+	reverse->source = *backend;
+	reverse->destination = forward->source;
+	reverse->source_port = port;
+	reverse->destination_port = forward->source_port;
+	reverse->protocol = forward->protocol;
+	reverse->direction = KG_TO_CLIENT;
+	reverse->pad = 0;
+}
+
+/* store writes both directions of a flow, and reports whether there was place. */
+static __always_inline bool store_flow(void *map, const struct kg_flow_key *key,
+				       const struct kg_flow *flow)
+{
+	struct kg_flow_key back_key;
+	struct kg_flow back = {
+		.address = key->destination,
+		.port = key->destination_port,
+		.state = flow->state,
+		.backend = flow->backend,
+		.generation = flow->generation,
+		.service = flow->service,
+		.seen_ns = flow->seen_ns,
+	};
+
+	reverse_key(&back_key, key, &flow->address, flow->port);
+	return !bpf_map_update_elem(map, &back_key, &back, BPF_ANY) &&
+	       !bpf_map_update_elem(map, key, flow, BPF_ANY);
+}
+
+/* find_flow returns the flow of a key in one of the two maps, or NULL. *open says in which. */
+static __always_inline struct kg_flow *find_flow(const struct kg_flow_key *key, bool *open)
+{
+	struct kg_flow *flow = bpf_map_lookup_elem(&kg_flows, key);
+
+	*open = flow;
+	return flow ? flow : bpf_map_lookup_elem(&kg_opening, key);
+}
+
+/* note_close follows the end of a TCP connection. */
+static __always_inline void note_close(struct kg_flow *flow, const struct packet *p, __u8 side)
+{
+	if (p->fin) {
+		flow->fins |= side;
+		flow->state = flow->fins == (FROM_CLIENT | FROM_BACKEND) ? KG_FLOW_CLOSED
+									 : KG_FLOW_HALF_CLOSED;
+	}
+	if (p->rst)
+		flow->state = KG_FLOW_CLOSED;
+}
+
+/*
+ * keep notes that a flow's client has been heard again. A flow that was opening moves to
+ * kg_flows. Once a second both entries are looked after: the one towards the client is
+ * used by replies alone and could have been forgotten, as least recently used, without
+ * the other.
+ */
+static __always_inline void keep(const struct packet *p, struct kg_flow *flow, bool open, __u64 now)
+{
+	if (p->fin || p->rst)
+		note_close(flow, p, FROM_CLIENT);
+	if (open && now - flow->seen_ns < SECOND)
+		return;
+	flow->seen_ns = now;
+	if (flow->state == KG_FLOW_OPENING)
+		flow->state = KG_FLOW_OPEN;
+	if (open) {
+		struct kg_flow_key back;
+
+		reverse_key(&back, &p->key, &flow->address, flow->port);
+		if (bpf_map_lookup_elem(&kg_flows, &back))
+			return;
+	}
+	store_flow(&kg_flows, &p->key, flow);
+}
+
+/* taken reports whether the packets of a backend to this client belong to another flow:
+ * one client port may talk to two listeners, but not through both to one backend's port,
+ * for the backend could not tell the two apart. */
+static __always_inline bool taken(const struct kg_flow_key *key, const struct kg_backend *backend,
+				  __u64 now)
+{
+	struct kg_flow_key back;
+	struct kg_flow *other;
+	bool open;
+
+	reverse_key(&back, key, &backend->address, backend->port);
+	other = find_flow(&back, &open);
+	if (!other || other->port != key->destination_port ||
+	    __builtin_memcmp(&other->address, &key->destination, sizeof(other->address))) {
+		if (!other || other->state == KG_FLOW_CLOSED || expired(other, key->protocol, now))
+			return false;
+		return true;
+	}
+	return false;
+}
+
+#endif

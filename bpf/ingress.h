@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* What happens to a packet that comes in on an uplink, whichever hook sees it first. */
+#ifndef KG_INGRESS_H
+#define KG_INGRESS_H
+
+#include "icmp.h"
+
+/* denied reports whether kg_deny holds the source; *excepted, whether kg_allow does too. */
+static __always_inline bool denied(const struct kg_address *source, bool *excepted)
+{
+	struct kg_prefix key = {.prefix_len = 128, .address = *source};
+
+	if (!bpf_map_lookup_elem(&kg_deny, &key))
+		return false;
+	*excepted = bpf_map_lookup_elem(&kg_allow, &key);
+	return true;
+}
+
+/* judge decides about a packet and changes it if it is one of an L4 flow. Without l4 it
+ * changes none. */
+static __always_inline enum end judge(const struct hook *h, enum located located,
+				      const struct headers *headers, bool l4)
+{
+	struct packet p = {};
+	struct kg_address_info *address;
+	enum end otherwise = PASSED;
+	bool excepted = false;
+	enum end end = PASSED;
+
+	/* 1. Find the IP header. */
+	if (located == LOCATED_NOT_IP)
+		return NOT_IP;
+	if (located != LOCATED || !read_addresses(&p, h->data, h->end, headers))
+		return MALFORMED;
+
+	/* 2. To one of our addresses? Nothing else on this interface is our business. */
+	address = bpf_map_lookup_elem(&kg_addresses, &p.key.destination);
+	if (!address)
+		return NOT_OURS;
+
+	/* 3. Judge the source before any further header: options, extension headers and
+	 *    fragments must not be a way round the list. */
+	if (denied(&p.key.source, &excepted)) {
+		if (!excepted)
+			return DENIED;
+		otherwise = ALLOWED;
+	}
+
+	/* 4. What is cut short is the kernel's to refuse; we only count it. */
+	if (!read_transport(&p, h->data, h->end, headers))
+		return excepted ? ALLOWED : MALFORMED;
+	if (!l4 || !(address->flags & KG_ADDRESS_L4))
+		return otherwise;
+
+	/* 5. L4 flows. PASSED means that it is of none. */
+	if (p.later)
+		end = follow_fragment(h, &p);
+	else if (p.key.protocol == IPPROTO_TCP || p.key.protocol == IPPROTO_UDP)
+		end = to_backend(h, &p);
+	else if (p.key.protocol == (p.v6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP))
+		end = icmp_to_backend(&p);
+	return end == PASSED ? otherwise : end;
+}
+
+#endif

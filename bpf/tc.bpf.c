@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * kg_ingress and kg_egress: L4 services in tc, on uplinks. kg_ingress is kg_xdp for where
+ * that cannot be or cannot forward; kg_egress gives replies of backends the address that
+ * their clients dialled. Other programs on the same interface run whatever these say,
+ * unless a packet is dropped.
+ */
+#include <linux/pkt_cls.h>
+
+#include "ingress.h"
+
+/* Bytes of a packet that we look at: all headers that we follow, with room to spare. */
+#define KG_HEADERS 256
+
+/* begin makes the headers readable in place and says where they are. */
+static __always_inline enum located begin(struct __sk_buff *skb, struct hook *h,
+					  struct headers *headers)
+{
+	__u32 want = skb->len < KG_HEADERS ? skb->len : KG_HEADERS;
+	enum located located;
+
+	if ((void *)(long)skb->data + want > (void *)(long)skb->data_end)
+		bpf_skb_pull_data(skb, want); /* if it fails, we judge by what there is */
+	located = locate_in_skb(skb, headers);
+	h->skb = skb;
+	h->data = (void *)(long)skb->data;
+	h->end = (void *)(long)skb->data_end;
+	return located;
+}
+
+SEC("tc")
+int kg_ingress(struct __sk_buff *skb)
+{
+	struct headers headers = {};
+	struct hook h;
+	enum located located = begin(skb, &h, &headers);
+	enum end end = judge(&h, located, &headers, true);
+
+	count(KG_INGRESS_NOT_IP + end);
+	return drops(end) ? TC_ACT_SHOT : TC_ACT_UNSPEC;
+}
+
+/* note_reply follows the end of a connection in the entry towards the backend. */
+static __always_inline void note_reply(const struct packet *p, const struct kg_flow *reverse)
+{
+	struct kg_flow_key key = p->key;
+	struct kg_flow *flow;
+	bool open;
+
+	turn(&key, KG_TO_BACKEND);
+	key.destination = reverse->address;
+	key.destination_port = reverse->port;
+	flow = find_flow(&key, &open);
+	if (flow)
+		note_close(flow, p, FROM_BACKEND);
+}
+
+/* to_client gives a reply its ingress address. */
+static __always_inline enum kg_reason to_client(const struct hook *h, struct packet *p)
+{
+	struct translation t;
+	struct kg_flow *flow;
+	bool open;
+
+	p->key.direction = KG_TO_CLIENT;
+	flow = find_flow(&p->key, &open);
+	if (!flow)
+		return KG_EGRESS_NOT_OURS;
+	if (p->fin || p->rst)
+		note_reply(p, flow);
+	if (p->fragment)
+		remember_fragment(p, &flow->address, KG_TO_CLIENT);
+	t.address = flow->address;
+	t.port = flow->port;
+	translate(h, p, true, &t);
+	return KG_EGRESS_L4_REPLY;
+}
+
+/* icmp_to_client passes an error about a packet to a backend on to the client that sent it.
+ * If the backend itself found it, the client learns it from the ingress address. */
+static __always_inline enum kg_reason icmp_to_client(struct packet *p)
+{
+	struct kg_address backend;
+	struct quote q = {};
+	struct kg_flow *flow;
+	bool open;
+
+	if (!is_error(p) || !read_quote(p, &q))
+		return KG_EGRESS_NOT_OURS;
+	turn(&q.key, KG_TO_CLIENT);
+	flow = find_flow(&q.key, &open);
+	if (!flow)
+		return KG_EGRESS_NOT_OURS;
+	backend = q.key.source;
+	requote(p, &q, false, &backend, flow);
+	if (!__builtin_memcmp(&p->key.source, &backend, sizeof(backend))) {
+		__u64 diff =
+			write_address(p->ip, p->rest.end, p->v6, true, &backend, &flow->address);
+
+		if (p->v6)
+			fix_icmp(p, diff);
+	}
+	return KG_EGRESS_L4_ICMP;
+}
+
+static __always_inline enum kg_reason follow_reply(const struct hook *h, struct packet *p)
+{
+	struct kg_fragment *first = find_fragment(p, KG_TO_CLIENT);
+	struct translation t = {};
+
+	if (!first)
+		return KG_EGRESS_NOT_OURS;
+	t.address = first->address;
+	translate(h, p, true, &t);
+	return KG_EGRESS_L4_FRAGMENT;
+}
+
+/* answer translates a packet that goes out if it is one of an L4 flow. */
+static __always_inline enum kg_reason answer(const struct hook *h, enum located located,
+					     const struct headers *headers)
+{
+	struct packet p = {};
+
+	if (located != LOCATED || !read_addresses(&p, h->data, h->end, headers) ||
+	    !read_transport(&p, h->data, h->end, headers))
+		return KG_EGRESS_NOT_OURS;
+	if (p.later)
+		return follow_reply(h, &p);
+	if (p.check)
+		return to_client(h, &p);
+	return icmp_to_client(&p);
+}
+
+SEC("tc")
+int kg_egress(struct __sk_buff *skb)
+{
+	struct headers headers = {};
+	struct hook h;
+	enum located located = begin(skb, &h, &headers);
+
+	count(answer(&h, located, &headers));
+	return TC_ACT_UNSPEC;
+}

@@ -1,0 +1,45 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/kerngate/kerngate/loader"
+)
+
+// l4Flags are about services that the kernel forwards to.
+type l4Flags struct {
+	hook                     string
+	pool                     []string
+	tcpServices, udpServices string
+	remote                   bool
+}
+
+func (f *l4Flags) define(s *pflag.FlagSet) {
+	s.StringVar(&f.hook, "l4-hook", string(loader.L4Auto), "where packets to L4 services are forwarded: auto (in XDP in the driver of a real device, else in tc), xdp (wherever XDP is attached; checksums must be whole) or tc")
+	s.BoolVar(&f.remote, "l4-remote", false, "let L4 services use pods of other nodes too, by plain routing: only where their replies come back through this node")
+	s.StringArrayVar(&f.pool, "address-pool", nil, "prefix of further addresses that Services of type LoadBalancer and class kerngate.dev/kerngate may ask for; repeatable")
+	s.StringVar(&f.tcpServices, "tcp-services-configmap", "", "NAMESPACE/NAME of a ConfigMap with TCP ports to publish: PORT: NAMESPACE/SERVICE:PORT")
+	s.StringVar(&f.udpServices, "udp-services-configmap", "", "the same for UDP")
+}
+
+// checkL4 checks what L4 services may have. It comes after the ingress addresses.
+func (o *options) checkL4() error {
+	f := o.flags.l4
+	var err error
+	if o.kube.AddressPool, err = parsePrefixes("--address-pool", f.pool); err != nil {
+		return err
+	}
+	for _, c := range []struct{ flag, value string }{{"--tcp-services-configmap", f.tcpServices}, {"--udp-services-configmap", f.udpServices}} {
+		namespace, name, ok := strings.Cut(c.value, "/")
+		if c.value != "" && (!ok || namespace == "" || name == "" || strings.Contains(name, "/")) {
+			return fmt.Errorf("%s %q: want NAMESPACE/NAME", c.flag, c.value)
+		}
+	}
+	o.kube.TCPServices, o.kube.UDPServices = f.tcpServices, f.udpServices
+	o.kube.Addresses = o.node.Addresses
+	o.node.L4Remote = f.remote
+	return nil
+}

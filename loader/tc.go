@@ -1,0 +1,289 @@
+package loader
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strconv"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/rs/zerolog"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	pinTCXIngress = "link_tcx_in_"
+	pinTCXEgress  = "link_tcx_out_"
+)
+
+// tcPrograms are the programs of L4 services on the interfaces.
+var tcPrograms = []string{"kg_ingress", "kg_egress"}
+
+// tc is kg_ingress and kg_egress on the uplinks. They are attached while there are L4
+// listeners: a node without such services pays nothing for them.
+type tc struct {
+	folder          string
+	interfaces      []string
+	tcx             bool // the kernel has tcx; else filters of a clsact qdisc are used
+	ingress, egress *ebpf.Program
+	links           map[string]link.Link // by pin
+	net             *netlink.Handle
+	log             zerolog.Logger
+	attachments     []Attachment
+}
+
+// side is one of an interface's two hooks.
+type side struct {
+	program *ebpf.Program
+	name    string
+	attach  ebpf.AttachType
+	parent  uint32 // of a clsact filter
+	anchor  link.Anchor
+	pin     string
+}
+
+// ensure makes kg_egress stand on every interface, and kg_ingress on those where XDP does
+// not forward. It is called again and again: interfaces come and go.
+func (t *tc) ensure(forwards func(name string) bool) {
+	var now []Attachment
+	keep := make(map[string]bool)
+	for _, name := range t.interfaces {
+		dev, err := t.net.LinkByName(name)
+		for _, s := range t.sides(dev) {
+			a := Attachment{Program: s.name, Where: name}
+			switch {
+			case err != nil:
+				a.Reason = fmt.Sprintf("find interface: %v", err)
+			case s.name == "kg_ingress" && forwards(name):
+				t.remove(dev, s)
+				continue
+			default:
+				keep[s.pin] = true
+				if a.Mode, err = t.attach(dev, s); err != nil {
+					a.Reason = err.Error()
+				}
+			}
+			now = append(now, a)
+			if !slices.Contains(t.attachments, a) {
+				t.tell(a)
+			}
+		}
+	}
+	for pin := range t.links {
+		if !keep[pin] { // the interface is gone
+			t.drop(pin)
+		}
+	}
+	t.attachments = now
+}
+
+// end takes the programs off all interfaces, for there is no L4 listener any more.
+func (t *tc) end() {
+	for _, name := range t.interfaces {
+		if dev, err := t.net.LinkByName(name); err == nil {
+			for _, s := range t.sides(dev) {
+				t.remove(dev, s)
+			}
+		}
+	}
+	t.attachments = nil
+}
+
+func (t *tc) sides(dev netlink.Link) []side {
+	index := "0"
+	if dev != nil {
+		index = strconv.Itoa(dev.Attrs().Index)
+	}
+	return []side{
+		// First of all: whoever redirects packets must see where they really go.
+		{t.ingress, "kg_ingress", ebpf.AttachTCXIngress, netlink.HANDLE_MIN_INGRESS, link.Head(), filepath.Join(t.folder, pinTCXIngress+index)},
+		// Last of all: nobody behind it should take the packet for another's.
+		{t.egress, "kg_egress", ebpf.AttachTCXEgress, netlink.HANDLE_MIN_EGRESS, link.Tail(), filepath.Join(t.folder, pinTCXEgress+index)},
+	}
+}
+
+func (t *tc) tell(a Attachment) {
+	event := t.log.Info()
+	if a.Reason != "" {
+		event = t.log.Warn()
+	}
+	event.Str("interface", a.Where).Str("mode", a.Mode).Str("reason", a.Reason).Msg(a.Program)
+}
+
+// attach makes the program of a side the only one of ours there.
+func (t *tc) attach(dev netlink.Link, s side) (mode string, err error) {
+	if !t.tcx {
+		return "clsact", t.attachFilter(dev, s)
+	}
+	if l := t.links[s.pin]; l != nil {
+		if info, err := l.Info(); err == nil && info.TCX() != nil && int(info.TCX().Ifindex) == dev.Attrs().Index {
+			return "tcx", nil
+		}
+		t.drop(s.pin)
+	}
+	l, err := t.adopt(dev, s)
+	if err != nil {
+		return "", err
+	}
+	if l == nil {
+		l, err = link.AttachTCX(link.TCXOptions{Interface: dev.Attrs().Index, Program: s.program, Attach: s.attach, Anchor: s.anchor})
+		if err != nil {
+			return "", fmt.Errorf("attach %s: %w", s.name, err)
+		}
+	}
+	if err := errors.Join(removePin(s.pin), l.Pin(s.pin)); err != nil {
+		l.Close()
+		return "", fmt.Errorf("pin %s: %w", s.name, err)
+	}
+	t.links[s.pin] = l
+	return "tcx", nil
+}
+
+// adopt returns the link of an earlier agent on a side, with the program replaced by ours,
+// or nil if there is none. It asks the interface and not the pins, which may be lost; more
+// than one would translate twice.
+func (t *tc) adopt(dev netlink.Link, s side) (link.Link, error) {
+	found, err := tcxLinks(dev, s.attach)
+	if err != nil || len(found) == 0 {
+		return nil, err
+	}
+	for _, other := range found[1:] {
+		if err := detach(other); err != nil {
+			t.log.Warn().Err(err).Str("interface", dev.Attrs().Name).Msgf("cannot detach a duplicate %s", s.name)
+		}
+		other.Close()
+	}
+	l := found[0]
+	// A pinned link cannot be pinned elsewhere: take it by its pin, if that is its own.
+	if pinned, err := link.LoadPinnedLink(s.pin, nil); err == nil {
+		a, errA := l.Info()
+		b, errB := pinned.Info()
+		if errA == nil && errB == nil && a.ID == b.ID {
+			l.Close()
+			l = pinned
+		} else {
+			pinned.Close()
+		}
+	}
+	if err := l.Update(s.program); err != nil {
+		l.Close()
+		return nil, fmt.Errorf("update %s: %w", s.name, err)
+	}
+	return l, nil
+}
+
+// tcxLinks returns the links by which programs of ours are on one side of an interface.
+func tcxLinks(dev netlink.Link, side ebpf.AttachType) ([]link.Link, error) {
+	q, err := link.QueryPrograms(link.QueryOptions{Target: dev.Attrs().Index, Attach: side})
+	if err != nil {
+		return nil, fmt.Errorf("ask which tcx programs %s has: %w", dev.Attrs().Name, err)
+	}
+	var found []link.Link
+	for _, p := range q.Programs {
+		name, _, err := describeProgram(p.ID)
+		id, ok := p.LinkID()
+		if err != nil || !ok || !slices.Contains(tcPrograms, name) {
+			continue
+		}
+		if l, err := link.NewFromID(id); err == nil {
+			found = append(found, l)
+		}
+	}
+	return found, nil
+}
+
+// Numbers that name our filters among others of a clsact qdisc.
+const (
+	filterPriority = 0x4b47 // "KG"
+	filterHandle   = 1
+)
+
+func filterOn(dev netlink.Link, parent uint32) netlink.FilterAttrs {
+	return netlink.FilterAttrs{
+		LinkIndex: dev.Attrs().Index, Parent: parent, Handle: filterHandle,
+		Protocol: unix.ETH_P_ALL, Priority: filterPriority,
+	}
+}
+
+// attachFilter is attach for kernels before 6.6.
+func (t *tc) attachFilter(dev netlink.Link, s side) error {
+	err := t.net.QdiscAdd(&netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{
+		LinkIndex: dev.Attrs().Index, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT,
+	}})
+	if err != nil && !errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("add clsact qdisc (module sch_ingress needed): %w", err)
+	}
+	if have, err := ourFilter(t.net, dev, s.parent); err == nil && have != nil {
+		if info, err := s.program.Info(); err == nil {
+			if id, ok := info.ID(); ok && have.Id == int(id) {
+				return nil
+			}
+		}
+	}
+	err = t.net.FilterReplace(&netlink.BpfFilter{
+		FilterAttrs: filterOn(dev, s.parent), Fd: s.program.FD(), Name: s.name, DirectAction: true,
+	})
+	if err != nil {
+		return fmt.Errorf("attach %s as a filter (module cls_bpf needed): %w", s.name, err)
+	}
+	return nil
+}
+
+// ourFilter returns our filter on one side of an interface, nil if there is none.
+func ourFilter(h *netlink.Handle, dev netlink.Link, parent uint32) (*netlink.BpfFilter, error) {
+	filters, err := h.FilterList(dev, parent)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range filters {
+		if f, ok := f.(*netlink.BpfFilter); ok && f.Priority == filterPriority && slices.Contains(tcPrograms, f.Name) {
+			return f, nil
+		}
+	}
+	return nil, nil
+}
+
+// remove takes the program of a side off an interface.
+func (t *tc) remove(dev netlink.Link, s side) {
+	if err := removeTC(t.net, dev, s.attach, s.parent, t.tcx); err != nil {
+		t.log.Warn().Err(err).Str("interface", dev.Attrs().Name).Msgf("cannot detach %s", s.name)
+	}
+	t.drop(s.pin)
+}
+
+// removeTC takes programs of ours off one side of an interface, whoever attached them.
+func removeTC(h *netlink.Handle, dev netlink.Link, attach ebpf.AttachType, parent uint32, tcx bool) error {
+	var errs []error
+	if tcx {
+		found, err := tcxLinks(dev, attach)
+		errs = append(errs, err)
+		for _, l := range found {
+			errs = append(errs, detach(l))
+			l.Close()
+		}
+	}
+	if f, err := ourFilter(h, dev, parent); err == nil && f != nil {
+		errs = append(errs, h.FilterDel(f))
+	}
+	return errors.Join(errs...)
+}
+
+// drop forgets a link and its pin.
+func (t *tc) drop(pin string) {
+	if l := t.links[pin]; l != nil {
+		l.Close()
+		delete(t.links, pin)
+	}
+	if err := removePin(pin); err != nil {
+		t.log.Warn().Err(err).Str("pin", pin).Msg("cannot remove a pin")
+	}
+}
+
+func (t *tc) close() {
+	for _, l := range t.links {
+		l.Close()
+	}
+}

@@ -1,0 +1,62 @@
+//go:build linux
+
+package lab
+
+import (
+	"fmt"
+	"net"
+	"unsafe"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// SetMTU sets the largest packet that an interface of the host sends.
+func (h *Host) SetMTU(name string, bytes int) error {
+	link, err := h.links.LinkByName(name)
+	if err != nil {
+		return err
+	}
+	return h.links.LinkSetMTU(link, bytes)
+}
+
+// RouteHost makes the host send packets to one address by a gateway, or straight if there
+// is none, on eth0; mtu is the size that the way takes, 0 for the interface's.
+func (h *Host) RouteHost(address, gateway Address, mtu int) error {
+	link, err := h.links.LinkByName("eth0")
+	if err != nil {
+		return err
+	}
+	bits := address.BitLen()
+	return h.links.RouteReplace(&netlink.Route{
+		Dst:       &net.IPNet{IP: address.AsSlice(), Mask: net.CIDRMask(bits, bits)},
+		Gw:        gateway.AsSlice(),
+		LinkIndex: link.Attrs().Index,
+		MTU:       mtu,
+	})
+}
+
+// FinishChecksums makes the host finish the checksums of what it sends on an interface, as
+// if a network card had done it. On a virtual cable they are usually left undone.
+func (h *Host) FinishChecksums(name string) error {
+	const setTransmitChecksums = 0x17 // ETHTOOL_STXCSUM
+	return h.Do(func() error {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		value := struct{ command, on uint32 }{setTransmitChecksums, 0}
+		var request struct {
+			name [unix.IFNAMSIZ]byte
+			data unsafe.Pointer
+			_    [16]byte
+		}
+		copy(request.name[:unix.IFNAMSIZ-1], name)
+		request.data = unsafe.Pointer(&value)
+		if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&request))); errno != 0 {
+			return fmt.Errorf("switch off transmit checksumming of %s on %s: %w", name, h.Name, errno)
+		}
+		return nil
+	})
+}

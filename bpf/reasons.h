@@ -53,9 +53,10 @@ enum kg_reason {
 	/* kg_lookup again */
 	KG_LOOKUP_L4, /* dropped: for an L4 listener, but not translated on its way in */
 	/* kg_quic, per datagram */
-	KG_QUIC_KNOWN,     /* of a connection that a worker has: there */
-	KG_QUIC_NEW,       /* to a worker of the serving generation */
-	KG_QUIC_NO_WORKER, /* dropped: no worker has an open socket */
+	KG_QUIC_KNOWN,          /* of a connection that a worker has: there */
+	KG_QUIC_NEW,            /* to a worker of the serving generation */
+	KG_QUIC_NO_WORKER,      /* dropped: no worker has an open socket */
+	KG_QUIC_WORKER_SKIPPED, /* a hung worker was passed over (not an end) */
 	KG_REASONS,
 };
 

@@ -77,7 +77,7 @@ func TestReasonNames(t *testing.T) {
 	seen := make(map[string]bool)
 	for r := range Reasons {
 		program, name := ReasonNames(r)
-		if !slices.Contains([]string{"kg_lookup", "kg_xdp", "kg_ingress", "kg_egress"}, program) || name == "" || seen[program+name] {
+		if !slices.Contains([]string{"kg_lookup", "kg_quic", "kg_xdp", "kg_ingress", "kg_egress"}, program) || name == "" || seen[program+name] {
 			t.Errorf("reason %d is %q of %q", r, name, program)
 		}
 		seen[program+name] = true

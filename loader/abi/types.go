@@ -332,7 +332,8 @@ const (
 	ReasonQuicKnown              = 39
 	ReasonQuicNew                = 40
 	ReasonQuicNoWorker           = 41
-	Reasons                      = 42
+	ReasonQuicWorkerSkipped      = 42
+	Reasons                      = 43
 )
 
 var reasonNames = [Reasons]string{
@@ -378,4 +379,5 @@ var reasonNames = [Reasons]string{
 	ReasonQuicKnown:              "quic_known",
 	ReasonQuicNew:                "quic_new",
 	ReasonQuicNoWorker:           "quic_no_worker",
+	ReasonQuicWorkerSkipped:      "quic_worker_skipped",
 }

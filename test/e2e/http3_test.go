@@ -159,6 +159,21 @@ func TestHTTP3Generations(t *testing.T) {
 	fresh.mustGet("/")
 }
 
+// HTTP/3 needs the agent for nothing: open connections and new ones are served while it is
+// away, and after another has taken over its kernel programs.
+func TestHTTP3AgentKilled(t *testing.T) {
+	s := newSecureSite(t, "--http3")
+	open := s.quic(s.lab.VIP4)
+	open.mustGet("/")
+	s.Agent.Kill()
+	open.mustGet("/")
+	s.quic(s.lab.VIP6).mustGet("/")
+	must(t, s.Kerngate.Start())
+	must(t, s.WaitServing(s.lab.Client, 20*time.Second))
+	open.mustGet("/")
+	s.quic(s.lab.VIP4).mustGet("/")
+}
+
 // newProxy waits for a proxy beside the old one and returns its process id.
 func (s *site) newProxy(old int) (pid int) {
 	s.t.Helper()

@@ -67,12 +67,27 @@ var (
 		"HTTP/2 clients cut off because they did something without end, by what it was.", []string{"limit"}, nil)
 )
 
+// Of HTTP/3.
+var (
+	descHTTP3Connections = prometheus.NewDesc("kerngate_proxy_http3_connections_total",
+		"QUIC connections whose handshake was done.", nil, nil)
+	descHTTP3Open = prometheus.NewDesc("kerngate_proxy_http3_connections",
+		"Open QUIC connections; they are among kerngate_proxy_client_connections.", nil, nil)
+	descHTTP3Requests = prometheus.NewDesc("kerngate_proxy_http3_requests_total",
+		"Requests that came by HTTP/3.", nil, nil)
+	descHTTP3Refused = prometheus.NewDesc("kerngate_proxy_http3_refused_total",
+		"QUIC connections refused because their worker had as many as it may have.", nil, nil)
+	descHTTP3Retried = prometheus.NewDesc("kerngate_proxy_http3_retries_total",
+		"QUIC clients that had to prove their address first, because too many new ones came at once.", nil, nil)
+)
+
 // Describe implements prometheus.Collector.
 func (p *Proxy) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{descRequests, descStatus, descGRPC, descRetries, descDuration, descFirstByte,
 		descBytes, descConnections, descActive, descAccepted, descAcceptErrors, descPanics, descHeadersRefused, descAgent,
 		descServing, descGeneration, descConfigVersion, descConfigRefused, descLogDropped,
-		descHTTP2Connections, descHTTP2Streams, descHTTP2Refused, descHTTP2Errors, descHTTP2Cut} {
+		descHTTP2Connections, descHTTP2Streams, descHTTP2Refused, descHTTP2Errors, descHTTP2Cut,
+		descHTTP3Connections, descHTTP3Open, descHTTP3Requests, descHTTP3Refused, descHTTP3Retried} {
 		ch <- d
 	}
 	for _, d := range tlsDescs {
@@ -125,6 +140,11 @@ func (p *Proxy) Collect(ch chan<- prometheus.Metric) {
 		counter(descHTTP2Cut, p.sum(func(w *worker) uint64 { return w.stats.HTTP2.Cut[l].Load() }), l.String())
 	}
 	p.collectTLS(counter, gauge)
+	counter(descHTTP3Connections, p.sum(func(w *worker) uint64 { return w.quic.stats.Connections.Load() }))
+	gauge(descHTTP3Open, float64(p.sum(func(w *worker) uint64 { return uint64(w.quic.stats.Open.Load()) })))
+	counter(descHTTP3Requests, p.sum(func(w *worker) uint64 { return w.quic.stats.Requests.Load() }))
+	counter(descHTTP3Refused, p.sum(func(w *worker) uint64 { return w.quic.stats.Refused.Load() }))
+	counter(descHTTP3Retried, p.sum(func(w *worker) uint64 { return w.quic.stats.Retried.Load() }))
 	flag(descAgent, p.connected.Load())
 	flag(descServing, p.serving.Load())
 	gauge(descGeneration, float64(p.published.Load()))

@@ -12,7 +12,7 @@ COMMANDS = kerngate-agent kerngate-proxy kerngatectl
 
 .DEFAULT_GOAL := build
 .PHONY: help build $(COMMANDS:%=bin/%) generate check-generate fmt lint test test-unit \
-	test-kernel test-controlplane e2e test-vm demo bench fuzz setup clean
+	test-kernel test-controlplane e2e test-vm demo bench bench-l4 fuzz setup clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -64,6 +64,10 @@ demo: ## publish two services in a lab on this machine and show each step (root)
 bench: ## measure Kerngate against nginx in one lab (root)
 	@scripts/setup bench
 	@scripts/bench
+
+bench-l4: ## measure the kernel programs and L4 services, alone and beside others (root)
+	@scripts/setup bench
+	@scripts/bench-l4
 
 fuzz: ## run each fuzz target for FUZZTIME (20s)
 	@scripts/fuzz $(FUZZTIME)

@@ -16,6 +16,13 @@ static __always_inline bool denied(const struct kg_address *source, bool *except
 	return true;
 }
 
+/* may_be_l4 reports whether an address may have an L4 listener on a port (network byte
+ * order); false is certain. */
+static __always_inline bool may_be_l4(const struct kg_address_info *address, __be16 port)
+{
+	return address->l4_ports >> ((__u16)(bpf_ntohs(port) * 40503) >> 10) & 1;
+}
+
 /* judge decides about a packet and changes it if it is one of an L4 flow. Without l4 it
  * changes none. */
 static __always_inline enum end judge(const struct hook *h, enum located located,
@@ -55,9 +62,9 @@ static __always_inline enum end judge(const struct hook *h, enum located located
 	/* 5. L4 flows. PASSED means that it is of none. */
 	if (p.later)
 		end = follow_fragment(h, &p);
-	else if (p.key.protocol == IPPROTO_TCP || p.key.protocol == IPPROTO_UDP)
+	else if (p.check && may_be_l4(address, p.key.destination_port))
 		end = to_backend(h, &p);
-	else if (p.key.protocol == (p.v6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP))
+	else if (!p.check)
 		end = icmp_to_backend(&p);
 	return end == PASSED ? otherwise : end;
 }

@@ -158,16 +158,14 @@ static __always_inline bool stays(const struct packet *p, const struct kg_flow *
 	return flow->state < KG_FLOW_HALF_CLOSED && is_current(flow->backend, flow->generation);
 }
 
-/* to_backend handles a TCP or UDP packet, or its first fragment, to an address that has L4
- * listeners. */
+/* to_backend handles a TCP or UDP packet, or its first fragment, that may be for an L4
+ * listener. */
 static __always_inline enum end to_backend(const struct hook *h, struct packet *p)
 {
 	__u64 now = bpf_ktime_get_coarse_ns();
 	bool open;
 	struct kg_flow *flow;
 
-	if (!p->check)
-		return PASSED;
 	flow = find_flow(&p->key, &open);
 	if (!flow || !stays(p, flow, now))
 		return open_flow(h, p, now);

@@ -7,13 +7,16 @@
 
 #define AF_INET 2 /* UAPI has no header for it */
 
-/* address_of_v4 writes v4 (network byte order) as ::ffff:a.b.c.d. */
+/* address_of_v4 writes v4 (network byte order) as ::ffff:a.b.c.d. In whole words: a hash
+ * that reads a word just after it was written in pieces would wait for the pieces. */
 static __always_inline void address_of_v4(struct kg_address *address, __be32 v4)
 {
-	__builtin_memset(address, 0, sizeof(*address));
-	address->bytes[10] = 0xff;
-	address->bytes[11] = 0xff;
-	__builtin_memcpy(&address->bytes[12], &v4, sizeof(v4));
+	__u32 *words = (__u32 *)address;
+
+	words[0] = 0;
+	words[1] = 0;
+	words[2] = bpf_htonl(0xffff);
+	words[3] = v4;
 }
 
 #endif

@@ -65,10 +65,11 @@ enum kg_socket {
 	KG_SOCKET_UDP6 = 3,
 };
 
-/* Network byte order; IPv4 is ::ffff:a.b.c.d. */
+/* Network byte order; IPv4 is ::ffff:a.b.c.d. Aligned, because it is copied byte by byte
+ * otherwise; it stands at multiples of 4 everywhere, as Go lays it out too. */
 struct kg_address {
 	__u8 bytes[16];
-};
+} __attribute__((aligned(4)));
 
 enum kg_address_flag {
 	KG_ADDRESS_L4 = 1, /* has listeners of mode L4: look for them */
@@ -76,6 +77,10 @@ enum kg_address_flag {
 
 struct kg_address_info {
 	__u32 flags; /* enum kg_address_flag */
+	__u32 pad;
+	/* Bit port * 40503 mod 65536 / 1024 for each port (host byte order) with an L4 listener:
+	 * spares packets for the proxy the look into kg_flows. */
+	__u64 l4_ports;
 };
 
 /* What makes a listener: exact address, port and protocol. */

@@ -37,8 +37,10 @@ func (d *Datapath) l4(want *state.State, w *wanted) error {
 		}
 		key := abi.MakeListenerKey(l.Address, uint8(l.Protocol))
 		w.listeners[key] = abi.Listener{Mode: abi.ModeL4, Service: uint32(id)}
-		if _, ours := w.addresses[key.Address]; ours {
-			w.addresses[key.Address] = abi.AddressInfo{Flags: abi.AddressL4}
+		if info, ours := w.addresses[key.Address]; ours {
+			info.Flags |= abi.AddressL4
+			info.L4Ports |= abi.L4PortBit(l.Address.Port())
+			w.addresses[key.Address] = info
 		}
 	}
 	return errors.Join(errs...)

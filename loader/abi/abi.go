@@ -39,6 +39,9 @@ func (a Address) Addr() netip.Addr { return netip.AddrFrom16(a.Bytes).Unmap() }
 // PortOf returns a port in network byte order.
 func PortOf(port uint16) uint16 { return bits.ReverseBytes16(port) }
 
+// L4PortBit returns the bit of a port in AddressInfo.L4Ports.
+func L4PortBit(port uint16) uint64 { return 1 << (port * 40503 >> 10) }
+
 // MakeListenerKey returns the key of a listener.
 func MakeListenerKey(a netip.AddrPort, protocol uint8) ListenerKey {
 	return ListenerKey{Address: AddressOf(a.Addr()), Port: PortOf(a.Port()), Protocol: protocol}

@@ -48,8 +48,10 @@ const (
 
 // AddressInfo is struct kg_address_info of bpf/types.h.
 type AddressInfo struct {
-	_     structs.HostLayout
-	Flags uint32
+	_       structs.HostLayout
+	Flags   uint32
+	Pad     uint32
+	L4Ports uint64
 }
 
 // ListenerKey is struct kg_listener_key of bpf/types.h.

@@ -12,6 +12,12 @@ func (m Model) Dump() string {
 		fmt.Fprintf(&b, "host %q\n", host.Name)
 		for _, r := range host.Routes {
 			fmt.Fprintf(&b, "  %-6s %s -> %s (%s)\n", r.Match, r.Path, orNone(r.Service), r.Source)
+			for _, c := range r.Canaries {
+				fmt.Fprintf(&b, "    canary %s\n", c)
+			}
+			if r.Policy != nil {
+				r.Policy.dump(&b, "    ")
+			}
 		}
 	}
 	if m.Default != (ServiceKey{}) {
@@ -57,10 +63,13 @@ func orNone(k ServiceKey) string {
 	return k.String()
 }
 
-// String returns "Exact" or "Prefix".
+// String returns "Exact", "Prefix" or "Regexp".
 func (m PathMatch) String() string {
-	if m == Exact {
+	switch m {
+	case Exact:
 		return "Exact"
+	case Regexp:
+		return "Regexp"
 	}
 	return "Prefix"
 }

@@ -29,6 +29,17 @@ type flags struct {
 	loadBalancing         string
 	preferLocal           bool
 
+	defaultCertificate string
+	tlsMinVersion      string
+	tlsSuites          []string
+	hsts               string
+	ocsp               bool
+	http3              bool
+	disableHTTP2       bool
+	maxStreams         uint32
+	trustedProxies     []string
+	proxyProtocolFrom  []string
+
 	ingressIPs  []string
 	httpPort    uint16
 	httpsPort   uint16
@@ -54,6 +65,7 @@ type flags struct {
 	connectTimeout  time.Duration
 	responseTimeout time.Duration
 	bodyTimeout     time.Duration
+	tunnelTimeout   time.Duration
 	drainTimeout    time.Duration
 	maxBody         int64
 	maxHead         int
@@ -84,6 +96,12 @@ a new proxy (say, of a new version), to which new connections then move.`,
 
   # In a pod, with the settings in a file that takes the same names.
   kerngate-agent --config /etc/kerngate/config.yaml --node-name "$NODE_NAME"
+
+  # HTTPS with a default certificate from files, HTTP/3, behind load balancers that send a
+  # PROXY header.
+  kerngate-agent --manifests ./manifests --ingress-ip 192.0.2.10 \
+    --default-certificate /etc/kerngate/tls.crt,/etc/kerngate/tls.key \
+    --http3 --proxy-protocol-from 10.0.0.0/8
 
   # Remove everything that was made in the kernel.
   kerngate-agent --uninstall`,
@@ -123,11 +141,22 @@ func (f *flags) define() {
 
 	s.StringArrayVar(&f.ingressIPs, "ingress-ip", nil, "address that is published, IPv4 or IPv6; repeatable, at least one is needed")
 	s.Uint16Var(&f.httpPort, "http-port", 80, "port for HTTP on the ingress addresses; 0: none")
-	s.Uint16Var(&f.httpsPort, "https-port", 443, "port for HTTPS on the ingress addresses; not served yet")
+	s.Uint16Var(&f.httpsPort, "https-port", 443, "port for HTTPS on the ingress addresses; 0: none")
 	s.StringArrayVar(&f.interfaces, "interface", nil, "uplink that gets the XDP program; repeatable")
 	s.StringVar(&f.xdpMode, "xdp-mode", string(loader.XDPAuto), "auto, native (in the driver or not at all), generic or off")
 	s.StringArrayVar(&f.deny, "deny", nil, "source prefix whose packets to the ingress addresses are dropped; repeatable, needs --interface")
 	s.StringArrayVar(&f.allow, "allow", nil, "source prefix that is excepted from --deny; repeatable")
+
+	s.StringVar(&f.defaultCertificate, "default-certificate", "", "certificate for names that no Ingress has one for: NAMESPACE/SECRET, or CHAIN,KEY (two PEM files, read again when they change); empty: self-signed")
+	s.StringVar(&f.tlsMinVersion, "tls-min-version", "1.2", "1.2 or 1.3")
+	s.StringArrayVar(&f.tlsSuites, "tls-suite", nil, "cipher suite of TLS 1.2 to offer, such as TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256; repeatable; none: all that are sound. Those of TLS 1.3 cannot be chosen")
+	s.StringVar(&f.hsts, "hsts", "", "Strict-Transport-Security of answers over TLS, such as \"max-age=31536000; includeSubDomains\"; empty: none")
+	s.BoolVar(&f.ocsp, "ocsp", false, "fetch OCSP responses for certificates that name a responder, and staple them; the agent then calls out over HTTP")
+	s.BoolVar(&f.http3, "http3", false, "serve HTTP/3 (QUIC) on --https-port over UDP too, and say so in Alt-Svc")
+	s.BoolVar(&f.disableHTTP2, "disable-http2", false, "speak HTTP/1.1 alone to clients, over TLS and in clear text")
+	s.Uint32Var(&f.maxStreams, "max-streams", 128, "requests at once of one HTTP/2 or HTTP/3 connection")
+	s.StringArrayVar(&f.trustedProxies, "trusted-proxy", nil, "prefix of proxies in front whose X-Forwarded-* and Forwarded are believed, such as 10.0.0.0/8; repeatable; all others' are replaced")
+	s.StringArrayVar(&f.proxyProtocolFrom, "proxy-protocol-from", nil, "prefix of proxies in front whose connections must begin with a PROXY header, version 1 or 2; repeatable; all others' must not")
 
 	s.StringVar(&f.bpffs, "bpffs", loader.DefaultBPFFS, "folder on a bpf file system where maps and links are pinned")
 	s.StringVar(&f.socket, "socket", "/run/kerngate/agent.sock", "unix socket for proxies and kerngatectl")
@@ -147,6 +176,7 @@ func (f *flags) define() {
 	s.DurationVar(&f.connectTimeout, "connect-timeout", 5*time.Second, "to connect to a pod")
 	s.DurationVar(&f.responseTimeout, "response-timeout", 60*time.Second, "between bytes of a response")
 	s.DurationVar(&f.bodyTimeout, "body-timeout", 60*time.Second, "between bytes of a request body")
+	s.DurationVar(&f.tunnelTimeout, "tunnel-timeout", time.Hour, "between bytes of a WebSocket or another upgraded connection, either way")
 	s.DurationVar(&f.drainTimeout, "drain-timeout", 240*time.Second, "a proxy that was replaced may take to finish what is open")
 	s.Int64Var(&f.maxBody, "max-body", 0, "bytes of the largest request body, 413 above; 0: no limit")
 	s.IntVar(&f.maxHead, "max-head", 16<<10, "bytes of the largest request head, 431 above")

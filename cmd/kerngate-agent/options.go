@@ -30,7 +30,8 @@ type options struct {
 	kube           kube.Options
 	node           compile.Node
 	settings       *feedpb.Settings
-	child          *agent.Child // nil: proxies are started by somebody else
+	defaultFiles   *agent.CertificateFiles // nil: not given as files
+	child          *agent.Child            // nil: proxies are started by somebody else
 	metricsAddress string
 	log            zerolog.Logger
 }
@@ -72,6 +73,7 @@ func (f *flags) options(e env) (*options, error) {
 		func() error { return o.checkSource(e) },
 		o.checkNode,
 		o.checkSettings,
+		o.checkTLS,
 		func() error { return o.checkChild(e, uid, gid) },
 	} {
 		if err := check(); err != nil {
@@ -134,7 +136,10 @@ func (o *options) checkSource(e env) error {
 
 func (o *options) checkNode() error {
 	f := o.flags
-	o.node.HTTPPort = f.httpPort
+	o.node.HTTPPort, o.node.HTTPSPort, o.node.HTTP3 = f.httpPort, f.httpsPort, f.http3
+	if f.httpPort == f.httpsPort && f.httpPort != 0 {
+		return fmt.Errorf("--http-port and --https-port are both %d", f.httpPort)
+	}
 	for _, text := range f.ingressIPs {
 		address, err := netip.ParseAddr(text)
 		if err != nil {
@@ -189,6 +194,7 @@ func (o *options) checkSettings() error {
 		{"connect-timeout", f.connectTimeout, &s.ConnectTimeoutMs},
 		{"response-timeout", f.responseTimeout, &s.ResponseTimeoutMs},
 		{"body-timeout", f.bodyTimeout, &s.BodyTimeoutMs},
+		{"tunnel-timeout", f.tunnelTimeout, &s.TunnelTimeoutMs},
 		{"drain-timeout", f.drainTimeout, &s.DrainTimeoutMs},
 	} {
 		if t.from < time.Millisecond || t.from.Milliseconds() > math.MaxUint32 {

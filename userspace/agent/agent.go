@@ -93,8 +93,9 @@ type Agent struct {
 	served   []model.ObjectRef
 	problems problemSet
 	applied  applied
-	routing  *compile.Routing // nil before the first apply
-	version  uint64           // of routing
+	routing  *compile.Routing   // nil before the first apply
+	version  uint64             // of routing
+	tickets  *feedpb.TicketKeys // nil: none known yet
 	refused  map[string]refusal
 	proxies  map[uint32]*proxy
 	exited   chan uint32 // generations whose process has ended

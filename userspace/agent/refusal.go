@@ -8,11 +8,11 @@ import (
 	"github.com/kerngate/kerngate/userspace/model"
 )
 
-// refusal is an Ingress that a proxy could not take. Its routes are left out for all
-// proxies until they change.
+// refusal is an Ingress that a proxy could not take. It is left out for all proxies
+// until its routes, TLS or certificates change.
 type refusal struct {
 	reason string
-	routes uint64 // fingerprint of the routes that were refused
+	routes uint64 // fingerprint of the routes and TLS that were refused
 }
 
 // refuse leaves an Ingress out. It reports false if nothing of that name is published.
@@ -50,20 +50,26 @@ func (a *Agent) isRefused(source model.ObjectRef) bool {
 func (a *Agent) reportRefusals() {
 	var problems []model.Problem
 	seen := map[string]bool{}
+	add := func(object model.ObjectRef) {
+		source := compile.Source(object)
+		refusal, refused := a.refused[source]
+		if !refused || seen[source] {
+			return
+		}
+		seen[source] = true
+		problems = append(problems, model.Problem{
+			Object:   object,
+			Severity: model.Refused,
+			Reason:   "ProxyRefused",
+			Message:  "the proxy cannot serve this Ingress, which is left out until its rules change: " + refusal.reason,
+		})
+	}
 	for _, h := range a.model.Hosts {
+		if h.TLS != nil {
+			add(h.TLS.Source)
+		}
 		for _, r := range h.Routes {
-			source := compile.Source(r.Source)
-			refusal, refused := a.refused[source]
-			if !refused || seen[source] {
-				continue
-			}
-			seen[source] = true
-			problems = append(problems, model.Problem{
-				Object:   r.Source,
-				Severity: model.Refused,
-				Reason:   "ProxyRefused",
-				Message:  "the proxy cannot serve this Ingress, which is left out until its rules change: " + refusal.reason,
-			})
+			add(r.Source)
 		}
 	}
 	a.problems.set(fromProxy, problems)
@@ -73,10 +79,17 @@ func (a *Agent) reportRefusals() {
 func (a *Agent) fingerprint(source string) (sum uint64, published bool) {
 	hash := fnv.New64a()
 	for _, h := range a.model.Hosts {
+		if h.TLS != nil && compile.Source(h.TLS.Source) == source {
+			published = true
+			fmt.Fprintf(hash, "%q %s\n", h.Name, h.TLS)
+			for _, id := range h.TLS.Certificates {
+				fmt.Fprintln(hash, a.describeCertificate(id))
+			}
+		}
 		for _, r := range h.Routes {
 			if compile.Source(r.Source) == source {
 				published = true
-				fmt.Fprintf(hash, "%q %q %d %q\n", h.Name, r.Path, r.Match, r.Service)
+				fmt.Fprintf(hash, "%q %q %d %q %t %s\n", h.Name, r.Path, r.Match, r.Service, r.RedirectHTTPS, r.Upstream)
 			}
 		}
 	}

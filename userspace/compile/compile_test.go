@@ -49,7 +49,7 @@ func TestState(t *testing.T) {
 	}}
 	got, problems := State(m, Node{
 		Addresses: []netip.Addr{netip.MustParseAddr("2001:db8::ffff"), netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("192.0.2.2")},
-		HTTPPort:  8080,
+		HTTPPort:  8080, HTTPSPort: 443, HTTP3: true,
 		Deny:      []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24"), netip.MustParsePrefix("198.51.0.0/16")},
 		Allow:     []netip.Prefix{netip.MustParsePrefix("198.51.100.7/32")},
 	})
@@ -57,7 +57,11 @@ func TestState(t *testing.T) {
 	want := state.State{
 		Addresses: []netip.Addr{v4, v6},
 		Listeners: []state.Listener{
+			{Address: netip.AddrPortFrom(v4, 443), Protocol: state.TCP, Mode: state.L7},
+			{Address: netip.AddrPortFrom(v4, 443), Protocol: state.UDP, Mode: state.L7},
 			{Address: netip.AddrPortFrom(v4, 8080), Protocol: state.TCP, Mode: state.L7},
+			{Address: netip.AddrPortFrom(v6, 443), Protocol: state.TCP, Mode: state.L7},
+			{Address: netip.AddrPortFrom(v6, 443), Protocol: state.UDP, Mode: state.L7},
 			{Address: netip.AddrPortFrom(v6, 8080), Protocol: state.TCP, Mode: state.L7},
 		},
 		Services: []state.Service{ // by name: "-" sorts before ":"
@@ -97,12 +101,34 @@ type mirror struct {
 	services map[uint32]string
 	fallback uint32
 	settings *feedpb.Settings
+
+	certificates       map[string]*feedpb.Certificate
+	authorities        map[string]*feedpb.Authority
+	defaultCertificate string
+	tickets            *feedpb.TicketKeys
 }
 
 func (p *mirror) apply(t *testing.T, c *feedpb.Config) {
 	t.Helper()
 	if c.Snapshot {
-		*p = mirror{hosts: map[string]*feedpb.Host{}, services: map[uint32]string{}, settings: p.settings}
+		*p = mirror{hosts: map[string]*feedpb.Host{}, services: map[uint32]string{}, settings: p.settings,
+			certificates: map[string]*feedpb.Certificate{}, authorities: map[string]*feedpb.Authority{}, tickets: p.tickets}
+	}
+	for _, id := range c.RemovedCertificates {
+		delete(p.certificates, id)
+	}
+	for _, k := range c.Certificates {
+		p.certificates[k.Id] = k
+	}
+	for _, id := range c.RemovedAuthorities {
+		delete(p.authorities, id)
+	}
+	for _, a := range c.Authorities {
+		p.authorities[a.Id] = a
+	}
+	p.defaultCertificate = c.DefaultCertificate
+	if c.TicketKeys != nil {
+		p.tickets = c.TicketKeys
 	}
 	for _, h := range c.RemovedHosts {
 		delete(p.hosts, h)
@@ -178,7 +204,7 @@ func TestDeltas(t *testing.T) {
 		if step.settings == nil {
 			step.settings = proto.CloneOf(settings)
 		}
-		next := Route(&step.model, step.ids, step.settings, step.without, before)
+		next := Route(&step.model, step.ids, Common{Settings: step.settings}, step.without, before)
 		snapshot := next.Snapshot(uint64(i))
 		if before == nil {
 			viaDeltas.apply(t, snapshot)
@@ -213,7 +239,7 @@ func BenchmarkRoute10000Hosts(b *testing.B) {
 	for i := range 10_000 {
 		m.Hosts = append(m.Hosts, model.Host{Name: fmt.Sprintf("h%05d.example.com", i), Routes: []model.Route{prefix("/", "a", "i1"), prefix("/foo", "b", "i1")}})
 	}
-	all, settings := ids("a", "b"), &feedpb.Settings{}
+	all, settings := ids("a", "b"), Common{Settings: &feedpb.Settings{}}
 	first := Route(&m, all, settings, nil, nil)
 	b.ReportAllocs()
 	for b.Loop() {

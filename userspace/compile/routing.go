@@ -11,13 +11,14 @@ import (
 	"github.com/kerngate/kerngate/userspace/model"
 )
 
-// Routing is what a proxy is to know: hosts, the services that their routes lead to, and
-// settings. It is never changed once it was made; versions share what did not change.
+// Routing is what a proxy is to know: hosts, the services that their routes lead to,
+// certificates and settings. It is never changed once it was made; versions share what did not change.
 type Routing struct {
 	hosts    map[string]*feedpb.Host
 	services map[uint32]string // id -> name
 	fallback uint32
 	settings *feedpb.Settings
+	trust
 }
 
 // IDs returns the id under which a service's backends stand in the maps. Services that
@@ -28,13 +29,20 @@ type IDs func(name string) (state.ServiceID, bool)
 // may be nil.
 type Without func(source model.ObjectRef) bool
 
+// Common is what no object asks for, but every proxy is to know.
+type Common struct {
+	Settings *feedpb.Settings
+	Tickets  *feedpb.TicketKeys // nil: proxies keep those that they have
+}
+
 // Route translates the model's hosts. Hosts equal to those of previous (which may be nil)
 // are taken from there, so that comparing the two is cheap.
-func Route(m *model.Model, ids IDs, settings *feedpb.Settings, without Without, previous *Routing) *Routing {
+func Route(m *model.Model, ids IDs, common Common, without Without, previous *Routing) *Routing {
 	r := &Routing{
 		hosts:    make(map[string]*feedpb.Host, len(m.Hosts)),
 		services: make(map[uint32]string, len(m.Services)),
-		settings: settings,
+		settings: common.Settings,
+		trust:    trustOf(m, common.Tickets, previous),
 	}
 	for i := range m.Hosts {
 		host := r.host(&m.Hosts[i], ids, without)
@@ -44,14 +52,14 @@ func Route(m *model.Model, ids IDs, settings *feedpb.Settings, without Without, 
 		r.hosts[host.Name] = host
 	}
 	r.fallback = r.service(m.Default, ids)
-	if previous != nil && proto.Equal(previous.settings, settings) {
+	if previous != nil && proto.Equal(previous.settings, r.settings) {
 		r.settings = previous.settings
 	}
 	return r
 }
 
 func (r *Routing) host(h *model.Host, ids IDs, without Without) *feedpb.Host {
-	out := &feedpb.Host{Name: h.Name}
+	out := &feedpb.Host{Name: h.Name, Tls: r.tls(h.TLS, ids, without)}
 	for _, route := range h.Routes {
 		if without != nil && without(route.Source) {
 			continue
@@ -61,6 +69,9 @@ func (r *Routing) host(h *model.Host, ids IDs, without Without) *feedpb.Host {
 			Exact:   route.Match == model.Exact,
 			Service: r.service(route.Service, ids),
 			Source:  Source(route.Source),
+
+			RedirectHttps: route.RedirectHTTPS,
+			Upstream:      upstream(route.Upstream),
 		})
 	}
 	return out
@@ -84,20 +95,21 @@ func Source(ref model.ObjectRef) string { return ref.Namespace + "/" + ref.Name 
 
 // Snapshot returns the whole of it as a message.
 func (r *Routing) Snapshot(version uint64) *feedpb.Config {
-	return (&Routing{}).delta(r, version, true)
+	c, _ := (&Routing{}).delta(r, version, true)
+	return c
 }
 
 // Delta returns what a proxy that has r must change to have next. ok is false if that is
 // nothing.
 func (r *Routing) Delta(next *Routing, version uint64) (c *feedpb.Config, ok bool) {
-	c = r.delta(next, version, false)
-	ok = len(c.Hosts)+len(c.RemovedHosts)+len(c.Services)+len(c.RemovedServices) > 0 ||
+	c, ok = r.delta(next, version, false)
+	ok = ok || len(c.Hosts)+len(c.RemovedHosts)+len(c.Services)+len(c.RemovedServices) > 0 ||
 		c.Settings != nil || r.fallback != next.fallback
 	return c, ok
 }
 
-func (r *Routing) delta(next *Routing, version uint64, snapshot bool) *feedpb.Config {
-	c := &feedpb.Config{Version: version, Snapshot: snapshot, DefaultService: next.fallback}
+func (r *Routing) delta(next *Routing, version uint64, snapshot bool) (c *feedpb.Config, trustDiffers bool) {
+	c = &feedpb.Config{Version: version, Snapshot: snapshot, DefaultService: next.fallback}
 	for _, name := range slices.Sorted(maps.Keys(next.hosts)) {
 		if !equalHosts(r.hosts[name], next.hosts[name]) {
 			c.Hosts = append(c.Hosts, next.hosts[name])
@@ -121,7 +133,7 @@ func (r *Routing) delta(next *Routing, version uint64, snapshot bool) *feedpb.Co
 	if r.settings != next.settings {
 		c.Settings = next.settings
 	}
-	return c
+	return c, r.trust.delta(&next.trust, c)
 }
 
 // equalHosts compares without reflection: this runs over every host at every change.
@@ -129,10 +141,11 @@ func equalHosts(a, b *feedpb.Host) bool {
 	if a == b {
 		return true
 	}
-	if a == nil || b == nil || a.Name != b.Name {
+	if a == nil || b == nil || a.Name != b.Name || !equalTLS(a.Tls, b.Tls) {
 		return false
 	}
 	return slices.EqualFunc(a.Routes, b.Routes, func(x, y *feedpb.Route) bool {
-		return x.Path == y.Path && x.Exact == y.Exact && x.Service == y.Service && x.Source == y.Source
+		return x.Path == y.Path && x.Exact == y.Exact && x.Service == y.Service && x.Source == y.Source &&
+			x.RedirectHttps == y.RedirectHttps && equalUpstreams(x.Upstream, y.Upstream)
 	})
 }

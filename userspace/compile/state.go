@@ -21,6 +21,8 @@ const maxBackends = 1<<16 - 1
 type Node struct {
 	Addresses []netip.Addr   // ingress addresses
 	HTTPPort  uint16         // 0: no listener
+	HTTPSPort uint16         // 0: no listener
+	HTTP3     bool           // QUIC on HTTPSPort
 	Deny      []netip.Prefix // sources to drop
 	Allow     []netip.Prefix // exceptions from Deny
 }
@@ -32,10 +34,8 @@ func State(m *model.Model, n Node) (state.State, []model.Problem) {
 		Deny:      sortedUnique(n.Deny, comparePrefixes),
 		Allow:     sortedUnique(n.Allow, comparePrefixes),
 	}
-	if n.HTTPPort != 0 {
-		for _, a := range s.Addresses {
-			s.Listeners = append(s.Listeners, state.Listener{Address: netip.AddrPortFrom(a, n.HTTPPort), Protocol: state.TCP, Mode: state.L7})
-		}
+	for _, a := range s.Addresses {
+		s.Listeners = append(s.Listeners, n.listeners(a)...)
 	}
 	var problems []model.Problem
 	for i := range m.Services {
@@ -46,6 +46,26 @@ func State(m *model.Model, n Node) (state.State, []model.Problem) {
 	// Names sort otherwise than keys: "a-b" comes before "a:80".
 	slices.SortFunc(s.Services, func(a, b state.Service) int { return cmp.Compare(a.Name, b.Name) })
 	return s, problems
+}
+
+// listeners of one address, by port and protocol.
+func (n Node) listeners(a netip.Addr) (out []state.Listener) {
+	add := func(port uint16, protocol state.Protocol) {
+		out = append(out, state.Listener{Address: netip.AddrPortFrom(a, port), Protocol: protocol, Mode: state.L7})
+	}
+	if n.HTTPPort != 0 {
+		add(n.HTTPPort, state.TCP)
+	}
+	if n.HTTPSPort != 0 {
+		add(n.HTTPSPort, state.TCP)
+		if n.HTTP3 {
+			add(n.HTTPSPort, state.UDP)
+		}
+	}
+	slices.SortFunc(out, func(x, y state.Listener) int {
+		return cmp.Or(cmp.Compare(x.Address.Port(), y.Address.Port()), cmp.Compare(x.Protocol, y.Protocol))
+	})
+	return out
 }
 
 // Service returns what the maps must hold for one service.

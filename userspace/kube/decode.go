@@ -65,6 +65,15 @@ func Decode(document []byte) (objects []Object, warnings []string, err error) {
 			return nil, nil, err
 		}
 	}
+	if secret, ok := value.(*corev1.Secret); ok { // as the API server does it
+		for key, v := range secret.StringData {
+			if secret.Data == nil {
+				secret.Data = map[string][]byte{}
+			}
+			secret.Data[key] = []byte(v)
+		}
+		secret.StringData = nil
+	}
 	if namespaced && value.GetNamespace() == "" {
 		value.SetNamespace(metav1.NamespaceDefault)
 	}
@@ -86,6 +95,7 @@ func newObject(t metav1.TypeMeta) (value metav1.Object, namespaced bool, err err
 		"Ingress":       {"networking.k8s.io/v1", &networkingv1.Ingress{}, true},
 		"IngressClass":  {"networking.k8s.io/v1", &networkingv1.IngressClass{}, false},
 		"Service":       {"v1", &corev1.Service{}, true},
+		"Secret":        {"v1", &corev1.Secret{}, true},
 		"EndpointSlice": {"discovery.k8s.io/v1", &discoveryv1.EndpointSlice{}, true},
 	}
 	u, ok := used[t.Kind]
@@ -150,5 +160,7 @@ func (o *Objects) Add(object Object) {
 		o.Services = append(o.Services, v)
 	case *discoveryv1.EndpointSlice:
 		o.Slices = append(o.Slices, v)
+	case *corev1.Secret:
+		o.Secrets = append(o.Secrets, v)
 	}
 }

@@ -20,7 +20,7 @@ func FuzzTranslate(f *testing.F) {
 		if err != nil {
 			f.Fatal(err)
 		}
-		f.Add(section(archive, "input.yaml"))
+		f.Add(expand(f, section(archive, "input.yaml")))
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		var objects kube.Objects

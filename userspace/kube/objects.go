@@ -42,6 +42,10 @@ type Objects struct {
 	Classes   []*networkingv1.IngressClass
 	Services  []*corev1.Service
 	Slices    []*discoveryv1.EndpointSlice
+	Secrets   []*corev1.Secret
+
+	// SecretsUnreadable says of namespaces why their Secrets cannot be read.
+	SecretsUnreadable map[string]string
 }
 
 // Options of a translation.
@@ -53,6 +57,10 @@ type Options struct {
 	Node              string           // name of this node, "" if unknown: pods on it are Local
 	Algorithm         model.Algorithm  // of Services without kerngate.dev/load-balancing
 	PreferLocal       bool             // of Services without kerngate.dev/prefer-local
+
+	// DefaultCertificate is "namespace/name" of the Secret for names that no Ingress has a
+	// certificate for, "" for none.
+	DefaultCertificate string
 }
 
 // name identifies a namespaced object of a kind.

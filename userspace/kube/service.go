@@ -27,17 +27,18 @@ func resolvePort(service *corev1.Service, ref networkingv1.ServiceBackendPort) (
 			other = protocol
 			continue
 		}
-		key := model.ServiceKey{Namespace: service.Namespace, Name: service.Name, Port: port.Name}
-		if key.Port == "" {
-			key.Port = strconv.Itoa(int(port.Port))
-		}
-		return key, nil
+		return model.ServiceKey{Namespace: service.Namespace, Name: service.Name, Port: portKey(port)}, nil
 	}
 	want := cmp.Or(ref.Name, strconv.Itoa(int(ref.Number)))
 	if other != "" {
 		return model.ServiceKey{}, fmt.Errorf("port %s of Service %s is %s, HTTP needs TCP", want, nameOf(service), other)
 	}
 	return model.ServiceKey{}, fmt.Errorf("port %s is not one of Service %s, which has %s", want, nameOf(service), portsOf(service))
+}
+
+// portKey returns how a port is named in a ServiceKey.
+func portKey(port corev1.ServicePort) string {
+	return cmp.Or(port.Name, strconv.Itoa(int(port.Port)))
 }
 
 func portsOf(service *corev1.Service) string {
@@ -221,7 +222,7 @@ func externalBackend(key model.ServiceKey, service *corev1.Service) (model.Backe
 		return model.Backend{}, false
 	}
 	for _, port := range service.Spec.Ports {
-		if cmp.Or(port.Name, strconv.Itoa(int(port.Port))) == key.Port {
+		if portKey(port) == key.Port {
 			number := port.Port
 			if port.TargetPort.IntVal != 0 {
 				number = port.TargetPort.IntVal

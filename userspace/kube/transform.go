@@ -1,6 +1,9 @@
 package kube
 
 import (
+	"slices"
+	"strings"
+
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -13,11 +16,12 @@ func slim(object any) (any, error) {
 	switch o := object.(type) {
 	case *networkingv1.Ingress:
 		return &networkingv1.Ingress{
-			ObjectMeta: slimMeta(&o.ObjectMeta, annotationClass),
+			ObjectMeta: slimMeta(&o.ObjectMeta, annotationClass, vocabularyNginx, vocabularyOwn),
 			Spec: networkingv1.IngressSpec{
 				IngressClassName: o.Spec.IngressClassName,
 				DefaultBackend:   o.Spec.DefaultBackend,
 				Rules:            o.Spec.Rules,
+				TLS:              o.Spec.TLS,
 			},
 			Status: o.Status,
 		}, nil
@@ -48,22 +52,38 @@ func slim(object any) (any, error) {
 			s.Endpoints[i] = discoveryv1.Endpoint{Addresses: e.Addresses, Conditions: e.Conditions, NodeName: e.NodeName, TargetRef: e.TargetRef}
 		}
 		return s, nil
+	case *corev1.Secret:
+		s := &corev1.Secret{ObjectMeta: slimMeta(&o.ObjectMeta)}
+		for _, key := range usedKeys {
+			if v, ok := o.Data[key]; ok {
+				if s.Data == nil {
+					s.Data = map[string][]byte{}
+				}
+				s.Data[key] = v
+			}
+		}
+		return s, nil
 	}
 	return object, nil // cache.DeletedFinalStateUnknown: its object is slim already
 }
 
+// slimMeta keeps of the annotations those that are named, and those that begin with a name
+// that ends in "/".
 func slimMeta(m *metav1.ObjectMeta, annotations ...string) metav1.ObjectMeta {
 	out := metav1.ObjectMeta{
 		Namespace: m.Namespace, Name: m.Name, UID: m.UID, ResourceVersion: m.ResourceVersion,
 		CreationTimestamp: m.CreationTimestamp, DeletionTimestamp: m.DeletionTimestamp,
 	}
-	for _, a := range annotations {
-		if v, ok := m.Annotations[a]; ok {
-			if out.Annotations == nil {
-				out.Annotations = map[string]string{}
-			}
-			out.Annotations[a] = v
+	for key, v := range m.Annotations {
+		if !slices.ContainsFunc(annotations, func(a string) bool {
+			return key == a || strings.HasSuffix(a, "/") && strings.HasPrefix(key, a)
+		}) {
+			continue
 		}
+		if out.Annotations == nil {
+			out.Annotations = map[string]string{}
+		}
+		out.Annotations[key] = v
 	}
 	return out
 }

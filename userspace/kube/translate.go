@@ -44,7 +44,14 @@ func (t *translation) routes() (model.Model, []*networkingv1.Ingress) {
 	for _, ingress := range served { // after all rules: explicit routes go before fallbacks
 		t.addFallback(ingress)
 	}
-	return model.Model{Hosts: t.sortedHosts(), Default: t.classDefault()}, served
+	for _, ingress := range served { // after all routes: hosts that have none share those of wildcards
+		t.addTLS(ingress)
+	}
+	t.completeTLS()
+	m := model.Model{Hosts: t.sortedHosts(), Default: t.classDefault(), DefaultCertificate: t.defaultCertificate()}
+	m.Certificates = sortedValues(t.certificates)
+	m.Authorities = sortedValues(t.authorities)
+	return m, served
 }
 
 // Served returns the Ingresses that belong to the class, oldest first.
@@ -68,6 +75,13 @@ type translation struct {
 	hosts    map[string]map[routeKey]published
 	keys     map[model.ServiceKey]struct{} // that routes name
 	found    problems
+
+	policies     map[*networkingv1.Ingress]*policy
+	owners       map[string]model.ObjectRef // the oldest Ingress that has a rule for the host
+	secrets      secrets
+	tls          map[string]*hostTLS
+	certificates map[string]model.Certificate // in use, by id
+	authorities  map[string]model.Authority   // in use, by id
 }
 
 // routeKey is what two routes of a host conflict by.
@@ -89,6 +103,20 @@ func newTranslation(objects Objects, o Options) *translation {
 		services: make(map[name]*corev1.Service, len(objects.Services)),
 		hosts:    map[string]map[routeKey]published{},
 		keys:     map[model.ServiceKey]struct{}{},
+
+		policies: map[*networkingv1.Ingress]*policy{},
+		owners:   map[string]model.ObjectRef{},
+		secrets: secrets{
+			all:        make(map[name]*corev1.Secret, len(objects.Secrets)),
+			unreadable: objects.SecretsUnreadable,
+			used:       map[name]struct{}{},
+		},
+		tls:          map[string]*hostTLS{},
+		certificates: map[string]model.Certificate{},
+		authorities:  map[string]model.Authority{},
+	}
+	for _, secret := range objects.Secrets {
+		t.secrets.all[nameOf(secret)] = secret
 	}
 	for _, service := range objects.Services {
 		t.services[nameOf(service)] = service
@@ -124,6 +152,9 @@ func (t *translation) addRules(ingress *networkingv1.Ingress) {
 			continue
 		}
 		t.claim(rule.Host)
+		if _, owned := t.owners[rule.Host]; !owned {
+			t.owners[rule.Host] = ref
+		}
 		if rule.HTTP == nil {
 			continue
 		}
@@ -134,7 +165,7 @@ func (t *translation) addRules(ingress *networkingv1.Ingress) {
 				t.found.add(ref, model.Refused, "PathInvalid", fmt.Sprintf("%s: %v", field, err))
 				continue
 			}
-			t.addRoute(rule.Host, field, published{Route: model.Route{Path: path, Match: match, Source: ref}}, func() model.ServiceKey {
+			t.addRoute(ingress, rule.Host, field, published{Route: model.Route{Path: path, Match: match, Source: ref}}, func() model.ServiceKey {
 				return t.backend(ref, field+".backend", p.Backend)
 			})
 		}
@@ -154,7 +185,7 @@ func (t *translation) claim(host string) map[routeKey]published {
 
 // addRoute adds a route unless an older object has it already. A route that is in
 // conflict does not need its backend looked up.
-func (t *translation) addRoute(host, field string, route published, backend func() model.ServiceKey) {
+func (t *translation) addRoute(ingress *networkingv1.Ingress, host, field string, route published, backend func() model.ServiceKey) {
 	routes := t.claim(host)
 	key := routeKey{route.Path, route.Match}
 	if winner, taken := routes[key]; taken {
@@ -170,6 +201,9 @@ func (t *translation) addRoute(host, field string, route published, backend func
 		return
 	}
 	route.Service = backend()
+	p := t.policyOf(ingress)
+	route.RedirectHTTPS = p.redirect.always || p.redirect.withTLS && hasTLS(ingress, p, host)
+	route.Upstream = t.upstream(p, &route.Route)
 	routes[key] = route
 }
 
@@ -202,7 +236,7 @@ func (t *translation) addFallback(ingress *networkingv1.Ingress) {
 			continue // the Ingress's own rule is no contradiction
 		}
 		fallback := published{Route: model.Route{Path: "/", Source: ref}, fallback: true}
-		t.addRoute(host, "spec.defaultBackend", fallback, func() model.ServiceKey {
+		t.addRoute(ingress, host, "spec.defaultBackend", fallback, func() model.ServiceKey {
 			return t.backend(ref, "spec.defaultBackend", *ingress.Spec.DefaultBackend)
 		})
 	}
@@ -262,7 +296,7 @@ func (t *translation) classDefault() model.ServiceKey {
 func (t *translation) sortedHosts() []model.Host {
 	var hosts []model.Host
 	for _, name := range slices.Sorted(maps.Keys(t.hosts)) {
-		host := model.Host{Name: name}
+		host := model.Host{Name: name, TLS: t.tls[name].model()}
 		for _, p := range t.hosts[name] {
 			host.Routes = append(host.Routes, p.Route)
 		}

@@ -50,7 +50,7 @@ func TestScenarios(t *testing.T) {
 			checkInvariants(t, m)
 			checkOrder(t, objects, options, m, problems)
 
-			objects.Ingresses, options.DefaultBackend = nil, model.ServiceKey{}
+			objects.Ingresses, options.DefaultBackend, options.DefaultCertificate = nil, model.ServiceKey{}, ""
 			if m, _ := kube.Translate(objects, options); m.Dump() != "" {
 				t.Errorf("without Ingresses something is left:\n%s", m.Dump())
 			}
@@ -73,6 +73,7 @@ func checkInvariants(t *testing.T, m model.Model) {
 			}
 		}
 	}
+	checkTrust(t, m)
 	if !have[m.Default] {
 		t.Errorf("default %s is not among the services", m.Default)
 	}
@@ -106,6 +107,7 @@ func checkOrder(t *testing.T, o kube.Objects, options kube.Options, m model.Mode
 		shuffle(r, o.Classes)
 		shuffle(r, o.Services)
 		shuffle(r, o.Slices)
+		shuffle(r, o.Secrets)
 		again, problemsAgain := kube.Translate(o, options)
 		if diff := cmp.Diff(m.Dump()+dumpProblems(problems), again.Dump()+dumpProblems(problemsAgain)); diff != "" {
 			t.Fatalf("another order of the input gives another result:\n%s", diff)
@@ -126,6 +128,9 @@ func read(t testing.TB, archive *txtar.Archive) (kube.Objects, kube.Options) {
 		AllowExternalName bool   `json:"allowExternalName"`
 		Node              string `json:"node"`
 		PreferLocal       bool   `json:"preferLocal"`
+
+		DefaultCertificate string            `json:"defaultCertificate"`
+		SecretsUnreadable  map[string]string `json:"secretsUnreadable"`
 	}{Class: "kerngate", ClassOptional: true}
 	if err := yaml.UnmarshalStrict([]byte(section(archive, "options.yaml")), &options); err != nil {
 		t.Fatalf("options.yaml: %v", err)
@@ -137,16 +142,19 @@ func read(t testing.TB, archive *txtar.Archive) (kube.Objects, kube.Options) {
 			t.Fatal(err)
 		}
 	}
-	return objectsOf(t, section(archive, "input.yaml")), kube.Options{
+	objects := objectsOf(t, section(archive, "input.yaml"))
+	objects.SecretsUnreadable = options.SecretsUnreadable
+	return objects, kube.Options{
 		Class: options.Class, ClassOptional: options.ClassOptional, DefaultBackend: key,
 		AllowExternalName: options.AllowExternalName, Node: options.Node, PreferLocal: options.PreferLocal,
+		DefaultCertificate: options.DefaultCertificate,
 	}
 }
 
 func objectsOf(t testing.TB, text string) kube.Objects {
 	t.Helper()
 	var objects kube.Objects
-	for i, document := range strings.Split(text, "\n---\n") {
+	for i, document := range strings.Split(expand(t, text), "\n---\n") {
 		decoded, warnings, err := kube.Decode([]byte(document))
 		if err != nil || len(warnings) > 0 {
 			t.Fatalf("document %d: %v %v", i, err, warnings)

@@ -10,8 +10,11 @@ func (m Model) Dump() string {
 	var b strings.Builder
 	for _, host := range m.Hosts {
 		fmt.Fprintf(&b, "host %q\n", host.Name)
+		if host.TLS != nil {
+			fmt.Fprintf(&b, "  tls %s (%s)\n", host.TLS, host.TLS.Source)
+		}
 		for _, r := range host.Routes {
-			fmt.Fprintf(&b, "  %-6s %s -> %s (%s)\n", r.Match, r.Path, orNone(r.Service), r.Source)
+			fmt.Fprintf(&b, "  %-6s %s -> %s%s (%s)\n", r.Match, r.Path, orNone(r.Service), r.manner(), r.Source)
 			for _, c := range r.Canaries {
 				fmt.Fprintf(&b, "    canary %s\n", c)
 			}
@@ -26,7 +29,28 @@ func (m Model) Dump() string {
 	for _, s := range m.Services {
 		b.WriteString(s.Dump())
 	}
+	for _, c := range m.Certificates {
+		fmt.Fprintf(&b, "certificate %s: %s\n", c.ID, c)
+	}
+	for _, a := range m.Authorities {
+		fmt.Fprintf(&b, "authority %s: %s\n", a.ID, a)
+	}
+	if m.DefaultCertificate != "" {
+		fmt.Fprintf(&b, "default certificate %s\n", m.DefaultCertificate)
+	}
 	return b.String()
+}
+
+// manner returns what is special about how a route is answered, after a space, or "".
+func (r Route) manner() string {
+	var text string
+	if r.RedirectHTTPS {
+		text = " redirect-https"
+	}
+	if u := r.Upstream.String(); u != "http" {
+		text += " by " + u
+	}
+	return text
 }
 
 // Dump returns one service and its backends as text.

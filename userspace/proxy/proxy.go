@@ -314,6 +314,10 @@ func (p *Proxy) apply(c *feedpb.Config) *feedpb.ToAgent {
 // handshakes that had begun.
 const queuedWait = 2 * time.Second
 
+// goodbyeWait is how long clients may take, after the drain limit, to answer the close frame
+// of their WebSocket.
+const goodbyeWait = 2 * time.Second
+
 // drain finishes what is open within the time-out (0: the configured one) and then closes
 // p.drained.
 func (p *Proxy) drain(timeout time.Duration) {
@@ -336,6 +340,10 @@ func (p *Proxy) drain(timeout time.Duration) {
 				}
 				if time.Now().After(deadline) {
 					p.log.Warn().Int("connections", open).Msg("drain time-out: closing what is still open")
+					p.each(func(w *worker) { w.server.EndTunnels() })
+					for end := time.Now().Add(goodbyeWait); p.open() > 0 && time.Now().Before(end); {
+						time.Sleep(50 * time.Millisecond)
+					}
 					p.each(func(w *worker) { w.server.CloseAll() })
 					return
 				}

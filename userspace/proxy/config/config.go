@@ -22,8 +22,9 @@ type Service struct {
 
 // Target is what a route leads to.
 type Target struct {
-	Service *Service // nil: the Ingress names a service or port that does not exist
-	Source  string   // "namespace/name" of the Ingress
+	Service  *Service  // nil: the Ingress names a service or port that does not exist
+	Source   string    // "namespace/name" of the Ingress
+	Upstream *Upstream // how its pods are spoken to
 }
 
 // Settings of the whole proxy; every value is set.
@@ -58,11 +59,12 @@ func DefaultSettings() Settings {
 
 // Snapshot is one version of the configuration. It is never changed.
 type Snapshot struct {
-	Version  uint64
-	Settings Settings
-	Routes   *route.Table[Target]
-	Default  *Service // answers what no route matches; nil: 404
-	services map[uint32]*Service
+	Version   uint64
+	Settings  Settings
+	Routes    *route.Table[Target]
+	Default   *Service // answers what no route matches; nil: 404
+	services  map[uint32]*Service
+	upstreams upstreams
 }
 
 // Empty returns the configuration before the first Config: no routes.
@@ -108,14 +110,16 @@ func (s *Snapshot) Apply(c *feedpb.Config) (*Snapshot, error) {
 	}
 	next.Default = next.services[c.DefaultService]
 
+	next.upstreams = s.upstreams.extend(c.Snapshot)
 	hosts := make([]route.Host[Target], 0, len(c.Hosts))
 	for _, h := range c.Hosts {
-		host, err := next.host(h)
+		host, err := next.host(h, &s.upstreams)
 		if err != nil {
 			return nil, err
 		}
 		hosts = append(hosts, host)
 	}
+	next.upstreams.resolve(&s.upstreams)
 	var err error
 	if c.Snapshot {
 		next.Routes, err = route.New(hosts)
@@ -128,12 +132,16 @@ func (s *Snapshot) Apply(c *feedpb.Config) (*Snapshot, error) {
 	return &next, nil
 }
 
-func (s *Snapshot) host(h *feedpb.Host) (route.Host[Target], error) {
+func (s *Snapshot) host(h *feedpb.Host, before *upstreams) (route.Host[Target], error) {
 	host := route.Host[Target]{Name: h.Name, Routes: make([]route.Route[Target], 0, len(h.Routes))}
 	for _, r := range h.Routes {
 		t := Target{Service: s.services[r.Service], Source: r.Source}
 		if r.Service != 0 && t.Service == nil {
 			return host, &RefusedError{r.Source, fmt.Errorf("host %q path %q leads to service %d, which is not in the configuration", h.Name, r.Path, r.Service)}
+		}
+		var err error
+		if t.Upstream, err = s.upstreams.take(r.Upstream, before); err != nil {
+			return host, &RefusedError{r.Source, fmt.Errorf("host %q path %q: %w", h.Name, r.Path, err)}
 		}
 		host.Routes = append(host.Routes, route.Route[Target]{Path: r.Path, Exact: r.Exact, Value: t})
 	}

@@ -86,32 +86,28 @@ type Exchange struct {
 	timedOut bool
 
 	// The pod's side.
-	up         *upstream.Conn
-	pick       balance.Pick
-	out        reactor.Output
-	in         []byte
-	upload     reactor.Splice
-	download   reactor.Splice
-	r, w       int // in[r:w] is received and not used yet
-	response   http1.Response
-	decoder    http1.Chunked
-	phase      phase
-	framing    http1.Body
-	remaining  int64 // bytes of the response's body, http1.BodyLength
-	reqDone    bool  // the request is sent whole
-	reqEnded   bool  // its end is queued
-	reqChunked bool
-	chunkOpen  bool // a chunk's data was queued, its CRLF is due
-	gotBytes   bool // the pod has sent something
-	upFailed   bool // sending to the pod failed; what it said may still be read
-	filled     bool // the last read filled the buffer
-	noSplice   bool // no pipe was to be had
-	responded  bool // a final response was begun towards the client
-	tunnel     bool
-	upClosed   bool // tunnel: the client's end was passed on
-	counted    bool // Balancer.Start was called, Finish is due
-	bodyBytes  int64
-	firstByte  int64 // loop time
+	up        Upstream // nil between attempts
+	http1     podHTTP1
+	pick      balance.Pick
+	upload    reactor.Splice
+	download  reactor.Splice
+	phase     phase
+	interims  int
+	repeat    repeat
+	reqDone   bool // the request is sent whole
+	reqEnded  bool // its end is queued
+	upFailed  bool // sending to the pod failed; what it said may still be read
+	noSplice  bool // no pipe was to be had
+	responded bool // a final response was begun towards the client
+	tunnel    bool
+	webSocket bool // the tunnel is one
+	leaving   bool // the tunnel is to end: the worker is going away
+	upClosed  bool // tunnel: the client's end was passed on
+	toPod     frames
+	toClient  frames
+	counted   bool // Balancer.Start was called, Finish is due
+	bodyBytes int64
+	firstByte int64 // loop time
 
 	tried   [balance.MaxTries]state.BackendID
 	tries   int
@@ -153,7 +149,7 @@ func (x *Exchange) Init(w *Worker, down Downstream, r *http1.Request, c *Connect
 	x.worker, x.down, x.Request, x.Connection = w, down, r, c
 	x.conf = w.Config.Load()
 	x.tries, x.idLen, x.responded, x.tunnel, x.upClosed, x.noSplice = 0, 0, false, false, false, false
-	x.bodyBytes = 0
+	x.bodyBytes, x.webSocket, x.leaving = 0, false, false
 	x.Outcome = Outcome{Start: w.Loop.Now()}
 	x.identify()
 }
@@ -180,6 +176,7 @@ func (x *Exchange) Serve(co *reactor.Coroutine) {
 		x.forward(target)
 	}
 	x.worker.Loop.Clear(&x.timer)
+	x.endTunnel()
 	x.co = nil
 }
 
@@ -253,13 +250,13 @@ func (x *Exchange) tooLarge(n int64) bool {
 // attempt sends the request to one pod. It reports again if another pod may be asked.
 func (x *Exchange) attempt(p balance.Pick, fresh bool) (reason Reason, again bool) {
 	b := x.worker.Balancer
-	x.pick, x.gotBytes, x.firstByte = p, false, 0
+	x.pick, x.firstByte = p, 0
 	b.Start(p)
 	x.counted = true
 	began := x.worker.Loop.Now()
 	reason, again = x.connect(p, fresh)
 	if x.up != nil {
-		reason, again = x.exchange()
+		reason, again = x.relay()
 		x.release()
 	}
 	var latency time.Duration
@@ -275,14 +272,15 @@ func (x *Exchange) attempt(p balance.Pick, fresh bool) (reason Reason, again boo
 func (x *Exchange) connect(p balance.Pick, fresh bool) (reason Reason, again bool) {
 	t := upstream.Target{ID: p.ID, Generation: p.Generation, Address: p.Address}
 	if !fresh {
-		if x.up = x.worker.Pool.Idle(t); x.up != nil {
-			x.up.Own(x.co)
+		if c := x.worker.Pool.Idle(t); c != nil {
+			c.Own(x.co)
+			x.up = x.http1.attach(x, c)
 			return Forwarded, false
 		}
 	}
 	x.down.Want(0)
 	x.arm(x.conf.Settings.ConnectTimeout)
-	up, err := x.worker.Pool.Dial(x.co, t, x.worker.Loop.Now()+int64(x.conf.Settings.ConnectTimeout))
+	c, err := x.worker.Pool.Dial(x.co, t, x.worker.Loop.Now()+int64(x.conf.Settings.ConnectTimeout))
 	x.worker.Loop.Clear(&x.timer)
 	if err != nil {
 		if x.co.Dying() || x.down.Broken() {
@@ -290,27 +288,16 @@ func (x *Exchange) connect(p balance.Pick, fresh bool) (reason Reason, again boo
 		}
 		return connectReason(err), true
 	}
-	x.up = up
+	x.up = x.http1.attach(x, c)
 	return Forwarded, false
 }
 
-// release ends the use of the connection to the pod.
+// release ends the attempt.
 func (x *Exchange) release() {
-	if x.up != nil {
-		x.up.Discard()
-		x.up = nil
-	}
-	x.closeBuffers()
-}
-
-func (x *Exchange) closeBuffers() {
+	x.up.Close()
+	x.up = nil
 	x.upload.Close()
 	x.download.Close()
-	x.out.Release()
-	if x.in != nil {
-		x.worker.Loop.Buffers.Put(x.in)
-		x.in = nil
-	}
 }
 
 func (x *Exchange) arm(d time.Duration) {
@@ -362,8 +349,9 @@ func (x *Exchange) Abandon() {
 		return
 	}
 	x.worker.Loop.Drop(&x.timer)
+	x.endTunnel()
 	if x.up != nil {
-		x.up.Discard()
+		x.up.Abandon()
 		x.up = nil
 	}
 	if x.counted {

@@ -3,7 +3,6 @@ package exchange
 import (
 	"errors"
 
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
 	"github.com/kerngate/kerngate/userspace/proxy/reactor"
 )
 
@@ -13,12 +12,16 @@ const spliceFrom = 128 << 10
 
 // spliceable reports whether the rest of the response's body is worth splicing.
 func (x *Exchange) spliceable() bool {
-	return x.phase == passBody && x.framing == http1.BodyLength && x.r == x.w &&
-		x.remaining >= spliceFrom && !x.noSplice && x.up.Layer() == nil && x.down.Sink() != nil
+	if x.phase != passBody || x.noSplice || x.tunnel {
+		return false
+	}
+	from, n := x.up.Source()
+	return from != nil && n >= spliceFrom && x.down.Sink() != nil
 }
 
 func (x *Exchange) openDownload() bool {
-	if x.download.Open(&x.up.Conn, x.down.Sink(), x.remaining) != nil {
+	from, n := x.up.Source()
+	if x.download.Open(from, x.down.Sink(), n) != nil {
 		x.noSplice = true // no pipe to be had: copy instead
 		return false
 	}
@@ -30,6 +33,7 @@ func (x *Exchange) spliceResponse(before bool) (moved bool, reason Reason, ok bo
 	sent := x.download.Sent
 	moved, err := x.download.Move()
 	x.down.Sent(x.download.Sent - sent)
+	x.up.Took(x.download.Sent - sent)
 	moved = moved || before
 	if err != nil {
 		var e *reactor.SpliceError
@@ -40,8 +44,7 @@ func (x *Exchange) spliceResponse(before bool) (moved bool, reason Reason, ok bo
 	}
 	if x.download.Done() {
 		x.download.Close()
-		x.remaining = 0
-		x.end(nil)
+		x.end()
 		return true, 0, true
 	}
 	return moved, 0, true
@@ -49,14 +52,18 @@ func (x *Exchange) spliceResponse(before bool) (moved bool, reason Reason, ok bo
 
 // openUpload starts to splice the rest of the request's body if that is worth it.
 func (x *Exchange) openUpload() bool {
-	if x.noSplice || x.tunnel || x.up.Layer() != nil {
+	if x.noSplice || x.tunnel {
 		return false
 	}
 	from, n := x.down.Source()
 	if from == nil || n < spliceFrom {
 		return false
 	}
-	if x.upload.Open(from, &x.up.Conn, n) != nil {
+	to := x.up.Sink()
+	if to == nil {
+		return false
+	}
+	if x.upload.Open(from, to, n) != nil {
 		x.noSplice = true
 		return false
 	}

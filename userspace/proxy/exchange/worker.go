@@ -23,6 +23,8 @@ type Worker struct {
 	Metrics        *Metrics
 	Rand           *rand.ChaCha8
 	ResponseLimits http1.Limits
+
+	tunnels map[*Exchange]struct{} // that are open
 }
 
 // connectReason classifies why no connection to a pod could be had.

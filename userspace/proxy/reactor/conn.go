@@ -80,7 +80,8 @@ func (c *Conn) Loop() *Loop { return c.loop }
 // (nil) they go to the handler.
 func (c *Conn) Own(co *Coroutine) { c.owner, c.want = co, 0 }
 
-// Want says which events wake the owner from its next park on, until the next Want.
+// Want says which events wake the owner from its next park on, until the next Want. Without
+// an owner it says which ones the handler gets, beyond those of reading.
 func (c *Conn) Want(i Interest) { c.want = i }
 
 // Ready returns what is possible as far as the loop knows.
@@ -116,7 +117,7 @@ func (c *Conn) event(ev uint32) {
 		}
 		return
 	}
-	if got&Readable != 0 && c.handler != nil {
+	if got&(Readable|c.want) != 0 && c.handler != nil {
 		c.handler.OnEvent(c)
 	}
 }

@@ -99,8 +99,10 @@ func (l *Loop) Go(t Task) {
 	}
 	co.task = t
 	if l.running {
-		co.queued = true
-		l.runnable = append(l.runnable, co)
+		if !co.queued { // by a Wake that its last task did not live to see
+			co.queued = true
+			l.runnable = append(l.runnable, co)
+		}
 		return
 	}
 	l.resume(co)
@@ -122,7 +124,9 @@ func (l *Loop) runQueued() {
 		for i, co := range batch {
 			batch[i] = nil
 			co.queued = false
-			l.resume(co)
+			if co.task != nil { // else it was resumed by an event meanwhile, and has ended
+				l.resume(co)
+			}
 		}
 		l.spare = batch[:0]
 	}

@@ -171,6 +171,36 @@ func TestPanic(t *testing.T) {
 
 // TestTimers compares the wheel with what was asked for: never early, late by no more than
 // a tick and what the machine delays, whatever setting, resetting and clearing came before.
+// TestWakeOutlivesTask: a task that was woken and then ended by an event, in one turn, is
+// not run again, and its coroutine runs the next one.
+func TestWakeOutlivesTask(t *testing.T) {
+	l := start(t)
+	runs := 0
+	on(l, func() {
+		var co *Coroutine
+		l.Go(&task{run: func(c *Coroutine) {
+			co = c
+			c.Park()
+			runs++
+		}})
+		co.Wake()
+		l.resume(co) // as an event does
+		l.Go(&task{run: func(c *Coroutine) {
+			if c != co {
+				t.Error("the coroutine was not used again")
+			}
+			c.Wake() // not parked: nothing
+			runs++
+		}})
+	})
+	on(l, func() {}) // a turn later
+	on(l, func() {
+		if runs != 2 || l.Panics() != 0 {
+			t.Errorf("%d runs and %d panics, want 2 and none", runs, l.Panics())
+		}
+	})
+}
+
 func TestTimers(t *testing.T) {
 	l := &Loop{}
 	random := rand.New(rand.NewPCG(1, 2))

@@ -16,6 +16,7 @@ import (
 
 	"github.com/kerngate/kerngate/userspace/proxy/accesslog"
 	"github.com/kerngate/kerngate/userspace/proxy/exchange"
+	"github.com/kerngate/kerngate/userspace/proxy/http2"
 	"github.com/kerngate/kerngate/userspace/proxy/reactor"
 )
 
@@ -31,6 +32,7 @@ type Server struct {
 	date      []byte // "Date: ...\r\n" of the current second
 	dateAt    int64
 	stats     *Stats
+	http2     *http2.Server
 	published *uint32 // open connections, where the kernel reads them
 	accepted  *uint64
 }
@@ -40,12 +42,14 @@ type Stats struct {
 	Accepted, AcceptErrors, Refused atomic.Uint64
 	Open, Active                    atomic.Int64
 	Panics                          atomic.Uint64
+	HTTP2                           http2.Stats
 }
 
 // New makes a server. open and accepted are where the kernel reads the worker's number of
 // connections; they may be nil.
 func New(w *exchange.Worker, access *accesslog.Buffer, stats *Stats, open *uint32, accepted *uint64, log zerolog.Logger) *Server {
 	s := &Server{worker: w, log: log, access: access, stats: stats, conns: map[*conn]struct{}{}, published: open, accepted: accepted}
+	s.http2 = http2.NewServer(w, access, &stats.HTTP2, log, func() { stats.Panics.Add(1) })
 	if s.published == nil {
 		s.published = new(uint32)
 	}
@@ -69,9 +73,17 @@ func (s *Server) Listen(fd int) error {
 	return nil
 }
 
-// Drain makes every response say that its connection ends. The listeners stay open until
-// StopListening, because the kernel may have queued connections on them already.
-func (s *Server) Drain() { s.draining = true }
+// Drain makes every response say that its connection ends, and HTTP/2 clients go elsewhere.
+// The listeners stay open until StopListening, because the kernel may have queued
+// connections on them already.
+func (s *Server) Drain() {
+	s.draining = true
+	for c := range s.conns {
+		if c.http2 != nil {
+			c.http2.Drain()
+		}
+	}
+}
 
 // StopListening closes the listeners after taking what is queued on them.
 func (s *Server) StopListening() {
@@ -96,15 +108,23 @@ func (s *Server) CloseIdle() {
 		if n, _, err := unix.Recvfrom(c.FD(), one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT); err == nil && n > 0 {
 			continue
 		}
+		if c.http2 != nil {
+			c.http2.CloseIdle()
+			continue
+		}
 		c.close()
 	}
 }
+
+// EndTunnels ends the tunnels, WebSockets with a close frame. Their connections close when
+// the clients have answered, after two seconds at the latest.
+func (s *Server) EndTunnels() { s.worker.EndTunnels() }
 
 // CloseAll closes every connection, whatever it is doing.
 func (s *Server) CloseAll() {
 	for c := range s.conns {
 		c.Reset()
-		c.close()
+		c.drop()
 	}
 }
 
@@ -161,7 +181,7 @@ func (s *Server) makeRoom() {
 	left := 16
 	for c := range s.conns {
 		if !c.active {
-			c.close()
+			c.drop()
 			if left--; left == 0 {
 				return
 			}
@@ -185,11 +205,17 @@ type conn struct {
 	server *Server
 	timer  reactor.Timer
 	about  exchange.Connection
-	active bool // a session serves it
+	active bool // a session serves it, or requests of HTTP/2 are under way
+	served bool // a request was served
+	http2  *http2.Conn
 }
 
 // OnEvent starts a session for a connection that has something to say.
 func (c *conn) OnEvent(*reactor.Conn) {
+	if c.http2 != nil {
+		c.http2.OnEvent()
+		return
+	}
 	if c.active {
 		return
 	}

@@ -32,6 +32,8 @@ type session struct {
 	body  body
 	reply response
 
+	handOver bool // the client speaks HTTP/2
+
 	closing bool // no further request on this connection
 	aborted bool // the response is not whole
 }
@@ -50,6 +52,16 @@ func (s *session) Run(co *reactor.Coroutine) {
 
 	s.body.release(loop)
 	s.out.Release()
+	if s.handOver {
+		s.handOver, c.active = false, false
+		s.server.stats.Active.Add(-1)
+		c.Own(nil)
+		c.serveHTTP2(s.head[:s.have])
+		loop.Buffers.Put(s.head)
+		s.head = nil
+		s.server.put(s)
+		return
+	}
 	loop.Buffers.Put(s.head)
 	s.head = nil
 	s.server.stats.Active.Add(-1)
@@ -93,6 +105,9 @@ func (s *session) serveRequests() (keep bool) {
 		switch s.readHead() {
 		case headIdle:
 			return true
+		case headHTTP2:
+			s.handOver = true
+			return true
 		case headClosed:
 			return false
 		case headRefused:
@@ -120,6 +135,7 @@ const (
 	headIdle               // nothing there
 	headClosed             // the client is gone
 	headRefused            // answered with an error
+	headHTTP2              // it is HTTP/2's preface
 )
 
 // readHead reads until a request head is complete.
@@ -175,6 +191,9 @@ func (s *session) refuseHead(err error) headResult {
 	if !errors.As(err, &e) {
 		return headClosed
 	}
+	if e == http1.ErrHTTP2Preface && s.conn.mayBeHTTP2() {
+		return headHTTP2
+	}
 	s.replyError(e)
 	return headRefused
 }
@@ -182,6 +201,7 @@ func (s *session) refuseHead(err error) headResult {
 // serveRequest carries out the request whose head was read.
 func (s *session) serveRequest() {
 	w, c := s.server.worker, s.conn
+	c.served = true
 	s.closing = !s.request.KeepAlive
 	s.body.open(s)
 	s.reply = response{}

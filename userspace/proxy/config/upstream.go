@@ -1,0 +1,105 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+
+	"github.com/kerngate/kerngate/userspace/feed/feedpb"
+)
+
+// Upstream is how a route's pods are spoken to, as the Ingress says it. Equal ones are one
+// pointer in all Snapshots that come of each other.
+type Upstream struct {
+	HTTP2       bool  // by prior knowledge, or ALPN over TLS; else HTTP/1.1
+	GRPC        bool  // the proxy's own errors are told as grpc-status
+	ProxyHeader uint8 // version of the PROXY header that begins each connection, 0: none
+	TLS         bool
+	UpstreamTLS // with TLS
+}
+
+// UpstreamTLS is what a TLS connection to a pod is made with.
+type UpstreamTLS struct {
+	Verify      bool
+	Authority   string // id
+	ServerName  string // SNI, and what the certificate must be for; "": the request's host
+	Certificate string // id, "": none
+}
+
+// clearText is HTTP/1.1 in clear text, which most pods speak.
+var clearText = &Upstream{}
+
+// ClearText is the Transport of HTTP/1.1 in clear text.
+var ClearText = &Transport{Upstream: clearText}
+
+// Transport is an Upstream with what its ids stand for in a Snapshot. Connections to pods
+// are shared by those who have the same pointer: a certificate or authority that changes
+// makes another one.
+type Transport struct {
+	*Upstream
+	// Missing is the id of what is not in the Snapshot: no connection can be made. "":
+	// all is there.
+	Missing string
+}
+
+// Transport returns how connections for an Upstream of this Snapshot are made.
+func (s *Snapshot) Transport(u *Upstream) *Transport {
+	if u == clearText {
+		return ClearText
+	}
+	return s.upstreams.transports[u]
+}
+
+// upstreams are those of a Snapshot.
+type upstreams struct {
+	known      map[Upstream]*Upstream
+	transports map[*Upstream]*Transport
+}
+
+// take returns the Upstream that p describes. Those of before are taken over.
+func (s *upstreams) take(p *feedpb.Upstream, before *upstreams) (*Upstream, error) {
+	if p == nil {
+		return clearText, nil
+	}
+	if p.ProxyHeader > 2 {
+		return nil, fmt.Errorf("PROXY header version %d: there are 1 and 2", p.ProxyHeader)
+	}
+	u := Upstream{HTTP2: p.Protocol == feedpb.Upstream_HTTP2, GRPC: p.Grpc, ProxyHeader: uint8(p.ProxyHeader)}
+	if t := p.Tls; t != nil {
+		u.TLS = true
+		u.UpstreamTLS = UpstreamTLS{Verify: t.Verify, Authority: t.Authority, ServerName: t.ServerName, Certificate: t.Certificate}
+	}
+	if u == *clearText {
+		return clearText, nil
+	}
+	if known := s.known[u]; known != nil {
+		return known, nil
+	}
+	known := before.known[u]
+	if known == nil {
+		known = &u
+	}
+	s.known[u] = known
+	return known, nil
+}
+
+// extend returns upstreams to which more can be added while s stays as it is. A whole new
+// configuration begins with none.
+func (s *upstreams) extend(whole bool) upstreams {
+	next := upstreams{known: map[Upstream]*Upstream{}}
+	if !whole {
+		maps.Copy(next.known, s.known)
+	}
+	return next
+}
+
+// resolve makes the transports, keeping those of before for which nothing has changed.
+func (s *upstreams) resolve(before *upstreams) {
+	s.transports = make(map[*Upstream]*Transport, len(s.known))
+	for _, u := range s.known {
+		t := &Transport{Upstream: u}
+		if old := before.transports[u]; old != nil && *old == *t {
+			t = old
+		}
+		s.transports[u] = t
+	}
+}

@@ -1,0 +1,191 @@
+package http2
+
+import (
+	"encoding/binary"
+
+	xhttp2 "golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+
+	"github.com/kerngate/kerngate/userspace/proxy/http1"
+)
+
+const (
+	// tableSize is what HPACK's table of one connection holds at most, in bytes. The
+	// protocol's default.
+	tableSize = 4 << 10
+	// maxContinuations is how many frames may follow a HEADERS frame. A block that needs
+	// more than one has more fields than are allowed, or a client that plays.
+	maxContinuations = 10
+)
+
+// block is the header block that is being read.
+type block struct {
+	open          bool // CONTINUATION must follow
+	id            uint32
+	kind          blockKind
+	end           bool // of the stream
+	continuations int
+	size          int // bytes of its fragments
+	stream        *stream
+}
+
+type blockKind uint8
+
+const (
+	requestBlock blockKind = iota
+	trailerBlock
+	ignoredBlock // decoded for HPACK's sake
+)
+
+// onHeaders begins a request, or ends one with trailers.
+func (c *Conn) onHeaders(flags xhttp2.Flags, id uint32, payload []byte) {
+	fragment, ok := unpad(flags, payload)
+	if !ok || id == 0 || id%2 == 0 {
+		c.fail(xhttp2.ErrCodeProtocol, "malformed HEADERS frame")
+		return
+	}
+	selfish := false
+	if flags.Has(xhttp2.FlagHeadersPriority) {
+		if len(fragment) < 5 {
+			c.fail(xhttp2.ErrCodeFrameSize, "HEADERS frame too short")
+			return
+		}
+		selfish = binary.BigEndian.Uint32(fragment)&maxStreamID == id
+		fragment = fragment[5:]
+	}
+	c.block = block{open: true, id: id, end: flags.Has(xhttp2.FlagHeadersEndStream)}
+	s := c.find(id)
+	switch {
+	case s != nil:
+		c.block.kind, c.block.stream = trailerBlock, s
+		s.trailers.Reset()
+		if s.ended {
+			c.block.kind = ignoredBlock
+			c.streamError(id, xhttp2.ErrCodeStreamClosed)
+		}
+	case id <= c.lastID:
+		if !c.resets.has(id) {
+			c.fail(xhttp2.ErrCodeStreamClosed, "HEADERS on a closed stream")
+			return
+		}
+		c.block.kind = ignoredBlock
+	default:
+		c.lastID = id
+		c.openStream(id, selfish)
+	}
+	if c.state == open {
+		c.decode(flags, fragment)
+	}
+}
+
+// openStream takes a stream for a new request, if there may be one more.
+func (c *Conn) openStream(id uint32, selfish bool) {
+	limit := c.maxStreams()
+	switch {
+	case selfish: // a stream cannot depend on itself (RFC 7540 section 5.3.1)
+		c.block.kind = ignoredBlock
+		c.streamError(id, xhttp2.ErrCodeProtocol)
+	case c.drain.step == drainTold:
+		// The client will have read by now that it is not answered.
+		c.block.kind = ignoredBlock
+		c.resets.add(id)
+		c.queueReset(id, xhttp2.ErrCodeRefusedStream)
+	case len(c.streams) >= limit, c.running >= 2*limit:
+		c.block.kind = ignoredBlock
+		c.server.stats.Refused.Add(1)
+		c.resets.add(id)
+		c.queueReset(id, xhttp2.ErrCodeRefusedStream)
+		c.charge(LimitRefused)
+	default:
+		s := c.server.take()
+		s.begin(c, id)
+		max := c.server.worker.Config.Load().Settings.MaxHead
+		s.request.Compose(http1.Limits{Head: max, RequestLine: max})
+		c.block.stream = s
+	}
+}
+
+// onContinuation goes on with a header block.
+func (c *Conn) onContinuation(flags xhttp2.Flags, id uint32, fragment []byte) {
+	if !c.block.open {
+		c.fail(xhttp2.ErrCodeProtocol, "CONTINUATION without HEADERS")
+		return
+	}
+	if c.block.continuations++; c.block.continuations > maxContinuations {
+		c.cut(LimitContinuation)
+		return
+	}
+	c.decode(flags, fragment)
+}
+
+// decode reads a fragment of a header block, and acts on the block if it is complete.
+func (c *Conn) decode(flags xhttp2.Flags, fragment []byte) {
+	max := c.server.worker.Config.Load().Settings.MaxHead
+	if c.block.size += len(fragment); c.block.size > 4*max {
+		c.cut(LimitHeaderBlock)
+		return
+	}
+	// Longer strings cannot be part of an acceptable request. The decoder gives up on them,
+	// and nothing on the connection could be understood from there.
+	c.decoder.SetMaxStringLength(4 * max)
+	c.decoder.SetEmitEnabled(c.block.kind != ignoredBlock)
+	_, err := c.decoder.Write(fragment)
+	if c.state != open {
+		return
+	}
+	end := flags.Has(xhttp2.FlagHeadersEndHeaders)
+	if err == nil && end {
+		err = c.decoder.Close()
+	}
+	switch {
+	case err == hpack.ErrStringLength:
+		c.cut(LimitHeaderBlock)
+	case err != nil:
+		c.fail(xhttp2.ErrCodeCompression, "header block cannot be decoded")
+	case end:
+		c.headsFrom = 0
+		b := c.block
+		c.block = block{}
+		c.endBlock(b)
+	case c.headsFrom == 0:
+		c.headsFrom = c.server.worker.Loop.Now()
+	}
+}
+
+// field takes a field from the decoder.
+func (c *Conn) field(f hpack.HeaderField) {
+	var err error
+	switch c.block.kind {
+	case requestBlock:
+		err = c.block.stream.request.AddField(f.Name, f.Value)
+	case trailerBlock:
+		err = c.block.stream.trailers.AddField(f.Name, f.Value)
+	}
+	if err != nil {
+		c.decoder.SetEmitEnabled(false) // the rest is for HPACK's table alone
+	}
+}
+
+// endBlock acts on a complete header block.
+func (c *Conn) endBlock(b block) {
+	switch b.kind {
+	case requestBlock:
+		c.server.stats.Streams.Add(1)
+		b.stream.admit(b.end)
+	case trailerBlock:
+		s := b.stream
+		switch {
+		case s.at < 0: // broken off within the block
+		case !b.end, s.trailers.Finish() != nil, s.missing > 0, s.tunnel:
+			s.fault = http1.ErrPseudoOrder
+			if e, ok := s.trailers.Finish().(*http1.Error); ok {
+				s.fault = e
+			} else if s.missing > 0 {
+				s.fault = http1.ErrLengthMismatch
+			}
+			c.streamError(s.id, xhttp2.ErrCodeProtocol)
+		default:
+			s.receive(nil, true)
+		}
+	}
+}

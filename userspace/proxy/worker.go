@@ -51,6 +51,7 @@ func (p *Proxy) newWorker(i int, listeners []int) (*worker, error) {
 		Config:   &p.config,
 		Metrics:  w.metrics,
 		Rand:     random,
+		Limiter:  p.limiter,
 	}
 	w.server = server.New(shared, w.access, w.stats, &line.Connections, &line.Accepted, p.log)
 	loop.EndOfTurn(w.access.Flush)

@@ -8,9 +8,11 @@ import (
 	"cmp"
 	"fmt"
 	"time"
+	"weak"
 
 	"github.com/kerngate/kerngate/loader/state"
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
+	"github.com/kerngate/kerngate/userspace/proxy/policy"
 	"github.com/kerngate/kerngate/userspace/route"
 )
 
@@ -22,9 +24,11 @@ type Service struct {
 
 // Target is what a route leads to.
 type Target struct {
-	Service  *Service  // nil: the Ingress names a service or port that does not exist
-	Source   string    // "namespace/name" of the Ingress
-	Upstream *Upstream // how its pods are spoken to
+	Service  *Service       // nil: the Ingress names a service or port that does not exist
+	Source   string         // "namespace/name" of the Ingress
+	Upstream *Upstream      // how its pods are spoken to
+	Policy   *policy.Policy // nil: none
+	Canaries []Canary       // in order of precedence
 }
 
 // Settings of the whole proxy; every value is set.
@@ -65,6 +69,7 @@ type Snapshot struct {
 	Default   *Service // answers what no route matches; nil: 404
 	services  map[uint32]*Service
 	upstreams upstreams
+	policies  *policies
 }
 
 // Empty returns the configuration before the first Config: no routes.
@@ -73,7 +78,8 @@ func Empty() *Snapshot {
 	if err != nil {
 		panic(err) // no input, so no error
 	}
-	return &Snapshot{Settings: DefaultSettings(), Routes: routes, services: map[uint32]*Service{}}
+	return &Snapshot{Settings: DefaultSettings(), Routes: routes, services: map[uint32]*Service{},
+		policies: &policies{known: map[digest]weak.Pointer[policy.Policy]{}}}
 }
 
 // RefusedError says which Ingress a Config was refused for.
@@ -143,7 +149,10 @@ func (s *Snapshot) host(h *feedpb.Host, before *upstreams) (route.Host[Target], 
 		if t.Upstream, err = s.upstreams.take(r.Upstream, before); err != nil {
 			return host, &RefusedError{r.Source, fmt.Errorf("host %q path %q: %w", h.Name, r.Path, err)}
 		}
-		host.Routes = append(host.Routes, route.Route[Target]{Path: r.Path, Exact: r.Exact, Value: t})
+		if err := s.rules(h, r, &t); err != nil {
+			return host, &RefusedError{r.Source, fmt.Errorf("host %q path %q: %w", h.Name, r.Path, err)}
+		}
+		host.Routes = append(host.Routes, route.Route[Target]{Path: r.Path, Exact: r.Exact, Regexp: r.Regexp, Value: t})
 	}
 	// Each host alone, so that a refusal names its Ingress.
 	if _, err := route.New([]route.Host[Target]{host}); err != nil {

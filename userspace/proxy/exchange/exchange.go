@@ -117,6 +117,9 @@ type Exchange struct {
 	values  []byte // of added
 	id      [maxRequestID]byte
 	idLen   int
+	rules   rules
+
+	unlogged bool // a rule keeps it out of the access log
 
 	// Outcome, valid until Init.
 	Outcome Outcome
@@ -149,7 +152,7 @@ func (x *Exchange) Init(w *Worker, down Downstream, r *http1.Request, c *Connect
 	x.worker, x.down, x.Request, x.Connection = w, down, r, c
 	x.conf = w.Config.Load()
 	x.tries, x.idLen, x.responded, x.tunnel, x.upClosed, x.noSplice = 0, 0, false, false, false, false
-	x.bodyBytes, x.webSocket, x.leaving = 0, false, false
+	x.bodyBytes, x.webSocket, x.leaving, x.unlogged = 0, false, false, false
 	x.Outcome = Outcome{Start: w.Loop.Now()}
 	x.identify()
 }
@@ -169,12 +172,18 @@ func (x *Exchange) Setup() {
 func (x *Exchange) Serve(co *reactor.Coroutine) {
 	x.co = co
 	target, reason := x.route()
-	if target == nil {
+	ruled := x.rules.policy != nil
+	switch {
+	case ruled && !x.obey(): // a rule has answered
+	case target == nil:
 		x.refuse(reason, "")
-	} else {
+	default:
 		x.addFields()
-		x.forward(target)
+		if !ruled || x.edit() {
+			x.forward(target)
+		}
 	}
+	x.endRules()
 	x.worker.Loop.Clear(&x.timer)
 	x.endTunnel()
 	x.co = nil
@@ -192,11 +201,13 @@ func (x *Exchange) route() (*config.Service, Reason) {
 	}
 	if r, ok := x.conf.Routes.Match(x.Request.Host, path); ok {
 		x.Outcome.Source = r.Value.Source
-		if r.Value.Service == nil {
+		x.beginRules(&r.Value, path)
+		service := x.service(&r.Value)
+		if service == nil {
 			return nil, NoService
 		}
-		x.Outcome.Service = r.Value.Service
-		return r.Value.Service, Forwarded
+		x.Outcome.Service = service
+		return service, Forwarded
 	}
 	if x.conf.Default == nil {
 		return nil, NoRoute
@@ -244,7 +255,8 @@ func (x *Exchange) forward(s *config.Service) {
 }
 
 func (x *Exchange) tooLarge(n int64) bool {
-	return x.conf.Settings.MaxBody > 0 && n > x.conf.Settings.MaxBody
+	most := x.maxBody()
+	return most > 0 && n > most
 }
 
 // attempt sends the request to one pod. It reports again if another pod may be asked.
@@ -279,8 +291,8 @@ func (x *Exchange) connect(p balance.Pick, fresh bool) (reason Reason, again boo
 		}
 	}
 	x.down.Want(0)
-	x.arm(x.conf.Settings.ConnectTimeout)
-	c, err := x.worker.Pool.Dial(x.co, t, x.worker.Loop.Now()+int64(x.conf.Settings.ConnectTimeout))
+	x.arm(x.connectTimeout())
+	c, err := x.worker.Pool.Dial(x.co, t, x.worker.Loop.Now()+int64(x.connectTimeout()))
 	x.worker.Loop.Clear(&x.timer)
 	if err != nil {
 		if x.co.Dying() || x.down.Broken() {
@@ -307,22 +319,15 @@ func (x *Exchange) arm(d time.Duration) {
 
 // refuse answers with a response of the proxy's own and sends it.
 func (x *Exchange) refuse(reason Reason, detail string) {
+	x.refuseWith(reason.Status(), reason, detail)
+}
+
+func (x *Exchange) refuseWith(status int, reason Reason, detail string) {
 	x.Outcome.Detail = detail
-	x.down.Reply(reason.Status(), reason, detail)
-	x.Outcome.Status = reason.Status()
+	x.down.Reply(status, reason, detail)
+	x.Outcome.Status = status
 	x.Outcome.Reason = reason
-	x.arm(x.conf.Settings.ResponseTimeout)
-	for {
-		switch err := x.down.Flush(); {
-		case err == nil:
-			return
-		case err != reactor.ErrWouldBlock || x.timedOut || x.co.Dying():
-			x.down.Abort()
-			return
-		}
-		x.down.Want(reactor.Writable)
-		x.co.Park()
-	}
+	x.flush()
 }
 
 // finish settles what an attempt came to.
@@ -350,6 +355,7 @@ func (x *Exchange) Abandon() {
 	}
 	x.worker.Loop.Drop(&x.timer)
 	x.endTunnel()
+	x.endRules()
 	if x.up != nil {
 		x.up.Abandon()
 		x.up = nil
@@ -361,7 +367,12 @@ func (x *Exchange) Abandon() {
 }
 
 // Sample returns the access log's sampling: 0 off, n one of n.
-func (x *Exchange) Sample() uint32 { return x.conf.Settings.AccessLogSample }
+func (x *Exchange) Sample() uint32 {
+	if x.unlogged {
+		return 0
+	}
+	return x.conf.Settings.AccessLogSample
+}
 
 // At converts loop time to wall-clock time.
 func (x *Exchange) At(loopTime int64) time.Time { return x.worker.Loop.Time(loopTime) }

@@ -7,24 +7,30 @@ import "net/http"
 type Reason uint8
 
 const (
-	Forwarded       Reason = iota // a pod's response was passed on whole
-	NoRoute                       // no host or path matches
-	NoService                     // the route names a service or port that does not exist
-	NoEndpoint                    // the service has no ready pod
-	ConnectFailed                 // no pod could be connected to
-	ConnectTimeout                // no pod answered the connection in time
-	UpstreamClosed                // the pod closed the connection before a response
-	UpstreamInvalid               // the pod's response is not valid HTTP
-	UpstreamTimeout               // the pod did not respond in time
-	UpstreamAborted               // the pod broke off within its response
-	ClientAborted                 // the client went away
-	ClientTimeout                 // the client was too slow to send
-	BadRequest                    // the request is not valid HTTP; the log has the parser's token
-	BodyTooLarge                  // the request's body exceeds the limit
-	BadPath                       // the path cannot be normalised
-	Overloaded                    // no descriptor or port left for a connection to a pod
-	Crashed                       // a fault of the proxy itself
-	Unsupported                   // CONNECT and the like
+	Forwarded         Reason = iota // a pod's response was passed on whole
+	NoRoute                         // no host or path matches
+	NoService                       // the route names a service or port that does not exist
+	NoEndpoint                      // the service has no ready pod
+	ConnectFailed                   // no pod could be connected to
+	ConnectTimeout                  // no pod answered the connection in time
+	UpstreamClosed                  // the pod closed the connection before a response
+	UpstreamInvalid                 // the pod's response is not valid HTTP
+	UpstreamTimeout                 // the pod did not respond in time
+	UpstreamAborted                 // the pod broke off within its response
+	ClientAborted                   // the client went away
+	ClientTimeout                   // the client was too slow to send
+	BadRequest                      // the request is not valid HTTP; the log has the parser's token
+	BodyTooLarge                    // the request's body exceeds the limit
+	BadPath                         // the path cannot be normalised
+	Overloaded                      // no descriptor or port left for a connection to a pod
+	Crashed                         // a fault of the proxy itself
+	Unsupported                     // CONNECT and the like
+	RuleAnswered                    // a rule of the route answered, such as a redirect
+	RateLimited                     // the client sends more requests than a rule allows
+	ConnectionLimited               // the client has more requests at once than a rule allows
+	SourceDenied                    // a rule does not let the client's address in
+	Unauthorized                    // a rule asks for a name and a password
+	AccessClosed                    // what a rule needs to judge is missing: nobody gets in
 	Reasons
 )
 
@@ -51,6 +57,13 @@ var reasons = [Reasons]struct {
 	Overloaded:      {"overloaded", http.StatusServiceUnavailable, "the proxy has no descriptor or port left"},
 	Crashed:         {"crashed", http.StatusInternalServerError, "internal error"},
 	Unsupported:     {"unsupported", http.StatusNotImplemented, "not supported"},
+
+	RuleAnswered:      {"rule_answered", http.StatusOK, "a rule of the Ingress answered"},
+	RateLimited:       {"rate_limited", http.StatusServiceUnavailable, "too many requests"},
+	ConnectionLimited: {"connection_limited", http.StatusServiceUnavailable, "too many requests at the same time"},
+	SourceDenied:      {"source_denied", http.StatusForbidden, "this address may not"},
+	Unauthorized:      {"unauthorized", http.StatusUnauthorized, "a name and a password are needed"},
+	AccessClosed:      {"access_closed", http.StatusServiceUnavailable, "the access rules of the Ingress cannot be judged"},
 }
 
 // String returns the reason's stable token.

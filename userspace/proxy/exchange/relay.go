@@ -241,6 +241,7 @@ func (x *Exchange) head(r *http1.Response) error {
 		return nil
 	}
 	x.responded = true
+	x.editResponse(r)
 	x.down.Respond(r)
 	x.phase = passBody
 	return nil
@@ -276,11 +277,12 @@ func (x *Exchange) podFault(err error) Reason {
 func (x *Exchange) park() (Reason, bool) {
 	s := &x.conf.Settings
 	var up, down reactor.Interest
-	timeout := s.ResponseTimeout
+	timeout := x.readTimeout()
 	late := UpstreamTimeout
 	if !x.reqDone {
 		if x.up.Pending() {
 			up |= reactor.Writable
+			timeout = x.sendTimeout()
 		} else {
 			down |= reactor.Readable
 			timeout, late = s.BodyTimeout, ClientTimeout
@@ -296,7 +298,7 @@ func (x *Exchange) park() (Reason, bool) {
 	if x.upload.IsOpen() {
 		down, up = x.upload.Wants()
 		if up != 0 {
-			timeout, late = s.ResponseTimeout, UpstreamTimeout
+			timeout, late = x.sendTimeout(), UpstreamTimeout
 		}
 		if !x.down.Blocked() {
 			up |= reactor.Readable

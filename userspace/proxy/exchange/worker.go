@@ -10,6 +10,7 @@ import (
 	"github.com/kerngate/kerngate/userspace/proxy/balance"
 	"github.com/kerngate/kerngate/userspace/proxy/config"
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/policy/limit"
 	"github.com/kerngate/kerngate/userspace/proxy/reactor"
 	"github.com/kerngate/kerngate/userspace/proxy/upstream"
 )
@@ -23,6 +24,7 @@ type Worker struct {
 	Metrics        *Metrics
 	Rand           *rand.ChaCha8
 	ResponseLimits http1.Limits
+	Limiter        *limit.Limiter // shared with the other workers
 
 	tunnels map[*Exchange]struct{} // that are open
 }

@@ -22,8 +22,8 @@ func (h *head) Drop(lower string) {
 
 // Add adds a field that goes on to the next hop. name is a token and value has no control
 // characters; both must stay as they are for as long as the head is in use.
-func (h *head) Add(name, value []byte) {
+func (h *head) Add(name string, value []byte) {
 	f := h.newField()
-	f.Name, f.Value, f.ID, f.HopByHop = name, value, fieldIDOf(name), false
+	f.Name, f.Value, f.ID, f.HopByHop = view(name), value, fieldIDOf(view(name)), false
 	h.Present |= 1 << f.ID
 }

@@ -142,22 +142,12 @@ func (c *cors) allowed(origin []byte) ([]byte, bool) {
 	return nil, false
 }
 
-var (
-	nameAllowOrigin      = []byte("Access-Control-Allow-Origin")
-	nameAllowCredentials = []byte("Access-Control-Allow-Credentials")
-	nameAllowMethods     = []byte("Access-Control-Allow-Methods")
-	nameAllowHeaders     = []byte("Access-Control-Allow-Headers")
-	nameExposeHeaders    = []byte("Access-Control-Expose-Headers")
-	nameMaxAge           = []byte("Access-Control-Max-Age")
-	nameVary             = []byte("Vary")
-	valueTrue            = []byte("true")
-	valueOrigin          = []byte("Origin")
-)
+var valueTrue, valueOrigin = []byte("true"), []byte("Origin")
 
 // edit marks a response for an origin that may read it, in place of what the pod says.
 func (c *cors) edit(q *Request, r *http1.Response) {
 	if !c.any {
-		r.Add(nameVary, valueOrigin)
+		r.Add("Vary", valueOrigin)
 	}
 	allowed, ok := c.allowed(q.Value(http1.FieldOrigin))
 	if !ok {
@@ -167,15 +157,15 @@ func (c *cors) edit(q *Request, r *http1.Response) {
 		"access-control-allow-methods", "access-control-allow-headers", "access-control-max-age"} {
 		r.Drop(name)
 	}
-	r.Add(nameAllowOrigin, allowed)
+	r.Add("Access-Control-Allow-Origin", allowed)
 	if c.credentials {
-		r.Add(nameAllowCredentials, valueTrue)
+		r.Add("Access-Control-Allow-Credentials", valueTrue)
 	}
-	r.Add(nameAllowMethods, c.methods)
-	r.Add(nameAllowHeaders, c.headers)
-	r.Add(nameMaxAge, c.maxAge)
+	r.Add("Access-Control-Allow-Methods", c.methods)
+	r.Add("Access-Control-Allow-Headers", c.headers)
+	r.Add("Access-Control-Max-Age", c.maxAge)
 	if len(c.expose) > 0 {
 		r.Drop("access-control-expose-headers")
-		r.Add(nameExposeHeaders, c.expose)
+		r.Add("Access-Control-Expose-Headers", c.expose)
 	}
 }

@@ -32,7 +32,9 @@ func FuzzRewrite(f *testing.F) {
 		if err != nil {
 			return
 		}
-		_, path, newQuery, outcome := p.Rewrite(nil, &Request{Request: r, Normal: normal})
+		var q Request
+		q.Of(r, normal)
+		_, path, newQuery, outcome := p.Rewrite(nil, &q)
 		if outcome != Replaced {
 			return
 		}
@@ -82,7 +84,9 @@ func FuzzHeaders(f *testing.F) {
 			return
 		}
 		before := len(resp.Fields)
-		p.EditResponse(nil, &Request{Request: r, Normal: normal}, &resp)
+		var q Request
+		q.Of(r, normal)
+		p.EditResponse(nil, &q, &resp)
 		out := "HTTP/1.1 200 OK\r\n" + string(resp.AppendEndToEnd(nil, 0)) + "\r\n"
 		var again http1.Response
 		if n, err := again.Parse([]byte(out), http1.Limits{RequestLine: 1 << 20, Head: 1 << 20, Fields: 10}, http1.MethodGet); err != nil || n != len(out) || len(again.Fields) > before+1 {

@@ -14,7 +14,6 @@ import (
 type header struct {
 	op    feedpb.HeaderRule_Op
 	name  string
-	raw   []byte // name
 	lower string
 	value template.Template
 	fixed []byte // value, if it is the same for every request
@@ -31,7 +30,7 @@ var untouchable = map[string]bool{
 func compileHeaders(list []*feedpb.HeaderRule) ([]header, error) {
 	var out []header
 	for _, r := range list {
-		h := header{op: r.Op, name: r.Name, raw: []byte(r.Name), lower: strings.ToLower(r.Name)}
+		h := header{op: r.Op, name: r.Name, lower: strings.ToLower(r.Name)}
 		if err := CheckFieldName(r.Name); err != nil {
 			return nil, err
 		}
@@ -71,7 +70,7 @@ type Head interface {
 	// Drop leaves out all fields of a name in lower case.
 	Drop(lower string)
 	// Add adds a field. Both stay as they are until the message is sent.
-	Add(name, value []byte)
+	Add(name string, value []byte)
 }
 
 // EditRequest applies the header rules to what the pod gets. Values are appended to dst.
@@ -95,7 +94,7 @@ func edit(dst []byte, rules []header, q *Request, h Head) []byte {
 			h.Drop(r.lower)
 		}
 		if len(value) > 0 {
-			h.Add(r.raw, value)
+			h.Add(r.name, value)
 		}
 	}
 	return dst
@@ -104,6 +103,6 @@ func edit(dst []byte, rules []header, q *Request, h Head) []byte {
 // responseHead is a pod's response as a Head.
 type responseHead struct{ r *http1.Response }
 
-func (h responseHead) Has(lower string) bool  { return h.r.Passes(lower) }
-func (h responseHead) Drop(lower string)      { h.r.Drop(lower) }
-func (h responseHead) Add(name, value []byte) { h.r.Add(name, value) }
+func (h responseHead) Has(lower string) bool         { return h.r.Passes(lower) }
+func (h responseHead) Drop(lower string)             { h.r.Drop(lower) }
+func (h responseHead) Add(name string, value []byte) { h.r.Add(name, value) }

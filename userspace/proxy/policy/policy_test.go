@@ -25,7 +25,10 @@ func request(t testing.TB, line string, fields ...string) *Request {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Request{Request: r, Normal: normal, Client: netip.MustParseAddr("192.0.2.7"), Port: 80, Now: int64(time.Hour)}
+	q := &Request{}
+	q.Of(r, normal)
+	q.Client, q.Port, q.Now = netip.MustParseAddr("192.0.2.7"), 80, int64(time.Hour)
+	return q
 }
 
 func response(t testing.TB, fields ...string) *http1.Response {

@@ -12,11 +12,24 @@ import (
 // Request is what rules look at.
 type Request struct {
 	*http1.Request
+	// As the client sent them; those of the http1.Request may be replaced for the pod.
+	Path, Query, Authority []byte
+
 	Normal []byte // path as routing sees it
 	Client netip.Addr
 	Secure bool
 	Port   uint16 // that the client asked for
 	Now    int64  // wall-clock time in nanoseconds, for rates
+}
+
+// Of makes q the request of a head whose path is normal to routing.
+func (q *Request) Of(r *http1.Request, normal []byte) {
+	*q = Request{Request: r, Path: r.Path, Query: r.Query, Authority: r.Authority, Normal: normal}
+}
+
+// Restore puts back into the head what was replaced for the pod.
+func (q *Request) Restore() {
+	q.Request.Path, q.Request.Query, q.Request.Authority = q.Path, q.Query, q.Authority
 }
 
 // fill appends a template with the request's values. Control characters, which only a

@@ -29,9 +29,10 @@ type options struct {
 	bin, out string
 	rounds   int
 	duration time.Duration
-	haproxy  bool
+	proxies  string
 	only     string
 	pods     int
+	idle     int
 }
 
 func main() {
@@ -40,31 +41,15 @@ func main() {
 	flag.StringVar(&o.out, "o", "", "also write the tables to this file, as Markdown")
 	flag.IntVar(&o.rounds, "rounds", 5, "rounds of each scenario and proxy")
 	flag.DurationVar(&o.duration, "duration", 3*time.Second, "of a round")
-	flag.BoolVar(&o.haproxy, "haproxy", false, "measure haproxy as well")
+	flag.StringVar(&o.proxies, "proxies", "kerngate,nginx,haproxy", "what to measure; ratios are those of the first to the others")
 	flag.StringVar(&o.only, "only", "", "run only scenarios whose name contains this")
 	flag.IntVar(&o.pods, "pods", 2, "pods behind the service")
+	flag.IntVar(&o.idle, "idle", 10_000, "connections that stand idle while memory is measured")
 	flag.Parse()
 	if err := run(o); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
-}
-
-// scenario is one kind of load.
-type scenario struct {
-	name        string
-	size        int // bytes of the body
-	connections int
-	short       bool // a connection for each request
-}
-
-var scenarios = []scenario{
-	{"keep-alive, 128 B, 64 connections", 128, 64, false},
-	{"keep-alive, 128 B, 4 connections", 128, 4, false},
-	{"keep-alive, 128 B, 512 connections", 128, 512, false},
-	{"short connections, 128 B, 64 connections", 128, 64, true},
-	{"keep-alive, 16 KiB, 64 connections", 16 << 10, 64, false},
-	{"keep-alive, 1 MiB, 16 connections", 1 << 20, 16, false},
 }
 
 func run(o options) error {
@@ -74,7 +59,7 @@ func run(o options) error {
 	if runtime.NumCPU() < 2 {
 		return errors.New("it needs two CPUs: one for the proxy and one for client and pods")
 	}
-	for _, tool := range []string{"wrk", "nginx"} {
+	for _, tool := range []string{"wrk", "h2load"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			return fmt.Errorf("%w; scripts/setup bench installs it", err)
 		}
@@ -118,7 +103,7 @@ func measureAll(l *lab.Lab, o options) error {
 		results := make([][]sample, len(b.proxies))
 		for range o.rounds {
 			for i, p := range b.proxies { // in turn, so that drift meets all alike
-				got, err := b.measure(p, s, o.duration)
+				got, err := b.measure(p, s.load, o.duration)
 				if err != nil {
 					return fmt.Errorf("%s, %s: %w", s.name, p.name, err)
 				}
@@ -131,6 +116,13 @@ func measureAll(l *lab.Lab, o options) error {
 		}
 		fmt.Fprint(out, markdown(s, summaries))
 	}
+	if strings.Contains(memoryTitle, o.only) {
+		table, err := b.measureMemory(o.idle)
+		if err != nil {
+			return fmt.Errorf("%s: %w", memoryTitle, err)
+		}
+		fmt.Fprint(out, table)
+	}
 	return nil
 }
 
@@ -138,59 +130,97 @@ func measureAll(l *lab.Lab, o options) error {
 type bench struct {
 	lab     *lab.Lab
 	node    *lab.Node
+	bin     string
 	proxies []*contender
 	rest    []int // CPUs for everything but the proxies
+
+	ecdsa, rsa *lab.Certificate
 }
 
 // contender is a proxy under measurement.
 type contender struct {
 	name, version string
-	address       netip.AddrPort
+	plain, secure netip.AddrPort // where it speaks HTTP, and HTTPS
 	processes     func() ([]int, error)
+	restart       func() error
 }
 
+// The hosts that are asked for: benchHost and grpcHost have a certificate with an ECDSA key,
+// rsaHost one with an RSA key.
 const (
 	proxyCPU  = 0
 	benchHost = "bench.example.com"
+	grpcHost  = "grpc.bench.example.com"
+	rsaHost   = "rsa.bench.example.com"
 )
 
 func newBench(l *lab.Lab, o options) (*bench, error) {
-	b := &bench{lab: l, node: l.Nodes[0]}
+	b := &bench{lab: l, node: l.Nodes[0], bin: o.bin}
 	for cpu := range runtime.NumCPU() {
 		if cpu != proxyCPU {
 			b.rest = append(b.rest, cpu)
 		}
 	}
-	var endpoints []lab.Endpoint
-	var backends []netip.AddrPort
-	for i := range o.pods {
-		pod, err := b.node.AddPod(fmt.Sprintf("bench-%d", i+1))
-		if err != nil {
-			return nil, err
-		}
-		_, err = pod.Start(lab.Command{Path: filepath.Join(o.bin, "backend"), Env: []string{"GOMAXPROCS=1", "GOGC=off"}, CPUs: b.rest})
-		if err != nil {
-			return nil, err
-		}
-		address := netip.AddrPortFrom(pod.IPv4, lab.PodPort)
-		if err := b.node.WaitListening(address); err != nil {
-			return nil, err
-		}
-		endpoints = append(endpoints, pod.Endpoint(false))
-		backends = append(backends, address)
+	if err := b.makeCertificates(); err != nil {
+		return nil, err
 	}
-	if err := b.addKerngate(o.bin, endpoints); err != nil {
-		return nil, fmt.Errorf("start Kerngate: %w", err)
+	web, err := b.addPods("backend", "bench", o.pods)
+	if err != nil {
+		return nil, err
 	}
-	if err := b.addNginx(backends); err != nil {
-		return nil, fmt.Errorf("start nginx: %w", err)
+	grpc, err := b.addPods("grpcpod", "grpc", o.pods)
+	if err != nil {
+		return nil, err
 	}
-	if o.haproxy {
-		if err := b.addHAProxy(backends); err != nil {
-			return nil, fmt.Errorf("start haproxy: %w", err)
+	add := map[string]func(web, grpc []*lab.Pod) error{"kerngate": b.addKerngate, "nginx": b.addNginx, "haproxy": b.addHAProxy}
+	for _, name := range strings.Split(o.proxies, ",") {
+		if add[name] == nil {
+			return nil, fmt.Errorf("-proxies: %q is none of kerngate, nginx and haproxy", name)
+		}
+		if err := add[name](web, grpc); err != nil {
+			return nil, fmt.Errorf("start %s: %w", name, err)
 		}
 	}
 	return b, nil
+}
+
+func (b *bench) makeCertificates() error {
+	authority, err := lab.NewAuthority("bench")
+	if err != nil {
+		return err
+	}
+	if b.ecdsa, err = authority.Issue(lab.Request{Names: []string{benchHost, grpcHost}}); err != nil {
+		return err
+	}
+	if b.rsa, err = authority.Issue(lab.Request{Names: []string{rsaHost}, Kind: lab.RSA}); err != nil {
+		return err
+	}
+	// The others read chain and key from one file.
+	for name, c := range map[string]*lab.Certificate{"ecdsa.pem": b.ecdsa, "rsa.pem": b.rsa} {
+		if err := os.WriteFile(filepath.Join(b.lab.Dir, name), slices.Concat(c.Chain, c.Key), 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// addPods starts pods that run one of the benchmark's servers.
+func (b *bench) addPods(server, service string, n int) ([]*lab.Pod, error) {
+	var pods []*lab.Pod
+	for i := range n {
+		pod, err := b.node.AddPod(fmt.Sprintf("%s-%d", service, i+1))
+		if err != nil {
+			return nil, err
+		}
+		if _, err := pod.Start(lab.Command{Path: filepath.Join(b.bin, server), Env: []string{"GOMAXPROCS=1", "GOGC=400"}, CPUs: b.rest}); err != nil {
+			return nil, err
+		}
+		if err := b.node.WaitListening(netip.AddrPortFrom(pod.IPv4, lab.PodPort)); err != nil {
+			return nil, err
+		}
+		pods = append(pods, pod)
+	}
+	return pods, nil
 }
 
 // preamble says what was measured, on what, and how.
@@ -201,9 +231,10 @@ func (b *bench) preamble(o options) string {
 	for _, p := range b.proxies {
 		fmt.Fprintf(&text, "- %s: %s\n", p.name, p.version)
 	}
-	fmt.Fprintf(&text, "- Each proxy has CPU %d to itself; client (wrk) and %d pods share CPU(s) %v; all in network namespaces joined by veth.\n", proxyCPU, o.pods, b.rest)
+	fmt.Fprintf(&text, "- Each proxy has CPU %d to itself; client (wrk, h2load, or one of our own) and %d pods share CPU(s) %v; all in network namespaces joined by veth.\n", proxyCPU, o.pods, b.rest)
 	fmt.Fprintf(&text, "- %d rounds of %s for each scenario, the proxies in turn; medians, with the range of the rounds in brackets.\n", o.rounds, o.duration)
-	fmt.Fprintf(&text, "- \"per proxy CPU-second\": requests per second of user and system time of the proxy's processes. "+
+	fmt.Fprintf(&text, "- TLS: version 1.3 with X25519 and AES-128-GCM everywhere; certificates of this run, ECDSA P-256 unless it says RSA. HTTP/2 and gRPC go over TLS to the proxy; gRPC goes on in clear text.\n")
+	fmt.Fprintf(&text, "- \"per proxy CPU-second\": requests (or handshakes) per second of user and system time of the proxy's processes. "+
 		"\"per total CPU-second\": per second that any CPU of the machine was busy, client and pods included.\n")
 	return text.String()
 }

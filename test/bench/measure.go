@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -25,23 +23,18 @@ type sample struct {
 	p50, p99 time.Duration
 }
 
-// measure runs wrk once against a proxy.
-func (b *bench) measure(p *contender, s scenario, duration time.Duration) (sample, error) {
-	wrk, err := exec.LookPath("wrk")
-	if err != nil {
-		return sample{}, err
-	}
-	args := []string{"-t1", fmt.Sprintf("-c%d", s.connections), fmt.Sprintf("-d%.0fs", duration.Seconds()), "--latency",
-		"-H", "Host: " + benchHost}
-	if s.short {
-		args = append(args, "-H", "Connection: close")
-	}
-	args = append(args, fmt.Sprintf("http://%s/%d", p.address, s.size))
+// load is a way to ask a proxy.
+type load interface {
+	// command asks for that long.
+	command(b *bench, p *contender, d time.Duration) (lab.Command, error)
+	// parse reads what the command has written: requests, rate, latencies.
+	parse(b *bench, out string) (sample, error)
+}
 
+// measure runs a load once against a proxy.
+func (b *bench) measure(p *contender, l load, duration time.Duration) (sample, error) {
 	// A short run first, so that connections to the pods exist and buffers have their size.
-	warm := append([]string{}, args...)
-	warm[2] = "-d1s"
-	if _, err := b.lab.Client.Run(lab.Command{Path: wrk, Args: warm, CPUs: b.rest}); err != nil {
+	if _, err := b.run(p, l, time.Second); err != nil {
 		return sample{}, err
 	}
 	pids, err := p.processes()
@@ -60,7 +53,7 @@ func (b *bench) measure(p *contender, s scenario, duration time.Duration) (sampl
 		return sample{}, err
 	}
 	begin := time.Now()
-	out, err := b.lab.Client.Run(lab.Command{Path: wrk, Args: args, CPUs: b.rest})
+	out, err := b.run(p, l, duration)
 	if err != nil {
 		return sample{}, err
 	}
@@ -73,7 +66,7 @@ func (b *bench) measure(p *contender, s scenario, duration time.Duration) (sampl
 	if err != nil {
 		return sample{}, err
 	}
-	result, err := parseWrk(out)
+	result, err := l.parse(b, out)
 	if err != nil {
 		return sample{}, err
 	}
@@ -87,40 +80,14 @@ func (b *bench) measure(p *contender, s scenario, duration time.Duration) (sampl
 	return result, nil
 }
 
-var (
-	wrkTotal   = regexp.MustCompile(`(\d+) requests in `)
-	wrkRate    = regexp.MustCompile(`Requests/sec:\s+([\d.]+)`)
-	wrkLatency = regexp.MustCompile(`(?m)^\s+(50|99)%\s+([\d.]+)(us|ms|s)\s*$`)
-	wrkErrors  = regexp.MustCompile(`(?m)^\s*(Non-2xx or 3xx responses: \d+|Socket errors: .*)$`)
-)
-
-// parseWrk reads wrk's report. A run with errors is no measurement.
-func parseWrk(out string) (sample, error) {
-	if found := wrkErrors.FindString(out); found != "" {
-		return sample{}, fmt.Errorf("wrk: %s", strings.TrimSpace(found))
+// run runs the load's command on the client.
+func (b *bench) run(p *contender, l load, d time.Duration) (string, error) {
+	c, err := l.command(b, p, d)
+	if err != nil {
+		return "", err
 	}
-	var s sample
-	total, rate := wrkTotal.FindStringSubmatch(out), wrkRate.FindStringSubmatch(out)
-	if total == nil || rate == nil {
-		return s, fmt.Errorf("wrk's output is not understood:\n%s", out)
-	}
-	s.requests, _ = strconv.Atoi(total[1])
-	s.rate, _ = strconv.ParseFloat(rate[1], 64)
-	for _, line := range wrkLatency.FindAllStringSubmatch(out, -1) {
-		latency, err := time.ParseDuration(line[2] + line[3])
-		if err != nil {
-			return s, err
-		}
-		if line[1] == "50" {
-			s.p50 = latency
-		} else {
-			s.p99 = latency
-		}
-	}
-	if s.requests == 0 || s.p99 == 0 {
-		return s, fmt.Errorf("wrk measured nothing:\n%s", out)
-	}
-	return s, nil
+	c.CPUs = b.rest
+	return b.lab.Client.Run(c)
 }
 
 const tick = 10 * time.Millisecond // USER_HZ is 100 on every Linux that Go runs on
@@ -195,18 +162,19 @@ func summarise(name string, samples []sample) summary {
 	}
 }
 
-// markdown is the table of a scenario; the last columns compare Kerngate with each proxy.
+// markdown is the table of a scenario; the last columns compare the first with each other.
 func markdown(s scenario, summaries []summary) string {
 	var text strings.Builder
 	fmt.Fprintf(&text, "\n## %s\n\n", s.name)
-	fmt.Fprint(&text, "| proxy | requests per proxy CPU-second | per total CPU-second | requests/s | proxy CPU used | p50 | p99 | Kerngate is (proxy CPU) | (total CPU) |\n"+
-		"| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n")
-	kerngate := summaries[0]
+	unit := s.unit()
+	fmt.Fprintf(&text, "| proxy | %[1]s per proxy CPU-second | per total CPU-second | %[1]s/s | proxy CPU used | p50 | p99 | %[2]s is (proxy CPU) | (total CPU) |\n"+
+		"| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n", unit, summaries[0].name)
+	first := summaries[0]
 	for i, m := range summaries {
 		ratio, ratioTotal := "", ""
 		if i > 0 {
-			ratio = fmt.Sprintf("**%.2f x**", kerngate.perProxy[0]/m.perProxy[0])
-			ratioTotal = fmt.Sprintf("%.2f x", kerngate.perTotal[0]/m.perTotal[0])
+			ratio = fmt.Sprintf("**%.2f x**", first.perProxy[0]/m.perProxy[0])
+			ratioTotal = fmt.Sprintf("%.2f x", first.perTotal[0]/m.perTotal[0])
 		}
 		fmt.Fprintf(&text, "| %s | %s | %s | %.0f | %.0f %% | %s | %s | %s | %s |\n", m.name, withRange(m.perProxy), withRange(m.perTotal),
 			m.rate, 100*m.busy, latency(m.p50), latency(m.p99), ratio, ratioTotal)

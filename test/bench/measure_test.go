@@ -25,7 +25,7 @@ Transfer/sec:     11.31MB
 `
 
 func TestParseWrk(t *testing.T) {
-	got, err := parseWrk(wrkReport)
+	got, err := (wrk{}).parse(nil, wrkReport)
 	if err != nil || got.requests != 127132 || got.rate != 42364.63 || got.p50 != 1430*time.Microsecond || got.p99 != 950*time.Microsecond {
 		t.Errorf("got %+v, %v", got, err)
 	}
@@ -37,12 +37,47 @@ func TestParseWrkRefusesErrors(t *testing.T) {
 		"  Socket errors: connect 0, read 3, write 0, timeout 0\n",
 		"  Non-2xx or 3xx responses: 127132\n",
 	} {
-		if got, err := parseWrk(strings.Replace(wrkReport, "Requests/sec", trouble+"Requests/sec", 1)); err == nil {
+		if got, err := (wrk{}).parse(nil, strings.Replace(wrkReport, "Requests/sec", trouble+"Requests/sec", 1)); err == nil {
 			t.Errorf("with %q: %+v, want an error", trouble, got)
 		}
 	}
-	if _, err := parseWrk("unable to connect"); err == nil {
+	if _, err := (wrk{}).parse(nil, "unable to connect"); err == nil {
 		t.Error("no report at all: want an error")
+	}
+}
+
+const h2loadReport = `starting benchmark...
+finished in 3.01s, 41234.33 req/s, 7.20MB/s
+requests: 123703 total, 123703 started, 123703 done, 123703 succeeded, 0 failed, 0 errored, 0 timeout
+status codes: 123703 2xx, 0 3xx, 0 4xx, 0 5xx
+`
+
+func TestParseH2load(t *testing.T) {
+	log := "1700000000000000\t200\t5200\n1700000000000001\t200\t100\n1700000000000002\t200\t300\n"
+	got, err := parseH2load(h2loadReport, log)
+	if err != nil || got.requests != 123703 || got.rate != 41234.33 || got.p50 != 300*time.Microsecond || got.p99 != 5200*time.Microsecond {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	for name, c := range map[string][2]string{
+		"failed requests":  {strings.Replace(h2loadReport, "0 failed", "3 failed", 1), log},
+		"another status":   {h2loadReport, log + "1700000000000003\t503\t10\n"},
+		"a failed stream":  {h2loadReport, log + "1700000000000003\t-1\t10\n"},
+		"no log":           {h2loadReport, ""},
+		"no report at all": {"cannot connect", log},
+	} {
+		if got, err := parseH2load(c[0], c[1]); err == nil {
+			t.Errorf("%s: %+v, want an error", name, got)
+		}
+	}
+}
+
+func TestParseHandshakes(t *testing.T) {
+	got, err := (handshakes{}).parse(nil, `{"Handshakes":3000,"Seconds":1.5,"P50":2000000,"P99":9000000}`+"\n")
+	if err != nil || got.requests != 3000 || got.rate != 2000 || got.p50 != 2*time.Millisecond || got.p99 != 9*time.Millisecond {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	if got, err := (handshakes{}).parse(nil, `{"Handshakes":0,"Seconds":1.5}`); err == nil {
+		t.Errorf("no handshake: %+v, want an error", got)
 	}
 }
 

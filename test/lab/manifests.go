@@ -106,6 +106,13 @@ func Service(name string) Object {
 	}
 }
 
+// ServiceOf is Service with an appProtocol of its port: what the pods speak.
+func ServiceOf(name, appProtocol string) Object {
+	service := Service(name)
+	service["spec"].(Object)["ports"].([]Object)[0]["appProtocol"] = appProtocol
+	return service
+}
+
 // Endpoint is one pod in an EndpointSlice.
 type Endpoint struct {
 	Address    netip.Addr

@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/kerngate/kerngate/userspace/proxy/exchange"
+	"github.com/kerngate/kerngate/userspace/proxy/server"
 )
 
 // The proxy's metrics. Labels have values from fixed sets: reasons, status classes. What is
@@ -33,6 +34,8 @@ var (
 		"Connections that could not be accepted for want of descriptors or memory.", nil, nil)
 	descPanics = prometheus.NewDesc("kerngate_proxy_panics_total",
 		"Connections ended by a fault in the proxy.", nil, nil)
+	descHeadersRefused = prometheus.NewDesc("kerngate_proxy_proxy_headers_refused_total",
+		"Connections closed because they did not begin with a valid PROXY header, by reason.", []string{"reason"}, nil)
 	descAgent = prometheus.NewDesc("kerngate_proxy_agent_connected",
 		"1 while the agent is connected.", nil, nil)
 	descServing = prometheus.NewDesc("kerngate_proxy_serving",
@@ -50,7 +53,7 @@ var (
 // Describe implements prometheus.Collector.
 func (p *Proxy) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{descRequests, descStatus, descRetries, descDuration, descFirstByte,
-		descBytes, descConnections, descActive, descAccepted, descAcceptErrors, descPanics, descAgent,
+		descBytes, descConnections, descActive, descAccepted, descAcceptErrors, descPanics, descHeadersRefused, descAgent,
 		descServing, descGeneration, descConfigVersion, descConfigRefused, descLogDropped} {
 		ch <- d
 	}
@@ -87,6 +90,9 @@ func (p *Proxy) Collect(ch chan<- prometheus.Metric) {
 	counter(descAccepted, p.sum(func(w *worker) uint64 { return w.stats.Accepted.Load() }))
 	counter(descAcceptErrors, p.sum(func(w *worker) uint64 { return w.stats.AcceptErrors.Load() }))
 	counter(descPanics, p.sum(func(w *worker) uint64 { return w.stats.Panics.Load() }))
+	for i, reason := range server.HeaderFaults {
+		counter(descHeadersRefused, p.sum(func(w *worker) uint64 { return w.stats.HeadersRefused[i].Load() }), reason)
+	}
 	flag(descAgent, p.connected.Load())
 	flag(descServing, p.serving.Load())
 	gauge(descGeneration, float64(p.published.Load()))

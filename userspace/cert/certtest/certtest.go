@@ -39,13 +39,17 @@ var (
 // Authority signs certificates.
 type Authority struct {
 	Certificate *x509.Certificate
-	Key         ed25519.PrivateKey
+	Key         crypto.Signer
 }
 
-// NewAuthority returns the authority of that name.
-func NewAuthority(name string) *Authority {
+// NewAuthority returns the authority of that name. Its signatures are the same each time.
+func NewAuthority(name string) *Authority { return NewAuthorityOf(Ed25519, name) }
+
+// NewAuthorityOf returns an authority with a key of that kind, for what does not know
+// Ed25519. ECDSA signatures differ from run to run.
+func NewAuthorityOf(kind, name string) *Authority {
 	seed := sha256.Sum256([]byte("authority " + name))
-	key := ed25519.NewKeyFromSeed(seed[:])
+	key, _ := newKey(kind, "authority "+name)
 	template := &x509.Certificate{
 		SerialNumber: serial("authority " + name), Subject: pkix.Name{CommonName: name},
 		NotBefore: NotBefore, NotAfter: NotAfter, SubjectKeyId: seed[:20], // else Go's version decides

@@ -5,9 +5,7 @@
 package config
 
 import (
-	"cmp"
 	"fmt"
-	"time"
 	"weak"
 
 	"github.com/kerngate/kerngate/loader/state"
@@ -29,36 +27,8 @@ type Target struct {
 	Upstream *Upstream      // how its pods are spoken to
 	Policy   *policy.Policy // nil: none
 	Canaries []Canary       // in order of precedence
-}
 
-// Settings of the whole proxy; every value is set.
-type Settings struct {
-	HeadTimeout     time.Duration // to read a request head
-	IdleTimeout     time.Duration // between requests of a connection
-	ConnectTimeout  time.Duration // to a pod
-	ResponseTimeout time.Duration // between bytes of a response
-	BodyTimeout     time.Duration // between bytes of a request body
-	TunnelTimeout   time.Duration // between bytes, either way, after an upgrade
-	MaxBody         int64         // bytes, 0: no limit
-	MaxHead         int           // bytes
-	AccessLogSample uint32        // 0 off, 1 every request, n one of n
-	DrainTimeout    time.Duration
-	TrustedProxies  Prefixes // whose X-Forwarded-* and Forwarded are believed
-	ProxyHeaderFrom Prefixes // whose connections must begin with a PROXY header
-}
-
-// DefaultSettings returns what is in force where the agent says nothing.
-func DefaultSettings() Settings {
-	return Settings{
-		HeadTimeout:     15 * time.Second,
-		IdleTimeout:     75 * time.Second,
-		ConnectTimeout:  5 * time.Second,
-		ResponseTimeout: 60 * time.Second,
-		BodyTimeout:     60 * time.Second,
-		TunnelTimeout:   time.Hour,
-		MaxHead:         16 << 10,
-		DrainTimeout:    240 * time.Second,
-	}
+	RedirectHTTPS bool // clear-text requests are sent to https
 }
 
 // Snapshot is one version of the configuration. It is never changed.
@@ -67,6 +37,7 @@ type Snapshot struct {
 	Settings  Settings
 	Routes    *route.Table[Target]
 	Default   *Service // answers what no route matches; nil: 404
+	TLS       *TLS
 	services  map[uint32]*Service
 	upstreams upstreams
 	policies  *policies
@@ -78,8 +49,12 @@ func Empty() *Snapshot {
 	if err != nil {
 		panic(err) // no input, so no error
 	}
-	return &Snapshot{Settings: DefaultSettings(), Routes: routes, services: map[uint32]*Service{},
+	s := &Snapshot{Settings: DefaultSettings(), Routes: routes, services: map[uint32]*Service{},
 		policies: &policies{known: map[digest]weak.Pointer[policy.Policy]{}}}
+	if s.TLS, err = new(TLS).apply(&feedpb.Config{}, s); err != nil {
+		panic(err) // no input either
+	}
+	return s
 }
 
 // RefusedError says which Ingress a Config was refused for.
@@ -115,6 +90,10 @@ func (s *Snapshot) Apply(c *feedpb.Config) (*Snapshot, error) {
 		next.services[svc.Id] = &Service{ID: state.ServiceID(svc.Id), Name: svc.Name}
 	}
 	next.Default = next.services[c.DefaultService]
+	var err error
+	if next.TLS, err = s.TLS.apply(c, &next); err != nil {
+		return nil, err
+	}
 
 	next.upstreams = s.upstreams.extend(c.Snapshot)
 	hosts := make([]route.Host[Target], 0, len(c.Hosts))
@@ -126,7 +105,6 @@ func (s *Snapshot) Apply(c *feedpb.Config) (*Snapshot, error) {
 		hosts = append(hosts, host)
 	}
 	next.upstreams.resolve(&s.upstreams)
-	var err error
 	if c.Snapshot {
 		next.Routes, err = route.New(hosts)
 	} else {
@@ -141,7 +119,7 @@ func (s *Snapshot) Apply(c *feedpb.Config) (*Snapshot, error) {
 func (s *Snapshot) host(h *feedpb.Host, before *upstreams) (route.Host[Target], error) {
 	host := route.Host[Target]{Name: h.Name, Routes: make([]route.Route[Target], 0, len(h.Routes))}
 	for _, r := range h.Routes {
-		t := Target{Service: s.services[r.Service], Source: r.Source}
+		t := Target{Service: s.services[r.Service], Source: r.Source, RedirectHTTPS: r.RedirectHttps}
 		if r.Service != 0 && t.Service == nil {
 			return host, &RefusedError{r.Source, fmt.Errorf("host %q path %q leads to service %d, which is not in the configuration", h.Name, r.Path, r.Service)}
 		}
@@ -168,33 +146,4 @@ func blame(hosts []*feedpb.Host) string {
 		}
 	}
 	return ""
-}
-
-func settings(p *feedpb.Settings) (Settings, error) {
-	ms := func(v uint32, def time.Duration) time.Duration {
-		return cmp.Or(time.Duration(v)*time.Millisecond, def)
-	}
-	d := DefaultSettings()
-	trusted, err := parsePrefixes("trusted proxies", p.TrustedProxies)
-	if err != nil {
-		return Settings{}, err
-	}
-	announced, err := parsePrefixes("PROXY header from", p.ProxyHeaderFrom)
-	if err != nil {
-		return Settings{}, err
-	}
-	return Settings{
-		HeadTimeout:     ms(p.HeadTimeoutMs, d.HeadTimeout),
-		IdleTimeout:     ms(p.IdleTimeoutMs, d.IdleTimeout),
-		ConnectTimeout:  ms(p.ConnectTimeoutMs, d.ConnectTimeout),
-		ResponseTimeout: ms(p.ResponseTimeoutMs, d.ResponseTimeout),
-		BodyTimeout:     ms(p.BodyTimeoutMs, d.BodyTimeout),
-		TunnelTimeout:   ms(p.TunnelTimeoutMs, d.TunnelTimeout),
-		MaxBody:         int64(min(p.MaxBodyBytes, 1<<62)),
-		MaxHead:         cmp.Or(int(p.MaxHeadBytes), d.MaxHead),
-		AccessLogSample: p.AccessLogSample,
-		DrainTimeout:    ms(p.DrainTimeoutMs, d.DrainTimeout),
-		TrustedProxies:  trusted,
-		ProxyHeaderFrom: announced,
-	}, nil
 }

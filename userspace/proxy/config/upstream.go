@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/tls"
 	"fmt"
 	"maps"
 
@@ -36,6 +37,8 @@ var ClearText = &Transport{Upstream: clearText}
 // makes another one.
 type Transport struct {
 	*Upstream
+	// Config is what TLS connections are made with, but for ServerName. nil: clear text.
+	Config *tls.Config
 	// Missing is the id of what is not in the Snapshot: no connection can be made. "":
 	// all is there.
 	Missing string
@@ -96,10 +99,28 @@ func (s *upstreams) extend(whole bool) upstreams {
 func (s *upstreams) resolve(before *upstreams) {
 	s.transports = make(map[*Upstream]*Transport, len(s.known))
 	for _, u := range s.known {
+		if old := before.transports[u]; old != nil {
+			s.transports[u] = old
+			continue
+		}
 		t := &Transport{Upstream: u}
-		if old := before.transports[u]; old != nil && *old == *t {
-			t = old
+		if u.TLS {
+			t.Config = u.config()
 		}
 		s.transports[u] = t
 	}
+}
+
+// config returns what TLS connections to pods have in common.
+func (u *Upstream) config() *tls.Config {
+	c := &tls.Config{
+		MinVersion:                  tls.VersionTLS12,
+		InsecureSkipVerify:          !u.Verify, // pods' own certificates are seldom for a name
+		NextProtos:                  []string{"http/1.1"},
+		DynamicRecordSizingDisabled: true,
+	}
+	if u.HTTP2 {
+		c.NextProtos = []string{"h2"}
+	}
+	return c
 }

@@ -8,6 +8,7 @@
 package exchange
 
 import (
+	"net/http"
 	"net/netip"
 	"time"
 
@@ -16,7 +17,6 @@ import (
 	"github.com/kerngate/kerngate/userspace/proxy/config"
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
 	"github.com/kerngate/kerngate/userspace/proxy/reactor"
-	"github.com/kerngate/kerngate/userspace/proxy/upstream"
 )
 
 // Downstream is the client's side of one exchange. Nothing in it blocks.
@@ -88,6 +88,8 @@ type Exchange struct {
 	// The pod's side.
 	up        Upstream // nil between attempts
 	http1     podHTTP1
+	http2     podHTTP2
+	transport *config.Transport
 	pick      balance.Pick
 	upload    reactor.Splice
 	download  reactor.Splice
@@ -107,7 +109,10 @@ type Exchange struct {
 	toClient  frames
 	counted   bool // Balancer.Start was called, Finish is due
 	bodyBytes int64
-	firstByte int64 // loop time
+	firstByte int64          // loop time
+	grpc      bool           // the request is a call of gRPC
+	deadline  time.Duration  // of the call, 0: none
+	own       http1.Response // the answer to a call that fails here
 
 	tried   [balance.MaxTries]state.BackendID
 	tries   int
@@ -137,6 +142,7 @@ type Outcome struct {
 	Tries    int
 	Received int64 // bytes of the request's body
 	First    int64 // loop time of the response's first byte, 0 if none
+	GRPC     GRPCStatus
 }
 
 type phase uint8
@@ -172,15 +178,20 @@ func (x *Exchange) Setup() {
 func (x *Exchange) Serve(co *reactor.Coroutine) {
 	x.co = co
 	target, reason := x.route()
+	x.grpc, x.deadline = false, 0
+	if x.Request.Present.Has(http1.FieldContentType) && isGRPC(x.Request) {
+		x.grpc, x.deadline = true, grpcDeadline(x.Request)
+	}
 	ruled := x.rules.policy != nil
 	switch {
 	case ruled && !x.obey(): // a rule has answered
-	case target == nil:
+	case target.Service == nil:
 		x.refuse(reason, "")
 	default:
+		x.transport = x.conf.Transport(target.Upstream)
 		x.addFields()
 		if !ruled || x.edit() {
-			x.forward(target)
+			x.forward(target.Service)
 		}
 	}
 	x.endRules()
@@ -189,31 +200,31 @@ func (x *Exchange) Serve(co *reactor.Coroutine) {
 	x.co = nil
 }
 
-// route finds the service that answers the request.
-func (x *Exchange) route() (*config.Service, Reason) {
+// route finds what answers the request.
+func (x *Exchange) route() (config.Target, Reason) {
 	path := x.Request.Path
 	if x.Request.PathNeedsNormalise {
 		var err error
 		if path, err = http1.NormalisePath(x.scratch[:0], path); err != nil {
-			return nil, BadPath
+			return config.Target{}, BadPath
 		}
 		x.scratch = path[:0]
 	}
 	if r, ok := x.conf.Routes.Match(x.Request.Host, path); ok {
 		x.Outcome.Source = r.Value.Source
+		target := r.Value
 		x.beginRules(&r.Value, path)
-		service := x.service(&r.Value)
-		if service == nil {
-			return nil, NoService
+		if target.Service = x.service(&r.Value); target.Service == nil {
+			return config.Target{}, NoService
 		}
-		x.Outcome.Service = service
-		return service, Forwarded
+		x.Outcome.Service = target.Service
+		return target, Forwarded
 	}
 	if x.conf.Default == nil {
-		return nil, NoRoute
+		return config.Target{}, NoRoute
 	}
 	x.Outcome.Service = x.conf.Default
-	return x.conf.Default, Forwarded
+	return config.Target{Service: x.conf.Default, Upstream: config.ClearText.Upstream}, Forwarded
 }
 
 // forward offers the request to pods of the service until one takes it.
@@ -248,7 +259,7 @@ func (x *Exchange) forward(s *config.Service) {
 			x.finish(reason)
 			return
 		}
-		last, stale = reason, reason == UpstreamClosed
+		last, stale = reason, reason == UpstreamClosed || reason == UpstreamRefused
 		x.worker.Metrics.Retries.Add(1)
 	}
 	x.refuse(last, "")
@@ -281,29 +292,6 @@ func (x *Exchange) attempt(p balance.Pick, fresh bool) (reason Reason, again boo
 	return reason, again
 }
 
-func (x *Exchange) connect(p balance.Pick, fresh bool) (reason Reason, again bool) {
-	t := upstream.Target{ID: p.ID, Generation: p.Generation, Address: p.Address}
-	if !fresh {
-		if c := x.worker.Pool.Idle(t); c != nil {
-			c.Own(x.co)
-			x.up = x.http1.attach(x, c)
-			return Forwarded, false
-		}
-	}
-	x.down.Want(0)
-	x.arm(x.connectTimeout())
-	c, err := x.worker.Pool.Dial(x.co, t, x.worker.Loop.Now()+int64(x.connectTimeout()))
-	x.worker.Loop.Clear(&x.timer)
-	if err != nil {
-		if x.co.Dying() || x.down.Broken() {
-			return ClientAborted, false
-		}
-		return connectReason(err), true
-	}
-	x.up = x.http1.attach(x, c)
-	return Forwarded, false
-}
-
 // release ends the attempt.
 func (x *Exchange) release() {
 	x.up.Close()
@@ -324,9 +312,13 @@ func (x *Exchange) refuse(reason Reason, detail string) {
 
 func (x *Exchange) refuseWith(status int, reason Reason, detail string) {
 	x.Outcome.Detail = detail
-	x.down.Reply(status, reason, detail)
-	x.Outcome.Status = status
-	x.Outcome.Reason = reason
+	x.Outcome.Reason, x.Outcome.Status = reason, status
+	if x.grpc && x.Connection.Protocol != HTTP1 {
+		x.replyGRPC(reason, detail)
+		x.Outcome.Status = http.StatusOK
+	} else {
+		x.down.Reply(status, reason, detail)
+	}
 	x.flush()
 }
 

@@ -31,7 +31,6 @@ type podHTTP1 struct {
 func (p *podHTTP1) attach(x *Exchange, c *upstream.Conn) Upstream {
 	p.x, p.conn = x, c
 	p.out.Open(&c.Conn)
-	p.in = x.worker.Loop.Buffers.Small()
 	p.r, p.w, p.got, p.filled = 0, 0, false, false
 	p.open = false
 	p.response.Reset()
@@ -169,6 +168,13 @@ var errHeadTooLarge = errors.New("response head too large")
 // receive reads from the pod behind in[r:w]. Nothing before r is in use any more: a piece of
 // body is valid until ReadBody is called again.
 func (p *podHTTP1) receive() error {
+	if p.in == nil {
+		// Whoever waits for a pod holds no buffer.
+		if p.conn.Layer() == nil && p.conn.Ready()&reactor.Readable == 0 {
+			return reactor.ErrWouldBlock
+		}
+		p.in = p.x.worker.Loop.Buffers.Small()
+	}
 	if p.r == p.w {
 		p.r, p.w = 0, 0
 		if p.filled && p.response.Status != 0 && len(p.in) < reactor.LargeBuffer &&

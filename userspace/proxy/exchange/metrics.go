@@ -10,6 +10,7 @@ import (
 type Metrics struct {
 	Ended     [Reasons]atomic.Uint64
 	Status    [6]atomic.Uint64 // by hundreds; 0: none was sent
+	GRPC      [GRPCStatuses]atomic.Uint64
 	Retries   atomic.Uint64
 	Durations Histogram // request head to end of response
 	FirstByte Histogram // request head to first byte from the pod
@@ -49,6 +50,9 @@ func (m *Metrics) Record(o *Outcome, end int64, sent int64) {
 		class = 0
 	}
 	m.Status[class].Add(1)
+	if o.GRPC > 0 {
+		m.GRPC[o.GRPC].Add(1)
+	}
 	m.Durations.Observe(time.Duration(end - o.Start))
 	if o.First > 0 {
 		m.FirstByte.Observe(time.Duration(o.First - o.Start))

@@ -25,6 +25,10 @@ const (
 	Overloaded                      // no descriptor or port left for a connection to a pod
 	Crashed                         // a fault of the proxy itself
 	Unsupported                     // CONNECT and the like
+	UpstreamReset                   // the pod reset the request's stream
+	UpstreamRefused                 // the pod refused the request's stream, as did others
+	UpstreamProtocol                // the pod does not speak the protocol that the Ingress says
+	NoWebSocket                     // the pod speaks HTTP/2 and takes no WebSocket over it
 	RuleAnswered                    // a rule of the route answered, such as a redirect
 	RateLimited                     // the client sends more requests than a rule allows
 	ConnectionLimited               // the client has more requests at once than a rule allows
@@ -58,6 +62,11 @@ var reasons = [Reasons]struct {
 	Crashed:         {"crashed", http.StatusInternalServerError, "internal error"},
 	Unsupported:     {"unsupported", http.StatusNotImplemented, "not supported"},
 
+	UpstreamReset:    {"upstream_reset", http.StatusBadGateway, "the pod reset the request's stream"},
+	UpstreamRefused:  {"upstream_refused", http.StatusServiceUnavailable, "no pod of the Service took the request's stream"},
+	UpstreamProtocol: {"upstream_protocol", http.StatusBadGateway, "the pod does not speak the protocol that the Ingress says"},
+	NoWebSocket:      {"no_websocket", http.StatusNotImplemented, "the pod speaks HTTP/2 and does not allow WebSockets over it (RFC 8441)"},
+
 	RuleAnswered:      {"rule_answered", http.StatusOK, "a rule of the Ingress answered"},
 	RateLimited:       {"rate_limited", http.StatusServiceUnavailable, "too many requests"},
 	ConnectionLimited: {"connection_limited", http.StatusServiceUnavailable, "too many requests at the same time"},
@@ -78,7 +87,8 @@ func (r Reason) Text() string { return reasons[r].text }
 // UpstreamFault reports whether the pod is to blame, for its failure count.
 func (r Reason) UpstreamFault() bool {
 	switch r {
-	case ConnectFailed, ConnectTimeout, UpstreamClosed, UpstreamInvalid, UpstreamTimeout, UpstreamAborted:
+	case ConnectFailed, ConnectTimeout, UpstreamClosed, UpstreamInvalid, UpstreamTimeout, UpstreamAborted,
+		UpstreamReset, UpstreamProtocol:
 		return true
 	}
 	return false

@@ -242,6 +242,9 @@ func (x *Exchange) head(r *http1.Response) error {
 	}
 	x.responded = true
 	x.editResponse(r)
+	if x.grpc {
+		x.noteGRPC(r.Fields)
+	}
 	x.down.Respond(r)
 	x.phase = passBody
 	return nil
@@ -250,7 +253,11 @@ func (x *Exchange) head(r *http1.Response) error {
 // end queues the end of the response, and gives the connection to the pod back for reuse
 // if the request is complete, too.
 func (x *Exchange) end() {
-	x.down.End(x.up.Trailers())
+	trailers := x.up.Trailers()
+	if x.grpc {
+		x.noteGRPC(trailers)
+	}
+	x.down.End(trailers)
 	x.phase = finished
 	if x.tunnel && !x.down.Pending() {
 		x.down.CloseWrite()
@@ -277,15 +284,15 @@ func (x *Exchange) podFault(err error) Reason {
 func (x *Exchange) park() (Reason, bool) {
 	s := &x.conf.Settings
 	var up, down reactor.Interest
-	timeout := x.readTimeout()
+	timeout := x.patience(x.readTimeout())
 	late := UpstreamTimeout
 	if !x.reqDone {
 		if x.up.Pending() {
 			up |= reactor.Writable
-			timeout = x.sendTimeout()
+			timeout = x.patience(x.sendTimeout())
 		} else {
 			down |= reactor.Readable
-			timeout, late = s.BodyTimeout, ClientTimeout
+			timeout, late = x.patience(s.BodyTimeout), ClientTimeout
 		}
 	}
 	if x.down.Pending() {
@@ -298,7 +305,7 @@ func (x *Exchange) park() (Reason, bool) {
 	if x.upload.IsOpen() {
 		down, up = x.upload.Wants()
 		if up != 0 {
-			timeout, late = x.sendTimeout(), UpstreamTimeout
+			timeout, late = x.patience(x.sendTimeout()), UpstreamTimeout
 		}
 		if !x.down.Blocked() {
 			up |= reactor.Readable

@@ -1,11 +1,8 @@
 package exchange
 
 import (
-	"errors"
 	"math/rand/v2"
 	"sync/atomic"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/kerngate/kerngate/userspace/proxy/balance"
 	"github.com/kerngate/kerngate/userspace/proxy/config"
@@ -27,19 +24,6 @@ type Worker struct {
 	Limiter        *limit.Limiter // shared with the other workers
 
 	tunnels map[*Exchange]struct{} // that are open
-}
-
-// connectReason classifies why no connection to a pod could be had.
-func connectReason(err error) Reason {
-	switch {
-	case errors.Is(err, upstream.ErrTimeout):
-		return ConnectTimeout
-	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOBUFS),
-		errors.Is(err, unix.ENOMEM), errors.Is(err, unix.EADDRNOTAVAIL):
-		return Overloaded
-	default:
-		return ConnectFailed
-	}
 }
 
 // upgrades reports whether the client asks for another protocol that may pass through. h2c

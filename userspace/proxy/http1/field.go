@@ -62,6 +62,10 @@ const (
 	FieldWWWAuthenticate
 	FieldStrictTransport
 	FieldGRPCStatus
+	FieldSSLClientVerify
+	FieldSSLClientSubject
+	FieldSSLClientIssuer
+	FieldSSLClientCert
 
 	fieldCount
 )
@@ -110,6 +114,10 @@ var fieldNames = [fieldCount]string{
 	FieldWWWAuthenticate:    "www-authenticate",
 	FieldStrictTransport:    "strict-transport-security",
 	FieldGRPCStatus:         "grpc-status",
+	FieldSSLClientVerify:    "ssl-client-verify",
+	FieldSSLClientSubject:   "ssl-client-subject-dn",
+	FieldSSLClientIssuer:    "ssl-client-issuer-dn",
+	FieldSSLClientCert:      "ssl-client-cert",
 }
 
 // String returns the lower-case name, or "" for FieldOther.
@@ -158,7 +166,8 @@ var (
 		FieldXForwardedFor, FieldXForwardedProto, FieldXForwardedHost, FieldXForwardedPort, FieldXRealIP,
 		FieldForwarded, FieldVia, FieldXRequestID, FieldTraceparent, FieldDate, FieldAuthorization, FieldCookie,
 		FieldSetCookie, FieldOrigin, FieldContentType, FieldContentEncoding, FieldContentRange, FieldCacheControl,
-		FieldRange, FieldMaxForwards, FieldLocation, FieldRetryAfter, FieldWWWAuthenticate, FieldStrictTransport))
+		FieldRange, FieldMaxForwards, FieldLocation, FieldRetryAfter, FieldWWWAuthenticate, FieldStrictTransport,
+		FieldSSLClientVerify, FieldSSLClientSubject, FieldSSLClientIssuer, FieldSSLClientCert))
 )
 
 // maxFieldName is the length of the longest known name.

@@ -26,9 +26,7 @@ const (
 const bytesPerUpdate = 1 << 10
 
 // maxStreams is how many requests a connection may have open.
-func (c *Conn) maxStreams() int {
-	return 128
-}
+func (c *Conn) maxStreams() int { return c.server.worker.Config.Load().Settings.MaxStreams }
 
 // queueSettings begins the connection from this side.
 func (c *Conn) queueSettings() {

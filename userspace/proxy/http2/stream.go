@@ -117,7 +117,8 @@ func (s *stream) Run(co *reactor.Coroutine) {
 	case s.socket.refused:
 		o.Reason, o.Status, o.Detail = exchange.UpstreamInvalid, exchange.UpstreamInvalid.Status(), badAccept
 	}
-	stalled := o.Reason == exchange.ClientAborted && !s.broken && len(s.piece) > 0
+	stalled := o.Reason == exchange.ClientAborted && !s.broken && len(s.piece) > 0 &&
+		(s.window <= 0 || s.conn.out.window <= 0)
 	s.finish()
 	end := s.server.worker.Loop.Clock()
 	s.server.worker.Metrics.Record(o, end, s.sent)

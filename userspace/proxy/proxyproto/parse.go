@@ -1,6 +1,9 @@
 package proxyproto
 
-import "bytes"
+import (
+	"bytes"
+	"slices"
+)
 
 // MaxSize bounds a header of either version, in bytes. Version 2 allows 64 KiB, but what
 // senders put behind the addresses (TLS details, ids) takes a few hundred; a peer that
@@ -26,6 +29,12 @@ var (
 	ErrTLV       = &Error{"tlv", "what follows the addresses is not a list of type, length and value"}
 	ErrChecksum  = &Error{"checksum", "the checksum does not fit"}
 )
+
+// Errors lists them all.
+var Errors = [...]*Error{ErrMissing, ErrVersion, ErrSyntax, ErrAddress, ErrTransport, ErrTooLong, ErrTLV, ErrChecksum}
+
+// Index returns the error's place in Errors.
+func (e *Error) Index() int { return slices.Index(Errors[:], e) }
 
 // Parse reads the header at the beginning of b, which is what a connection has received so
 // far. It returns the header's length in bytes; 0 and no error mean that more is needed. An

@@ -69,6 +69,7 @@ type Service struct {
 	Policy   *feedpb.Policy
 	Canary   *feedpb.Canary // takes a part of the requests of the service before this one
 	Backends []string
+	Upstream *feedpb.Upstream // how they are spoken to, nil: HTTP/1.1 in clear text
 }
 
 // Start runs a worker until the test ends.
@@ -164,7 +165,7 @@ func (p *Proxy) Configure(t testing.TB, services []Service, settings *feedpb.Set
 			last.Canaries = append(last.Canaries, s.Canary)
 			continue
 		}
-		r := &feedpb.Route{Path: s.Path, Regexp: s.Regexp, Service: id, Source: "default/test"}
+		r := &feedpb.Route{Path: s.Path, Regexp: s.Regexp, Service: id, Source: "default/test", Upstream: s.Upstream}
 		if s.Policy != nil {
 			h.Policies = append(h.Policies, s.Policy)
 			r.Policy = uint32(len(h.Policies))

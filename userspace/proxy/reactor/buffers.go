@@ -31,8 +31,10 @@ func (b *Buffers) Small() []byte {
 		b.small = b.small[:n-1]
 		return p
 	}
-	return make([]byte, max(b.size, SmallBuffer))
+	return make([]byte, b.smallSize())
 }
+
+func (b *Buffers) smallSize() int { return max(b.size, SmallBuffer) }
 
 // Large returns a buffer of LargeBuffer bytes with unspecified content.
 func (b *Buffers) Large() []byte {
@@ -48,7 +50,7 @@ func (b *Buffers) Large() []byte {
 func (b *Buffers) Put(p []byte) {
 	p = p[:cap(p)]
 	switch {
-	case cap(p) == max(b.size, SmallBuffer):
+	case cap(p) == b.smallSize():
 		if len(b.small) < maxFree {
 			b.small = append(b.small, p)
 		}

@@ -8,24 +8,31 @@ import (
 
 // Output is what is on its way to a connection: bytes that were appended (heads, chunk
 // framing, small bodies), then at most one borrowed slice (a piece of a large body), which
-// is sent from where it lies. One party writes to it.
+// is sent from where it lies. One party writes to it. While nothing is appended it holds no
+// buffer.
 type Output struct {
 	conn     *Conn
-	buf      []byte // appended; buf[sent:] is still to go
+	buf      []byte // appended, nil: nothing; buf[sent:] is still to go
 	sent     int
 	borrowed []byte
 	written  uint64 // bytes accepted by the socket
 }
 
-// Open starts output to a connection, using a small buffer of its loop until Release.
-func (o *Output) Open(c *Conn) { *o = Output{conn: c, buf: c.loop.Buffers.Small()[:0]} }
+// Open starts output to a connection, using small buffers of its loop until Release.
+func (o *Output) Open(c *Conn) { *o = Output{conn: c} }
 
-// Release gives the buffer back; what was not flushed is lost.
+// Release ends the output; what was not flushed is lost.
 func (o *Output) Release() {
+	o.giveBack()
+	*o = Output{}
+}
+
+// giveBack gives the buffer back, with whatever is in it.
+func (o *Output) giveBack() {
 	if o.buf != nil {
 		o.conn.loop.Buffers.Put(o.buf)
+		o.buf, o.sent = nil, 0
 	}
-	*o = Output{}
 }
 
 // Written returns how many bytes the socket has taken.
@@ -41,20 +48,31 @@ func (o *Output) Blocked() bool { return len(o.borrowed) > 0 }
 
 // Room returns how many bytes may be appended.
 func (o *Output) Room() int {
-	if len(o.borrowed) > 0 {
+	switch {
+	case len(o.borrowed) > 0:
 		return 0
+	case o.buf == nil:
+		return o.conn.loop.Buffers.smallSize()
 	}
 	return cap(o.buf) - len(o.buf)
 }
 
 // Tail returns the appended bytes for append functions; the result goes to Extend.
-func (o *Output) Tail() []byte { return o.buf }
+func (o *Output) Tail() []byte {
+	if o.buf == nil {
+		o.buf = o.conn.loop.Buffers.Small()[:0]
+	}
+	return o.buf
+}
 
 // Extend takes what an append function made of Tail.
 func (o *Output) Extend(b []byte) { o.buf = b }
 
 // Reset drops everything that was appended and not sent, e.g. a head that is replaced.
-func (o *Output) Reset() { o.buf, o.sent, o.borrowed = o.buf[:0], 0, nil }
+func (o *Output) Reset() {
+	o.giveBack()
+	o.borrowed = nil
+}
 
 // copyBelow is up to where copying a body piece behind its head is cheaper than a second
 // element of a gathered write.
@@ -64,7 +82,7 @@ const copyBelow = 2048
 // borrowed.
 func (o *Output) Send(p []byte) {
 	if len(p) <= copyBelow && len(p) <= o.Room() {
-		o.buf = append(o.buf, p...)
+		o.buf = append(o.Tail(), p...)
 		return
 	}
 	o.borrowed = p
@@ -76,7 +94,7 @@ func (o *Output) Flush() error {
 	for {
 		head := o.buf[o.sent:]
 		if len(head) == 0 && len(o.borrowed) == 0 {
-			o.buf, o.sent = o.buf[:0], 0
+			o.giveBack()
 			return o.conn.TryFlush()
 		}
 		var n int

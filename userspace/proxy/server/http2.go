@@ -7,7 +7,9 @@ import (
 // mayBeHTTP2 reports whether a clear-text client may go on in HTTP/2, which it does with
 // prior knowledge and from the first byte (RFC 9113 section 3.3). Over TLS the handshake
 // has settled what is spoken.
-func (c *conn) mayBeHTTP2() bool { return !c.served && c.about.TLS == nil }
+func (c *conn) mayBeHTTP2() bool {
+	return !c.served && c.about.TLS == nil && !c.server.worker.Config.Load().Settings.DisableHTTP2
+}
 
 // serveHTTP2 hands the connection over to HTTP/2, with what was received already. No
 // coroutine may own it.

@@ -73,6 +73,8 @@ func (s *session) Respond(r *http1.Response) {
 			dst = http1.AppendFieldUint(dst, "Content-Length", uint64(r.ContentLength))
 		} else if r.Chunked && s.request.Minor > 0 {
 			dst = append(dst, "Transfer-Encoding: chunked\r\n"...)
+		} else if s.request.MethodID != http1.MethodHead && r.Status != 204 && r.Status != 304 {
+			dst = append(dst, "Content-Length: 0\r\n"...) // HTTP/2 says it by the end of the stream
 		}
 	case http1.BodyLength:
 		dst = http1.AppendFieldUint(dst, "Content-Length", uint64(r.ContentLength))

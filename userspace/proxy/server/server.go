@@ -42,6 +42,7 @@ type Stats struct {
 	Accepted, AcceptErrors, Refused atomic.Uint64
 	Open, Active                    atomic.Int64
 	Panics                          atomic.Uint64
+	HeadersRefused                  HeaderStats // PROXY headers
 	HTTP2                           http2.Stats
 }
 
@@ -172,7 +173,9 @@ func (s *Server) open(fd int, peer unix.Sockaddr) {
 	s.stats.Open.Add(1)
 	atomic.StoreUint32(s.published, uint32(len(s.conns)))
 	atomic.AddUint64(s.accepted, 1)
-	s.worker.Loop.Set(&c.timer, s.worker.Config.Load().Settings.HeadTimeout)
+	settings := &s.worker.Config.Load().Settings
+	c.unannounced = settings.ProxyHeaderFrom.Contain(c.about.Peer.Addr())
+	s.worker.Loop.Set(&c.timer, settings.HeadTimeout)
 }
 
 // makeRoom closes some connections that wait for a request, so that descriptors are free
@@ -208,6 +211,8 @@ type conn struct {
 	active bool // a session serves it, or requests of HTTP/2 are under way
 	served bool // a request was served
 	http2  *http2.Conn
+
+	unannounced bool // a PROXY header must come first
 }
 
 // OnEvent starts a session for a connection that has something to say.
@@ -219,6 +224,9 @@ func (c *conn) OnEvent(*reactor.Conn) {
 	if c.active {
 		return
 	}
+	if c.unannounced && !c.readProxyHeader() {
+		return
+	}
 	s := c.server.session()
 	s.conn = c
 	c.active = true
@@ -227,7 +235,11 @@ func (c *conn) OnEvent(*reactor.Conn) {
 }
 
 func (c *conn) idleTimeout() {
-	if !c.active {
+	switch {
+	case c.active:
+	case c.unannounced:
+		c.refuseHeader(headerTimeout)
+	default:
 		c.close()
 	}
 }

@@ -1,37 +1,58 @@
-// Package upstream keeps a worker's connections to pods.
+// Package upstream keeps a worker's connections to pods: those that carry one HTTP/1.1
+// request at a time, and HTTP/2 sessions that carry many as streams.
 package upstream
 
 import (
+	"bytes"
 	"errors"
-	"fmt"
 	"net/netip"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/kerngate/kerngate/loader/state"
+	"github.com/kerngate/kerngate/userspace/proxy/config"
 	"github.com/kerngate/kerngate/userspace/proxy/reactor"
 )
 
-// ErrTimeout is returned by Dial when the pod did not answer in time.
+// ErrTimeout is returned when the pod did not answer in time.
 var ErrTimeout = errors.New("timed out")
 
-// Target is where a connection goes: the pod, and the generation of its entry in
-// kg_backends, so that a connection is never reused for another pod with the same id.
+// Target is where a connection goes: the pod, the generation of its entry in kg_backends, so
+// that a connection is never reused for another pod with the same id, and how the pod is
+// spoken to.
 type Target struct {
 	ID         state.BackendID
 	Generation uint32
 	Address    netip.AddrPort
+	Transport  *config.Transport
+	// Name is the host of the request, for TLS to pods without a server name of their own.
+	Name []byte
+	// Client and Local are the ends of the client's connection, for the PROXY header.
+	Client, Local netip.AddrPort
 }
 
-// Conn is a connection to a pod.
+// name returns what the pod's certificate must be for, if TLS is spoken.
+func (t *Target) name() []byte {
+	switch {
+	case !t.Transport.TLS:
+		return nil
+	case t.Transport.ServerName != "":
+		return nil // the transport's
+	}
+	return t.Name
+}
+
+// private reports whether a connection tells of one client, and can serve no other.
+func (t *Target) private() bool { return t.Transport.ProxyHeader != 0 }
+
+// Conn is a connection to a pod that speaks HTTP/1.1.
 type Conn struct {
 	reactor.Conn
 	target Target
+	group  *group // nil: serves one request alone
 	pool   *Pool
 	expiry reactor.Timer
 	Reused bool // it has carried a request before
-	idleAt int  // index in its backend's idle list, -1 while in use
+	idleAt int  // index in its group's idle list, -1 while in use
 }
 
 // Pool holds a loop's connections to all pods.
@@ -39,42 +60,119 @@ type Pool struct {
 	loop     *reactor.Loop
 	backends []perBackend // by backend id
 	free     []*Conn
+	streams  []*Stream     // free
 	MaxIdle  int           // per pod and worker
 	IdleTime time.Duration // after which an unused connection is closed
+	Silence  time.Duration // after which a session with open streams is asked for a sign of life
+	PingWait time.Duration // for the answer
 	Stats    Stats
 }
 
+// perBackend are the connections to one pod.
 type perBackend struct {
 	generation uint32
-	idle       []*Conn // last used last
+	groups     []*group // nearly always one
+}
+
+// group are the connections to one pod that are made alike, so that any serves.
+type group struct {
+	transport *config.Transport
+	name      string     // that the pod's certificate is for, if not the transport's
+	idle      []*Conn    // last used last
+	sessions  []*session // that take streams
+	dialing   *session   // the newest that is not ready yet
 }
 
 // Stats counts a pool's doings.
 type Stats struct {
 	Dialed, Reused, Failed uint64
 	Open, Idle             int
+	Sessions               int // HTTP/2, among Open
 }
 
 // NewPool makes a pool for backend ids below n.
 func NewPool(l *reactor.Loop, n int) *Pool {
-	return &Pool{loop: l, backends: make([]perBackend, n), MaxIdle: 1024, IdleTime: 60 * time.Second}
+	return &Pool{
+		loop: l, backends: make([]perBackend, n), MaxIdle: 1024, IdleTime: 60 * time.Second,
+		Silence: 30 * time.Second, PingWait: 10 * time.Second,
+	}
 }
 
-// Idle takes an open idle connection to the target, nil if there is none.
-func (p *Pool) Idle(t Target) *Conn {
+// maxGroups bounds the ways in which one pod is spoken to at a time: names come from clients.
+const maxGroups = 64
+
+// group returns the group for the target.
+func (p *Pool) group(t *Target) *group {
 	b := &p.backends[t.ID]
 	if b.generation != t.Generation {
 		p.drop(b)
 		b.generation = t.Generation
+	}
+	name := t.name()
+	for _, g := range b.groups {
+		if g.transport == t.Transport && g.name == string(name) {
+			return g
+		}
+	}
+	if len(b.groups) >= maxGroups {
+		b.groups = prune(b.groups)
+		if len(b.groups) >= maxGroups {
+			p.retire(b.groups[0])
+			b.groups = append(b.groups[:0], b.groups[1:]...)
+		}
+	}
+	g := &group{transport: t.Transport, name: string(bytes.Clone(name))}
+	b.groups = append(b.groups, g)
+	return g
+}
+
+// prune leaves out the groups without connections.
+func prune(groups []*group) []*group {
+	kept := groups[:0]
+	for _, g := range groups {
+		if len(g.idle) > 0 || len(g.sessions) > 0 || g.dialing != nil {
+			kept = append(kept, g)
+		}
+	}
+	clear(groups[len(kept):])
+	return kept
+}
+
+// drop ends the connections of a backend's earlier generation.
+func (p *Pool) drop(b *perBackend) {
+	for _, g := range b.groups {
+		p.retire(g)
+	}
+	b.groups = b.groups[:0]
+}
+
+// retire closes the idle connections of a group and lets its sessions end with their streams.
+func (p *Pool) retire(g *group) {
+	for len(g.idle) > 0 {
+		g.idle[len(g.idle)-1].Discard()
+	}
+	for len(g.sessions) > 0 {
+		g.sessions[len(g.sessions)-1].retire()
+	}
+	if g.dialing != nil {
+		g.dialing.group = nil
+		g.dialing = nil
+	}
+}
+
+// Idle takes an open idle connection to the target, nil if there is none.
+func (p *Pool) Idle(t Target) *Conn {
+	if t.private() {
 		return nil
 	}
-	n := len(b.idle)
+	g := p.group(&t)
+	n := len(g.idle)
 	if n == 0 {
 		return nil
 	}
-	c := b.idle[n-1]
-	b.idle[n-1] = nil
-	b.idle = b.idle[:n-1]
+	c := g.idle[n-1]
+	g.idle[n-1] = nil
+	g.idle = g.idle[:n-1]
 	c.idleAt = -1
 	p.loop.Clear(&c.expiry)
 	c.Reused = true
@@ -86,61 +184,17 @@ func (p *Pool) Idle(t Target) *Conn {
 // Dial opens a new connection to the target, parking co until it stands. The caller's
 // timer must wake co at the deadline (loop time), after which Dial returns ErrTimeout.
 func (p *Pool) Dial(co *reactor.Coroutine, t Target, deadline int64) (*Conn, error) {
-	fd, err := connect(t.Address)
-	if err != nil {
-		p.Stats.Failed++
+	c := p.take()
+	if err := p.establish(co, &c.Conn, c, &t, deadline); err != nil {
+		p.free = append(p.free, c)
 		return nil, err
 	}
-	c := p.take()
-	c.target = t
-	if err := p.loop.Add(&c.Conn, fd, c); err != nil {
-		unix.Close(fd)
-		p.free = append(p.free, c)
-		p.Stats.Failed++
-		return nil, fmt.Errorf("watch connection: %w", err)
-	}
-	p.Stats.Open++
-	p.Stats.Dialed++
-	c.Own(co)
-	c.Want(reactor.Writable)
-	for c.Ready()&(reactor.Writable|reactor.Broken) == 0 {
-		co.Park()
-		if co.Dying() || p.loop.Now() >= deadline {
-			p.Stats.Failed++
-			c.Discard()
-			return nil, ErrTimeout
-		}
-	}
-	if e, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR); err != nil || e != 0 {
-		p.Stats.Failed++
-		c.Discard()
-		if err != nil {
-			return nil, err
-		}
-		return nil, unix.Errno(e)
+	c.target, c.group = t, nil
+	c.target.Name = nil // the request's
+	if !t.private() {
+		c.group = p.group(&t)
 	}
 	return c, nil
-}
-
-// connect starts a TCP connection. The socket is made with socket(2): Go's own dialer
-// would make an MPTCP socket, which cannot enter a SOCKMAP.
-func connect(a netip.AddrPort) (int, error) {
-	family, sa := unix.AF_INET6, unix.Sockaddr(nil)
-	if ip := a.Addr().Unmap(); ip.Is4() {
-		family, sa = unix.AF_INET, &unix.SockaddrInet4{Port: int(a.Port()), Addr: ip.As4()}
-	} else {
-		sa = &unix.SockaddrInet6{Port: int(a.Port()), Addr: ip.As16()}
-	}
-	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
-	if err != nil {
-		return -1, fmt.Errorf("make socket: %w", err)
-	}
-	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-	if err := unix.Connect(fd, sa); err != nil && err != unix.EINPROGRESS {
-		unix.Close(fd)
-		return -1, err
-	}
-	return fd, nil
 }
 
 func (p *Pool) take() *Conn {
@@ -157,16 +211,15 @@ func (p *Pool) take() *Conn {
 
 // Release gives a connection back for reuse. The response must have been read whole.
 func (c *Conn) Release() {
-	p := c.pool
-	b := &p.backends[c.target.ID]
-	if b.generation != c.target.Generation || len(b.idle) >= p.MaxIdle ||
+	p, g := c.pool, c.group
+	if g == nil || p.backends[c.target.ID].generation != c.target.Generation || len(g.idle) >= p.MaxIdle ||
 		!c.Quiet() {
 		c.Discard()
 		return
 	}
 	c.Own(nil)
-	c.idleAt = len(b.idle)
-	b.idle = append(b.idle, c)
+	c.idleAt = len(g.idle)
+	g.idle = append(g.idle, c)
 	p.Stats.Idle++
 	p.loop.Set(&c.expiry, p.IdleTime)
 }
@@ -178,10 +231,12 @@ func (c *Conn) Discard() {
 	}
 	p := c.pool
 	if c.idleAt >= 0 {
-		p.forget(c)
+		c.group.forget(c)
+		p.Stats.Idle--
 	}
 	p.loop.Drop(&c.expiry)
 	c.Close()
+	c.group = nil
 	p.Stats.Open--
 	p.free = append(p.free, c)
 }
@@ -194,19 +249,11 @@ func (c *Conn) OnEvent(*reactor.Conn) {
 	}
 }
 
-func (p *Pool) forget(c *Conn) {
-	b := &p.backends[c.target.ID]
-	last := len(b.idle) - 1
-	b.idle[c.idleAt] = b.idle[last]
-	b.idle[c.idleAt].idleAt = c.idleAt
-	b.idle[last] = nil
-	b.idle = b.idle[:last]
+func (g *group) forget(c *Conn) {
+	last := len(g.idle) - 1
+	g.idle[c.idleAt] = g.idle[last]
+	g.idle[c.idleAt].idleAt = c.idleAt
+	g.idle[last] = nil
+	g.idle = g.idle[:last]
 	c.idleAt = -1
-	p.Stats.Idle--
-}
-
-func (p *Pool) drop(b *perBackend) {
-	for len(b.idle) > 0 {
-		b.idle[len(b.idle)-1].Discard()
-	}
 }

@@ -1,0 +1,135 @@
+package config
+
+import (
+	"cmp"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/kerngate/kerngate/userspace/feed/feedpb"
+)
+
+// Settings of the whole proxy; every value is set.
+type Settings struct {
+	HeadTimeout     time.Duration // to read a request head, and for a TLS handshake
+	IdleTimeout     time.Duration // between requests of a connection
+	ConnectTimeout  time.Duration // to a pod
+	ResponseTimeout time.Duration // between bytes of a response
+	BodyTimeout     time.Duration // between bytes of a request body
+	TunnelTimeout   time.Duration // between bytes, either way, after an upgrade
+	MaxBody         int64         // bytes, 0: no limit
+	MaxHead         int           // bytes
+	AccessLogSample uint32        // 0 off, 1 every request, n one of n
+	DrainTimeout    time.Duration
+	TrustedProxies  Prefixes // whose X-Forwarded-* and Forwarded are believed
+	ProxyHeaderFrom Prefixes // whose connections must begin with a PROXY header
+
+	HTTPSPorts    []uint16 // local ports whose connections are TLS
+	TLSMinVersion uint16   // tls.VersionTLS12 or tls.VersionTLS13
+	TLSSuites     []uint16 // of TLS 1.2, nil: those of crypto/tls
+	HSTS          string   // Strict-Transport-Security of answers over TLS, "": none
+	RedirectPort  uint16   // of the https URLs that clear-text requests are sent to
+	HTTP3         bool     // serve QUIC on HTTPSPorts, and say so in Alt-Svc
+	DisableHTTP2  bool
+	MaxStreams    int // of one HTTP/2 or HTTP/3 connection
+}
+
+// IsHTTPS reports whether connections to a local port are TLS.
+func (s *Settings) IsHTTPS(port uint16) bool { return slices.Contains(s.HTTPSPorts, port) }
+
+// DefaultSettings returns what is in force where the agent says nothing.
+func DefaultSettings() Settings {
+	return Settings{
+		HeadTimeout:     15 * time.Second,
+		IdleTimeout:     75 * time.Second,
+		ConnectTimeout:  5 * time.Second,
+		ResponseTimeout: 60 * time.Second,
+		BodyTimeout:     60 * time.Second,
+		TunnelTimeout:   time.Hour,
+		MaxHead:         16 << 10,
+		DrainTimeout:    240 * time.Second,
+		TLSMinVersion:   tls.VersionTLS12,
+		RedirectPort:    443,
+		MaxStreams:      128,
+	}
+}
+
+func settings(p *feedpb.Settings) (Settings, error) {
+	ms := func(v uint32, def time.Duration) time.Duration {
+		return cmp.Or(time.Duration(v)*time.Millisecond, def)
+	}
+	d := DefaultSettings()
+	s := Settings{
+		HeadTimeout:     ms(p.HeadTimeoutMs, d.HeadTimeout),
+		IdleTimeout:     ms(p.IdleTimeoutMs, d.IdleTimeout),
+		ConnectTimeout:  ms(p.ConnectTimeoutMs, d.ConnectTimeout),
+		ResponseTimeout: ms(p.ResponseTimeoutMs, d.ResponseTimeout),
+		BodyTimeout:     ms(p.BodyTimeoutMs, d.BodyTimeout),
+		TunnelTimeout:   ms(p.TunnelTimeoutMs, d.TunnelTimeout),
+		MaxBody:         int64(min(p.MaxBodyBytes, 1<<62)),
+		MaxHead:         cmp.Or(int(p.MaxHeadBytes), d.MaxHead),
+		AccessLogSample: p.AccessLogSample,
+		DrainTimeout:    ms(p.DrainTimeoutMs, d.DrainTimeout),
+		HSTS:            p.Hsts,
+		HTTP3:           p.Http3,
+		DisableHTTP2:    p.DisableHttp2,
+		MaxStreams:      cmp.Or(int(min(p.MaxStreams, 1<<30)), d.MaxStreams),
+	}
+	var errs [5]error
+	s.TrustedProxies, errs[0] = parsePrefixes("trusted proxies", p.TrustedProxies)
+	s.ProxyHeaderFrom, errs[1] = parsePrefixes("PROXY header from", p.ProxyHeaderFrom)
+	s.HTTPSPorts, errs[2] = parsePorts(p)
+	s.TLSMinVersion, errs[3] = parseVersion(p.TlsMinVersion)
+	s.TLSSuites, errs[4] = parseSuites(p.TlsSuites)
+	if err := errors.Join(errs[:]...); err != nil {
+		return Settings{}, err
+	}
+	s.RedirectPort = cmp.Or(uint16(p.RedirectPort), d.RedirectPort)
+	if strings.ContainsFunc(s.HSTS, func(c rune) bool { return c < ' ' || c > '~' }) {
+		return Settings{}, fmt.Errorf("HSTS %q cannot be the value of a field", s.HSTS)
+	}
+	return s, nil
+}
+
+func parsePorts(p *feedpb.Settings) (ports []uint16, err error) {
+	for _, n := range append(slices.Clone(p.HttpsPorts), p.RedirectPort) {
+		if n > 65535 {
+			return nil, fmt.Errorf("%d is not a port", n)
+		}
+	}
+	for _, n := range p.HttpsPorts {
+		ports = append(ports, uint16(n))
+	}
+	return ports, nil
+}
+
+func parseVersion(name string) (uint16, error) {
+	switch name {
+	case "", "1.2":
+		return tls.VersionTLS12, nil
+	case "1.3":
+		return tls.VersionTLS13, nil
+	}
+	return 0, fmt.Errorf("minimum TLS version %q: there are 1.2 and 1.3", name)
+}
+
+// parseSuites reads names of cipher suites of TLS 1.2. Those of TLS 1.3 cannot be chosen,
+// and those that are not secure are not to be had.
+func parseSuites(names []string) (ids []uint16, err error) {
+	for _, name := range names {
+		i := slices.IndexFunc(tls.CipherSuites(), func(s *tls.CipherSuite) bool { return s.Name == name })
+		if i < 0 {
+			return nil, fmt.Errorf("TLS cipher suite %q is not known, or not secure", name)
+		}
+		if s := tls.CipherSuites()[i]; slices.Contains(s.SupportedVersions, tls.VersionTLS12) {
+			ids = append(ids, s.ID)
+		}
+	}
+	if len(names) > 0 && ids == nil {
+		return nil, errors.New("no TLS cipher suite of TLS 1.2 is left; leave the list empty, or ask for TLS 1.3 as the minimum")
+	}
+	return ids, nil
+}

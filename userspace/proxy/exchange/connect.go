@@ -1,0 +1,76 @@
+package exchange
+
+import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kerngate/kerngate/userspace/proxy/balance"
+	"github.com/kerngate/kerngate/userspace/proxy/upstream"
+)
+
+// connect gets the use of a connection to the pod, a new one if it has to be fresh. It
+// reports again if another pod may be asked.
+func (x *Exchange) connect(p balance.Pick, fresh bool) (reason Reason, again bool) {
+	t := upstream.Target{
+		ID: p.ID, Generation: p.Generation, Address: p.Address, Transport: x.transport,
+		Name: x.Request.Host, Client: x.Connection.Client, Local: x.Connection.Local,
+	}
+	pool := x.worker.Pool
+	if !t.Transport.HTTP2 && !fresh {
+		if c := pool.Idle(t); c != nil {
+			c.Own(x.co)
+			x.up = x.http1.attach(x, c)
+			return Forwarded, false
+		}
+	}
+	x.down.Want(0)
+	x.arm(x.connectTimeout())
+	deadline := x.worker.Loop.Now() + int64(x.connectTimeout())
+	var err error
+	if t.Transport.HTTP2 {
+		var s *upstream.Stream
+		if s, err = pool.Stream(x.co, t, fresh, deadline); err == nil {
+			x.up = x.http2.attach(x, s)
+		}
+	} else {
+		var c *upstream.Conn
+		if c, err = pool.Dial(x.co, t, deadline); err == nil {
+			x.up = x.http1.attach(x, c)
+		}
+	}
+	x.worker.Loop.Clear(&x.timer)
+	switch {
+	case err == nil && x.http2.refusesTunnel(x.up):
+		x.up.Close()
+		x.up = nil
+		return NoWebSocket, false
+	case err == nil:
+		return Forwarded, false
+	case x.co.Dying(), x.down.Broken():
+		return ClientAborted, false
+	}
+	return x.connectReason(err), true
+}
+
+// refusesTunnel reports whether a WebSocket is asked for that the pod does not take.
+func (p *podHTTP2) refusesTunnel(up Upstream) bool {
+	return up == Upstream(p) && p.connect && !p.Tunnels()
+}
+
+// connectReason classifies why no connection to a pod could be had.
+func (x *Exchange) connectReason(err error) Reason {
+	var spoken *upstream.ProtocolError
+	switch {
+	case errors.Is(err, upstream.ErrTimeout):
+		return ConnectTimeout
+	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOBUFS),
+		errors.Is(err, unix.ENOMEM), errors.Is(err, unix.EADDRNOTAVAIL), errors.Is(err, upstream.ErrTooManyStreams):
+		return Overloaded
+	case errors.As(err, &spoken):
+		x.Outcome.Detail = spoken.Token
+		return UpstreamProtocol
+	default:
+		return ConnectFailed
+	}
+}

@@ -1,0 +1,160 @@
+package exchange
+
+import (
+	"bytes"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/kerngate/kerngate/userspace/proxy/http1"
+)
+
+// GRPCStatus is how a gRPC call ended: 1 more than its status code, as 0 says that nobody
+// told.
+type GRPCStatus uint8
+
+// GRPCStatuses is how many there are: none, the codes of gRPC, and all other numbers.
+const GRPCStatuses = 1 + len(grpcCodes) + 1
+
+var grpcCodes = [...]string{
+	"ok", "cancelled", "unknown", "invalid_argument", "deadline_exceeded", "not_found",
+	"already_exists", "permission_denied", "resource_exhausted", "failed_precondition", "aborted",
+	"out_of_range", "unimplemented", "internal", "unavailable", "data_loss", "unauthenticated",
+}
+
+// String returns the code's name in lower case, "" for none.
+func (s GRPCStatus) String() string {
+	switch {
+	case s == 0:
+		return ""
+	case int(s) <= len(grpcCodes):
+		return grpcCodes[s-1]
+	}
+	return "other"
+}
+
+// readGRPCStatus reads the value of grpc-status.
+func readGRPCStatus(v []byte) GRPCStatus {
+	n := 0
+	for _, c := range v {
+		if c < '0' || c > '9' || len(v) > 9 {
+			return GRPCStatus(GRPCStatuses - 1)
+		}
+		n = n*10 + int(c-'0')
+	}
+	if len(v) == 0 {
+		return 0
+	}
+	return GRPCStatus(min(n, len(grpcCodes)) + 1)
+}
+
+// isGRPC reports whether the request is a call of gRPC over HTTP/2 (not of gRPC-Web, whose
+// clients understand HTTP's own status).
+func isGRPC(r *http1.Request) bool {
+	const prefix = "application/grpc"
+	v := r.Value(http1.FieldContentType)
+	if len(v) < len(prefix) || !foldPrefix(v, prefix) {
+		return false
+	}
+	return len(v) == len(prefix) || v[len(prefix)] == '+' || v[len(prefix)] == ';'
+}
+
+// grpcDeadline returns how long the client waits for the call (grpc-timeout), 0 if it does
+// not say.
+func grpcDeadline(r *http1.Request) time.Duration {
+	v := r.Lookup("grpc-timeout")
+	if len(v) < 2 || len(v) > 9 {
+		return 0
+	}
+	n, err := strconv.ParseUint(string(v[:len(v)-1]), 10, 32)
+	if err != nil {
+		return 0
+	}
+	var unit time.Duration
+	switch v[len(v)-1] {
+	case 'H':
+		unit = time.Hour
+	case 'M':
+		unit = time.Minute
+	case 'S':
+		unit = time.Second
+	case 'm':
+		unit = time.Millisecond
+	case 'u':
+		unit = time.Microsecond
+	case 'n':
+		unit = time.Nanosecond
+	}
+	const longest = 24 * time.Hour
+	if unit > 0 && n > uint64(longest/unit) {
+		return longest
+	}
+	return time.Duration(n) * unit
+}
+
+// patience returns how long a side may say nothing: a call that has a deadline of its own
+// is not ended before that, up to the limit for tunnels.
+func (x *Exchange) patience(limit time.Duration) time.Duration {
+	if x.deadline == 0 {
+		return limit
+	}
+	return max(limit, min(x.deadline, x.conf.Settings.TunnelTimeout))
+}
+
+// grpcCode translates a status of HTTP for a client of gRPC, as its "HTTP to gRPC Status
+// Code Mapping" says.
+func grpcCode(status int) int {
+	switch status {
+	case http.StatusBadRequest:
+		return 13 // INTERNAL
+	case http.StatusUnauthorized:
+		return 16 // UNAUTHENTICATED
+	case http.StatusForbidden:
+		return 7 // PERMISSION_DENIED
+	case http.StatusNotFound:
+		return 12 // UNIMPLEMENTED
+	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return 14 // UNAVAILABLE
+	}
+	return 2 // UNKNOWN
+}
+
+var (
+	nameContentType = []byte("content-type")
+	nameGRPCStatus  = []byte("grpc-status")
+	nameGRPCMessage = []byte("grpc-message")
+	typeGRPC        = []byte("application/grpc")
+)
+
+// replyGRPC answers a call that fails here as a server of gRPC would: status 200, and a
+// head that has the call's status and no body behind it (Trailers-Only).
+func (x *Exchange) replyGRPC(reason Reason, detail string) {
+	code := grpcCode(reason.Status())
+	r := &x.own
+	r.Reset()
+	r.Minor, r.KeepAlive = 1, true
+	r.Status, r.Body = http.StatusOK, http1.BodyNone
+	message := append(append([]byte(reason.String()), ": "...), reason.Text()...)
+	if detail != "" {
+		message = append(append(append(message, " ("...), detail...), ')')
+	}
+	r.Fields = append(r.Fields,
+		http1.Field{Name: nameContentType, Value: typeGRPC, ID: http1.FieldContentType},
+		http1.Field{Name: nameGRPCStatus, Value: strconv.AppendInt(nil, int64(code), 10), ID: http1.FieldGRPCStatus},
+		http1.Field{Name: nameGRPCMessage, Value: bytes.ReplaceAll(message, []byte("%"), []byte("%25"))},
+	)
+	r.Present = http1.Fields(http1.FieldContentType, http1.FieldGRPCStatus)
+	x.down.Respond(r)
+	x.down.End(nil)
+	x.Outcome.GRPC = GRPCStatus(code + 1)
+}
+
+// noteGRPC keeps the status that stands among fields.
+func (x *Exchange) noteGRPC(fields []http1.Field) {
+	for i := range fields {
+		if fields[i].ID == http1.FieldGRPCStatus {
+			x.Outcome.GRPC = readGRPCStatus(fields[i].Value)
+			return
+		}
+	}
+}

@@ -21,6 +21,7 @@ import (
 	"github.com/kerngate/kerngate/loader/abi"
 	"github.com/kerngate/kerngate/userspace/proxy/exchange"
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/http2"
 )
 
 var update = flag.Bool("update", false, "rewrite the generated parts of reference.md")
@@ -148,7 +149,7 @@ func TestMetrics(t *testing.T) {
 	section(t, "metrics", table.String())
 
 	// Nothing is named kerngate_ in a way that the search above does not see.
-	pattern := regexp.MustCompile(`"(kerngate_(?:agent|proxy|kernel)_[a-z_]+)"`)
+	pattern := regexp.MustCompile(`"(kerngate_(?:agent|proxy|kernel)_[a-z0-9_]+)"`)
 	sources(t, func(path string, text []byte) {
 		for _, m := range pattern.FindAllSubmatch(text, -1) {
 			if _, ok := found[string(m[1])]; !ok {
@@ -190,6 +191,13 @@ func TestReasons(t *testing.T) {
 		fmt.Fprintf(&table, "| `%s` | %d | %s |\n", e.Reason, e.Status, strings.TrimPrefix(e.Error(), "http1: "))
 	}
 	section(t, "details", table.String())
+
+	table.Reset()
+	table.WriteString("| limit | at once | per second | what |\n| --- | --- | --- | --- |\n")
+	for l := range http2.Limits {
+		fmt.Fprintf(&table, "| `%s` | %d | %d | %s |\n", l, l.Burst(), l.Rate(), l.Text())
+	}
+	section(t, "limits of HTTP/2", table.String())
 
 	table.Reset()
 	table.WriteString("| program | reason |\n| --- | --- |\n")

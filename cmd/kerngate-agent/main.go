@@ -22,6 +22,7 @@ import (
 	"github.com/kerngate/kerngate/loader/abi"
 	"github.com/kerngate/kerngate/userspace/agent"
 	"github.com/kerngate/kerngate/userspace/feed"
+	"github.com/kerngate/kerngate/userspace/ocsp"
 )
 
 // version is set at build time.
@@ -108,7 +109,7 @@ func uninstall(o *options) error {
 // serve builds the parts and lets them run.
 func serve(ctx context.Context, e env, o *options) error {
 	log := o.log
-	source, reporter, err := o.source(log)
+	from, err := o.origin(log)
 	if err != nil {
 		return usageError{err}
 	}
@@ -125,17 +126,25 @@ func serve(ctx context.Context, e env, o *options) error {
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), datapath.Collector())
+	var stapler *ocsp.Stapler
+	if o.flags.ocsp {
+		stapler = ocsp.New(ocsp.Dial, registry, log)
+	}
 	a := agent.New(agent.Options{
 		Datapath: datapath,
-		Source:   source,
+		Source:   from.source,
 		Server:   server,
-		Reporter: reporter,
+		Reporter: from.reporter,
 		Node:     o.node,
 		Settings: o.settings,
 		Child:    o.child,
 		Describe: describer(o, datapath),
 		Metrics:  agent.NewMetrics(registry),
 		Log:      log,
+
+		Tickets:      from.rings,
+		DefaultFiles: o.defaultFiles,
+		Stapler:      stapler,
 	})
 
 	// What serves the agent ends after it: probes and the Lease, so that an agent which
@@ -146,9 +155,10 @@ func serve(ctx context.Context, e env, o *options) error {
 	if o.metricsAddress != "" {
 		group.Go(func() error { return agent.ServeHTTP(groupCtx, o.metricsAddress, a.Handler(registry), log) })
 	}
-	if reporter != nil {
-		group.Go(func() error { return reporter.Run(groupCtx) })
+	if from.reporter != nil {
+		group.Go(func() error { return from.reporter.Run(groupCtx) })
 	}
+	group.Go(func() error { from.keys(groupCtx); return nil })
 	group.Go(func() error {
 		defer done()
 		agentCtx, cancel := context.WithCancel(ctx)

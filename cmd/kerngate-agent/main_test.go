@@ -9,6 +9,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/testing/protocmp"
+
+	"github.com/kerngate/kerngate/userspace/cert/certtest"
+	"github.com/kerngate/kerngate/userspace/feed/feedpb"
 	"github.com/kerngate/kerngate/userspace/model"
 )
 
@@ -70,6 +75,20 @@ func TestMistakes(t *testing.T) {
 		"there is no kerngate-proxy at /nowhere/x":          append(base, "--proxy-binary", "/nowhere/x"),
 		"--max-slots 1":                                     append(base, "--max-slots", "1"),
 		"--config: open /nowhere":                           {"--config", "/nowhere"},
+		"--http-port and --https-port are both 80":          append(base, "--https-port", "80"),
+		"--http3 needs an --https-port":                     append(base, "--https-port", "0", "--http3"),
+		`--tls-min-version "1.1": want 1.2 or 1.3`:          append(base, "--tls-min-version", "1.1"),
+		`--tls-suite "AES" is unknown: want`:                append(base, "--tls-suite", "AES"),
+		"suites of TLS 1.3 cannot be chosen":                append(base, "--tls-suite", "TLS_AES_128_GCM_SHA256"),
+		"--tls-suite TLS_RSA_WITH_RC4_128_SHA: is broken":   append(base, "--tls-suite", "TLS_RSA_WITH_RC4_128_SHA"),
+		"has no max-age=SECONDS":                            append(base, "--hsts", "preload"),
+		"want printable ASCII":                              append(base, "--hsts", "max-age=1\r\nX: y"),
+		"--max-streams 0: want 1 to 10000":                  append(base, "--max-streams", "0"),
+		`--trusted-proxy "lb": not a prefix`:                append(base, "--trusted-proxy", "lb"),
+		"--proxy-protocol-from 10.0.0.1/8: has bits":        append(base, "--proxy-protocol-from", "10.0.0.1/8"),
+		"want NAMESPACE/SECRET, or CHAIN,KEY":               append(base, "--default-certificate", "web"),
+		"--default-certificate: open /nowhere/a":            append(base, "--default-certificate", "/nowhere/a,/nowhere/b"),
+		"--tunnel-timeout 0s":                               append(base, "--tunnel-timeout", "0s"),
 		"invalid argument \"70000\" for \"--http-port\"":    append(base, "--http-port", "70000"),
 	} {
 		_, err := parse(t, args...)
@@ -135,6 +154,40 @@ access-log: 100
 		if _, err := parse(t, "--config", path); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%q: %v, want %q on one line", text, err, want)
 		}
+	}
+}
+
+// TestTLSFlags: what is asked of TLS reaches settings, node and source.
+func TestTLSFlags(t *testing.T) {
+	dir := t.TempDir()
+	chain, key := certtest.NewAuthority("Test CA").Pair(certtest.ECDSA, "a.example.com")
+	for name, text := range map[string][]byte{"chain": chain, "key": key} {
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	base := []string{"--manifests", dir, "--ingress-ip", "192.0.2.1"}
+	o := parsed(t, append(base, "--https-port", "8443", "--http3", "--tls-min-version", "1.3", "--tls-suite", "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+		"--hsts", "max-age=60", "--trusted-proxy", "10.0.0.0/8", "--trusted-proxy", "2001:db8::1", "--proxy-protocol-from", "192.0.2.7",
+		"--max-streams", "7", "--disable-http2", "--tunnel-timeout", "2m", "--default-certificate", filepath.Join(dir, "chain")+","+filepath.Join(dir, "key"))...)
+	want := &feedpb.Settings{
+		HttpsPorts: []uint32{8443}, RedirectPort: 8443, Http3: true, TlsMinVersion: "1.3", TlsSuites: []string{"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"},
+		Hsts: "max-age=60", TrustedProxies: []string{"10.0.0.0/8", "2001:db8::1/128"}, ProxyHeaderFrom: []string{"192.0.2.7/32"},
+		MaxStreams: 7, DisableHttp2: true, TunnelTimeoutMs: 120_000,
+		HeadTimeoutMs: 15_000, IdleTimeoutMs: 75_000, ConnectTimeoutMs: 5_000, ResponseTimeoutMs: 60_000, BodyTimeoutMs: 60_000, DrainTimeoutMs: 240_000, MaxHeadBytes: 16 << 10,
+	}
+	if diff := cmp.Diff(want, o.settings, protocmp.Transform()); diff != "" {
+		t.Errorf("settings (-want +got):\n%s", diff)
+	}
+	if o.node.HTTPSPort != 8443 || !o.node.HTTP3 || o.defaultFiles == nil || o.kube.DefaultCertificate != "" {
+		t.Errorf("node %+v, files %v, Secret %q", o.node, o.defaultFiles != nil, o.kube.DefaultCertificate)
+	}
+	if o := parsed(t, append(base, "--default-certificate", "infra/web")...); o.kube.DefaultCertificate != "infra/web" || o.defaultFiles != nil || o.settings.HttpsPorts[0] != 443 {
+		t.Errorf("Secret %q, settings %v", o.kube.DefaultCertificate, o.settings)
+	}
+	_, err := parse(t, append(base, "--default-certificate", filepath.Join(dir, "key")+","+filepath.Join(dir, "chain"))...)
+	if err == nil || !strings.Contains(err.Error(), "key: holds a private key where a certificate should be") || certtest.Leaks(err.Error(), key) != "" {
+		t.Errorf("swapped files: %v", err)
 	}
 }
 

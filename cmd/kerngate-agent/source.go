@@ -11,6 +11,7 @@ import (
 	"github.com/kerngate/kerngate/userspace/agent"
 	"github.com/kerngate/kerngate/userspace/files"
 	"github.com/kerngate/kerngate/userspace/kube"
+	"github.com/kerngate/kerngate/userspace/tickets"
 )
 
 // reporter also has work of its own to do.
@@ -19,31 +20,46 @@ type reporter interface {
 	Run(context.Context) error
 }
 
-// source returns where the desired state comes from, and who is told about problems: the
-// log alone if it is a folder, which nobody can write events to.
-func (o *options) source(log zerolog.Logger) (agent.Source, reporter, error) {
+// origin is where the desired state and the session ticket keys come from, and who is told
+// about problems.
+type origin struct {
+	source   agent.Source
+	reporter reporter // nil: the log alone, as nobody can write events to a folder
+	rings    <-chan tickets.Ring
+	keys     func(context.Context) // works for rings until ctx ends
+}
+
+func (o *options) origin(log zerolog.Logger) (origin, error) {
 	if o.flags.manifests != "" {
-		return files.New(o.flags.manifests, o.kube, log), nil, nil
+		rings := make(chan tickets.Ring)
+		return origin{
+			source: files.New(o.flags.manifests, o.kube, log),
+			rings:  rings,
+			keys:   func(ctx context.Context) { tickets.InMemory(ctx, rings) },
+		}, nil
 	}
 	config, err := kube.Config(o.flags.kubeconfig, "kerngate-agent/"+version)
 	if err != nil {
-		return nil, nil, fmt.Errorf("--kubeconfig: %w", err)
+		return origin{}, fmt.Errorf("--kubeconfig: %w", err)
 	}
 	client, connection, err := kube.Client(config)
 	if err != nil {
-		return nil, nil, fmt.Errorf("--kubeconfig: %w", err)
+		return origin{}, fmt.Errorf("--kubeconfig: %w", err)
 	}
 	kube.LogTo(log)
 	cluster, err := kube.NewCluster(client, connection, o.kube, log)
 	if err != nil {
-		return nil, nil, err
+		return origin{}, err
 	}
-	return cluster, kube.NewReporter(client, cluster, kube.ReporterOptions{
+	shared := kube.NewTicketSecret(client, o.flags.leaseNamespace, o.flags.ingressClass, nil, log)
+	reporter := kube.NewReporter(client, cluster, kube.ReporterOptions{
 		Addresses:     o.node.Addresses,
 		PublishStatus: o.flags.publishStatus,
 		Namespace:     o.flags.leaseNamespace,
 		Class:         o.flags.ingressClass,
 		Identity:      cmp.Or(o.flags.nodeName, fmt.Sprintf("pid-%d", os.Getpid())),
+		Tickets:       shared,
 		Log:           log,
-	}), nil
+	})
+	return origin{source: cluster, reporter: reporter, rings: shared.Rings(), keys: shared.Run}, nil
 }

@@ -19,10 +19,12 @@ func newExplain(e env, o *options) *cobra.Command {
 		Use:   "explain URL",
 		Short: "Tell why a request goes where it goes, step by step",
 		Long: `explain follows a request on this node without sending it: the ingress address, the
-proxy workers that may get the connection, the host and path rules and why each matches
+proxy workers that may get the connection, for https the certificate that the client gets
+and what it must show itself, the host and path rules and why each matches
 or does not, the service, and the pods that may answer. The last lines say what the
 client gets and, if that is an error, what to do.`,
 		Example: `  kerngatectl explain http://host.example.com/info
+  kerngatectl explain https://host.example.com/info
   kerngatectl explain host.example.com/info --address 192.0.2.10 --from 198.51.100.7`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) != 1 {
@@ -51,6 +53,10 @@ client gets and, if that is an error, what to do.`,
 			}
 			if in.Routes, err = ask[status.Routes](c.Context(), e, o, status.QueryRoutes); err != nil {
 				in.NoAgent = err.Error()
+			} else if t.Scheme == "https" {
+				if in.Certificates, err = ask[status.Certificates](c.Context(), e, o, status.QueryCertificates); err != nil {
+					in.NoAgent = err.Error()
+				}
 			}
 			out := explain.Explain(in)
 			return show(e.stdout, o, out, func(w io.Writer) { explained(w, out) })

@@ -29,7 +29,7 @@ var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 func node() (*explain.Maps, map[string]any) {
 	maps := &explain.Maps{
 		ABI: 1, Serving: 2,
-		Listeners:   []explain.Listener{{Address: netip.MustParseAddrPort("192.0.2.10:80"), Protocol: "TCP", Mode: "L7"}},
+		Listeners:   []explain.Listener{{Address: netip.MustParseAddrPort("192.0.2.10:80"), Protocol: "TCP", Mode: "L7"}, {Address: netip.MustParseAddrPort("192.0.2.10:443"), Protocol: "TCP", Mode: "L7"}, {Address: netip.MustParseAddrPort("192.0.2.10:443"), Protocol: "UDP", Mode: "L7"}},
 		Generations: []explain.Generation{{Number: 2, State: "serving", Workers: []explain.Worker{{ID: 128, Connections: 7, Accepted: 40, Sockets: 2}, {ID: 129, Hung: true, BusyMS: 812, Connections: 1, Accepted: 4, Sockets: 2}}}},
 		Services: []explain.Service{
 			{ID: 1, Name: "shop/info:http", Algorithm: "p2c", Block: explain.Block{Offset: 0, Count: 2, Generation: 4}, Backends: []uint32{1, 2}},
@@ -51,7 +51,12 @@ func node() (*explain.Maps, map[string]any) {
 			Proxies:  []status.Generation{{Number: 2, State: "serving", PID: 99, Build: "v0.1.0", Connected: true, Config: 3, Since: at}},
 			Counts:   status.Counts{Hosts: 1, Routes: 2, Services: 2, Backends: 2, Warnings: 1}, Apply: status.Apply{At: &at, Took: status.Duration(300 * time.Microsecond), Applied: 4}},
 		status.QueryRoutes: status.Routes{Hosts: []status.Host{{Name: "host.example.com", Routes: []status.Route{
-			{Path: "/intro", Match: "Prefix", Service: "shop/intro:80", Source: "shop/main"}, {Path: "/info", Match: "Prefix", Service: "shop/info:http", Source: "shop/main"}}}}, Default: "shop/intro:80"},
+			{Path: "/intro", Match: "Prefix", Service: "shop/intro:80", Source: "shop/main", RedirectHTTPS: true}, {Path: "/info", Match: "Prefix", Service: "shop/info:http", Source: "shop/main", Upstream: "grpc"}},
+			TLS: &status.TLS{Certificates: []string{"shop/web-tls"}, Client: &status.ClientAuth{Mode: "required", Authority: "shop/ca", Depth: 1}, Source: "shop/main"}}},
+			Authorities: []string{"shop/ca"}, DefaultCertificate: "shop/fallback", Default: "shop/intro:80"},
+		status.QueryCertificates: status.Certificates{Certificates: []status.Certificate{
+			{ID: "shop/fallback", Hosts: []string{}, Names: []string{"*.example.com"}, Type: "RSA 2048", Issuer: "CN=Example CA", NotBefore: noon.AddDate(-1, 0, 0), NotAfter: noon.Add(-time.Hour), Fingerprint: strings.Repeat("0f", 32), Default: true, UsedBy: []string{}},
+			{ID: "shop/web-tls", Hosts: []string{"host.example.com", "*.example.com", "", "a.example"}, Names: []string{"host.example.com"}, Type: "ECDSA P-256", Issuer: "CN=Example CA", NotBefore: noon.AddDate(0, -1, 0), NotAfter: noon.AddDate(0, 2, 0), Fingerprint: strings.Repeat("a1", 32), Stapled: true, UsedBy: []string{"shop/main"}}}},
 		status.QueryServices: status.Services{Services: []status.Service{{ID: 1, Name: "shop/info:http", Algorithm: "p2c", Backends: []status.Backend{{Address: "10.0.1.5:8080", Pod: "shop/info-a", Node: "n2"}}},
 			{Name: "shop/later:80", Algorithm: "p2c", Backends: []status.Backend{{Address: "10.0.9.9:80"}}}}},
 		status.QueryProblems: status.Problems{Problems: []status.Problem{{Object: "Ingress shop/other", Severity: "Warning", Reason: "Conflict", Message: "shop/main publishes /info already; it is older", Since: at}}},
@@ -110,7 +115,7 @@ func golden(t *testing.T, name, got string) {
 	}
 }
 
-var commands = []string{"status", "routes", "services", "backends", "explain", "problems", "version"}
+var commands = []string{"status", "routes", "services", "backends", "explain", "problems", "certificates", "version"}
 
 // TestHelp keeps the help stable: it is what scripts and people have learned.
 func TestHelp(t *testing.T) {
@@ -130,13 +135,15 @@ func TestHelp(t *testing.T) {
 
 func TestTables(t *testing.T) {
 	for name, args := range map[string][]string{
-		"status":   {"status"},
-		"routes":   {"routes"},
-		"services": {"services"},
-		"backends": {"backends"},
-		"problems": {"problems"},
-		"explain":  {"explain", "http://host.example.com/info/x", "--from", "192.0.2.77"},
-		"notfound": {"explain", "http://hots.example.com/info"},
+		"status":        {"status"},
+		"routes":        {"routes"},
+		"services":      {"services"},
+		"backends":      {"backends"},
+		"problems":      {"problems"},
+		"explain":       {"explain", "http://host.example.com/info/x", "--from", "192.0.2.77"},
+		"certificates":  {"certificates"},
+		"explain-https": {"explain", "https://host.example.com/info/x"},
+		"notfound":      {"explain", "http://hots.example.com/info"},
 	} {
 		status, out, errs := ctl(t, nil, args...)
 		if status != 0 || errs != "" {
@@ -149,7 +156,7 @@ func TestTables(t *testing.T) {
 // TestScripts checks that every command gives the same value as JSON and as YAML, and
 // that lists are lists also when they are empty.
 func TestScripts(t *testing.T) {
-	for _, args := range [][]string{{"status"}, {"routes"}, {"services"}, {"backends"}, {"problems"}, {"explain", "host.example.com/info"}, {"version"}} {
+	for _, args := range [][]string{{"status"}, {"routes"}, {"services"}, {"backends"}, {"problems"}, {"certificates"}, {"explain", "https://host.example.com/info"}, {"version"}} {
 		_, asJSON, _ := ctl(t, nil, append(args, "-o", "json")...)
 		_, asYAML, _ := ctl(t, nil, append(args, "-o", "yaml")...)
 		back, err := yaml.YAMLToJSON([]byte(asYAML))
@@ -171,7 +178,7 @@ func TestScripts(t *testing.T) {
 		e.readMaps = func(string) (*explain.Maps, error) { return &explain.Maps{}, nil }
 		e.ask = func(context.Context, string, string) ([]byte, error) { return []byte("{}"), nil }
 	}
-	for args, want := range map[string]string{"routes": `"hosts": []`, "services": `"services": []`, "backends": `"backends": []`, "problems": `"problems": []`} {
+	for args, want := range map[string]string{"routes": `"hosts": []`, "services": `"services": []`, "backends": `"backends": []`, "problems": `"problems": []`, "certificates": `"certificates": []`} {
 		if _, out, _ := ctl(t, empty, args, "-o", "json"); !strings.Contains(out, want) {
 			t.Errorf("%s of an empty node: %s, want %s", args, out, want)
 		}
@@ -235,6 +242,7 @@ func TestWrongUse(t *testing.T) {
 		{[]string{"explain", "http://x/", "--from", "me"}, 2, "--from \"me\" is not an IP address"},
 		{[]string{"services", "shop/inf:http"}, 1, "the nearest: shop/info:http"},
 		{[]string{"backends", "zzz"}, 1, "kerngatectl services lists all 2"},
+		{[]string{"certificates", "shop/web-tl"}, 1, "the nearest: shop/web-tls"},
 		{[]string{"routes", "hots.example.com"}, 1, "the nearest: host.example.com"},
 	} {
 		status, _, errs := ctl(t, nil, c.args...)

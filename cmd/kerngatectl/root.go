@@ -57,7 +57,7 @@ When one of the two is not there it shows what the other knows, and says what to
 		return usageError{fmt.Errorf("%w; see %s --help", err, c.CommandPath())}
 	})
 	root.AddCommand(
-		newStatus(e, o), newRoutes(e, o), newServices(e, o), newBackends(e, o),
+		newStatus(e, o), newRoutes(e, o), newServices(e, o), newBackends(e, o), newCertificates(e, o),
 		newExplain(e, o), newProblems(e, o), newVersion(e, o),
 	)
 	root.RunE = func(c *cobra.Command, args []string) error { return c.Help() }

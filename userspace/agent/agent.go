@@ -25,7 +25,9 @@ import (
 	"github.com/kerngate/kerngate/userspace/feed"
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
 	"github.com/kerngate/kerngate/userspace/model"
+	"github.com/kerngate/kerngate/userspace/ocsp"
 	"github.com/kerngate/kerngate/userspace/status"
+	"github.com/kerngate/kerngate/userspace/tickets"
 )
 
 const (
@@ -79,10 +81,14 @@ type Options struct {
 	Reporter Reporter // nil: problems are logged only
 	Node     compile.Node
 	Settings *feedpb.Settings
-	Child    *Child               // nil: proxies are started by somebody else
-	Describe func() status.Status // the parts of the status that the agent does not know
-	Metrics  *Metrics
-	Log      zerolog.Logger
+	// Tickets delivers the session ticket keys of the cluster; nil: each proxy has its own.
+	Tickets      <-chan tickets.Ring
+	DefaultFiles *CertificateFiles    // default certificate in files; nil: the source's, if it has one
+	Stapler      *ocsp.Stapler        // nil: nothing is stapled
+	Child        *Child               // nil: proxies are started by somebody else
+	Describe     func() status.Status // the parts of the status that the agent does not know
+	Metrics      *Metrics
+	Log          zerolog.Logger
 }
 
 // Agent is the control loop and what it owns.
@@ -93,15 +99,17 @@ type Agent struct {
 	served   []model.ObjectRef
 	problems problemSet
 	applied  applied
-	routing  *compile.Routing   // nil before the first apply
-	version  uint64             // of routing
-	tickets  *feedpb.TicketKeys // nil: none known yet
-	refused  map[string]refusal
-	proxies  map[uint32]*proxy
-	exited   chan uint32 // generations whose process has ended
-	started  time.Time
-	lifetime context.Context
-	watchers sync.WaitGroup
+
+	certificates certificates
+	routing      *compile.Routing   // nil before the first apply
+	version      uint64             // of routing
+	tickets      *feedpb.TicketKeys // nil: none known yet
+	refused      map[string]refusal
+	proxies      map[uint32]*proxy
+	exited       chan uint32 // generations whose process has ended
+	started      time.Time
+	lifetime     context.Context
+	watchers     sync.WaitGroup
 
 	beat  atomic.Int64           // when the loop last turned, Unix nanoseconds
 	ready atomic.Pointer[string] // "" ready, else why not
@@ -144,6 +152,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	group, lifetime := errgroup.WithContext(lifetime)
 	group.Go(func() error { return a.Source.Run(lifetime) })
 	group.Go(func() error { return a.Server.Run(lifetime) })
+	if a.Stapler != nil {
+		group.Go(func() error { a.Stapler.Run(lifetime); return nil })
+	}
 	group.Go(func() error {
 		defer a.watchers.Wait()
 		defer stop() // first: it is what those who watch a living proxy wait for
@@ -162,7 +173,9 @@ func (a *Agent) Run(ctx context.Context) error {
 //   - the child proxy, if the agent runs one, has ended and may be due again, or is to be
 //     replaced;
 //   - an apply that failed is tried again;
-//   - a second has passed: retired ids and blocks are freed, lost proxies looked after;
+//   - session ticket keys have come or changed, or OCSP responses;
+//   - a second has passed: retired ids and blocks are freed, lost proxies looked after,
+//     certificate files and dates looked at;
 //   - the source is late with its first list;
 //   - the agent is told to end: its child proxy then drains, and is waited for.
 //
@@ -192,11 +205,16 @@ func (a *Agent) loop(ctx, lifetime context.Context) error {
 			a.applied.retry = nil
 			a.Log.Info().Msg("trying again to bring the maps up to date")
 			a.applyAll()
+		case ring := <-a.Tickets:
+			a.takeTickets(ring)
+		case <-a.Stapler.Changed():
+			a.certificatesChanged()
 		case now := <-tick.C:
 			if _, err := a.Datapath.Reap(now); err != nil {
 				a.Log.Error().Err(err).Msg("housekeeping of the maps failed")
 			}
 			a.lookAfterProxies(now)
+			a.lookAfterCertificates(now)
 			a.Child.keep(a.hasProxy())
 		case <-late.C:
 			if a.model == nil {
@@ -261,6 +279,8 @@ func (a *Agent) takeModel(m *model.Model) {
 	for i, s := range own.Services {
 		a.index[s.Key] = i
 	}
+	a.certificates.source, a.certificates.fallback = m.Certificates, m.DefaultCertificate
+	a.completeCertificates()
 	a.forgetRefusals()
 }
 

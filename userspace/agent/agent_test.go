@@ -180,6 +180,11 @@ type stage struct {
 
 func newStage(t *testing.T, prepare func(*faultyDatapath)) *stage {
 	t.Helper()
+	return newStageWith(t, prepare, func(*Options) {})
+}
+
+func newStageWith(t *testing.T, prepare func(*faultyDatapath), change func(*Options)) *stage {
+	t.Helper()
 	s := &stage{
 		t:        t,
 		datapath: &faultyDatapath{services: map[string]state.ServiceID{}, generations: map[uint32]uint16{}},
@@ -194,11 +199,13 @@ func newStage(t *testing.T, prepare func(*faultyDatapath)) *stage {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.agent = New(Options{
+	o := Options{
 		Datapath: s.datapath, Source: s.source, Server: server, Reporter: s.heard,
 		Node:     compile.Node{Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, HTTPPort: 80},
 		Settings: &feedpb.Settings{DrainTimeoutMs: 60_000}, Log: zerolog.New(zerolog.NewTestWriter(t)),
-	})
+	}
+	change(&o)
+	s.agent = New(o)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.agent.Run(ctx) }()

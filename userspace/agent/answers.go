@@ -27,11 +27,13 @@ func (a *Agent) answer(e feed.Asked) {
 		told = a.services()
 	case status.QueryProblems:
 		told = a.problemList()
+	case status.QueryCertificates:
+		told = a.certificateList()
 	case status.QueryProxies:
 		told = status.Proxies{Proxies: a.generations()}
 	default:
-		e.Answer(nil, fmt.Errorf("the agent does not know %q: ask for %s, %s, %s, %s or %s", e.What,
-			status.QueryStatus, status.QueryRoutes, status.QueryServices, status.QueryProblems, status.QueryProxies))
+		e.Answer(nil, fmt.Errorf("the agent does not know %q: ask for %s, %s, %s, %s, %s or %s", e.What,
+			status.QueryStatus, status.QueryRoutes, status.QueryServices, status.QueryCertificates, status.QueryProblems, status.QueryProxies))
 		return
 	}
 	go func() { e.Answer(json.Marshal(told)) }()
@@ -58,8 +60,12 @@ func (a *Agent) status() status.Status {
 		s.Addresses = append(s.Addresses, address.String())
 	}
 	s.HTTPPort = a.Node.HTTPPort
-	if s.HTTPPort != 0 {
-		s.Counts.Listeners = len(a.Node.Addresses)
+	s.HTTPSPort = a.Node.HTTPSPort
+	s.HTTP3 = a.Node.HTTP3 && a.Node.HTTPSPort != 0
+	for _, listens := range []bool{s.HTTPPort != 0, s.HTTPSPort != 0, s.HTTP3} {
+		if listens {
+			s.Counts.Listeners += len(a.Node.Addresses)
+		}
 	}
 	s.Apply = a.applied.Apply
 	return s
@@ -67,7 +73,7 @@ func (a *Agent) status() status.Status {
 
 func countsOf(m *model.Model, problems []model.Problem) (c status.Counts) {
 	if m != nil {
-		c.Hosts, c.Services = len(m.Hosts), len(m.Services)
+		c.Hosts, c.Services, c.Certificates = len(m.Hosts), len(m.Services), len(m.Certificates)
 		for _, h := range m.Hosts {
 			c.Routes += len(h.Routes)
 		}
@@ -111,19 +117,30 @@ func (a *Agent) routes() status.Routes {
 		return out
 	}
 	out.Default = a.model.Default.String()
+	out.DefaultCertificate = a.model.DefaultCertificate
+	out.Authorities = authoritiesOf(a.model)
 	for _, h := range a.model.Hosts {
-		host := status.Host{Name: h.Name, Routes: []status.Route{}}
+		host := status.Host{Name: h.Name, TLS: tlsOf(h.TLS), Routes: []status.Route{}}
 		for _, r := range h.Routes {
 			if a.isRefused(r.Source) {
 				continue
 			}
 			host.Routes = append(host.Routes, status.Route{
 				Path: r.Path, Match: r.Match.String(), Service: r.Service.String(), Source: compile.Source(r.Source),
+				RedirectHTTPS: r.RedirectHTTPS, Upstream: upstreamOf(r.Upstream),
 			})
 		}
 		out.Hosts = append(out.Hosts, host)
 	}
 	return out
+}
+
+// upstreamOf tells what pods are spoken to by, "" for HTTP/1.1 in clear text.
+func upstreamOf(u model.Upstream) string {
+	if u == (model.Upstream{}) {
+		return ""
+	}
+	return u.String()
 }
 
 func (a *Agent) services() status.Services {

@@ -9,7 +9,8 @@ import (
 )
 
 // Metrics of the agent. No label is taken from an object, so that their number does not
-// grow with what is published.
+// grow with what is published; but for the end of each certificate, which is what one
+// wants an alert on.
 type Metrics struct {
 	updates    *prometheus.CounterVec   // what: routes, endpoints
 	applySecs  *prometheus.HistogramVec // what: all, services
@@ -20,6 +21,7 @@ type Metrics struct {
 	refusals   prometheus.Counter
 	version    prometheus.Gauge
 	ready      prometheus.Gauge
+	expiry     *prometheus.GaugeVec // certificate
 }
 
 // NewMetrics registers the agent's metrics.
@@ -63,7 +65,11 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 			Help: "1 if objects are in force and a proxy serves, as /readyz.",
 		}),
 	}
-	registry.MustRegister(m.updates, m.applySecs, m.applyFails, m.published, m.problems, m.generation, m.refusals, m.version, m.ready)
+	m.expiry = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "kerngate_agent_certificate_expiry_timestamp_seconds",
+		Help: "When each certificate in use expires, as a Unix time.",
+	}, []string{"certificate"})
+	registry.MustRegister(m.expiry, m.updates, m.applySecs, m.applyFails, m.published, m.problems, m.generation, m.refusals, m.version, m.ready)
 	return m
 }
 
@@ -82,6 +88,13 @@ func (m *Metrics) state(s *model.Model, problems []model.Problem) {
 	m.published.WithLabelValues("backends").Set(float64(counts.Backends))
 	m.problems.WithLabelValues(model.Warning.String()).Set(float64(counts.Warnings))
 	m.problems.WithLabelValues(model.Refused.String()).Set(float64(counts.Refused))
+}
+
+func (m *Metrics) certificates(all map[string]known) {
+	m.expiry.Reset()
+	for id, k := range all {
+		m.expiry.WithLabelValues(id).Set(float64(k.leaf.NotAfter.Unix()))
+	}
 }
 
 func (m *Metrics) proxies(all map[uint32]*proxy) {

@@ -18,6 +18,7 @@ const (
 	fromCompile
 	fromApply
 	fromProxy
+	fromCertificates
 	origins
 )
 

@@ -19,7 +19,9 @@ type Input struct {
 	Maps   *Maps  // nil: not readable, for the reason in NoMaps
 	NoMaps string // also says what to do
 
-	Routes   *status.Routes   // nil: the agent does not answer, for the reason in NoAgent
+	Routes       *status.Routes       // nil: the agent does not answer, for the reason in NoAgent
+	Certificates *status.Certificates // describes those that hosts name; nil: their ids must do
+
 	Services *status.Services // names pods and nodes; nil: addresses must do
 	NoAgent  string
 }
@@ -35,7 +37,7 @@ const (
 
 // Step is one decision on the way.
 type Step struct {
-	Name       string      `json:"step"` // filter, listener, worker, host, path, service, backends
+	Name       string      `json:"step"` // filter, listener, worker, tls, host, path, service, backends
 	Result     Result      `json:"result"`
 	Summary    string      `json:"summary"`
 	Considered []Candidate `json:"considered,omitempty"`
@@ -83,6 +85,8 @@ const (
 	reasonNoRoute      = "no_route"
 	reasonNoService    = "no_service"
 	reasonNoEndpoint   = "no_endpoint"
+	reasonRedirect     = "redirect_https"
+	reasonClientAuth   = "client_certificate"
 	reasonDenied       = "kg_xdp:denied"
 	reasonNotPublished = "kg_lookup:not_ours"
 	reasonNoProxy      = "kg_lookup:no_proxy"
@@ -109,9 +113,22 @@ func Explain(in Input) Explanation {
 	}
 	w.listener()
 	w.worker()
+	if w.tls() {
+		return w.passed()
+	}
 	if service, ok := w.route(); ok {
 		w.service(service)
 	}
+	return w.finish()
+}
+
+// passed ends an explanation of a connection that is passed through, still encrypted.
+func (w *walk) passed() Explanation {
+	w.service(w.out.Service)
+	return w.finish()
+}
+
+func (w *walk) finish() Explanation {
 	if w.out.Answer.Reason == "" {
 		w.conclude()
 	}

@@ -283,3 +283,59 @@ func TestNearest(t *testing.T) {
 		}
 	}
 }
+
+// withTLS gives hosts certificates and asks clients for theirs.
+func withTLS(in *Input) {
+	in.Maps.Listeners = append(in.Maps.Listeners, Listener{Address: netip.MustParseAddrPort("192.0.2.10:443"), Protocol: "TCP", Mode: "L7"})
+	in.Routes.DefaultCertificate, in.Routes.Authorities = "shop/fallback", []string{"shop/ca"}
+	in.Routes.Hosts[1].TLS = &status.TLS{Passthrough: "shop/heavy:80", Source: "shop/wild"}
+	in.Routes.Hosts[2].TLS = &status.TLS{Certificates: []string{"shop/ecdsa", "shop/rsa"}, Source: "shop/main",
+		Client: &status.ClientAuth{Mode: "optional", Authority: "shop/ca", Depth: 2, ErrorPage: "https://x.example/"}}
+	in.Routes.Hosts[2].Routes[2].RedirectHTTPS = true
+	in.Certificates = &status.Certificates{Certificates: []status.Certificate{
+		{ID: "shop/ecdsa", Type: "ECDSA P-256", Names: []string{"host.example.com"}}, {ID: "shop/fallback", Type: "RSA 2048", Names: []string{"*.example.com"}},
+	}}
+}
+
+func TestTLS(t *testing.T) {
+	e := explain(t, "https://host.example.com/info/x", withTLS)
+	tls := step(t, e, "tls")
+	if !strings.Contains(tls.Summary, "certificate of Secret shop/ecdsa, for host host.example.com of Ingress shop/main") || len(tls.Considered) != 2 ||
+		!tls.Considered[0].Chosen || !strings.Contains(tls.Considered[0].Why, "ECDSA P-256 for host.example.com until") || !strings.Contains(tls.Considered[1].Why, "not there") {
+		t.Errorf("%+v", tls)
+	}
+	if c := step(t, e, "client"); c.Result != OK || !strings.Contains(c.Summary, "clients may show a certificate, which must be valid, signed by shop/ca at depth 2; else a redirect to https://x.example/") {
+		t.Errorf("%+v", c)
+	}
+	if e.Answer.Reason != reasonForwarded || e.Service != "shop/info:http" {
+		t.Errorf("%+v", e.Answer)
+	}
+
+	e = explain(t, "https://host.example.com/info/x", func(in *Input) { withTLS(in); in.Routes.Authorities = nil })
+	if e.Answer.Reason != reasonClientAuth || e.Answer.Status != 400 || !strings.Contains(step(t, e, "client").Summary, "every client is refused") {
+		t.Errorf("without the authority: %+v", e.Answer)
+	}
+
+	e = explain(t, "https://other.example.com/x", withTLS)
+	if e.Answer.Reason != reasonForwarded || e.Service != "shop/heavy:80" || e.Source != "shop/wild" || !strings.Contains(step(t, e, "tls").Summary, "still encrypted") {
+		t.Errorf("passed through: %+v", e)
+	}
+
+	e = explain(t, "https://nobody.example/everywhere", withTLS)
+	if !strings.Contains(step(t, e, "tls").Summary, "the default certificate shop/fallback, RSA 2048 for *.example.com") {
+		t.Errorf("default: %+v", step(t, e, "tls"))
+	}
+	e = explain(t, "https://nobody.example/everywhere", func(in *Input) { withTLS(in); in.Routes.DefaultCertificate = "" })
+	if !strings.Contains(step(t, e, "tls").Summary, "has signed itself") {
+		t.Errorf("none: %+v", step(t, e, "tls"))
+	}
+	e = explain(t, "https://host.example.com/info/x", func(in *Input) { withTLS(in); in.Certificates, in.NoAgent = nil, "the agent is old" })
+	if !strings.Contains(step(t, e, "tls").Considered[0].Why, "not known: the agent is old") {
+		t.Errorf("half an agent: %+v", step(t, e, "tls"))
+	}
+
+	e = explain(t, "http://host.example.com/info/x", withTLS)
+	if e.Answer.Reason != reasonRedirect || e.Answer.Status != 308 || !strings.Contains(e.Answer.Summary, "https://host.example.com/info/x") {
+		t.Errorf("clear text: %+v", e.Answer)
+	}
+}

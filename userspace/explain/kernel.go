@@ -55,7 +55,7 @@ func (w *walk) listener() {
 		c := Candidate{Rule: l.Address.String() + "/" + l.Protocol}
 		switch {
 		case l.Protocol != "TCP":
-			c.Why = "is " + l.Protocol + "; HTTP over it is not served"
+			c.Why = "for HTTP/3, over UDP"
 		case l.Address.Port() != t.Port:
 			c.Why = fmt.Sprintf("port %d, the request is to %d", l.Address.Port(), t.Port)
 		case t.Address.IsValid() && l.Address.Addr() != t.Address:

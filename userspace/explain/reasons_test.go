@@ -12,6 +12,7 @@ func TestReasonsAreTheProxys(t *testing.T) {
 	for token, reason := range map[string]exchange.Reason{
 		reasonForwarded: exchange.Forwarded, reasonNoRoute: exchange.NoRoute,
 		reasonNoService: exchange.NoService, reasonNoEndpoint: exchange.NoEndpoint,
+		reasonRedirect: exchange.RedirectHTTPS, reasonClientAuth: exchange.ClientCertificate,
 	} {
 		if reason.String() != token {
 			t.Errorf("explain says %q, the proxy %q", token, reason)

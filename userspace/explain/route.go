@@ -34,6 +34,7 @@ func (w *walk) route() (service string, ok bool) {
 			"paths of this host: "+pathList(host))
 	}
 	w.out.Source = route.Source
+	w.redirect(route)
 	return route.Service, true
 }
 
@@ -91,8 +92,11 @@ func (w *walk) path(host *status.Host) *status.Route {
 		if !matches(r, w.in.Target.Path) {
 			continue
 		}
-		w.step(Step{Name: "path", Result: OK, Considered: w.paths(host, r),
-			Summary: fmt.Sprintf("%s %s matches, of Ingress %s", r.Match, r.Path, r.Source)})
+		summary := fmt.Sprintf("%s %s matches, of Ingress %s", r.Match, r.Path, r.Source)
+		if r.Upstream != "" {
+			summary += "; its pods are spoken to by " + r.Upstream
+		}
+		w.step(Step{Name: "path", Result: OK, Considered: w.paths(host, r), Summary: summary})
 		return r
 	}
 	return nil

@@ -17,12 +17,20 @@ type changes struct {
 
 	mu          sync.Mutex
 	services    map[name]struct{} // whose endpoints have changed
+	secrets     map[name]struct{} // that have changed
 	first, last time.Time         // of the route changes that wait; zero: none
 }
 
 func (c *changes) addService(n name) {
 	c.mu.Lock()
 	c.services[n] = struct{}{}
+	c.mu.Unlock()
+	c.signal()
+}
+
+func (c *changes) addSecret(n name) {
+	c.mu.Lock()
+	c.secrets[n] = struct{}{}
 	c.mu.Unlock()
 	c.signal()
 }
@@ -50,6 +58,16 @@ func (c *changes) takeServices() map[name]struct{} {
 	taken := c.services
 	if len(taken) > 0 {
 		c.services = map[name]struct{}{}
+	}
+	return taken
+}
+
+func (c *changes) takeSecrets() map[name]struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	taken := c.secrets
+	if len(taken) > 0 {
+		c.secrets = map[name]struct{}{}
 	}
 	return taken
 }

@@ -49,12 +49,15 @@ type Cluster struct {
 	classes   networkinglisters.IngressClassLister
 	services  corelisters.ServiceLister
 	slices    cache.Indexer
+	secrets   *secretWatches
 
 	// Of the last full translation; Run's goroutine owns them.
 	keys            map[name][]model.ServiceKey
 	served          []model.ObjectRef
 	routeProblems   problems
 	serviceProblems map[model.ServiceKey][]model.Problem
+	secretsRead     *secretMemory
+	secretsUsed     map[name]struct{} // that a change of would change the translation
 
 	mu        sync.Mutex // guards what follows
 	lastEvent time.Time
@@ -75,9 +78,11 @@ func NewCluster(client kubernetes.Interface, connection *Connection, options Opt
 	c := &Cluster{
 		options: options, connection: connection, log: log,
 		updates:         make(chan model.Update),
-		changes:         changes{wake: make(chan struct{}, 1), services: map[name]struct{}{}},
+		changes:         changes{wake: make(chan struct{}, 1), services: map[name]struct{}{}, secrets: map[name]struct{}{}},
 		serviceProblems: map[model.ServiceKey][]model.Problem{},
+		secretsRead:     newSecretMemory(),
 	}
+	c.secrets = newSecretWatches(client, log, &c.changes)
 	factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(slim))
 	networking := factory.Networking().V1()
 	c.ingresses, c.classes = networking.Ingresses().Lister(), networking.IngressClasses().Lister()
@@ -122,6 +127,7 @@ func (c *Cluster) Run(ctx context.Context) error {
 	factory := c.informers[0].factory
 	factory.Start(ctx.Done())
 	defer factory.Shutdown()
+	defer c.secrets.stop()
 	for _, w := range c.informers {
 		if !cache.WaitForCacheSync(ctx.Done(), w.informer.HasSynced) {
 			return nil // ctx has ended
@@ -141,6 +147,9 @@ func (c *Cluster) Run(ctx context.Context) error {
 		}
 		if changed := c.changes.takeServices(); len(changed) > 0 && !c.translateServices(ctx, changed) {
 			return nil
+		}
+		if c.usesAnyOf(c.changes.takeSecrets()) {
+			c.changes.addRoutes()
 		}
 		due, wait := c.changes.takeRoutes(time.Now())
 		if due && !c.translateAll(ctx) {
@@ -163,8 +172,15 @@ func (c *Cluster) translateAll(ctx context.Context) bool {
 		c.log.Error().Err(err).Msg("reading the informers' lists") // of memory: cannot happen
 		return true
 	}
+	if !c.secrets.want(ctx, secretNamespaces(objects, c.options)) {
+		return true // asked again when they are there
+	}
+	objects.Secrets, objects.SecretsUnreadable = c.secrets.list()
 	t := newTranslation(objects, c.options)
+	t.secrets.read = c.secretsRead
 	m, served := t.routes()
+	c.secretsRead.keepOnly(&t.secrets)
+	c.secretsUsed = t.secrets.used
 	c.served = refsOf(served)
 	c.keys = make(map[name][]model.ServiceKey, len(t.keys))
 	clear(c.serviceProblems)
@@ -248,6 +264,15 @@ func (c *Cluster) changed(before, after any) {
 	}
 }
 
+func (c *Cluster) usesAnyOf(changed map[name]struct{}) bool {
+	for n := range changed {
+		if _, used := c.secretsUsed[n]; used {
+			return true
+		}
+	}
+	return false
+}
+
 func (c *Cluster) watchFailed(resource string, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -266,6 +291,7 @@ func (c *Cluster) Describe() status.Source {
 			d.Waiting = append(d.Waiting, w.resource)
 		}
 	}
+	d.Waiting = append(d.Waiting, c.secrets.waiting()...)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if last := c.lastEvent; !last.IsZero() {

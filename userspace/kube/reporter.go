@@ -33,7 +33,8 @@ type ReporterOptions struct {
 	PublishStatus bool
 	Namespace     string // of the Lease
 	Class         string
-	Identity      string // of this agent: the node's name
+	Identity      string        // of this agent: the node's name
+	Tickets       *TicketSecret // kept by whoever holds the Lease; nil: nobody's business
 	Log           zerolog.Logger
 }
 
@@ -120,6 +121,11 @@ func (r *Reporter) work(ctx context.Context) {
 	}
 	var retry <-chan time.Time
 	backoff := retryFirst
+	if r.Tickets != nil {
+		var keeping sync.WaitGroup
+		defer keeping.Wait()
+		keeping.Go(func() { r.Tickets.keep(ctx) })
+	}
 	r.signal()
 	for {
 		select {
@@ -190,6 +196,9 @@ func (c *Cluster) reference(ref model.ObjectRef) (runtime.Object, error) {
 	case "Service":
 		out.APIVersion = "v1"
 		meta, err = c.services.Services(ref.Namespace).Get(ref.Name)
+	case "Secret":
+		out.APIVersion = "v1"
+		meta, err = c.secrets.get(name{ref.Namespace, ref.Name})
 	case "EndpointSlice":
 		out.APIVersion = "discovery.k8s.io/v1"
 		o, exists, indexErr := c.slices.GetByKey(ref.Namespace + "/" + ref.Name)

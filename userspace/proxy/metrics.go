@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/kerngate/kerngate/userspace/proxy/exchange"
+	"github.com/kerngate/kerngate/userspace/proxy/http2"
 	"github.com/kerngate/kerngate/userspace/proxy/server"
 )
 
@@ -16,6 +17,8 @@ var (
 		"Exchanges that ended, by reason.", []string{"reason"}, nil)
 	descStatus = prometheus.NewDesc("kerngate_proxy_responses_total",
 		"Responses by class of status; none: the client went away before.", []string{"class"}, nil)
+	descGRPC = prometheus.NewDesc("kerngate_proxy_grpc_responses_total",
+		"Calls of gRPC that ended with a status, by its code.", []string{"code"}, nil)
 	descRetries = prometheus.NewDesc("kerngate_proxy_retries_total",
 		"Requests that were offered to a further pod.", nil, nil)
 	descDuration = prometheus.NewDesc("kerngate_proxy_request_duration_seconds",
@@ -50,11 +53,26 @@ var (
 		"Access log lines dropped because the writer could not keep up.", nil, nil)
 )
 
+// Of HTTP/2 to clients.
+var (
+	descHTTP2Connections = prometheus.NewDesc("kerngate_proxy_http2_connections_total",
+		"Client connections that spoke HTTP/2.", nil, nil)
+	descHTTP2Streams = prometheus.NewDesc("kerngate_proxy_http2_streams_total",
+		"Requests that came by HTTP/2.", nil, nil)
+	descHTTP2Refused = prometheus.NewDesc("kerngate_proxy_http2_streams_refused_total",
+		"Streams refused because their connection had as many as it may have.", nil, nil)
+	descHTTP2Errors = prometheus.NewDesc("kerngate_proxy_http2_errors_total",
+		"HTTP/2 connections ended because the client broke the protocol.", nil, nil)
+	descHTTP2Cut = prometheus.NewDesc("kerngate_proxy_http2_cut_total",
+		"HTTP/2 clients cut off because they did something without end, by what it was.", []string{"limit"}, nil)
+)
+
 // Describe implements prometheus.Collector.
 func (p *Proxy) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descRequests, descStatus, descRetries, descDuration, descFirstByte,
+	for _, d := range []*prometheus.Desc{descRequests, descStatus, descGRPC, descRetries, descDuration, descFirstByte,
 		descBytes, descConnections, descActive, descAccepted, descAcceptErrors, descPanics, descHeadersRefused, descAgent,
-		descServing, descGeneration, descConfigVersion, descConfigRefused, descLogDropped} {
+		descServing, descGeneration, descConfigVersion, descConfigRefused, descLogDropped,
+		descHTTP2Connections, descHTTP2Streams, descHTTP2Refused, descHTTP2Errors, descHTTP2Cut} {
 		ch <- d
 	}
 }
@@ -80,6 +98,9 @@ func (p *Proxy) Collect(ch chan<- prometheus.Metric) {
 	for i, class := range []string{"none", "1xx", "2xx", "3xx", "4xx", "5xx"} {
 		counter(descStatus, p.sum(func(w *worker) uint64 { return w.metrics.Status[i].Load() }), class)
 	}
+	for code := exchange.GRPCStatus(1); code < exchange.GRPCStatus(exchange.GRPCStatuses); code++ {
+		counter(descGRPC, p.sum(func(w *worker) uint64 { return w.metrics.GRPC[code].Load() }), code.String())
+	}
 	counter(descRetries, p.sum(func(w *worker) uint64 { return w.metrics.Retries.Load() }))
 	counter(descBytes, p.sum(func(w *worker) uint64 { return w.metrics.Sent.Load() }), "sent")
 	counter(descBytes, p.sum(func(w *worker) uint64 { return w.metrics.Received.Load() }), "received")
@@ -92,6 +113,13 @@ func (p *Proxy) Collect(ch chan<- prometheus.Metric) {
 	counter(descPanics, p.sum(func(w *worker) uint64 { return w.stats.Panics.Load() }))
 	for i, reason := range server.HeaderFaults {
 		counter(descHeadersRefused, p.sum(func(w *worker) uint64 { return w.stats.HeadersRefused[i].Load() }), reason)
+	}
+	counter(descHTTP2Connections, p.sum(func(w *worker) uint64 { return w.stats.HTTP2.Connections.Load() }))
+	counter(descHTTP2Streams, p.sum(func(w *worker) uint64 { return w.stats.HTTP2.Streams.Load() }))
+	counter(descHTTP2Refused, p.sum(func(w *worker) uint64 { return w.stats.HTTP2.Refused.Load() }))
+	counter(descHTTP2Errors, p.sum(func(w *worker) uint64 { return w.stats.HTTP2.Errors.Load() }))
+	for l := range http2.Limits {
+		counter(descHTTP2Cut, p.sum(func(w *worker) uint64 { return w.stats.HTTP2.Cut[l].Load() }), l.String())
 	}
 	flag(descAgent, p.connected.Load())
 	flag(descServing, p.serving.Load())

@@ -15,6 +15,8 @@ const (
 	QueryServices = "services" // Services
 	QueryProblems = "problems" // Problems
 	QueryProxies  = "proxies"  // Proxies
+
+	QueryCertificates = "certificates" // Certificates
 )
 
 // Status is the agent at a glance.
@@ -35,6 +37,7 @@ type Status struct {
 	Addresses  []string      `json:"addresses"`
 	HTTPPort   uint16        `json:"httpPort"`
 	HTTPSPort  uint16        `json:"httpsPort,omitempty"`
+	HTTP3      bool          `json:"http3,omitempty"` // on HTTPSPort, over UDP
 	BPFFS      string        `json:"bpffs"`
 	Epoch      string        `json:"epoch"` // identity of this set of maps
 	Attached   []Attachment  `json:"attached"`
@@ -115,8 +118,10 @@ type Counts struct {
 	Services  int `json:"services"`
 	Backends  int `json:"backends"`
 	Listeners int `json:"listeners"`
-	Warnings  int `json:"warnings"` // problems that are served all the same
-	Refused   int `json:"refused"`  // problems whose part is not served
+
+	Certificates int `json:"certificates"`
+	Warnings     int `json:"warnings"` // problems that are served all the same
+	Refused      int `json:"refused"`  // problems whose part is not served
 }
 
 // Apply is the last write to the kernel maps.
@@ -142,12 +147,16 @@ type Replacement struct {
 type Routes struct {
 	Hosts   []Host `json:"hosts"`
 	Default string `json:"default,omitempty"` // service that answers what nothing matches; "": 404
+
+	DefaultCertificate string   `json:"defaultCertificate,omitempty"` // "": proxies sign one themselves
+	Authorities        []string `json:"authorities,omitempty"`        // ids; a host that names another refuses every client
 }
 
 // Host is one virtual host.
 type Host struct {
 	Name   string  `json:"name"` // "" any, "*.example.com" one label more
 	Routes []Route `json:"routes"`
+	TLS    *TLS    `json:"tls,omitempty"` // nil: the default certificate
 }
 
 // Match values of a Route.
@@ -162,6 +171,9 @@ type Route struct {
 	Match   string `json:"match"`   // MatchExact or MatchPrefix
 	Service string `json:"service"` // "namespace/name:port"; "": the port does not exist, 503
 	Source  string `json:"source"`  // "namespace/name" of the Ingress
+
+	RedirectHTTPS bool   `json:"redirectHTTPS,omitempty"` // 308 for clear-text requests
+	Upstream      string `json:"upstream,omitempty"`      // what pods are spoken to by, such as "grpcs"; "": HTTP/1.1 in clear text
 }
 
 // Services by Name.

@@ -13,7 +13,9 @@
 //	raw=NAME          answer in a way that net/http would not (see raw.go)
 //	fail=N            close the connection without an answer to the first N such requests
 //
-// A request with "Upgrade: websocket" gets a WebSocket that echoes every message.
+// A request with "Upgrade: websocket" gets a WebSocket that echoes every message. HTTP/2 is
+// spoken with prior knowledge, or over TLS. With -tls the pod speaks HTTPS, with -proxy-header
+// every connection must begin with a PROXY header.
 package main
 
 import (
@@ -42,6 +44,8 @@ func main() {
 	service := flag.String("service", "", "the service's name in answers")
 	listen := flag.String("listen", ":8080", "address and port")
 	idle := flag.Duration("idle", 2*time.Minute, "close keep-alive connections after this time without a request")
+	pair := flag.String("tls", "", "speak TLS, with the certificate and key of these two PEM files: CHAIN,KEY")
+	announced := flag.Bool("proxy-header", false, "connections must begin with a PROXY header")
 	flag.Parse()
 	if flag.NArg() > 0 {
 		fmt.Fprintf(os.Stderr, "pod: unexpected argument %q\n", flag.Arg(0))
@@ -51,13 +55,27 @@ func main() {
 		Addr:        *listen,
 		Handler:     &pod{name: *name, service: *service},
 		IdleTimeout: *idle,
+		Protocols:   new(http.Protocols),
 		ConnState: func(_ net.Conn, s http.ConnState) {
 			if s == http.StateNew {
 				connections.add()
 			}
 		},
 	}
-	log.Fatal(server.ListenAndServe())
+	server.Protocols.SetHTTP1(true)
+	server.Protocols.SetHTTP2(true)
+	server.Protocols.SetUnencryptedHTTP2(true)
+	listener, err := net.Listen("tcp", *listen)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if *announced {
+		listener = announcedListener{listener}
+	}
+	if chain, key, ok := strings.Cut(*pair, ","); ok {
+		log.Fatal(server.ServeTLS(listener, chain, key))
+	}
+	log.Fatal(server.Serve(listener))
 }
 
 type pod struct {

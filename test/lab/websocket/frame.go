@@ -140,7 +140,17 @@ func Open(conn net.Conn, host, path string) (*Client, error) {
 	return &Client{conn: conn, in: in}, nil
 }
 
-// Echo sends a message and returns an error unless the same comes back in time.
+// CloseError is a close frame in place of an answer.
+type CloseError struct {
+	Code uint16 // RFC 6455 section 7.4; 0: none was given
+}
+
+func (e *CloseError) Error() string {
+	return fmt.Sprintf("the WebSocket was closed with code %d", e.Code)
+}
+
+// Echo sends a message and returns an error unless the same comes back in time: a
+// *CloseError if the other side says good-bye.
 func (c *Client) Echo(message []byte, limit time.Duration) error {
 	_ = c.conn.SetDeadline(time.Now().Add(limit))
 	c.key += 0x9e3779b9
@@ -151,6 +161,13 @@ func (c *Client) Echo(message []byte, limit time.Duration) error {
 	got, err := Read(c.in)
 	if err != nil {
 		return err
+	}
+	if got.Opcode == Close {
+		e := new(CloseError)
+		if len(got.Payload) >= 2 {
+			e.Code = binary.BigEndian.Uint16(got.Payload)
+		}
+		return e
 	}
 	if got.Opcode != Binary || string(got.Payload) != string(message) {
 		return fmt.Errorf("echo of %d bytes came back as opcode %d with %d bytes", len(message), got.Opcode, len(got.Payload))

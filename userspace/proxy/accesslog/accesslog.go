@@ -141,6 +141,10 @@ func appendLine(dst []byte, x *exchange.Exchange, end, sent int64) []byte {
 		dst = append(dst, `","detail":"`...)
 		dst = append(dst, o.Detail...)
 	}
+	if o.GRPC > 0 {
+		dst = append(dst, `","grpc_status":"`...)
+		dst = append(dst, o.GRPC.String()...)
+	}
 	dst = append(dst, `","bytes_in":`...)
 	dst = strconv.AppendInt(dst, o.Received, 10)
 	dst = append(dst, `,"bytes_out":`...)

@@ -104,7 +104,7 @@ func (s *Snapshot) Apply(c *feedpb.Config) (*Snapshot, error) {
 		}
 		hosts = append(hosts, host)
 	}
-	next.upstreams.resolve(&s.upstreams)
+	next.upstreams.resolve(&s.upstreams, next.TLS)
 	if c.Snapshot {
 		next.Routes, err = route.New(hosts)
 	} else {

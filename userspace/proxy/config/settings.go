@@ -30,7 +30,7 @@ type Settings struct {
 	HTTPSPorts    []uint16 // local ports whose connections are TLS
 	TLSMinVersion uint16   // tls.VersionTLS12 or tls.VersionTLS13
 	TLSSuites     []uint16 // of TLS 1.2, nil: those of crypto/tls
-	HSTS          string   // Strict-Transport-Security of answers over TLS, "": none
+	HSTS          []byte   // Strict-Transport-Security of answers over TLS, nil: none
 	RedirectPort  uint16   // of the https URLs that clear-text requests are sent to
 	HTTP3         bool     // serve QUIC on HTTPSPorts, and say so in Alt-Svc
 	DisableHTTP2  bool
@@ -73,7 +73,7 @@ func settings(p *feedpb.Settings) (Settings, error) {
 		MaxHead:         cmp.Or(int(p.MaxHeadBytes), d.MaxHead),
 		AccessLogSample: p.AccessLogSample,
 		DrainTimeout:    ms(p.DrainTimeoutMs, d.DrainTimeout),
-		HSTS:            p.Hsts,
+		HSTS:            []byte(p.Hsts),
 		HTTP3:           p.Http3,
 		DisableHTTP2:    p.DisableHttp2,
 		MaxStreams:      cmp.Or(int(min(p.MaxStreams, 1<<30)), d.MaxStreams),
@@ -88,8 +88,8 @@ func settings(p *feedpb.Settings) (Settings, error) {
 		return Settings{}, err
 	}
 	s.RedirectPort = cmp.Or(uint16(p.RedirectPort), d.RedirectPort)
-	if strings.ContainsFunc(s.HSTS, func(c rune) bool { return c < ' ' || c > '~' }) {
-		return Settings{}, fmt.Errorf("HSTS %q cannot be the value of a field", s.HSTS)
+	if strings.ContainsFunc(p.Hsts, func(c rune) bool { return c < ' ' || c > '~' }) {
+		return Settings{}, fmt.Errorf("HSTS %q cannot be the value of a field", p.Hsts)
 	}
 	return s, nil
 }

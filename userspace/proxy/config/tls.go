@@ -19,6 +19,8 @@ type TLS struct {
 	Config, QUIC *tls.Config
 	// Passthrough says whether there are hosts whose connections are passed on encrypted.
 	Passthrough bool
+	// Policies says whether there are hosts whose clients are asked for a certificate.
+	Policies bool
 
 	hosts    map[string]*VirtualHost // by name, "*.x" for one label more
 	fallback *VirtualHost            // for every other name, and for none
@@ -201,7 +203,7 @@ func (t *TLS) configure(s *Settings) {
 	t.Config, t.QUIC = base.Clone(), quic
 	t.Config.SetSessionTicketKeys(t.tickets)
 	t.QUIC.SetSessionTicketKeys(t.tickets)
-	if len(t.policies) == 0 {
+	if t.Policies = len(t.policies) > 0; !t.Policies {
 		return
 	}
 	t.Config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {

@@ -21,7 +21,7 @@ type Upstream struct {
 // UpstreamTLS is what a TLS connection to a pod is made with.
 type UpstreamTLS struct {
 	Verify      bool
-	Authority   string // id
+	Authority   string // id, "": the system's
 	ServerName  string // SNI, and what the certificate must be for; "": the request's host
 	Certificate string // id, "": none
 }
@@ -42,6 +42,9 @@ type Transport struct {
 	// Missing is the id of what is not in the Snapshot: no connection can be made. "":
 	// all is there.
 	Missing string
+
+	authority   *Authority
+	certificate *tls.Certificate
 }
 
 // Transport returns how connections for an Upstream of this Snapshot are made.
@@ -96,31 +99,44 @@ func (s *upstreams) extend(whole bool) upstreams {
 }
 
 // resolve makes the transports, keeping those of before for which nothing has changed.
-func (s *upstreams) resolve(before *upstreams) {
+func (s *upstreams) resolve(before *upstreams, known *TLS) {
 	s.transports = make(map[*Upstream]*Transport, len(s.known))
 	for _, u := range s.known {
-		if old := before.transports[u]; old != nil {
-			s.transports[u] = old
-			continue
-		}
 		t := &Transport{Upstream: u}
 		if u.TLS {
-			t.Config = u.config()
+			t.resolve(known)
+		}
+		if old := before.transports[u]; old != nil && old.authority == t.authority && old.certificate == t.certificate && old.Missing == t.Missing {
+			t = old
 		}
 		s.transports[u] = t
 	}
 }
 
-// config returns what TLS connections to pods have in common.
-func (u *Upstream) config() *tls.Config {
-	c := &tls.Config{
+// resolve makes what TLS connections to the pods have in common.
+func (t *Transport) resolve(known *TLS) {
+	t.Config = &tls.Config{
 		MinVersion:                  tls.VersionTLS12,
-		InsecureSkipVerify:          !u.Verify, // pods' own certificates are seldom for a name
+		InsecureSkipVerify:          !t.Verify, // pods' own certificates are seldom for a name
 		NextProtos:                  []string{"http/1.1"},
 		DynamicRecordSizingDisabled: true,
 	}
-	if u.HTTP2 {
-		c.NextProtos = []string{"h2"}
+	if t.HTTP2 {
+		t.Config.NextProtos = []string{"h2"}
 	}
-	return c
+	if t.Verify && t.UpstreamTLS.Authority != "" {
+		t.authority = known.Authority(t.UpstreamTLS.Authority)
+		if t.authority == nil || t.authority.Pool == nil {
+			t.Missing = t.UpstreamTLS.Authority
+			return
+		}
+		t.Config.RootCAs = t.authority.Pool
+	}
+	if id := t.UpstreamTLS.Certificate; id != "" {
+		if t.certificate = known.Certificate(id); t.certificate == nil {
+			t.Missing = id
+			return
+		}
+		t.Config.Certificates = []tls.Certificate{*t.certificate}
+	}
 }

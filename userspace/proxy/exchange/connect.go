@@ -61,6 +61,7 @@ func (p *podHTTP2) refusesTunnel(up Upstream) bool {
 // connectReason classifies why no connection to a pod could be had.
 func (x *Exchange) connectReason(err error) Reason {
 	var spoken *upstream.ProtocolError
+	var encrypted *upstream.TLSError
 	switch {
 	case errors.Is(err, upstream.ErrTimeout):
 		return ConnectTimeout
@@ -70,6 +71,12 @@ func (x *Exchange) connectReason(err error) Reason {
 	case errors.As(err, &spoken):
 		x.Outcome.Detail = spoken.Token
 		return UpstreamProtocol
+	case errors.As(err, &encrypted) && encrypted.Untrusted:
+		x.Outcome.Detail = encrypted.Token
+		return UpstreamUntrusted
+	case errors.As(err, &encrypted):
+		x.Outcome.Detail = encrypted.Token
+		return UpstreamTLS
 	default:
 		return ConnectFailed
 	}

@@ -1,9 +1,6 @@
 package exchange
 
-import (
-	"crypto/x509"
-	"net/netip"
-)
+import "net/netip"
 
 // Protocol is what a client speaks.
 type Protocol uint8
@@ -23,17 +20,4 @@ type Connection struct {
 	Local    netip.AddrPort // the ingress address and port that the client asked for
 	Protocol Protocol
 	TLS      *TLS // nil: clear text
-}
-
-// TLS is what a client connection's handshake has settled.
-type TLS struct {
-	ServerName string // SNI in lower case, "" if the client named none
-	Version    uint16 // tls.VersionTLS12 or tls.VersionTLS13
-	Suite      uint16
-	Resumed    bool
-	// Covers reports whether the connection may carry requests for a host, in lower case
-	// without port; any other is answered with 421 (RFC 9110 section 7.4).
-	Covers func(host []byte) bool
-	// Client is the client's verified certificate, nil if it sent none.
-	Client *x509.Certificate
 }

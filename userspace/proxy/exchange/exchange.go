@@ -113,6 +113,7 @@ type Exchange struct {
 	grpc      bool           // the request is a call of gRPC
 	deadline  time.Duration  // of the call, 0: none
 	own       http1.Response // the answer to a call that fails here
+	openEnded bool           // the head of its response did not say how long the body is
 
 	tried   [balance.MaxTries]state.BackendID
 	tries   int
@@ -120,9 +121,12 @@ type Exchange struct {
 	origin  origin
 	added   []Added
 	values  []byte // of added
-	id      [maxRequestID]byte
-	idLen   int
-	rules   rules
+	answer  []Added
+	// location is where the client is sent, if the reason is to send it somewhere.
+	location []byte
+	id       [maxRequestID]byte
+	idLen    int
+	rules    rules
 
 	unlogged bool // a rule keeps it out of the access log
 
@@ -177,12 +181,13 @@ func (x *Exchange) Setup() {
 // sent, or the client is lost; Outcome says which.
 func (x *Exchange) Serve(co *reactor.Coroutine) {
 	x.co = co
-	target, reason := x.route()
-	x.grpc, x.deadline = false, 0
+	target, reason := x.admit()
+	x.grpc, x.deadline, x.openEnded = false, 0, false
 	if x.Request.Present.Has(http1.FieldContentType) && isGRPC(x.Request) {
 		x.grpc, x.deadline = true, grpcDeadline(x.Request)
 	}
-	ruled := x.rules.policy != nil
+	// What the connection may not carry, and what goes to https first, no rule sees.
+	ruled := x.rules.policy != nil && (reason == Forwarded || reason == NoService)
 	switch {
 	case ruled && !x.obey(): // a rule has answered
 	case target.Service == nil:
@@ -246,13 +251,13 @@ func (x *Exchange) forward(s *config.Service) {
 			// The only pod's connection had gone stale: once more, by a new one.
 			fresh, stale = true, false
 		default:
-			x.refuse(last, "")
+			x.refuse(last, x.Outcome.Detail)
 			return
 		}
 		x.tried[x.tries] = pick.ID
 		x.tries++
 		x.Outcome.Tries = x.tries
-		x.Outcome.Upstream = pick.Address
+		x.Outcome.Upstream, x.Outcome.Detail = pick.Address, ""
 
 		reason, again := x.attempt(pick, fresh)
 		if !again {
@@ -262,7 +267,7 @@ func (x *Exchange) forward(s *config.Service) {
 		last, stale = reason, reason == UpstreamClosed || reason == UpstreamRefused
 		x.worker.Metrics.Retries.Add(1)
 	}
-	x.refuse(last, "")
+	x.refuse(last, x.Outcome.Detail)
 }
 
 func (x *Exchange) tooLarge(n int64) bool {
@@ -313,13 +318,29 @@ func (x *Exchange) refuse(reason Reason, detail string) {
 func (x *Exchange) refuseWith(status int, reason Reason, detail string) {
 	x.Outcome.Detail = detail
 	x.Outcome.Reason, x.Outcome.Status = reason, status
-	if x.grpc && x.Connection.Protocol != HTTP1 {
+	if x.speaksGRPC() {
 		x.replyGRPC(reason, detail)
 		x.Outcome.Status = http.StatusOK
 	} else {
 		x.down.Reply(status, reason, detail)
 	}
-	x.flush()
+	x.flushAll()
+}
+
+// flushAll waits until the client has taken what is queued.
+func (x *Exchange) flushAll() {
+	x.arm(x.conf.Settings.ResponseTimeout)
+	for {
+		switch err := x.down.Flush(); {
+		case err == nil:
+			return
+		case err != reactor.ErrWouldBlock || x.timedOut || x.co.Dying():
+			x.down.Abort()
+			return
+		}
+		x.down.Want(reactor.Writable)
+		x.co.Park()
+	}
 }
 
 // finish settles what an attempt came to.
@@ -334,7 +355,11 @@ func (x *Exchange) finish(reason Reason) {
 		return
 	}
 	x.Outcome.Reason = reason
-	if reason != Forwarded {
+	switch {
+	case reason == Forwarded:
+	case x.endGRPC(reason):
+		x.flushAll()
+	default:
 		x.down.Abort()
 	}
 }

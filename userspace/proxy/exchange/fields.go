@@ -12,7 +12,8 @@ import (
 // passed on: pods get X-Forwarded-*, and one account of the client, not two.
 var rebuilt = http1.Fields(http1.FieldHost, http1.FieldContentLength, http1.FieldXForwardedFor,
 	http1.FieldXForwardedProto, http1.FieldXForwardedHost, http1.FieldXForwardedPort,
-	http1.FieldXRealIP, http1.FieldForwarded, http1.FieldXRequestID)
+	http1.FieldXRealIP, http1.FieldForwarded, http1.FieldXRequestID,
+	http1.FieldSSLClientVerify, http1.FieldSSLClientSubject, http1.FieldSSLClientIssuer, http1.FieldSSLClientCert)
 
 // Added is a field that the proxy adds to a request.
 type Added struct {
@@ -48,6 +49,7 @@ func (x *Exchange) addFields() {
 	x.values = strconv.AppendUint(x.values, uint64(o.port), 10)
 	x.add("X-Forwarded-Port", x.values[at:])
 	x.add("X-Request-ID", x.RequestID())
+	x.addClientFields()
 }
 
 // continueForwardedFor lists the client, the trusted proxies behind it, and the one whose

@@ -119,6 +119,29 @@ func grpcCode(status int) int {
 	return 2 // UNKNOWN
 }
 
+// grpcFault returns the code for what went wrong here or at the pod. The codes for a stream
+// that the pod has reset are those of gRPC's "HTTP2 Transport Mapping".
+func (x *Exchange) grpcFault(reason Reason, detail string) int {
+	late := x.deadline > 0 && x.worker.Loop.Clock()-x.Outcome.Start >= int64(x.deadline)
+	if late && (reason == UpstreamTimeout || detail == "cancel") {
+		return 4 // DEADLINE_EXCEEDED: the pod knows the call's deadline, too
+	}
+	if reason != UpstreamReset && reason != UpstreamAborted {
+		return grpcCode(reason.Status())
+	}
+	switch detail {
+	case "cancel":
+		return 1 // CANCELLED
+	case "enhance_your_calm":
+		return 8 // RESOURCE_EXHAUSTED
+	case "inadequate_security":
+		return 7 // PERMISSION_DENIED
+	case "", "refused_stream":
+		return 14 // UNAVAILABLE
+	}
+	return 13 // INTERNAL
+}
+
 var (
 	nameContentType = []byte("content-type")
 	nameGRPCStatus  = []byte("grpc-status")
@@ -126,27 +149,47 @@ var (
 	typeGRPC        = []byte("application/grpc")
 )
 
-// replyGRPC answers a call that fails here as a server of gRPC would: status 200, and a
-// head that has the call's status and no body behind it (Trailers-Only).
-func (x *Exchange) replyGRPC(reason Reason, detail string) {
-	code := grpcCode(reason.Status())
-	r := &x.own
-	r.Reset()
-	r.Minor, r.KeepAlive = 1, true
-	r.Status, r.Body = http.StatusOK, http1.BodyNone
+// grpcFields appends the fields that say how a call has failed, and notes it.
+func (x *Exchange) grpcFields(dst []http1.Field, reason Reason, detail string) []http1.Field {
+	code := x.grpcFault(reason, detail)
 	message := append(append([]byte(reason.String()), ": "...), reason.Text()...)
 	if detail != "" {
 		message = append(append(append(message, " ("...), detail...), ')')
 	}
-	r.Fields = append(r.Fields,
-		http1.Field{Name: nameContentType, Value: typeGRPC, ID: http1.FieldContentType},
+	x.Outcome.GRPC = GRPCStatus(code + 1)
+	return append(dst,
 		http1.Field{Name: nameGRPCStatus, Value: strconv.AppendInt(nil, int64(code), 10), ID: http1.FieldGRPCStatus},
 		http1.Field{Name: nameGRPCMessage, Value: bytes.ReplaceAll(message, []byte("%"), []byte("%25"))},
 	)
+}
+
+// replyGRPC answers a call that fails here as a server of gRPC would: status 200, and a
+// head that has the call's status and no body behind it (Trailers-Only).
+func (x *Exchange) replyGRPC(reason Reason, detail string) {
+	r := &x.own
+	r.Reset()
+	r.Minor, r.KeepAlive = 1, true
+	r.Status, r.Body = http.StatusOK, http1.BodyNone
+	r.Fields = append(r.Fields, http1.Field{Name: nameContentType, Value: typeGRPC, ID: http1.FieldContentType})
+	r.Fields = x.grpcFields(r.Fields, reason, detail)
 	r.Present = http1.Fields(http1.FieldContentType, http1.FieldGRPCStatus)
 	x.down.Respond(r)
 	x.down.End(nil)
-	x.Outcome.GRPC = GRPCStatus(code + 1)
+}
+
+// speaksGRPC reports whether the client understands the errors of gRPC.
+func (x *Exchange) speaksGRPC() bool { return x.grpc && x.Connection.Protocol != HTTP1 }
+
+// endGRPC ends a call whose response breaks off with its status in trailers, if it is such a
+// response.
+func (x *Exchange) endGRPC(reason Reason) bool {
+	if !x.openEnded || !x.speaksGRPC() || x.phase != passBody || reason == ClientAborted {
+		return false
+	}
+	x.own.Reset()
+	x.own.Fields = x.grpcFields(x.own.Fields, reason, x.Outcome.Detail)
+	x.down.End(x.own.Fields)
+	return true
 }
 
 // noteGRPC keeps the status that stands among fields.

@@ -29,6 +29,12 @@ const (
 	UpstreamRefused                 // the pod refused the request's stream, as did others
 	UpstreamProtocol                // the pod does not speak the protocol that the Ingress says
 	NoWebSocket                     // the pod speaks HTTP/2 and takes no WebSocket over it
+	UpstreamTLS                     // there is no TLS connection to the pod
+	UpstreamUntrusted               // the pod's certificate cannot be verified
+	Misdirected                     // the TLS connection is not one for this host
+	ClientCertificate               // the host's clients must show a certificate that is valid
+	ErrorPage                       // the same, and there is a page for those who do not
+	RedirectHTTPS                   // sent to the same URL in https
 	RuleAnswered                    // a rule of the route answered, such as a redirect
 	RateLimited                     // the client sends more requests than a rule allows
 	ConnectionLimited               // the client has more requests at once than a rule allows
@@ -62,10 +68,17 @@ var reasons = [Reasons]struct {
 	Crashed:         {"crashed", http.StatusInternalServerError, "internal error"},
 	Unsupported:     {"unsupported", http.StatusNotImplemented, "not supported"},
 
-	UpstreamReset:    {"upstream_reset", http.StatusBadGateway, "the pod reset the request's stream"},
-	UpstreamRefused:  {"upstream_refused", http.StatusServiceUnavailable, "no pod of the Service took the request's stream"},
-	UpstreamProtocol: {"upstream_protocol", http.StatusBadGateway, "the pod does not speak the protocol that the Ingress says"},
-	NoWebSocket:      {"no_websocket", http.StatusNotImplemented, "the pod speaks HTTP/2 and does not allow WebSockets over it (RFC 8441)"},
+	UpstreamReset:     {"upstream_reset", http.StatusBadGateway, "the pod reset the request's stream"},
+	UpstreamRefused:   {"upstream_refused", http.StatusServiceUnavailable, "no pod of the Service took the request's stream"},
+	UpstreamProtocol:  {"upstream_protocol", http.StatusBadGateway, "the pod does not speak the protocol that the Ingress says"},
+	UpstreamTLS:       {"upstream_tls", http.StatusBadGateway, "no TLS connection to a pod of the Service"},
+	UpstreamUntrusted: {"upstream_untrusted", http.StatusBadGateway, "the pod's certificate cannot be verified"},
+	NoWebSocket:       {"no_websocket", http.StatusNotImplemented, "the pod speaks HTTP/2 and does not allow WebSockets over it (RFC 8441)"},
+
+	Misdirected:       {"misdirected", http.StatusMisdirectedRequest, "this TLS connection was opened for another host; open one for this"},
+	ClientCertificate: {"client_certificate", http.StatusBadRequest, "this host asks for a client certificate, and a valid one"},
+	ErrorPage:         {"error_page", http.StatusFound, "this host asks for a client certificate, and a valid one"},
+	RedirectHTTPS:     {"redirect_https", http.StatusPermanentRedirect, "this host is served by https"},
 
 	RuleAnswered:      {"rule_answered", http.StatusOK, "a rule of the Ingress answered"},
 	RateLimited:       {"rate_limited", http.StatusServiceUnavailable, "too many requests"},
@@ -88,7 +101,7 @@ func (r Reason) Text() string { return reasons[r].text }
 func (r Reason) UpstreamFault() bool {
 	switch r {
 	case ConnectFailed, ConnectTimeout, UpstreamClosed, UpstreamInvalid, UpstreamTimeout, UpstreamAborted,
-		UpstreamReset, UpstreamProtocol:
+		UpstreamReset, UpstreamProtocol, UpstreamTLS, UpstreamUntrusted:
 		return true
 	}
 	return false

@@ -244,6 +244,7 @@ func (x *Exchange) head(r *http1.Response) error {
 	x.editResponse(r)
 	if x.grpc {
 		x.noteGRPC(r.Fields)
+		x.openEnded = r.Body == http1.BodyChunked
 	}
 	x.down.Respond(r)
 	x.phase = passBody

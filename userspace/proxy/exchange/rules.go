@@ -7,7 +7,6 @@ import (
 	"github.com/kerngate/kerngate/userspace/proxy/config"
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
 	"github.com/kerngate/kerngate/userspace/proxy/policy"
-	"github.com/kerngate/kerngate/userspace/proxy/reactor"
 )
 
 // rules are what a route's policy needs while an exchange lasts.
@@ -58,7 +57,7 @@ func (x *Exchange) service(t *config.Target) *config.Service {
 func (x *Exchange) obey() bool {
 	p, q := x.rules.policy, &x.rules.request
 	if a := p.Answer(q); a != nil {
-		x.answer(a.Status, RuleAnswered, a.Fields)
+		x.respond(a.Status, RuleAnswered, a.Fields)
 		return false
 	}
 	verdict, check := p.Admit(q, x.worker.Limiter, &x.rules.admitted)
@@ -73,7 +72,7 @@ func (x *Exchange) obey() bool {
 	case policy.Pass:
 		return true
 	case policy.NeedPassword:
-		x.answer(Unauthorized.Status(), Unauthorized, []policy.AnswerField{{Name: "WWW-Authenticate", Value: p.Challenge()}})
+		x.respond(Unauthorized.Status(), Unauthorized, []policy.AnswerField{{Name: "WWW-Authenticate", Value: p.Challenge()}})
 	case policy.TooMany:
 		x.refuseWith(p.LimitStatus(), RateLimited, "")
 	case policy.TooManyAtOnce:
@@ -145,8 +144,8 @@ func (x *Exchange) editResponse(r *http1.Response) {
 	}
 }
 
-// answer sends a response without a body that a rule asks for.
-func (x *Exchange) answer(status int, reason Reason, fields []policy.AnswerField) {
+// respond sends a response without a body that a rule asks for.
+func (x *Exchange) respond(status int, reason Reason, fields []policy.AnswerField) {
 	r := &x.rules.answer
 	r.Compose(http1.DefaultLimits)
 	var room [3]byte
@@ -169,26 +168,10 @@ func (x *Exchange) answer(status int, reason Reason, fields []policy.AnswerField
 	x.Outcome.Reason, x.Outcome.Status = reason, status
 	x.down.Respond(r)
 	x.down.End(nil)
-	x.flush()
+	x.flushAll()
 }
 
 func appendStatus(dst []byte, status int) []byte { return http1.AppendUint(dst, uint64(status)) }
-
-// flush sends what is queued, or gives the client up.
-func (x *Exchange) flush() {
-	x.arm(x.conf.Settings.ResponseTimeout)
-	for {
-		switch err := x.down.Flush(); {
-		case err == nil:
-			return
-		case err != reactor.ErrWouldBlock || x.timedOut || x.co.Dying():
-			x.down.Abort()
-			return
-		}
-		x.down.Want(reactor.Writable)
-		x.co.Park()
-	}
-}
 
 // maxBody returns how many bytes a request's body may have, 0 for no limit.
 func (x *Exchange) maxBody() int64 {

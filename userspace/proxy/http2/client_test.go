@@ -1,11 +1,14 @@
 package http2_test
 
 import (
+	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/kerngate/kerngate/userspace/proxy/proxytest"
@@ -18,6 +21,9 @@ func pod(t testing.TB, h http.HandlerFunc) string {
 	t.Cleanup(s.Close)
 	return strings.TrimPrefix(s.URL, "http://")
 }
+
+// echo answers with the request's body.
+func echo(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) }
 
 // one starts a proxy with one service of these pods.
 func one(t testing.TB, backends ...string) *proxytest.Proxy {
@@ -32,6 +38,14 @@ func client(t testing.TB) *http.Client {
 	tr.Protocols.SetUnencryptedHTTP2(true)
 	t.Cleanup(tr.CloseIdleConnections)
 	return &http.Client{Transport: tr}
+}
+
+// dialTo makes connections to whatever address to holds, whatever is asked for.
+func dialTo(to *atomic.Pointer[string]) func(context.Context, string, string) (net.Conn, error) {
+	return func(ctx context.Context, network, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, network, *to.Load())
+	}
 }
 
 func TestGoClient(t *testing.T) {

@@ -10,47 +10,57 @@ import (
 type Limit uint8
 
 const (
-	LimitResets       Limit = iota // requests taken back before they were answered (rapid reset)
-	LimitRefused                   // streams opened beyond the number allowed
-	LimitMalformed                 // requests that are not valid
-	LimitContinuation              // CONTINUATION frames of one header block
-	LimitHeaderBlock               // bytes of one header block
-	LimitHeaderTime                // time to complete a header block
-	LimitSettings                  // SETTINGS frames
-	LimitPings                     // PING frames while nothing is sent
-	LimitEmptyData                 // DATA frames without data
-	LimitPriority                  // PRIORITY frames
-	LimitWindows                   // WINDOW_UPDATE frames beyond what the data sent explains
-	LimitOther                     // frames of no known type
-	LimitTinyWindow                // windows that make data go out in tiny frames
-	LimitStalled                   // responses whose window stays shut
-	LimitBacklog                   // bytes that the client does not read
+	LimitResets Limit = iota
+	LimitRefused
+	LimitMalformed
+	LimitContinuation
+	LimitHeaderBlock
+	LimitHeaderTime
+	LimitSettings
+	LimitPings
+	LimitEmptyData
+	LimitPriority
+	LimitWindows
+	LimitOther
+	LimitTinyWindow
+	LimitStalled
+	LimitBacklog
 	Limits
 )
 
-// limits holds what a connection may do at once (burst) and from then on (per second). Zero
-// per second: counted elsewhere, the first time is the last.
+// limits holds what a connection may do at once (burst) and from then on (per second). A
+// burst of zero: it is measured where it happens, and the first time is the last.
 var limits = [Limits]struct {
 	token     string
 	burst     uint32
 	perSecond uint32
+	text      string
 }{
-	LimitResets:       {"resets", 400, 50},
-	LimitRefused:      {"refused_streams", 400, 50},
-	LimitMalformed:    {"malformed_requests", 100, 10},
-	LimitContinuation: {"continuation_frames", 0, 0},
-	LimitHeaderBlock:  {"header_block", 0, 0},
-	LimitHeaderTime:   {"header_block_time", 0, 0},
-	LimitSettings:     {"settings_frames", 100, 5},
-	LimitPings:        {"ping_frames", 200, 10},
-	LimitEmptyData:    {"empty_data_frames", 100, 10},
-	LimitPriority:     {"priority_frames", 500, 50},
-	LimitWindows:      {"window_update_frames", 1000, 100},
-	LimitOther:        {"unknown_frames", 500, 50},
-	LimitTinyWindow:   {"tiny_windows", 500, 50},
-	LimitStalled:      {"stalled_windows", 0, 0},
-	LimitBacklog:      {"backlog", 0, 0},
+	LimitResets:       {"resets", 400, 50, "requests taken back before they were answered (rapid reset)"},
+	LimitRefused:      {"refused_streams", 400, 50, "streams opened beyond the number allowed"},
+	LimitMalformed:    {"malformed_requests", 100, 10, "requests, or frames of one, that are not valid"},
+	LimitContinuation: {"continuation_frames", 0, 0, "more than 10 CONTINUATION frames in a header block"},
+	LimitHeaderBlock:  {"header_block", 0, 0, "a header block, or a string in it, of more than 4 times the largest head"},
+	LimitHeaderTime:   {"header_block_time", 0, 0, "a header block that is not complete within the head time-out"},
+	LimitSettings:     {"settings_frames", 100, 5, "SETTINGS frames"},
+	LimitPings:        {"ping_frames", 200, 10, "PING frames while nothing is sent"},
+	LimitEmptyData:    {"empty_data_frames", 100, 10, "DATA frames without data"},
+	LimitPriority:     {"priority_frames", 500, 50, "PRIORITY frames"},
+	LimitWindows:      {"window_update_frames", 1000, 100, "WINDOW_UPDATE frames beyond one per KiB of data sent"},
+	LimitOther:        {"unknown_frames", 500, 50, "frames of no known type"},
+	LimitTinyWindow:   {"tiny_windows", 500, 50, "windows that let only some bytes of a response out"},
+	LimitStalled:      {"stalled_windows", 10, 0, "responses given up because their window stayed shut, and none sent whole since"},
+	LimitBacklog:      {"backlog", 0, 0, "nothing read of what was sent for the response time-out"},
 }
+
+// Text returns the sentence for people.
+func (l Limit) Text() string { return limits[l].text }
+
+// Burst returns how much of it is allowed at once.
+func (l Limit) Burst() uint32 { return limits[l].burst }
+
+// Rate returns how much of it is allowed per second once the burst is used up.
+func (l Limit) Rate() uint32 { return limits[l].perSecond }
 
 // String returns the limit's stable token.
 func (l Limit) String() string { return limits[l].token }

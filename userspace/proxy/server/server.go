@@ -18,23 +18,26 @@ import (
 	"github.com/kerngate/kerngate/userspace/proxy/exchange"
 	"github.com/kerngate/kerngate/userspace/proxy/http2"
 	"github.com/kerngate/kerngate/userspace/proxy/reactor"
+	"github.com/kerngate/kerngate/userspace/proxy/tlsconn"
 )
 
 // Server serves the client connections of one worker.
 type Server struct {
-	worker    *exchange.Worker
-	log       zerolog.Logger
-	access    *accesslog.Buffer
-	listeners []*reactor.Conn
-	sessions  []*session // free
-	conns     map[*conn]struct{}
-	draining  bool
-	date      []byte // "Date: ...\r\n" of the current second
-	dateAt    int64
-	stats     *Stats
-	http2     *http2.Server
-	published *uint32 // open connections, where the kernel reads them
-	accepted  *uint64
+	worker     *exchange.Worker
+	log        zerolog.Logger
+	access     *accesslog.Buffer
+	listeners  []*reactor.Conn
+	sessions   []*session // free
+	conns      map[*conn]struct{}
+	draining   bool
+	date       []byte // "Date: ...\r\n" of the current second
+	dateAt     int64
+	stats      *Stats
+	http2      *http2.Server
+	budget     *tlsconn.Budget
+	handshakes int     // under way
+	published  *uint32 // open connections, where the kernel reads them
+	accepted   *uint64
 }
 
 // Stats are a worker's counts of connections; the worker writes, anybody reads.
@@ -43,6 +46,7 @@ type Stats struct {
 	Open, Active                    atomic.Int64
 	Panics                          atomic.Uint64
 	HeadersRefused                  HeaderStats // PROXY headers
+	Handshakes                      HandshakeStats
 	HTTP2                           http2.Stats
 }
 
@@ -51,6 +55,7 @@ type Stats struct {
 func New(w *exchange.Worker, access *accesslog.Buffer, stats *Stats, open *uint32, accepted *uint64, log zerolog.Logger) *Server {
 	s := &Server{worker: w, log: log, access: access, stats: stats, conns: map[*conn]struct{}{}, published: open, accepted: accepted}
 	s.http2 = http2.NewServer(w, access, &stats.HTTP2, log, func() { stats.Panics.Add(1) })
+	s.budget = tlsconn.NewBudget(w.Loop, handshakeBudget)
 	if s.published == nil {
 		s.published = new(uint32)
 	}
@@ -175,6 +180,8 @@ func (s *Server) open(fd int, peer unix.Sockaddr) {
 	atomic.AddUint64(s.accepted, 1)
 	settings := &s.worker.Config.Load().Settings
 	c.unannounced = settings.ProxyHeaderFrom.Contain(c.about.Peer.Addr())
+	c.encrypted = settings.IsHTTPS(c.about.Local.Port())
+	c.deadline = s.worker.Loop.Now() + int64(settings.HeadTimeout)
 	s.worker.Loop.Set(&c.timer, settings.HeadTimeout)
 }
 
@@ -212,10 +219,15 @@ type conn struct {
 	served bool // a request was served
 	http2  *http2.Conn
 
-	unannounced bool // a PROXY header must come first
+	// What comes before the first request, in this order.
+	unannounced bool               // a PROXY header must come first
+	encrypted   bool               // a TLS handshake must come first
+	opening     *reactor.Coroutine // does the handshake
+	deadline    int64              // of both, loop time
 }
 
-// OnEvent starts a session for a connection that has something to say.
+// OnEvent goes on with a connection that has something to say: with its beginning, then
+// with a session.
 func (c *conn) OnEvent(*reactor.Conn) {
 	if c.http2 != nil {
 		c.http2.OnEvent()
@@ -227,6 +239,10 @@ func (c *conn) OnEvent(*reactor.Conn) {
 	if c.unannounced && !c.readProxyHeader() {
 		return
 	}
+	if c.encrypted {
+		c.encrypt()
+		return
+	}
 	s := c.server.session()
 	s.conn = c
 	c.active = true
@@ -236,9 +252,13 @@ func (c *conn) OnEvent(*reactor.Conn) {
 
 func (c *conn) idleTimeout() {
 	switch {
+	case c.opening != nil:
+		c.opening.Wake()
 	case c.active:
 	case c.unannounced:
 		c.refuseHeader(headerTimeout)
+	case c.encrypted:
+		c.refuseHandshake(faultTimeout, nil)
 	default:
 		c.close()
 	}
@@ -252,6 +272,9 @@ func (c *conn) close() {
 	delete(s.conns, c)
 	s.worker.Loop.Drop(&c.timer)
 	c.Close()
+	if c.opening != nil {
+		c.opening.Wake() // to see that there is nothing left to do
+	}
 	s.stats.Open.Add(-1)
 	atomic.StoreUint32(s.published, uint32(len(s.conns)))
 }

@@ -122,7 +122,7 @@ func (t *transport) await(want reactor.Interest) error {
 func (t *transport) park() error {
 	t.co.Park()
 	switch {
-	case t.co.Dying(), t.conn.IsBroken():
+	case t.co.Dying(), t.conn.IsBroken(), !t.conn.IsOpen():
 		return ErrGone
 	case t.conn.Loop().Now() >= t.deadline:
 		return ErrTimeout

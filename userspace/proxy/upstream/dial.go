@@ -19,6 +19,9 @@ func (p *Pool) establish(co *reactor.Coroutine, c *reactor.Conn, h reactor.Handl
 	if err == nil && t.Transport.ProxyHeader != 0 {
 		err = announce(c, t)
 	}
+	if err == nil && t.Transport.TLS {
+		err = p.encrypt(co, c, t, deadline)
+	}
 	if err != nil {
 		p.Stats.Failed++
 		if c.IsOpen() {

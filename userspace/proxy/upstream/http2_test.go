@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"strings"
@@ -222,3 +223,6 @@ func TestFullDuplex(t *testing.T) {
 		t.Errorf("%q %v", rest, err)
 	}
 }
+
+// quiet takes what net/http logs of connections that are meant to fail.
+func quiet() *log.Logger { return log.New(io.Discard, "", 0) }

@@ -4,6 +4,7 @@ package upstream
 
 import (
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"net/netip"
 	"time"
@@ -77,7 +78,9 @@ type perBackend struct {
 // group are the connections to one pod that are made alike, so that any serves.
 type group struct {
 	transport *config.Transport
-	name      string     // that the pod's certificate is for, if not the transport's
+	name      string      // that the pod's certificate is for, if not the transport's
+	tls       *tls.Config // nil until the first connection
+	session   sessionCache
 	idle      []*Conn    // last used last
 	sessions  []*session // that take streams
 	dialing   *session   // the newest that is not ready yet
@@ -157,6 +160,15 @@ func (p *Pool) retire(g *group) {
 	if g.dialing != nil {
 		g.dialing.group = nil
 		g.dialing = nil
+	}
+}
+
+// CloseIdle closes the connections that no request uses.
+func (p *Pool) CloseIdle() {
+	for i := range p.backends {
+		for _, g := range p.backends[i].groups {
+			p.retire(g)
+		}
 	}
 }
 

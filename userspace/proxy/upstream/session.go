@@ -203,7 +203,7 @@ func (s *session) begin() error {
 	s.in = s.pool.loop.Buffers.Small()
 	s.framer = http2.NewFramer(writer{s}, s)
 	s.framer.SetReuseFrames()
-	s.framer.AllowIllegalReads = false
+	s.framer.SetMaxReadFrameSize(16 << 10)
 	s.decoder = hpack.NewDecoder(4096, s.field)
 	s.decoder.SetMaxStringLength(maxBlock)
 	s.encoder = hpack.NewEncoder(&s.head)
@@ -232,6 +232,8 @@ func (s *session) begin() error {
 		return &ProtocolError{"not_http2"}
 	case err == io.EOF || err == io.ErrUnexpectedEOF:
 		return &ProtocolError{"closed_by_the_pod"}
+	case s.Layer() != nil && err != errLeaving && err != ErrTimeout:
+		return tlsFault(err)
 	default:
 		return err
 	}

@@ -1,0 +1,105 @@
+package explain
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/kerngate/kerngate/userspace/status"
+)
+
+// tls tells which certificate a client gets that asks for the host by SNI, and whether it
+// must show one itself. It reports whether the connection is passed through, so that
+// neither host nor path is ever looked at.
+func (w *walk) tls() (passed bool) {
+	if w.in.Target.Scheme != "https" {
+		return false
+	}
+	if w.in.Routes == nil {
+		w.unknown("tls", w.in.NoAgent)
+		return false
+	}
+	host, _ := w.host()
+	if host == nil || host.TLS == nil {
+		w.step(Step{Name: "tls", Result: OK, Summary: "no Ingress has a certificate for " + w.in.Target.Host + ": " + w.defaultCertificate()})
+		return false
+	}
+	t := host.TLS
+	if t.Passthrough != "" {
+		w.out.Source, w.out.Service = t.Source, t.Passthrough
+		w.step(Step{Name: "tls", Result: OK, Summary: fmt.Sprintf("connections that ask for %s are passed, still encrypted, to %s, as Ingress %s says; the pod has the certificate, and neither path nor headers are seen", hostName(host.Name), t.Passthrough, t.Source)})
+		return true
+	}
+	s := Step{Name: "tls", Result: OK, Summary: fmt.Sprintf("host %s has no certificate of its own: %s", hostName(host.Name), w.defaultCertificate())}
+	for i, id := range t.Certificates {
+		if i == 0 {
+			s.Summary = fmt.Sprintf("certificate of Secret %s, for host %s of Ingress %s", id, hostName(host.Name), t.Source)
+		}
+		why := w.describe(id)
+		if len(t.Certificates) > 1 {
+			why += "; the first that the client supports is used"
+		}
+		s.Considered = append(s.Considered, Candidate{Rule: id, Chosen: i == 0, Why: why})
+	}
+	w.step(s)
+	w.client(t.Client)
+	return false
+}
+
+// client tells what a host's clients must show.
+func (w *walk) client(c *status.ClientAuth) {
+	if c == nil {
+		return
+	}
+	if !slices.Contains(w.in.Routes.Authorities, c.Authority) {
+		w.stop(Step{Name: "client", Summary: fmt.Sprintf("clients are asked for a certificate (%s) signed by %s, which is not there: every client is refused", c.Mode, c.Authority)},
+			Answer{Reason: reasonClientAuth, Status: 400, Summary: "400 from the proxy: no certificate can be valid without its authority",
+				Next: "kerngatectl problems says what is wrong with auth-tls-secret; mend the Secret"})
+		return
+	}
+	what := map[string]string{
+		"required":       "clients must show a certificate",
+		"optional":       "clients may show a certificate, which must be valid,",
+		"optional_no_ca": "clients may show any certificate; whether it is",
+	}[c.Mode]
+	signed := "signed by " + c.Authority
+	if c.Mode == "optional_no_ca" {
+		signed += " is told to the pod"
+	}
+	otherwise := "else 400"
+	if c.ErrorPage != "" {
+		otherwise = "else a redirect to " + c.ErrorPage
+	}
+	w.step(Step{Name: "client", Result: OK, Summary: fmt.Sprintf("%s %s at depth %d; %s", what, signed, c.Depth, otherwise)})
+}
+
+func (w *walk) defaultCertificate() string {
+	if id := w.in.Routes.DefaultCertificate; id != "" {
+		return "the default certificate " + id + ", " + w.describe(id)
+	}
+	return "a certificate that the proxy has signed itself, which clients do not trust (--default-certificate)"
+}
+
+// describe returns what is known of a certificate.
+func (w *walk) describe(id string) string {
+	if w.in.Certificates == nil {
+		return "not known: " + w.in.NoAgent
+	}
+	i := slices.IndexFunc(w.in.Certificates.Certificates, func(c status.Certificate) bool { return c.ID == id })
+	if i < 0 {
+		return "not there (any more)"
+	}
+	c := w.in.Certificates.Certificates[i]
+	return fmt.Sprintf("%s for %s until %s", c.Type, strings.Join(c.Names, " "), c.NotAfter.UTC().Format(time.RFC3339))
+}
+
+// redirect ends a clear-text request that is sent to https.
+func (w *walk) redirect(r *status.Route) {
+	if w.in.Target.Scheme != "http" || !r.RedirectHTTPS {
+		return
+	}
+	w.stop(Step{Name: "redirect", Summary: "clear-text requests of this path are sent to https: the Ingress has TLS for the host, or asks for it"},
+		Answer{Reason: reasonRedirect, Status: 308, Summary: "308 from the proxy: https://" + w.in.Target.Host + w.in.Target.Path,
+			Next: "explain https://" + w.in.Target.Host + w.in.Target.Path + "; annotation nginx.ingress.kubernetes.io/ssl-redirect: \"false\" serves clear text too"})
+}

@@ -58,6 +58,10 @@ type Options struct {
 	Algorithm         model.Algorithm  // of Services without kerngate.dev/load-balancing
 	PreferLocal       bool             // of Services without kerngate.dev/prefer-local
 
+	// StrictAnnotations leaves Ingresses unserved that have an annotation which is unknown,
+	// unsupported or invalid.
+	StrictAnnotations bool
+
 	// DefaultCertificate is "namespace/name" of the Secret for names that no Ingress has a
 	// certificate for, "" for none.
 	DefaultCertificate string

@@ -128,6 +128,7 @@ func read(t testing.TB, archive *txtar.Archive) (kube.Objects, kube.Options) {
 		AllowExternalName bool   `json:"allowExternalName"`
 		Node              string `json:"node"`
 		PreferLocal       bool   `json:"preferLocal"`
+		StrictAnnotations bool   `json:"strictAnnotations"`
 
 		DefaultCertificate string            `json:"defaultCertificate"`
 		SecretsUnreadable  map[string]string `json:"secretsUnreadable"`
@@ -147,6 +148,7 @@ func read(t testing.TB, archive *txtar.Archive) (kube.Objects, kube.Options) {
 	return objects, kube.Options{
 		Class: options.Class, ClassOptional: options.ClassOptional, DefaultBackend: key,
 		AllowExternalName: options.AllowExternalName, Node: options.Node, PreferLocal: options.PreferLocal,
+		StrictAnnotations: options.StrictAnnotations,
 		DefaultCertificate: options.DefaultCertificate,
 	}
 }

@@ -1,4 +1,4 @@
-// Package annotations reads what Ingresses ask for in the words of ingress-nginx, the
+// Package ingressnginx reads what Ingresses ask for in the words of ingress-nginx, the
 // annotations nginx.ingress.kubernetes.io/*, into policies of package model. In: the
 // annotations of one Ingress, and what they refer to. Out: a Reading: the policy, what
 // concerns hosts and paths, and a finding for each annotation that does not mean here what
@@ -10,7 +10,7 @@
 //
 // Two rules hold for every key. A value that cannot be read changes nothing and is said.
 // But what was meant to keep somebody out keeps everybody out if it cannot be read.
-package annotations
+package ingressnginx
 
 import (
 	"fmt"

@@ -50,8 +50,8 @@ func TestState(t *testing.T) {
 	got, problems := State(m, Node{
 		Addresses: []netip.Addr{netip.MustParseAddr("2001:db8::ffff"), netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("192.0.2.2")},
 		HTTPPort:  8080, HTTPSPort: 443, HTTP3: true,
-		Deny:      []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24"), netip.MustParsePrefix("198.51.0.0/16")},
-		Allow:     []netip.Prefix{netip.MustParsePrefix("198.51.100.7/32")},
+		Deny:  []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24"), netip.MustParsePrefix("198.51.0.0/16")},
+		Allow: []netip.Prefix{netip.MustParsePrefix("198.51.100.7/32")},
 	})
 	v4, v6 := netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("2001:db8::ffff")
 	want := state.State{

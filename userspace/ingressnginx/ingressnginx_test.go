@@ -42,12 +42,7 @@ func read(lines ...string) Reading {
 func (r Reading) dump() string {
 	var b strings.Builder
 	if r.Policy != nil {
-		m := model.Model{Hosts: []model.Host{{Routes: []model.Route{{Policy: r.Policy}}}}}
-		for _, line := range strings.Split(m.Dump(), "\n")[2:] {
-			if line = strings.TrimSpace(line); line != "" {
-				b.WriteString(line + "\n")
-			}
-		}
+		b.WriteString((&model.Route{Policy: r.Policy}).Rules())
 	}
 	if r.Regexp {
 		b.WriteString("regexp\n")

@@ -148,7 +148,7 @@ func read(t testing.TB, archive *txtar.Archive) (kube.Objects, kube.Options) {
 	return objects, kube.Options{
 		Class: options.Class, ClassOptional: options.ClassOptional, DefaultBackend: key,
 		AllowExternalName: options.AllowExternalName, Node: options.Node, PreferLocal: options.PreferLocal,
-		StrictAnnotations: options.StrictAnnotations,
+		StrictAnnotations:  options.StrictAnnotations,
 		DefaultCertificate: options.DefaultCertificate,
 	}
 }

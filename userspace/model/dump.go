@@ -15,11 +15,8 @@ func (m Model) Dump() string {
 		}
 		for _, r := range host.Routes {
 			fmt.Fprintf(&b, "  %-6s %s -> %s%s (%s)\n", r.Match, r.Path, orNone(r.Service), r.manner(), r.Source)
-			for _, c := range r.Canaries {
-				fmt.Fprintf(&b, "    canary %s\n", c)
-			}
-			if r.Policy != nil {
-				r.Policy.dump(&b, "    ")
+			for line := range strings.Lines(r.Rules()) {
+				b.WriteString("    " + line)
 			}
 		}
 	}

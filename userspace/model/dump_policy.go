@@ -6,10 +6,23 @@ import (
 	"strings"
 )
 
+// Rules returns what happens to the route's requests beyond being sent to its service, one
+// rule a line.
+func (r *Route) Rules() string {
+	var b strings.Builder
+	for _, c := range r.Canaries {
+		fmt.Fprintf(&b, "canary %s\n", c)
+	}
+	if r.Policy != nil {
+		r.Policy.dump(&b)
+	}
+	return b.String()
+}
+
 // dump writes one rule a line.
-func (p *Policy) dump(b *strings.Builder, indent string) {
+func (p *Policy) dump(b *strings.Builder) {
 	line := func(format string, args ...any) {
-		b.WriteString(indent + strings.TrimRight(fmt.Sprintf(format, args...), " ") + "\n")
+		b.WriteString(strings.TrimRight(fmt.Sprintf(format, args...), " ") + "\n")
 	}
 	for _, r := range p.Redirects {
 		path := ""

@@ -22,6 +22,8 @@ type installed struct {
 	account     corev1.ServiceAccount
 	clusterRole rbacv1.ClusterRole
 	clusterBind rbacv1.ClusterRoleBinding
+	secretsRole rbacv1.ClusterRole
+	secretsBind rbacv1.ClusterRoleBinding
 	role        rbacv1.Role
 	bind        rbacv1.RoleBinding
 	class       networkingv1.IngressClass
@@ -39,26 +41,29 @@ func install(t *testing.T) installed {
 	}
 	var in installed
 	into := map[string]any{
-		"Namespace": &in.namespace, "ServiceAccount": &in.account, "ClusterRole": &in.clusterRole,
-		"ClusterRoleBinding": &in.clusterBind, "Role": &in.role, "RoleBinding": &in.bind,
-		"IngressClass": &in.class, "ConfigMap": &in.config, "DaemonSet": &in.daemonSet,
+		"Namespace kerngate-system": &in.namespace, "ServiceAccount kerngate": &in.account,
+		"ClusterRole kerngate": &in.clusterRole, "ClusterRoleBinding kerngate": &in.clusterBind,
+		"ClusterRole kerngate-secrets": &in.secretsRole, "ClusterRoleBinding kerngate-secrets": &in.secretsBind,
+		"Role kerngate": &in.role, "RoleBinding kerngate": &in.bind,
+		"IngressClass kerngate": &in.class, "ConfigMap kerngate": &in.config, "DaemonSet kerngate": &in.daemonSet,
 	}
 	for _, doc := range bytes.Split(text, []byte("\n---\n")) {
-		var kind metav1.TypeMeta
-		if err := yaml.Unmarshal(doc, &kind); err != nil {
+		var head metav1.PartialObjectMetadata
+		if err := yaml.Unmarshal(doc, &head); err != nil {
 			t.Fatal(err)
 		}
-		object, ok := into[kind.Kind]
+		name := head.Kind + " " + head.Name
+		object, ok := into[name]
 		if !ok {
-			t.Fatalf("a second, or an unexpected, %q", kind.Kind)
+			t.Fatalf("a second, or an unexpected, %q", name)
 		}
-		delete(into, kind.Kind)
+		delete(into, name)
 		if err := yaml.UnmarshalStrict(doc, object); err != nil {
-			t.Fatalf("%s: %v", kind.Kind, err)
+			t.Fatalf("%s: %v", name, err)
 		}
 	}
-	for kind := range into {
-		t.Errorf("no %s", kind)
+	for name := range into {
+		t.Errorf("no %s", name)
 	}
 	return in
 }
@@ -145,20 +150,46 @@ func TestTwoPodsFitOnANode(t *testing.T) {
 
 func TestRolesAskForNoMoreThanIsUsed(t *testing.T) {
 	in := install(t)
-	for _, rule := range append(slices.Clone(in.clusterRole.Rules), in.role.Rules...) {
+	for _, rule := range slices.Concat(in.clusterRole.Rules, in.secretsRole.Rules, in.role.Rules) {
 		if slices.Contains(rule.Verbs, "*") || slices.Contains(rule.Resources, "*") || slices.Contains(rule.APIGroups, "*") {
 			t.Errorf("a rule with a wildcard: %+v", rule)
 		}
-		if slices.Contains(rule.Resources, "secrets") || slices.Contains(rule.Resources, "pods") || slices.Contains(rule.Resources, "nodes") {
+		if slices.Contains(rule.Resources, "pods") || slices.Contains(rule.Resources, "nodes") {
 			t.Errorf("nothing reads %v", rule.Resources)
 		}
 	}
+	checkSecretRights(t, in)
 	for _, r := range []string{"ingresses", "ingressclasses", "services", "endpointslices"} {
 		found := slices.ContainsFunc(in.clusterRole.Rules, func(rule rbacv1.PolicyRule) bool {
 			return slices.Contains(rule.Resources, r) && slices.Equal(rule.Verbs, []string{"get", "list", "watch"})
 		})
 		if !found {
 			t.Errorf("%s are read, but not allowed to be", r)
+		}
+	}
+}
+
+// checkSecretRights: Secrets are read under a role of their own, which can be bound by
+// namespace instead, and written in the agent's namespace alone, by name.
+func checkSecretRights(t *testing.T, in installed) {
+	t.Helper()
+	aboutSecrets := func(rule rbacv1.PolicyRule) bool { return slices.Contains(rule.Resources, "secrets") }
+	if slices.ContainsFunc(in.clusterRole.Rules, aboutSecrets) {
+		t.Error("rights to Secrets cannot be left out without the others")
+	}
+	if r := in.secretsRole.Rules; len(r) != 1 || !aboutSecrets(r[0]) || !slices.Equal(r[0].Verbs, []string{"list", "watch"}) {
+		t.Errorf("kerngate-secrets allows %+v", r)
+	}
+	if b := in.secretsBind; b.RoleRef.Name != in.secretsRole.Name || b.Subjects[0].Name != in.account.Name {
+		t.Errorf("kerngate-secrets is bound to %+v", b.Subjects)
+	}
+	for _, rule := range in.role.Rules {
+		if !aboutSecrets(rule) {
+			continue
+		}
+		named := slices.Equal(rule.ResourceNames, []string{"kerngate-" + in.class.Name + "-tickets"}) && slices.Equal(rule.Verbs, []string{"get", "update"})
+		if !named && !slices.Equal(rule.Verbs, []string{"create"}) {
+			t.Errorf("in its own namespace the agent may %v Secrets %v", rule.Verbs, rule.ResourceNames)
 		}
 	}
 }

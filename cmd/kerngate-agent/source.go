@@ -51,7 +51,7 @@ func (o *options) origin(log zerolog.Logger) (origin, error) {
 	if err != nil {
 		return origin{}, err
 	}
-	shared := kube.NewTicketSecret(client, o.flags.leaseNamespace, o.flags.ingressClass, nil, log)
+	shared := kube.NewTicketSecret(client, kube.TicketOptions{Namespace: o.flags.leaseNamespace, Class: o.flags.ingressClass, Log: log})
 	reporter := kube.NewReporter(client, cluster, kube.ReporterOptions{
 		Addresses:     o.node.Addresses,
 		PublishStatus: o.flags.publishStatus,

@@ -29,8 +29,8 @@ func (b *bench) addKerngate(web, grpc []*lab.Pod) error {
 	if err != nil {
 		return err
 	}
-	// wrk sends no SNI for an address.
-	k.Args = []string{"--run-proxy=false", "--default-certificate", "default/ecdsa"}
+	// wrk sends no SNI for an address; idle connections stay until they are measured.
+	k.Args = []string{"--run-proxy=false", "--default-certificate", "default/ecdsa", "--idle-timeout=10m"}
 	if err := k.Start(); err != nil {
 		return err
 	}

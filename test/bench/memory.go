@@ -22,7 +22,7 @@ const memoryTitle = "user memory of idle connections"
 func (b *bench) measureMemory(connections int) (string, error) {
 	var text strings.Builder
 	fmt.Fprintf(&text, "\n## %s, %d at a time\n\n", memoryTitle, connections)
-	fmt.Fprint(&text, "Growth of the processes' anonymous memory (RssAnon) from before the first connection to ten seconds after the last request, per connection.\n\n"+
+	fmt.Fprint(&text, "Growth of the processes' anonymous memory (RssAnon) from a moment with few connections to ten seconds after the last request, per connection.\n\n"+
 		"| proxy | HTTP/1.1 | HTTP/1.1 over TLS | HTTP/2 over TLS |\n| --- | --- | --- | --- |\n")
 	for _, p := range b.proxies {
 		fmt.Fprintf(&text, "| %s |", p.name)
@@ -47,6 +47,10 @@ func (b *bench) idleMemory(p *contender, protocol string, connections int) (floa
 	if err := p.restart(); err != nil {
 		return 0, err
 	}
+	// All of its processes are there, and have what they need for the first requests.
+	if _, err := b.run(p, wrk{size: 128, connections: 16}, time.Second); err != nil {
+		return 0, err
+	}
 	pids, err := p.processes()
 	if err != nil {
 		return 0, err
@@ -66,12 +70,12 @@ func (b *bench) idleMemory(p *contender, protocol string, connections int) (floa
 	client, err := b.lab.Client.Start(lab.Command{
 		Path: filepath.Join(b.bin, "client"), Name: "idle", CPUs: b.rest,
 		Args: []string{"-mode=idle", "-protocol=" + protocol, "-address=" + address.String(), "-host=" + benchHost,
-			fmt.Sprintf("-connections=%d", connections), "-duration=60s", "-ready=" + ready},
+			fmt.Sprintf("-connections=%d", connections), "-duration=5m", "-ready=" + ready},
 	})
 	if err != nil {
 		return 0, err
 	}
-	err = lab.Until(60*time.Second, fmt.Sprintf("%d idle connections", connections), func() error {
+	err = lab.Until(4*time.Minute, fmt.Sprintf("%d idle connections", connections), func() error {
 		select {
 		case <-client.Done():
 			return nil

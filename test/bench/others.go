@@ -37,7 +37,7 @@ http {
 	access_log off;
 	sendfile on;
 	tcp_nodelay on;
-	keepalive_timeout 75s;
+	keepalive_timeout 600s;
 	keepalive_requests 1000000000;
 	client_body_temp_path %[2]s/nginx-body;
 	proxy_temp_path %[2]s/nginx-proxy;
@@ -125,8 +125,8 @@ global
 defaults
 	mode http
 	timeout connect 5s
-	timeout client 75s
-	timeout http-keep-alive 75s
+	timeout client 600s
+	timeout http-keep-alive 600s
 	timeout server 60s
 	http-reuse always
 frontend bench

@@ -1,6 +1,7 @@
 package controlplane
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -22,6 +23,7 @@ import (
 
 	"github.com/kerngate/kerngate/userspace/kube"
 	"github.com/kerngate/kerngate/userspace/model"
+	"github.com/kerngate/kerngate/userspace/tickets"
 )
 
 var plane *Plane // of all tests
@@ -81,6 +83,8 @@ type scene struct {
 	client    kubernetes.Interface
 	namespace string
 	class     string
+	now       func() time.Time // by which ticket keys are rotated; nil: the clock
+	ticketsIn string           // namespace of the ticket keys; "": that of the Lease
 }
 
 var (
@@ -208,11 +212,13 @@ func (s *scene) addresses(ingress string) []string {
 // follower is what the agent does with a cluster's updates, short of the kernel.
 type follower struct {
 	cluster *kube.Cluster
+	tickets *kube.TicketSecret
 
 	mu       sync.Mutex
 	model    *model.Model
 	problems []model.Problem
 	updates  int
+	rings    []tickets.Ring // each that came
 	stop     func()
 }
 
@@ -234,20 +240,27 @@ func (s *scene) followIn(config *rest.Config, identity, namespace string) *follo
 	if testing.Verbose() {
 		log = zerolog.New(os.Stderr).With().Str("test", s.t.Name()).Timestamp().Logger()
 	}
-	f := &follower{}
+	f := &follower{tickets: kube.NewTicketSecret(client, kube.TicketOptions{
+		Namespace: cmp.Or(s.ticketsIn, namespace), Class: s.class, Now: s.now, Interval: 50 * time.Millisecond, Log: log,
+	})}
 	f.cluster, err = kube.NewCluster(client, connection, kube.Options{Class: s.class, Node: "node-1"}, log)
 	must(s.t, err)
 	reporter := kube.NewReporter(client, f.cluster, kube.ReporterOptions{
 		Addresses: []netip.Addr{ingressIP}, PublishStatus: true, Namespace: namespace,
-		Class: s.class, Identity: identity, Log: log,
+		Class: s.class, Identity: identity, Tickets: f.tickets, Log: log,
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { f.cluster.Run(ctx) })
 	running.Go(func() { reporter.Run(ctx) })
+	running.Go(func() { f.tickets.Run(ctx) })
 	running.Go(func() {
 		for {
 			select {
+			case ring := <-f.tickets.Rings():
+				f.mu.Lock()
+				f.rings = append(f.rings, ring)
+				f.mu.Unlock()
 			case u := <-f.cluster.Updates():
 				f.take(u)
 				reporter.Report(u.Problems, u.Served)

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -22,10 +23,11 @@ import (
 )
 
 // TestInstall applies manifests/install.yaml as it is, and then works with the rights that
-// it gives and no others: informers, events, status and the Lease.
+// it gives and no others: informers, Secrets, events, status, the Lease and ticket keys.
 func TestInstall(t *testing.T) {
 	s := newScene(t, "install")
 	applyInstall(t)
+	s.class = "kerngate" // of install.yaml, whose rights to ticket keys name it
 	config := s.accountConfig("kerngate-system", "kerngate")
 
 	s.createService("web")
@@ -47,15 +49,22 @@ func TestInstall(t *testing.T) {
 		t.Errorf("lease %+v", lease.Spec)
 	}
 
+	s.createSecret("web-tls", "install.example.com")
+	s.createTLS("secure", "install.example.com", "web-tls")
+	f.untilHas(t, "the certificate", "certificate "+s.namespace+"/web-tls: ECDSA P-256 for install.example.com")
+	f.untilRings(t, 1)
+
 	// What the account must not be able to do.
 	account, err := kubernetes.NewForConfig(config)
 	must(t, err)
-	_, secrets := account.CoreV1().Secrets(s.namespace).List(t.Context(), everyone)
+	_, secret := account.CoreV1().Secrets(s.namespace).Get(t.Context(), "web-tls", get)
+	_, makeSecret := account.CoreV1().Secrets(s.namespace).Create(t.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "x"}}, create)
+	dropSecret := account.CoreV1().Secrets("kerngate-system").Delete(t.Context(), "kerngate-kerngate-tickets", remove)
 	_, pods := account.CoreV1().Pods(s.namespace).List(t.Context(), everyone)
 	spec, err := account.NetworkingV1().Ingresses(s.namespace).Get(t.Context(), "winner", get)
 	must(t, err)
 	_, change := account.NetworkingV1().Ingresses(s.namespace).Update(t.Context(), spec, replace)
-	for what, err := range map[string]error{"list secrets": secrets, "list pods": pods, "change an Ingress": change} {
+	for what, err := range map[string]error{"get a secret": secret, "make a secret": makeSecret, "delete a secret": dropSecret, "list pods": pods, "change an Ingress": change} {
 		if !apierrors.IsForbidden(err) {
 			t.Errorf("%s: %v, want forbidden", what, err)
 		}

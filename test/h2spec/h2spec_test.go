@@ -11,9 +11,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/kerngate/kerngate/userspace/feed/feedpb"
 	"github.com/kerngate/kerngate/userspace/proxy/proxytest"
 )
 
@@ -104,18 +106,34 @@ func run(t *testing.T, bin, address string, skipped map[string]string, args ...s
 }
 
 // start starts a proxy with one pod that answers everything.
-func start(t *testing.T) *proxytest.Proxy {
+func start(t *testing.T) (*proxytest.Proxy, []proxytest.Service) {
 	pod := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)
 		w.Header().Set("Content-Type", "text/plain")
 		io.WriteString(w, strings.Repeat("Hello, World!\n", 8))
 	}))
 	t.Cleanup(pod.Close)
-	return proxytest.Start(t, []proxytest.Service{
+	services := []proxytest.Service{
 		{Name: "default/web:80", Path: "/", Backends: []string{strings.TrimPrefix(pod.URL, "http://")}},
-	}, nil)
+	}
+	return proxytest.Start(t, services, nil), services
 }
 
 func TestClearText(t *testing.T) {
-	run(t, build(t), start(t).Address, skippedInClearText)
+	p, _ := start(t)
+	run(t, build(t), p.Address, skippedInClearText)
+}
+
+func TestTLS(t *testing.T) {
+	p, services := start(t)
+	_, port, err := net.SplitHostPort(p.Address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := strconv.Atoi(port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Configure(t, services, &feedpb.Settings{HttpsPorts: []uint32{uint32(n)}})
+	run(t, build(t), p.Address, skippedOverTLS, "--tls", "--insecure")
 }

@@ -142,7 +142,7 @@ func TestInterop(t *testing.T) {
 		}
 	}
 	word := map[bool]string{false: "clear text", true: "TLS"}
-	for _, clients := range []bool{false} {
+	for _, clients := range []bool{false, true} {
 		for _, pods := range []bool{false, true} {
 			t.Run(word[clients]+" to "+word[pods], func(t *testing.T) {
 				a, b := newPod(t, pods, nil), newPod(t, pods, nil)

@@ -2,6 +2,7 @@ package files
 
 import (
 	"context"
+	"encoding/base64"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/kerngate/kerngate/userspace/cert/certtest"
 	"github.com/kerngate/kerngate/userspace/kube"
 	"github.com/kerngate/kerngate/userspace/model"
 )
@@ -307,4 +309,56 @@ func FuzzParse(f *testing.F) {
 		}
 		(&folder{files: map[string]*file{"a.yaml": got}, options: kube.Options{Class: "kerngate", ClassOptional: true}}).update()
 	})
+}
+
+func secret(name string, data string) string {
+	return "apiVersion: v1\nkind: Secret\nmetadata: {name: " + name + "}\ntype: kubernetes.io/tls\n" + data
+}
+
+// TestSecrets: Secrets are read like every other object, with data or stringData, and what
+// is wrong with one is said without repeating it.
+func TestSecrets(t *testing.T) {
+	authority := certtest.NewAuthority("Files CA")
+	chain, key := authority.Pair(certtest.ECDSA, "a.example.com")
+	indent := func(text []byte) string {
+		return "    " + strings.ReplaceAll(strings.TrimSpace(string(text)), "\n", "\n    ") + "\n"
+	}
+	encode := base64.StdEncoding.EncodeToString
+
+	dir := t.TempDir()
+	write(t, dir, "service.yaml", service)
+	write(t, dir, "ingress.yaml", ingress("one", "a.example.com", "/")+"  tls: [{hosts: [a.example.com], secretName: web-tls}]\n")
+	write(t, dir, "secret.yaml", secret("web-tls", "stringData:\n  tls.crt: |\n"+indent(chain)+"  tls.key: |\n"+indent(key)))
+	s := start(t, dir)
+	u := <-s.Updates()
+	if len(u.Model.Certificates) != 1 || string(u.Model.Certificates[0].Key) != string(key) || u.Model.Hosts[0].TLS.Certificates[0] != "default/web-tls" {
+		t.Fatalf("%s%v", u.Model.Dump(), u.Problems)
+	}
+
+	chain, key = authority.Pair(certtest.ECDSA, "a.example.com", "b.example.com")
+	write(t, dir, "secret.yaml", secret("web-tls", "data: {tls.crt: "+encode(chain)+", tls.key: "+encode(key)+"}\n"))
+	if u = <-s.Updates(); len(u.Model.Certificates) != 1 || string(u.Model.Certificates[0].Key) != string(key) {
+		t.Fatalf("renewed: %s%v", u.Model.Dump(), u.Problems)
+	}
+
+	// Broken in ways that make parsers quote what they see.
+	for _, broken := range []string{
+		secret("web-tls", "stringData:\n  tls.key: |\n"+string(key)),
+		secret("web-tls", "data:\n  tls.crt: "+string(key)),
+		secret("web-tls", "data: {tls.key: "+string(key)+"}\n"),
+		secret("web-tls", "data: {tls.key: \""+encode(key)+"!\", tls.crt: "+encode(chain)+"}\n"),
+		secret("web-tls", encode(key)+": "+encode(chain)+"\n"),
+		secret("web-tls", "immutable: "+encode(key)+"\ndata: {tls.crt: "+encode(chain)+"}\n"),
+		secret(encode(key), ""),
+	} {
+		write(t, dir, "secret.yaml", broken)
+		u := <-s.Updates()
+		text := fmt.Sprint(u.Problems)
+		if part := certtest.Leaks(text, key); part != "" {
+			t.Errorf("%q of the key is in %s", part, text)
+		}
+		if !strings.Contains(text, "secret.yaml") && !strings.Contains(text, "SecretInvalid") {
+			t.Errorf("nothing is said of\n%s\n%s", broken, text)
+		}
+	}
 }

@@ -24,6 +24,14 @@ type Object struct {
 	ageless bool // without creationTimestamp
 }
 
+// What is wrong with a Secret is told in these words alone: parsers quote what they do not
+// understand, and that may be a key which slipped.
+var (
+	errSecret       = errors.New("the Secret cannot be read, and is not quoted here: data takes base64, stringData takes text")
+	errSecretFields = errors.New("the Secret has a field twice, or one that Secrets do not have, or whose value is of another kind; it is not quoted here")
+	errSecretName   = errors.New("metadata.name or metadata.namespace is missing or no DNS name")
+)
+
 // Decode reads one YAML (or JSON) document: an object, or a List of them. Kinds that
 // ingress has no use for give nothing, so that a folder may hold a whole application.
 // Unknown fields are warnings, as with kubectl; an error says that nothing of the
@@ -59,9 +67,16 @@ func Decode(document []byte) (objects []Object, warnings []string, err error) {
 	if value == nil {
 		return nil, nil, err
 	}
+	_, secret := value.(*corev1.Secret)
 	if err := yaml.UnmarshalStrict(document, value); err != nil {
+		if secret {
+			err = errSecretFields
+		}
 		warnings = append(warnings, err.Error())
 		if err := yaml.Unmarshal(document, value); err != nil {
+			if secret {
+				err = errSecret
+			}
 			return nil, nil, err
 		}
 	}
@@ -78,6 +93,9 @@ func Decode(document []byte) (objects []Object, warnings []string, err error) {
 		value.SetNamespace(metav1.NamespaceDefault)
 	}
 	if err := checkNames(value, namespaced); err != nil {
+		if secret {
+			err = errSecretName
+		}
 		return nil, nil, fmt.Errorf("%s: %w", head.Kind, err)
 	}
 	created := value.GetCreationTimestamp()

@@ -31,25 +31,36 @@ const (
 // its keys. Whoever holds the Lease in error does no harm: a write names the version that
 // it replaces, so of two only one succeeds.
 type TicketSecret struct {
-	client          kubernetes.Interface
-	namespace, name string
-	log             zerolog.Logger
-	now             func() time.Time
-	rings           chan tickets.Ring
-	nudge           chan struct{}
+	TicketOptions
+	client kubernetes.Interface
+	name   string
+	rings  chan tickets.Ring
+	nudge  chan struct{}
 
 	// Run's goroutine owns these.
 	last  tickets.Ring
 	wrong string // why there are no keys, "" if there are
 }
 
-// NewTicketSecret returns the Secret of the agents of a class. now may be nil.
-func NewTicketSecret(client kubernetes.Interface, namespace, class string, now func() time.Time, log zerolog.Logger) *TicketSecret {
-	if now == nil {
-		now = time.Now
+// TicketOptions of a TicketSecret. The zero value of what is optional is said beside it.
+type TicketOptions struct {
+	Namespace string
+	Class     string
+	Now       func() time.Time // nil: the clock
+	Interval  time.Duration    // how often the Secret is read; 0: a minute
+	Log       zerolog.Logger
+}
+
+// NewTicketSecret returns the Secret of the agents of a class.
+func NewTicketSecret(client kubernetes.Interface, o TicketOptions) *TicketSecret {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Interval == 0 {
+		o.Interval = ticketsInterval
 	}
 	return &TicketSecret{
-		client: client, namespace: namespace, name: "kerngate-" + class + "-tickets", log: log, now: now,
+		TicketOptions: o, client: client, name: "kerngate-" + o.Class + "-tickets",
 		rings: make(chan tickets.Ring), nudge: make(chan struct{}, 1),
 	}
 }
@@ -76,9 +87,9 @@ func (s *TicketSecret) Run(ctx context.Context) {
 				return
 			}
 		}
-		wait := ticketsInterval
+		wait := s.Interval
 		if s.last == (tickets.Ring{}) {
-			wait = ticketsSoon
+			wait = min(wait, ticketsSoon)
 		}
 		if !s.sleep(ctx, wait, s.nudge) {
 			return
@@ -97,7 +108,7 @@ func (s *TicketSecret) read(ctx context.Context) (tickets.Ring, error) {
 func (s *TicketSecret) get(ctx context.Context) (*corev1.Secret, error) {
 	ctx, cancel := context.WithTimeout(ctx, ticketsTimeout)
 	defer cancel()
-	return s.client.CoreV1().Secrets(s.namespace).Get(ctx, s.name, metav1.GetOptions{})
+	return s.client.CoreV1().Secrets(s.Namespace).Get(ctx, s.name, metav1.GetOptions{})
 }
 
 // complain logs what is new about the Secret not being there.
@@ -111,7 +122,7 @@ func (s *TicketSecret) complain(err error) {
 	}
 	s.wrong = text
 	if err != nil {
-		s.log.Warn().Err(err).Str("secret", s.namespace+"/"+s.name).Msg("no shared session ticket keys; what proxies have stays in use")
+		s.Log.Warn().Err(err).Str("secret", s.Namespace+"/"+s.name).Msg("no shared session ticket keys; what proxies have stays in use")
 	}
 }
 
@@ -124,7 +135,7 @@ func (s *TicketSecret) keep(ctx context.Context) {
 			text = err.Error()
 		}
 		if err != nil && ctx.Err() == nil && text != logged {
-			s.log.Warn().Err(err).Msg("session ticket keys are not rotated; trying again every minute")
+			s.Log.Warn().Err(err).Msg("session ticket keys are not rotated; tried again")
 		}
 		logged = text
 		if changed {
@@ -133,7 +144,7 @@ func (s *TicketSecret) keep(ctx context.Context) {
 			default:
 			}
 		}
-		if !s.sleep(ctx, ticketsInterval, nil) {
+		if !s.sleep(ctx, s.Interval, nil) {
 			return
 		}
 	}
@@ -144,11 +155,11 @@ func (s *TicketSecret) tend(ctx context.Context) (changed bool, err error) {
 	secret, err := s.get(ctx)
 	ctx, cancel := context.WithTimeout(ctx, ticketsTimeout)
 	defer cancel()
-	secrets := s.client.CoreV1().Secrets(s.namespace)
-	now := s.now()
+	secrets := s.client.CoreV1().Secrets(s.Namespace)
+	now := s.Now()
 	if apierrors.IsNotFound(err) {
 		_, err = secrets.Create(ctx, &corev1.Secret{
-			ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: s.name},
+			ObjectMeta: metav1.ObjectMeta{Namespace: s.Namespace, Name: s.name},
 			Type:       ticketSecretType,
 			Data:       tickets.New(now).Data(),
 		}, metav1.CreateOptions{FieldManager: "kerngate"})
@@ -158,12 +169,12 @@ func (s *TicketSecret) tend(ctx context.Context) (changed bool, err error) {
 		return s.wrote("made", err)
 	}
 	if err != nil {
-		return false, fmt.Errorf("Secret %s/%s: %w", s.namespace, s.name, err)
+		return false, fmt.Errorf("Secret %s/%s: %w", s.Namespace, s.name, err)
 	}
 	ring, err := tickets.Parse(secret.Data)
 	switch {
 	case err != nil:
-		s.log.Warn().Err(err).Str("secret", s.namespace+"/"+s.name).Msg("session ticket keys cannot be read and are made anew")
+		s.Log.Warn().Err(err).Str("secret", s.Namespace+"/"+s.name).Msg("session ticket keys cannot be read and are made anew")
 		ring = tickets.New(now)
 	case !ring.Due(now):
 		return false, nil
@@ -180,9 +191,9 @@ func (s *TicketSecret) tend(ctx context.Context) (changed bool, err error) {
 
 func (s *TicketSecret) wrote(what string, err error) (bool, error) {
 	if err != nil {
-		return false, fmt.Errorf("Secret %s/%s: %w", s.namespace, s.name, err)
+		return false, fmt.Errorf("Secret %s/%s: %w", s.Namespace, s.name, err)
 	}
-	s.log.Info().Str("secret", s.namespace+"/"+s.name).Msg("session ticket keys " + what)
+	s.Log.Info().Str("secret", s.Namespace+"/"+s.name).Msg("session ticket keys " + what)
 	return true, nil
 }
 

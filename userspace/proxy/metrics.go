@@ -75,6 +75,9 @@ func (p *Proxy) Describe(ch chan<- *prometheus.Desc) {
 		descHTTP2Connections, descHTTP2Streams, descHTTP2Refused, descHTTP2Errors, descHTTP2Cut} {
 		ch <- d
 	}
+	for _, d := range tlsDescs {
+		ch <- d
+	}
 }
 
 // Collect implements prometheus.Collector: it sums what the workers count.
@@ -121,6 +124,7 @@ func (p *Proxy) Collect(ch chan<- prometheus.Metric) {
 	for l := range http2.Limits {
 		counter(descHTTP2Cut, p.sum(func(w *worker) uint64 { return w.stats.HTTP2.Cut[l].Load() }), l.String())
 	}
+	p.collectTLS(counter, gauge)
 	flag(descAgent, p.connected.Load())
 	flag(descServing, p.serving.Load())
 	gauge(descGeneration, float64(p.published.Load()))

@@ -129,6 +129,8 @@ func appendLine(dst []byte, x *exchange.Exchange, end, sent int64) []byte {
 		dst = append(dst, `,"proto":"HTTP/2`...)
 	case exchange.HTTP3:
 		dst = append(dst, `,"proto":"HTTP/3`...)
+	case exchange.Passthrough:
+		dst = append(dst, `,"proto":"TLS`...)
 	default:
 		dst = append(dst, `,"proto":"HTTP/1.`...)
 		dst = strconv.AppendInt(dst, int64(r.Minor), 10)

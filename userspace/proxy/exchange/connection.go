@@ -10,6 +10,8 @@ const (
 	HTTP1 Protocol = iota
 	HTTP2
 	HTTP3
+	// Passthrough is TLS that goes through to a pod: there are no requests to be seen.
+	Passthrough
 )
 
 // Connection is what all exchanges of one client connection have in common. Front ends

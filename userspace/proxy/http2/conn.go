@@ -256,7 +256,7 @@ func (c *Conn) cut(l Limit) {
 		return
 	}
 	c.server.stats.Cut[l].Add(1)
-	c.server.log.Info().Stringer("client", c.about.Client).Stringer("limit", l).
+	c.server.log.Debug().Stringer("client", c.about.Client).Stringer("limit", l).
 		Msg("cut off an HTTP/2 client")
 	c.end(xhttp2.ErrCodeEnhanceYourCalm, l.String())
 }

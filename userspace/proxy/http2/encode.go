@@ -1,6 +1,9 @@
 package http2
 
-import "github.com/kerngate/kerngate/userspace/proxy/http1"
+import (
+	"github.com/kerngate/kerngate/userspace/proxy/exchange"
+	"github.com/kerngate/kerngate/userspace/proxy/http1"
+)
 
 // Response heads are encoded without HPACK's dynamic table (RFC 7541 section 6.2.2): names
 // by their number in the static table, values as they are. That needs neither memory per
@@ -91,6 +94,14 @@ func appendStringField(dst []byte, name, value string) []byte {
 	}
 	dst = appendInt(dst, 0, 7, len(value))
 	return append(dst, value...)
+}
+
+// appendAdded appends fields that the proxy adds; their names may be in any case.
+func appendAdded(dst []byte, fields []exchange.Added) []byte {
+	for i := range fields {
+		dst = appendField(dst, []byte(fields[i].Name), fields[i].Value)
+	}
+	return dst
 }
 
 // appendLength appends Content-Length.

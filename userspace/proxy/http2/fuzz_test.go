@@ -116,3 +116,58 @@ func FuzzFrames(f *testing.F) {
 		calm(t, p)
 	})
 }
+
+// FuzzHeaderBlock sends a header block, in one frame or in two. If a decoder that has no
+// limits understands it, so does the proxy, and answers or resets that request and goes on
+// with the next one: their tables agree. Else the connection ends for want of sense.
+func FuzzHeaderBlock(f *testing.F) {
+	seeds(func(b []byte) { f.Add(b[18:], uint8(0), uint8(5)) })
+	f.Add([]byte("\x82\x86\x84\x41\x01a\x40\x01x\x01y\xbe\xbe"), uint8(3), uint8(5))
+	f.Add([]byte("\x20\x3f\xe1\x1f\x82\x86\x84\x41\x01a"), uint8(0), uint8(1))
+	f.Add([]byte("\x3f\xe2\x1f\x82"), uint8(0), uint8(5))
+	f.Add([]byte("\x82\x86\x84\x41\x01a\x00\x7f\xff\xff\xff\xff\x07"), uint8(2), uint8(5))
+	f.Add([]byte("\x82\x86\x84\x41\x01a\x0f\x2f\x85\xff\xff\xff\xff\xff"), uint8(9), uint8(5))
+	p := start(f, says(f, "HTTP/1.1 204 No Content\r\n\r\n"), &feedpb.Settings{})
+	f.Fuzz(func(t *testing.T, b []byte, split, flags uint8) {
+		if len(b) > 200 {
+			return // more could be more than a head may be, and is then not looked at as closely
+		}
+		_, err := hpack.NewDecoder(4096, nil).DecodeFull(b)
+		c := connect(t, p)
+		n := min(int(split), len(b))
+		end := http2.Flags(flags) & http2.FlagHeadersEndStream
+		if n == 0 {
+			c.WriteRawFrame(http2.FrameHeaders, end|http2.FlagHeadersEndHeaders, 1, b)
+		} else {
+			c.WriteRawFrame(http2.FrameHeaders, end, 1, b[:n])
+			c.WriteRawFrame(http2.FrameContinuation, http2.FlagContinuationEndHeaders, 1, b[n:])
+		}
+		c.WriteRSTStream(1, http2.ErrCodeCancel)
+		c.WriteRawFrame(http2.FrameHeaders, http2.FlagHeadersEndStream|http2.FlagHeadersEndHeaders, 3, []byte("\x82\x86\x84\x01\x06a.test"))
+		for {
+			f, rerr := c.ReadFrame()
+			if rerr != nil {
+				t.Fatalf("the connection ended without a word: %v", rerr)
+			}
+			switch f := f.(type) {
+			case *http2.GoAwayFrame:
+				if err == nil {
+					t.Fatalf("%x can be decoded, and was answered by %v", b, f)
+				}
+				c.Close()
+				return
+			case *http2.HeadersFrame:
+				if f.StreamID == 3 {
+					if err != nil {
+						t.Fatalf("%x cannot be decoded (%v), and the connection goes on", b, err)
+					}
+					if f.HeaderBlockFragment()[0] != 0x89 { // :status 204
+						t.Fatalf("the next request was answered by %x", f.HeaderBlockFragment())
+					}
+					c.Close()
+					return
+				}
+			}
+		}
+	})
+}

@@ -161,8 +161,10 @@ func (c *Conn) field(f hpack.HeaderField) {
 	case trailerBlock:
 		err = c.block.stream.trailers.AddField(f.Name, f.Value)
 	}
-	if err != nil {
-		c.decoder.SetEmitEnabled(false) // the rest is for HPACK's table alone
+	if err == http1.ErrHeadLimit || err == http1.ErrTrailerLimit {
+		// The rest is for HPACK's table alone: strings that do not enter it are not even
+		// decoded, so that a bomb costs no more than its bytes.
+		c.decoder.SetEmitEnabled(false)
 	}
 }
 

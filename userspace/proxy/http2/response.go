@@ -78,6 +78,7 @@ func (s *stream) Respond(r *http1.Response) {
 	if !r.Present.Has(http1.FieldDate) {
 		b = appendField(b, dateName, s.server.dateValue())
 	}
+	b = appendAdded(b, s.exchange.AnswerFields(r.Present))
 	if r.ContentLength >= 0 && r.Status != 204 {
 		b = appendLength(b, r.ContentLength)
 	}
@@ -90,10 +91,10 @@ var dateName = []byte("date")
 
 // Reply queues a response of the proxy's own: a line of plain text with the reason's token.
 func (s *stream) Reply(status int, reason exchange.Reason, detail string) {
-	s.reply(status, reason.String(), reason.Text(), detail)
+	s.reply(status, reason.String(), reason.Text(), detail, s.exchange.ReplyFields(reason))
 }
 
-func (s *stream) reply(status int, token, text, detail string) {
+func (s *stream) reply(status int, token, text, detail string, more []exchange.Added) {
 	if s.closed() {
 		return
 	}
@@ -116,6 +117,7 @@ func (s *stream) reply(status int, token, text, detail string) {
 	if status == 503 {
 		b = appendStringField(b, "retry-after", "1")
 	}
+	b = appendAdded(b, more)
 	b = appendLength(b, int64(len(t)))
 	s.headed = true
 	s.bare = s.request.MethodID == http1.MethodHead

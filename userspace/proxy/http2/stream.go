@@ -150,7 +150,7 @@ func (s *stream) refuse(e *http1.Error) {
 	x := &s.exchange
 	s.request.Reset()
 	s.request.Minor = 1
-	s.reply(e.Status, exchange.BadRequest.String(), e.Error()[len("http1: "):], e.Reason)
+	s.reply(e.Status, exchange.BadRequest.String(), e.Error()[len("http1: "):], e.Reason, x.ReplyFields(exchange.BadRequest))
 	s.emit()
 	x.Outcome.Reason, x.Outcome.Status, x.Outcome.Detail = exchange.BadRequest, e.Status, e.Reason
 }

@@ -38,6 +38,8 @@ type Proxy struct {
 	Stats   *server.Stats
 	Loop    *reactor.Loop
 	Server  *server.Server
+	Worker  *exchange.Worker
+	Access  *accesslog.Buffer // of the loop's thread
 	Pool    *upstream.Pool
 	Log     *Log
 }
@@ -99,7 +101,12 @@ func Start(t testing.TB, services []Service, settings *feedpb.Settings) *Proxy {
 		Loop: loop, Pool: p.Pool, Balancer: balance.New(v, 1, 1), Config: p.Config,
 		Metrics: p.Metrics, Rand: rand.NewChaCha8([32]byte{1}), Limiter: limit.New(64),
 	}
-	p.Server = server.New(worker, access, p.Stats, nil, nil, zerolog.New(zerolog.NewTestWriter(t)))
+	p.Worker, p.Access = worker, access
+	log := zerolog.New(zerolog.NewTestWriter(t))
+	if _, ok := t.(*testing.F); ok {
+		log = zerolog.Nop() // a fuzz target must not use the F that it was made with
+	}
+	p.Server = server.New(worker, access, p.Stats, nil, nil, log)
 
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -177,6 +184,20 @@ func (p *Proxy) Configure(t testing.TB, services []Service, settings *feedpb.Set
 		t.Fatal(err)
 	}
 	p.Config.Store(next)
+}
+
+// Backend gives a service that is not among those of Start one pod, where the agent would
+// publish it in the maps.
+func (p *Proxy) Backend(t testing.TB, service uint32, address string) {
+	t.Helper()
+	a := netip.MustParseAddrPort(address)
+	slot, backend := uint32(len(p.View.Slots))-service, uint32(len(p.View.Backends))-service
+	p.View.Backends[backend] = abi.Backend{
+		Address: abi.AddressOf(a.Addr()), Port: abi.PortOf(a.Port()), Protocol: 6,
+		Flags: abi.BackendInUse, Generation: 1, Weight: 1,
+	}
+	p.View.Slots[slot] = abi.Slot{Backend: backend}
+	p.View.Services[service] = abi.Service{Block: uint64(abi.MakeBlock(slot, 1, 1)), Flags: abi.ServiceInUse}
 }
 
 // Dial opens a connection to the proxy that is closed when the test ends.

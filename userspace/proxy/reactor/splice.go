@@ -24,6 +24,9 @@ type Splice struct {
 	left     int64 // not yet taken from the source
 	inside   int   // in the pipe
 	Sent     int64
+	// Stream says that nobody knows how much will come: what has come is sent at once, and
+	// never held back to fill a segment. Set after Open.
+	Stream bool
 }
 
 // SpliceError says on which side a Splice failed.
@@ -148,7 +151,7 @@ func (s *Splice) empty() (bool, error) {
 		return false, nil
 	}
 	flags := uintptr(unix.SPLICE_F_NONBLOCK | unix.SPLICE_F_MOVE)
-	if s.left > 0 {
+	if s.left > 0 && !s.Stream {
 		flags |= unix.SPLICE_F_MORE
 	}
 	n, _, errno := unix.RawSyscall6(unix.SYS_SPLICE, uintptr(s.pipe.r), 0, uintptr(s.to.fd), 0, uintptr(s.inside), flags)

@@ -63,9 +63,21 @@ type handshake struct {
 	tables *config.TLS
 }
 
-// encrypt begins the handshake. An event that says more has arrived while it runs is its own.
+// encrypt begins the handshake, unless the client asks for a host that does it itself. An
+// event that says more has arrived while it runs is its own.
 func (c *conn) encrypt() {
 	s := c.server
+	tables := s.worker.Config.Load().TLS
+	if tables.Passthrough {
+		h, whole := c.passthrough(tables)
+		switch {
+		case !whole:
+			return
+		case h != nil:
+			c.passOn(h)
+			return
+		}
+	}
 	if s.handshakes >= maxHandshakes {
 		c.refuseHandshake(faultLimit, nil)
 		return
@@ -73,7 +85,7 @@ func (c *conn) encrypt() {
 	s.handshakes++
 	s.stats.Handshakes.Open.Add(1)
 	c.active = true
-	s.worker.Loop.Go(&handshake{conn: c, tables: s.worker.Config.Load().TLS})
+	s.worker.Loop.Go(&handshake{conn: c, tables: tables})
 }
 
 // Run does the handshake and hands the connection over to what the client wants to speak.

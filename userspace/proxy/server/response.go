@@ -56,6 +56,7 @@ func (s *session) Respond(r *http1.Response) {
 	if !r.Present.Has(http1.FieldDate) {
 		dst = append(dst, s.server.dateField()...)
 	}
+	dst = appendAdded(dst, s.exchange.AnswerFields(r.Present))
 	if r.Status == 101 {
 		dst = append(dst, "Connection: Upgrade\r\n"...)
 		dst = http1.AppendField(dst, "Upgrade", r.Upgrade)
@@ -222,7 +223,14 @@ func (s *session) Broken() bool { return s.conn.IsBroken() }
 // Reply queues a response of the proxy's own: a line of plain text with the reason's token.
 func (s *session) Reply(status int, reason exchange.Reason, detail string) {
 	s.skipBody()
-	s.queueReply(status, reason.String(), reason.Text(), detail)
+	s.queueReply(status, reason.String(), reason.Text(), detail, s.exchange.ReplyFields(reason))
+}
+
+func appendAdded(dst []byte, fields []exchange.Added) []byte {
+	for i := range fields {
+		dst = http1.AppendField(dst, fields[i].Name, fields[i].Value)
+	}
+	return dst
 }
 
 // skipBody drops what has come of the request's body, so that a short one does not cost
@@ -238,7 +246,7 @@ func (s *session) skipBody() {
 	}
 }
 
-func (s *session) queueReply(status int, token, text, detail string) {
+func (s *session) queueReply(status int, token, text, detail string, added []exchange.Added) {
 	if s.server.draining {
 		s.closing = true
 	}
@@ -253,6 +261,7 @@ func (s *session) queueReply(status int, token, text, detail string) {
 	if status == 503 {
 		dst = append(dst, "Retry-After: 1\r\n"...)
 	}
+	dst = appendAdded(dst, added)
 	dst = http1.AppendFieldUint(dst, "Content-Length", uint64(n))
 	dst = s.appendConnection(dst)
 	if !head {
@@ -275,7 +284,7 @@ func (s *session) replyError(e *http1.Error) {
 	s.request.Minor = 1
 	s.server.stats.Refused.Add(1)
 	s.closing = true
-	s.queueReply(e.Status, exchange.BadRequest.String(), e.Error()[len("http1: "):], e.Reason)
+	s.queueReply(e.Status, exchange.BadRequest.String(), e.Error()[len("http1: "):], e.Reason, s.fieldsWithout())
 	s.recordRefused(exchange.BadRequest, e.Status, e.Reason)
 }
 
@@ -284,8 +293,14 @@ func (s *session) replyBeforeExchange(reason exchange.Reason, detail string) {
 	s.request.Reset()
 	s.request.Minor = 1
 	s.closing = true
-	s.queueReply(reason.Status(), reason.String(), reason.Text(), detail)
+	s.queueReply(reason.Status(), reason.String(), reason.Text(), detail, s.fieldsWithout())
 	s.recordRefused(reason, reason.Status(), detail)
+}
+
+// fieldsWithout lists what is added to an answer where no request could be read.
+func (s *session) fieldsWithout() []exchange.Added {
+	s.exchange.Init(s.server.worker, s, &s.request, &s.conn.about)
+	return s.exchange.AnswerFields(0)
 }
 
 // recordRefused sends the queued answer as far as the client takes it at once, which for a

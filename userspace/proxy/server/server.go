@@ -47,6 +47,7 @@ type Stats struct {
 	Panics                          atomic.Uint64
 	HeadersRefused                  HeaderStats // PROXY headers
 	Handshakes                      HandshakeStats
+	Passthrough                     PassthroughStats
 	HTTP2                           http2.Stats
 }
 

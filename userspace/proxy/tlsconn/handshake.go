@@ -44,7 +44,8 @@ func (b *Budget) Client(co *reactor.Coroutine, c *reactor.Conn, config *tls.Conf
 }
 
 func (b *Budget) layer(co *reactor.Coroutine, c *reactor.Conn, deadline int64) *Layer {
-	return &Layer{transport: transport{conn: c, co: co, deadline: deadline, budget: b}}
+	// What follows the handshake may have been read with its end.
+	return &Layer{more: true, transport: transport{conn: c, co: co, deadline: deadline, budget: b}}
 }
 
 func (l *Layer) handshake() (*Layer, error) {

@@ -22,7 +22,7 @@ import (
 type Layer struct {
 	tls       *tls.Conn
 	transport transport
-	more      bool // crypto/tls may hold plain bytes: the last read took all it was asked for
+	more      bool // crypto/tls may hold bytes, plain or not: it has not said that it lacks some
 	peeked    bool // Quiet has met the byte in first
 	first     [1]byte
 }
@@ -49,11 +49,10 @@ func (l *Layer) TryRead(p []byte) (int, error) {
 			return 1, nil
 		}
 		n, _ := l.tls.Read(p[1:]) // an error that matters comes back with the next read
-		l.more = n == len(p)-1
 		return n + 1, nil
 	}
 	n, err := l.tls.Read(p)
-	l.more = n == len(p)
+	l.more = n > 0
 	switch {
 	case n > 0:
 		return n, nil

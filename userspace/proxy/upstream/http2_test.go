@@ -73,6 +73,7 @@ func TestMessages(t *testing.T) {
 		w.Header().Set("X-Said", r.Header.Get("X-Say")+r.Trailer.Get("X-Later"))
 		w.Header().Set("X-Length", fmt.Sprint(r.ContentLength, len(body)))
 		w.Header().Set("X-For", r.Header.Get("X-Forwarded-For"))
+		w.Header().Set("X-Te", r.Header.Get("Te"))
 		switch r.URL.Path {
 		case "/trailers":
 			w.Header().Set("Trailer", "X-Sum")
@@ -119,6 +120,7 @@ func TestMessages(t *testing.T) {
 			q.Trailer = http.Header{"X-Later": {"later"}}
 		}
 		q.Header.Set("X-Say", "said")
+		q.Header.Set("TE", "gzip, trailers")
 		r, err := c.Do(q)
 		if err != nil {
 			t.Fatal(err)
@@ -131,7 +133,7 @@ func TestMessages(t *testing.T) {
 		if !known {
 			want, said = fmt.Sprint(-1, len(large)), "saidlater"
 		}
-		if r.Header.Get("X-Length") != want || r.Header.Get("X-Said") != said {
+		if r.Header.Get("X-Length") != want || r.Header.Get("X-Said") != said || r.Header.Get("X-Te") != "trailers" {
 			t.Errorf("known %t: %v", known, r.Header)
 		}
 	}

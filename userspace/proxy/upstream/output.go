@@ -69,6 +69,7 @@ func (s *session) flush() error {
 			return err
 		}
 		s.sent += n
+		s.taken += uint64(n)
 	}
 	if s.out != nil {
 		s.pool.loop.Buffers.Put(s.out)

@@ -74,7 +74,8 @@ type session struct {
 
 	// Sending.
 	out      []byte
-	sent     int // of out
+	sent     int    // of out
+	taken    uint64 // bytes that the socket has taken
 	encoder  *hpack.Encoder
 	head     bytes.Buffer // a header block
 	window   int64        // of the session
@@ -85,95 +86,6 @@ type session struct {
 	pingAt   int64 // loop time of a PING without answer, 0: none
 	nextPing int64
 	idleFrom int64 // loop time since which there is no stream
-}
-
-// Stream opens a stream to the target, parking co while a connection is made. The caller's
-// timer must wake co at the deadline (loop time), after which Stream returns ErrTimeout.
-// fresh asks for a connection that is not in use yet.
-func (p *Pool) Stream(co *reactor.Coroutine, t Target, fresh bool, deadline int64) (*Stream, error) {
-	if t.private() {
-		return p.await(co, p.dialSession(nil, t, deadline), deadline)
-	}
-	g := p.group(&t)
-	for {
-		if !fresh {
-			for _, s := range g.sessions {
-				if s.takes() {
-					p.Stats.Reused++
-					return s.open(co), nil
-				}
-			}
-		}
-		s := g.dialing
-		if s == nil || len(s.waiters) >= maxStreams {
-			if len(g.sessions) >= maxSessions {
-				return nil, ErrTooManyStreams
-			}
-			s = p.dialSession(g, t, deadline)
-		}
-		stream, err := p.await(co, s, deadline)
-		if err != errFull {
-			return stream, err
-		}
-		fresh = false
-	}
-}
-
-// ErrTooManyStreams: all connections that a worker may have to a pod are full.
-var ErrTooManyStreams = errors.New("all connections to the pod are full")
-
-// errFull: others were faster to take what a new session allows.
-var errFull = errors.New("session is full")
-
-// await parks co until the session stands, and opens a stream.
-func (p *Pool) await(co *reactor.Coroutine, s *session, deadline int64) (*Stream, error) {
-	s.waiters = append(s.waiters, co)
-	for s.state == dialing && !co.Dying() && p.loop.Now() < deadline {
-		co.Park()
-	}
-	switch {
-	case s.takes():
-		return s.open(co), nil
-	case s.state == ended:
-		return nil, s.err
-	case s.state != dialing:
-		if s.limit == 0 {
-			return nil, errNoStreams
-		}
-		return nil, errFull
-	}
-	for i := range s.waiters {
-		if s.waiters[i] == co {
-			s.waiters = append(s.waiters[:i], s.waiters[i+1:]...)
-			break
-		}
-	}
-	return nil, ErrTimeout
-}
-
-var errNoStreams = &ProtocolError{"no_streams"}
-
-// ProtocolError says in which way a pod does not speak the HTTP/2 that it is said to.
-type ProtocolError struct{ Token string }
-
-func (e *ProtocolError) Error() string { return "HTTP/2 to the pod: " + e.Token }
-
-func (p *Pool) dialSession(g *group, t Target, deadline int64) *session {
-	s := &session{pool: p, group: g, target: t, deadline: deadline, limit: maxStreams, nextID: 1}
-	s.target.Name = bytes.Clone(t.Name)
-	s.timer.Init(s.tick)
-	if g != nil {
-		g.dialing = s
-	}
-	p.loop.Set(&s.timer, max(0, timeLeft(deadline, p.loop.Now())))
-	p.loop.Go(s)
-	return s
-}
-
-// takes reports whether another stream may be opened.
-func (s *session) takes() bool {
-	return s.state == ready && uint32(len(s.streams)) < s.limit && s.nextID < lastStreamID &&
-		(s.group != nil || s.nextID == 1)
 }
 
 // Run reads frames until the connection ends.
@@ -356,6 +268,8 @@ func (s *session) lost(st *Stream, err error) *Fault {
 		return &Fault{Invalid, "frame_flood"}
 	case err == errSilent:
 		return &Fault{Silent, "no_answer_to_ping"}
+	case st.sentAt >= s.taken:
+		return &Fault{Unprocessed, "not_sent"}
 	case st.headed:
 		return &Fault{Kind: Aborted}
 	case st.reused:
@@ -364,20 +278,12 @@ func (s *session) lost(st *Stream, err error) *Fault {
 	return &Fault{Kind: Closed}
 }
 
-// Read implements io.Reader for the framer: it parks where the connection has nothing, and
-// writes what has been queued meanwhile.
+// Read implements io.Reader for the framer: where the connection has nothing, it writes what
+// has been queued meanwhile and parks. It reads before it writes: a request is not sent on a
+// connection that the pod has closed already.
 func (s *session) Read(b []byte) (int, error) {
 	for s.r == s.w {
-		if err := s.flush(); err != nil {
-			return 0, err
-		}
-		want := reactor.Readable
-		if s.backlog() > 0 || s.Unsent() {
-			want |= reactor.Writable
-		}
-		if s.backlog() > maxBacklog {
-			want = reactor.Writable
-		} else {
+		if s.backlog() <= maxBacklog {
 			n, err := s.TryRead(s.in)
 			if err == nil {
 				s.r, s.w = 0, n
@@ -388,7 +294,17 @@ func (s *session) Read(b []byte) (int, error) {
 				return 0, err
 			}
 		}
-		s.Want(want)
+		if err := s.flush(); err != nil {
+			return 0, err
+		}
+		switch {
+		case s.backlog() > maxBacklog:
+			s.Want(reactor.Writable)
+		case s.backlog() > 0 || s.Unsent():
+			s.Want(reactor.Readable | reactor.Writable)
+		default:
+			s.Want(reactor.Readable)
+		}
 		s.co.Park()
 		if err := s.due(); err != nil {
 			return 0, err

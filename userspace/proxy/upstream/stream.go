@@ -49,6 +49,7 @@ type Stream struct {
 	ending  bool   // the end is queued
 	ended   bool   // the end was handed to the session
 	waiting bool   // in session.blocked
+	sentAt  uint64 // where its head begins in what the connection sends
 	names   []byte // in lower case
 	trailer []http1.Field
 
@@ -136,6 +137,9 @@ func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 // EndHead queues the head. ended says that there is no body.
 func (st *Stream) EndHead(ended bool) {
 	st.ended = ended
+	if st.session != nil {
+		st.sentAt = st.session.taken + uint64(st.session.backlog())
+	}
 	st.sendBlock(ended)
 }
 
@@ -257,11 +261,9 @@ func (st *Stream) ReadBody() ([]byte, error) {
 func (st *Stream) takeBack() {
 	if len(st.segments) > 0 && st.read == len(st.segments[0]) {
 		st.pool.loop.Buffers.Put(st.segments[0])
-		st.segments[0] = nil
-		if st.segments = st.segments[1:]; len(st.segments) == 0 {
-			st.segments = nil
-		}
-		st.read = 0
+		last := copy(st.segments, st.segments[1:]) // there are few
+		st.segments[last] = nil
+		st.segments, st.read = st.segments[:last], 0
 	}
 	if st.owed >= streamWindow/2 && !st.done && st.session != nil {
 		st.session.framer.WriteWindowUpdate(st.id, uint32(st.owed))
@@ -290,10 +292,11 @@ func (st *Stream) Close() {
 		st.session.kick()
 	}
 	st.Abandon()
-	for _, b := range st.segments {
+	for i, b := range st.segments {
 		st.pool.loop.Buffers.Put(b)
+		st.segments[i] = nil
 	}
-	st.segments = nil
+	st.segments = st.segments[:0]
 	if len(st.pool.streams) < maxFreeStreams {
 		st.pool.streams = append(st.pool.streams, st)
 	}

@@ -1,0 +1,44 @@
+package http3
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/kerngate/kerngate/userspace/proxy/http1"
+)
+
+// compose makes a request head of what quic-go has decoded, under the rules that all heads
+// are read by. It returns the reason to refuse it, or nil.
+func compose(q *http1.Request, r *http.Request, maxHead int) *http1.Error {
+	q.Compose(http1.Limits{Head: maxHead, RequestLine: maxHead})
+	q.AddField(":method", r.Method)
+	if r.Method == http.MethodConnect && r.Proto != "HTTP/3.0" {
+		q.AddField(":protocol", r.Proto)
+	}
+	q.AddField(":scheme", "https")
+	q.AddField(":authority", r.Host)
+	if r.RequestURI != "" {
+		q.AddField(":path", r.RequestURI)
+	}
+	for name, values := range r.Header {
+		name = strings.ToLower(name)
+		for _, v := range values {
+			q.AddField(name, v)
+		}
+	}
+	if r.ContentLength >= 0 && r.Header.Get("Content-Length") == "" && r.Body != http.NoBody {
+		q.AddField("content-length", strconv.FormatInt(r.ContentLength, 10))
+	}
+	err := q.Finish(ended(r))
+	if err == nil && q.Protocol != nil {
+		err = http1.ErrConnectProtocol // WebSockets come by HTTP/2 or HTTP/1.1
+	}
+	e, _ := err.(*http1.Error)
+	return e
+}
+
+// ended reports whether it is known that no body follows.
+func ended(r *http.Request) bool {
+	return r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0
+}

@@ -38,7 +38,6 @@ func policyMessage(p *model.Policy) *feedpb.Policy {
 		MaxBodyBytes:     p.MaxBody,
 		Host:             p.Host,
 		RequestHeaders:   headerMessages(p.RequestHeaders),
-		HashBy:           p.HashBy,
 		ResponseHeaders:  headerMessages(p.ResponseHeaders),
 		CookieDomains:    replacementMessages(p.CookieDomains),
 		CookiePaths:      replacementMessages(p.CookiePaths),
@@ -68,16 +67,6 @@ func policyMessage(p *model.Policy) *feedpb.Policy {
 	}
 	if p.Rewrite != nil {
 		out.Rewrite = p.Rewrite.Target
-	}
-	if a := p.Affinity; a != nil {
-		out.Affinity = &feedpb.Affinity{
-			Cookie: a.Cookie, Path: a.Path, Domain: a.Domain, MaxAgeSeconds: uint32(a.MaxAge / time.Second),
-			ExpirySeconds: uint32(a.Expiry / time.Second), SameSite: a.SameSite, Conditional: a.Conditional,
-			Secure: feedpb.Affinity_Secure(a.Secure), Move: a.Move,
-		}
-	}
-	if r := p.Retry; r != nil {
-		out.Retry = &feedpb.Retry{When: uint32(r.When), Tries: r.Tries, TimeoutMs: milliseconds(r.Timeout)}
 	}
 	return out
 }

@@ -57,13 +57,6 @@ func (p *Policy) dump(b *strings.Builder) {
 	for _, h := range p.RequestHeaders {
 		line("request: %s", h)
 	}
-	if p.HashBy != "" {
-		line("hash by: %s", p.HashBy)
-	}
-	if a := p.Affinity; a != nil {
-		line("affinity: cookie %s path %q domain %q max-age %s expiry %s same-site %q conditional %t secure %d move %t",
-			a.Cookie, a.Path, a.Domain, a.MaxAge, a.Expiry, a.SameSite, a.Conditional, a.Secure, a.Move)
-	}
 	for _, h := range p.ResponseHeaders {
 		line("response: %s", h)
 	}
@@ -78,9 +71,6 @@ func (p *Policy) dump(b *strings.Builder) {
 	}
 	if t := p.Timeouts; t != (Timeouts{}) {
 		line("timeouts: connect %s send %s read %s", t.Connect, t.Send, t.Read)
-	}
-	if r := p.Retry; r != nil {
-		line("retry: when %#x tries %d timeout %s", r.When, r.Tries, r.Timeout)
 	}
 	if p.Unlogged {
 		line("unlogged")

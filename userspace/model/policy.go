@@ -20,15 +20,11 @@ type Policy struct {
 	Host           string // template: the Host that pods get, "": the client's
 	RequestHeaders []HeaderRule
 
-	HashBy   string // template: requests of equal value go to the same pod, "": any pod
-	Affinity *Affinity
-
 	ResponseHeaders []HeaderRule
 	CookieDomains   []Replacement // of Set-Cookie; the first that fits
 	CookiePaths     []Replacement
 	Locations       []Replacement // of Location and Refresh, at their beginning
 
 	Timeouts Timeouts
-	Retry    *Retry
 	Unlogged bool // leave requests out of the access log
 }

@@ -172,55 +172,6 @@ func (HeaderRule_Op) EnumDescriptor() ([]byte, []int) {
 	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{23, 0}
 }
 
-type Affinity_Secure int32
-
-const (
-	Affinity_OVER_TLS Affinity_Secure = 0
-	Affinity_ALWAYS   Affinity_Secure = 1
-	Affinity_NEVER    Affinity_Secure = 2
-)
-
-// Enum value maps for Affinity_Secure.
-var (
-	Affinity_Secure_name = map[int32]string{
-		0: "OVER_TLS",
-		1: "ALWAYS",
-		2: "NEVER",
-	}
-	Affinity_Secure_value = map[string]int32{
-		"OVER_TLS": 0,
-		"ALWAYS":   1,
-		"NEVER":    2,
-	}
-)
-
-func (x Affinity_Secure) Enum() *Affinity_Secure {
-	p := new(Affinity_Secure)
-	*p = x
-	return p
-}
-
-func (x Affinity_Secure) String() string {
-	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
-}
-
-func (Affinity_Secure) Descriptor() protoreflect.EnumDescriptor {
-	return file_userspace_feed_feedpb_feed_proto_enumTypes[3].Descriptor()
-}
-
-func (Affinity_Secure) Type() protoreflect.EnumType {
-	return &file_userspace_feed_feedpb_feed_proto_enumTypes[3]
-}
-
-func (x Affinity_Secure) Number() protoreflect.EnumNumber {
-	return protoreflect.EnumNumber(x)
-}
-
-// Deprecated: Use Affinity_Secure.Descriptor instead.
-func (Affinity_Secure) EnumDescriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{25, 0}
-}
-
 // ToAgent is what a client of the socket sends.
 type ToAgent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1574,17 +1525,14 @@ type Policy struct {
 	Rewrite          string                 `protobuf:"bytes,6,opt,name=rewrite,proto3" json:"rewrite,omitempty"`                                        // target, "": the path stays
 	Host             string                 `protobuf:"bytes,7,opt,name=host,proto3" json:"host,omitempty"`                                              // template
 	RequestHeaders   []*HeaderRule          `protobuf:"bytes,8,rep,name=request_headers,json=requestHeaders,proto3" json:"request_headers,omitempty"`
-	HashBy           string                 `protobuf:"bytes,9,opt,name=hash_by,json=hashBy,proto3" json:"hash_by,omitempty"` // template
-	Affinity         *Affinity              `protobuf:"bytes,10,opt,name=affinity,proto3" json:"affinity,omitempty"`
-	ResponseHeaders  []*HeaderRule          `protobuf:"bytes,11,rep,name=response_headers,json=responseHeaders,proto3" json:"response_headers,omitempty"`
-	CookieDomains    []*Replacement         `protobuf:"bytes,12,rep,name=cookie_domains,json=cookieDomains,proto3" json:"cookie_domains,omitempty"`
-	CookiePaths      []*Replacement         `protobuf:"bytes,13,rep,name=cookie_paths,json=cookiePaths,proto3" json:"cookie_paths,omitempty"`
-	Locations        []*Replacement         `protobuf:"bytes,14,rep,name=locations,proto3" json:"locations,omitempty"`
-	ConnectTimeoutMs uint32                 `protobuf:"varint,15,opt,name=connect_timeout_ms,json=connectTimeoutMs,proto3" json:"connect_timeout_ms,omitempty"` // 0: that of Settings, like the next two
-	SendTimeoutMs    uint32                 `protobuf:"varint,16,opt,name=send_timeout_ms,json=sendTimeoutMs,proto3" json:"send_timeout_ms,omitempty"`
-	ReadTimeoutMs    uint32                 `protobuf:"varint,17,opt,name=read_timeout_ms,json=readTimeoutMs,proto3" json:"read_timeout_ms,omitempty"`
-	Retry            *Retry                 `protobuf:"bytes,18,opt,name=retry,proto3" json:"retry,omitempty"` // absent: the proxy's own rules
-	Unlogged         bool                   `protobuf:"varint,19,opt,name=unlogged,proto3" json:"unlogged,omitempty"`
+	ResponseHeaders  []*HeaderRule          `protobuf:"bytes,9,rep,name=response_headers,json=responseHeaders,proto3" json:"response_headers,omitempty"`
+	CookieDomains    []*Replacement         `protobuf:"bytes,10,rep,name=cookie_domains,json=cookieDomains,proto3" json:"cookie_domains,omitempty"`
+	CookiePaths      []*Replacement         `protobuf:"bytes,11,rep,name=cookie_paths,json=cookiePaths,proto3" json:"cookie_paths,omitempty"`
+	Locations        []*Replacement         `protobuf:"bytes,12,rep,name=locations,proto3" json:"locations,omitempty"`
+	ConnectTimeoutMs uint32                 `protobuf:"varint,13,opt,name=connect_timeout_ms,json=connectTimeoutMs,proto3" json:"connect_timeout_ms,omitempty"` // 0: that of Settings, like the next two
+	SendTimeoutMs    uint32                 `protobuf:"varint,14,opt,name=send_timeout_ms,json=sendTimeoutMs,proto3" json:"send_timeout_ms,omitempty"`
+	ReadTimeoutMs    uint32                 `protobuf:"varint,15,opt,name=read_timeout_ms,json=readTimeoutMs,proto3" json:"read_timeout_ms,omitempty"`
+	Unlogged         bool                   `protobuf:"varint,16,opt,name=unlogged,proto3" json:"unlogged,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -1675,20 +1623,6 @@ func (x *Policy) GetRequestHeaders() []*HeaderRule {
 	return nil
 }
 
-func (x *Policy) GetHashBy() string {
-	if x != nil {
-		return x.HashBy
-	}
-	return ""
-}
-
-func (x *Policy) GetAffinity() *Affinity {
-	if x != nil {
-		return x.Affinity
-	}
-	return nil
-}
-
 func (x *Policy) GetResponseHeaders() []*HeaderRule {
 	if x != nil {
 		return x.ResponseHeaders
@@ -1736,13 +1670,6 @@ func (x *Policy) GetReadTimeoutMs() uint32 {
 		return x.ReadTimeoutMs
 	}
 	return 0
-}
-
-func (x *Policy) GetRetry() *Retry {
-	if x != nil {
-		return x.Retry
-	}
-	return nil
 }
 
 func (x *Policy) GetUnlogged() bool {
@@ -2281,174 +2208,6 @@ func (x *Replacement) GetPattern() bool {
 	return false
 }
 
-type Affinity struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Cookie        string                 `protobuf:"bytes,1,opt,name=cookie,proto3" json:"cookie,omitempty"`
-	Path          string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
-	Domain        string                 `protobuf:"bytes,3,opt,name=domain,proto3" json:"domain,omitempty"`
-	MaxAgeSeconds uint32                 `protobuf:"varint,4,opt,name=max_age_seconds,json=maxAgeSeconds,proto3" json:"max_age_seconds,omitempty"`
-	ExpirySeconds uint32                 `protobuf:"varint,5,opt,name=expiry_seconds,json=expirySeconds,proto3" json:"expiry_seconds,omitempty"`
-	SameSite      string                 `protobuf:"bytes,6,opt,name=same_site,json=sameSite,proto3" json:"same_site,omitempty"`
-	Conditional   bool                   `protobuf:"varint,7,opt,name=conditional,proto3" json:"conditional,omitempty"`
-	Secure        Affinity_Secure        `protobuf:"varint,8,opt,name=secure,proto3,enum=kerngate.feed.v1.Affinity_Secure" json:"secure,omitempty"`
-	Move          bool                   `protobuf:"varint,9,opt,name=move,proto3" json:"move,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Affinity) Reset() {
-	*x = Affinity{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[25]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Affinity) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Affinity) ProtoMessage() {}
-
-func (x *Affinity) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[25]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Affinity.ProtoReflect.Descriptor instead.
-func (*Affinity) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{25}
-}
-
-func (x *Affinity) GetCookie() string {
-	if x != nil {
-		return x.Cookie
-	}
-	return ""
-}
-
-func (x *Affinity) GetPath() string {
-	if x != nil {
-		return x.Path
-	}
-	return ""
-}
-
-func (x *Affinity) GetDomain() string {
-	if x != nil {
-		return x.Domain
-	}
-	return ""
-}
-
-func (x *Affinity) GetMaxAgeSeconds() uint32 {
-	if x != nil {
-		return x.MaxAgeSeconds
-	}
-	return 0
-}
-
-func (x *Affinity) GetExpirySeconds() uint32 {
-	if x != nil {
-		return x.ExpirySeconds
-	}
-	return 0
-}
-
-func (x *Affinity) GetSameSite() string {
-	if x != nil {
-		return x.SameSite
-	}
-	return ""
-}
-
-func (x *Affinity) GetConditional() bool {
-	if x != nil {
-		return x.Conditional
-	}
-	return false
-}
-
-func (x *Affinity) GetSecure() Affinity_Secure {
-	if x != nil {
-		return x.Secure
-	}
-	return Affinity_OVER_TLS
-}
-
-func (x *Affinity) GetMove() bool {
-	if x != nil {
-		return x.Move
-	}
-	return false
-}
-
-type Retry struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	When          uint32                 `protobuf:"varint,1,opt,name=when,proto3" json:"when,omitempty"`                            // model.Condition
-	Tries         uint32                 `protobuf:"varint,2,opt,name=tries,proto3" json:"tries,omitempty"`                          // 0: as many as without this rule
-	TimeoutMs     uint32                 `protobuf:"varint,3,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"` // 0: none
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Retry) Reset() {
-	*x = Retry{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[26]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Retry) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Retry) ProtoMessage() {}
-
-func (x *Retry) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[26]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Retry.ProtoReflect.Descriptor instead.
-func (*Retry) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{26}
-}
-
-func (x *Retry) GetWhen() uint32 {
-	if x != nil {
-		return x.When
-	}
-	return 0
-}
-
-func (x *Retry) GetTries() uint32 {
-	if x != nil {
-		return x.Tries
-	}
-	return 0
-}
-
-func (x *Retry) GetTimeoutMs() uint32 {
-	if x != nil {
-		return x.TimeoutMs
-	}
-	return 0
-}
-
 type Canary struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Service       uint32                 `protobuf:"varint,1,opt,name=service,proto3" json:"service,omitempty"` // 0: 503
@@ -2465,7 +2224,7 @@ type Canary struct {
 
 func (x *Canary) Reset() {
 	*x = Canary{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[27]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2477,7 +2236,7 @@ func (x *Canary) String() string {
 func (*Canary) ProtoMessage() {}
 
 func (x *Canary) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[27]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2490,7 +2249,7 @@ func (x *Canary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Canary.ProtoReflect.Descriptor instead.
 func (*Canary) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{27}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Canary) GetService() uint32 {
@@ -2559,7 +2318,7 @@ type Service struct {
 
 func (x *Service) Reset() {
 	*x = Service{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[28]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2571,7 +2330,7 @@ func (x *Service) String() string {
 func (*Service) ProtoMessage() {}
 
 func (x *Service) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[28]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2584,7 +2343,7 @@ func (x *Service) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Service.ProtoReflect.Descriptor instead.
 func (*Service) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{28}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Service) GetId() uint32 {
@@ -2630,7 +2389,7 @@ type Settings struct {
 
 func (x *Settings) Reset() {
 	*x = Settings{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[29]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2642,7 +2401,7 @@ func (x *Settings) String() string {
 func (*Settings) ProtoMessage() {}
 
 func (x *Settings) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[29]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2655,7 +2414,7 @@ func (x *Settings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settings.ProtoReflect.Descriptor instead.
 func (*Settings) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{29}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Settings) GetHeadTimeoutMs() uint32 {
@@ -2807,7 +2566,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[30]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2819,7 +2578,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[30]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2832,7 +2591,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{30}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Ack) GetVersion() uint64 {
@@ -2855,7 +2614,7 @@ type Refuse struct {
 
 func (x *Refuse) Reset() {
 	*x = Refuse{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[31]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2867,7 +2626,7 @@ func (x *Refuse) String() string {
 func (*Refuse) ProtoMessage() {}
 
 func (x *Refuse) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[31]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2880,7 +2639,7 @@ func (x *Refuse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refuse.ProtoReflect.Descriptor instead.
 func (*Refuse) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{31}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Refuse) GetVersion() uint64 {
@@ -2913,7 +2672,7 @@ type Serving struct {
 
 func (x *Serving) Reset() {
 	*x = Serving{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[32]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2925,7 +2684,7 @@ func (x *Serving) String() string {
 func (*Serving) ProtoMessage() {}
 
 func (x *Serving) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[32]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2938,7 +2697,7 @@ func (x *Serving) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Serving.ProtoReflect.Descriptor instead.
 func (*Serving) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{32}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{30}
 }
 
 // Drain tells a proxy that another generation serves: finish what is open, then exit.
@@ -2951,7 +2710,7 @@ type Drain struct {
 
 func (x *Drain) Reset() {
 	*x = Drain{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[33]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2963,7 +2722,7 @@ func (x *Drain) String() string {
 func (*Drain) ProtoMessage() {}
 
 func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[33]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2976,7 +2735,7 @@ func (x *Drain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drain.ProtoReflect.Descriptor instead.
 func (*Drain) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{33}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Drain) GetTimeoutMs() uint32 {
@@ -2996,7 +2755,7 @@ type Query struct {
 
 func (x *Query) Reset() {
 	*x = Query{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[34]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3008,7 +2767,7 @@ func (x *Query) String() string {
 func (*Query) ProtoMessage() {}
 
 func (x *Query) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[34]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3021,7 +2780,7 @@ func (x *Query) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Query.ProtoReflect.Descriptor instead.
 func (*Query) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{34}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Query) GetWhat() string {
@@ -3041,7 +2800,7 @@ type Answer struct {
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[35]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3053,7 +2812,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[35]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3066,7 +2825,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{35}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Answer) GetJson() []byte {
@@ -3205,7 +2964,7 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\tauthority\x18\x02 \x01(\tR\tauthority\x12\x1f\n" +
 	"\vserver_name\x18\x03 \x01(\tR\n" +
 	"serverName\x12 \n" +
-	"\vcertificate\x18\x04 \x01(\tR\vcertificate\"\xad\a\n" +
+	"\vcertificate\x18\x04 \x01(\tR\vcertificate\"\xad\x06\n" +
 	"\x06Policy\x128\n" +
 	"\tredirects\x18\x01 \x03(\v2\x1a.kerngate.feed.v1.RedirectR\tredirects\x12*\n" +
 	"\x04cors\x18\x02 \x01(\v2\x16.kerngate.feed.v1.CORSR\x04cors\x120\n" +
@@ -3214,19 +2973,16 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\x0emax_body_bytes\x18\x05 \x01(\x04H\x00R\fmaxBodyBytes\x88\x01\x01\x12\x18\n" +
 	"\arewrite\x18\x06 \x01(\tR\arewrite\x12\x12\n" +
 	"\x04host\x18\a \x01(\tR\x04host\x12E\n" +
-	"\x0frequest_headers\x18\b \x03(\v2\x1c.kerngate.feed.v1.HeaderRuleR\x0erequestHeaders\x12\x17\n" +
-	"\ahash_by\x18\t \x01(\tR\x06hashBy\x126\n" +
-	"\baffinity\x18\n" +
-	" \x01(\v2\x1a.kerngate.feed.v1.AffinityR\baffinity\x12G\n" +
-	"\x10response_headers\x18\v \x03(\v2\x1c.kerngate.feed.v1.HeaderRuleR\x0fresponseHeaders\x12D\n" +
-	"\x0ecookie_domains\x18\f \x03(\v2\x1d.kerngate.feed.v1.ReplacementR\rcookieDomains\x12@\n" +
-	"\fcookie_paths\x18\r \x03(\v2\x1d.kerngate.feed.v1.ReplacementR\vcookiePaths\x12;\n" +
-	"\tlocations\x18\x0e \x03(\v2\x1d.kerngate.feed.v1.ReplacementR\tlocations\x12,\n" +
-	"\x12connect_timeout_ms\x18\x0f \x01(\rR\x10connectTimeoutMs\x12&\n" +
-	"\x0fsend_timeout_ms\x18\x10 \x01(\rR\rsendTimeoutMs\x12&\n" +
-	"\x0fread_timeout_ms\x18\x11 \x01(\rR\rreadTimeoutMs\x12-\n" +
-	"\x05retry\x18\x12 \x01(\v2\x17.kerngate.feed.v1.RetryR\x05retry\x12\x1a\n" +
-	"\bunlogged\x18\x13 \x01(\bR\bunloggedB\x11\n" +
+	"\x0frequest_headers\x18\b \x03(\v2\x1c.kerngate.feed.v1.HeaderRuleR\x0erequestHeaders\x12G\n" +
+	"\x10response_headers\x18\t \x03(\v2\x1c.kerngate.feed.v1.HeaderRuleR\x0fresponseHeaders\x12D\n" +
+	"\x0ecookie_domains\x18\n" +
+	" \x03(\v2\x1d.kerngate.feed.v1.ReplacementR\rcookieDomains\x12@\n" +
+	"\fcookie_paths\x18\v \x03(\v2\x1d.kerngate.feed.v1.ReplacementR\vcookiePaths\x12;\n" +
+	"\tlocations\x18\f \x03(\v2\x1d.kerngate.feed.v1.ReplacementR\tlocations\x12,\n" +
+	"\x12connect_timeout_ms\x18\r \x01(\rR\x10connectTimeoutMs\x12&\n" +
+	"\x0fsend_timeout_ms\x18\x0e \x01(\rR\rsendTimeoutMs\x12&\n" +
+	"\x0fread_timeout_ms\x18\x0f \x01(\rR\rreadTimeoutMs\x12\x1a\n" +
+	"\bunlogged\x18\x10 \x01(\bR\bunloggedB\x11\n" +
 	"\x0f_max_body_bytes\"N\n" +
 	"\bRedirect\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x16\n" +
@@ -3270,27 +3026,7 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\vReplacement\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\tR\x04from\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\tR\x02to\x12\x18\n" +
-	"\apattern\x18\x03 \x01(\bR\apattern\"\xda\x02\n" +
-	"\bAffinity\x12\x16\n" +
-	"\x06cookie\x18\x01 \x01(\tR\x06cookie\x12\x12\n" +
-	"\x04path\x18\x02 \x01(\tR\x04path\x12\x16\n" +
-	"\x06domain\x18\x03 \x01(\tR\x06domain\x12&\n" +
-	"\x0fmax_age_seconds\x18\x04 \x01(\rR\rmaxAgeSeconds\x12%\n" +
-	"\x0eexpiry_seconds\x18\x05 \x01(\rR\rexpirySeconds\x12\x1b\n" +
-	"\tsame_site\x18\x06 \x01(\tR\bsameSite\x12 \n" +
-	"\vconditional\x18\a \x01(\bR\vconditional\x129\n" +
-	"\x06secure\x18\b \x01(\x0e2!.kerngate.feed.v1.Affinity.SecureR\x06secure\x12\x12\n" +
-	"\x04move\x18\t \x01(\bR\x04move\"-\n" +
-	"\x06Secure\x12\f\n" +
-	"\bOVER_TLS\x10\x00\x12\n" +
-	"\n" +
-	"\x06ALWAYS\x10\x01\x12\t\n" +
-	"\x05NEVER\x10\x02\"P\n" +
-	"\x05Retry\x12\x12\n" +
-	"\x04when\x18\x01 \x01(\rR\x04when\x12\x14\n" +
-	"\x05tries\x18\x02 \x01(\rR\x05tries\x12\x1d\n" +
-	"\n" +
-	"timeout_ms\x18\x03 \x01(\rR\ttimeoutMs\"\xc8\x01\n" +
+	"\apattern\x18\x03 \x01(\bR\apattern\"\xc8\x01\n" +
 	"\x06Canary\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\rR\aservice\x12\x16\n" +
 	"\x06source\x18\x02 \x01(\tR\x06source\x12\x16\n" +
@@ -3356,97 +3092,91 @@ func file_userspace_feed_feedpb_feed_proto_rawDescGZIP() []byte {
 	return file_userspace_feed_feedpb_feed_proto_rawDescData
 }
 
-var file_userspace_feed_feedpb_feed_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_userspace_feed_feedpb_feed_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_userspace_feed_feedpb_feed_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_userspace_feed_feedpb_feed_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_userspace_feed_feedpb_feed_proto_goTypes = []any{
 	(ClientAuth_Mode)(0),   // 0: kerngate.feed.v1.ClientAuth.Mode
 	(Upstream_Protocol)(0), // 1: kerngate.feed.v1.Upstream.Protocol
 	(HeaderRule_Op)(0),     // 2: kerngate.feed.v1.HeaderRule.Op
-	(Affinity_Secure)(0),   // 3: kerngate.feed.v1.Affinity.Secure
-	(*ToAgent)(nil),        // 4: kerngate.feed.v1.ToAgent
-	(*FromAgent)(nil),      // 5: kerngate.feed.v1.FromAgent
-	(*Hello)(nil),          // 6: kerngate.feed.v1.Hello
-	(*Welcome)(nil),        // 7: kerngate.feed.v1.Welcome
-	(*Map)(nil),            // 8: kerngate.feed.v1.Map
-	(*Reject)(nil),         // 9: kerngate.feed.v1.Reject
-	(*Config)(nil),         // 10: kerngate.feed.v1.Config
-	(*Certificate)(nil),    // 11: kerngate.feed.v1.Certificate
-	(*Authority)(nil),      // 12: kerngate.feed.v1.Authority
-	(*TicketKeys)(nil),     // 13: kerngate.feed.v1.TicketKeys
-	(*Host)(nil),           // 14: kerngate.feed.v1.Host
-	(*TLS)(nil),            // 15: kerngate.feed.v1.TLS
-	(*ClientAuth)(nil),     // 16: kerngate.feed.v1.ClientAuth
-	(*Route)(nil),          // 17: kerngate.feed.v1.Route
-	(*Upstream)(nil),       // 18: kerngate.feed.v1.Upstream
-	(*UpstreamTLS)(nil),    // 19: kerngate.feed.v1.UpstreamTLS
-	(*Policy)(nil),         // 20: kerngate.feed.v1.Policy
-	(*Redirect)(nil),       // 21: kerngate.feed.v1.Redirect
-	(*CORS)(nil),           // 22: kerngate.feed.v1.CORS
-	(*Limits)(nil),         // 23: kerngate.feed.v1.Limits
-	(*Rate)(nil),           // 24: kerngate.feed.v1.Rate
-	(*Access)(nil),         // 25: kerngate.feed.v1.Access
-	(*BasicAuth)(nil),      // 26: kerngate.feed.v1.BasicAuth
-	(*HeaderRule)(nil),     // 27: kerngate.feed.v1.HeaderRule
-	(*Replacement)(nil),    // 28: kerngate.feed.v1.Replacement
-	(*Affinity)(nil),       // 29: kerngate.feed.v1.Affinity
-	(*Retry)(nil),          // 30: kerngate.feed.v1.Retry
-	(*Canary)(nil),         // 31: kerngate.feed.v1.Canary
-	(*Service)(nil),        // 32: kerngate.feed.v1.Service
-	(*Settings)(nil),       // 33: kerngate.feed.v1.Settings
-	(*Ack)(nil),            // 34: kerngate.feed.v1.Ack
-	(*Refuse)(nil),         // 35: kerngate.feed.v1.Refuse
-	(*Serving)(nil),        // 36: kerngate.feed.v1.Serving
-	(*Drain)(nil),          // 37: kerngate.feed.v1.Drain
-	(*Query)(nil),          // 38: kerngate.feed.v1.Query
-	(*Answer)(nil),         // 39: kerngate.feed.v1.Answer
+	(*ToAgent)(nil),        // 3: kerngate.feed.v1.ToAgent
+	(*FromAgent)(nil),      // 4: kerngate.feed.v1.FromAgent
+	(*Hello)(nil),          // 5: kerngate.feed.v1.Hello
+	(*Welcome)(nil),        // 6: kerngate.feed.v1.Welcome
+	(*Map)(nil),            // 7: kerngate.feed.v1.Map
+	(*Reject)(nil),         // 8: kerngate.feed.v1.Reject
+	(*Config)(nil),         // 9: kerngate.feed.v1.Config
+	(*Certificate)(nil),    // 10: kerngate.feed.v1.Certificate
+	(*Authority)(nil),      // 11: kerngate.feed.v1.Authority
+	(*TicketKeys)(nil),     // 12: kerngate.feed.v1.TicketKeys
+	(*Host)(nil),           // 13: kerngate.feed.v1.Host
+	(*TLS)(nil),            // 14: kerngate.feed.v1.TLS
+	(*ClientAuth)(nil),     // 15: kerngate.feed.v1.ClientAuth
+	(*Route)(nil),          // 16: kerngate.feed.v1.Route
+	(*Upstream)(nil),       // 17: kerngate.feed.v1.Upstream
+	(*UpstreamTLS)(nil),    // 18: kerngate.feed.v1.UpstreamTLS
+	(*Policy)(nil),         // 19: kerngate.feed.v1.Policy
+	(*Redirect)(nil),       // 20: kerngate.feed.v1.Redirect
+	(*CORS)(nil),           // 21: kerngate.feed.v1.CORS
+	(*Limits)(nil),         // 22: kerngate.feed.v1.Limits
+	(*Rate)(nil),           // 23: kerngate.feed.v1.Rate
+	(*Access)(nil),         // 24: kerngate.feed.v1.Access
+	(*BasicAuth)(nil),      // 25: kerngate.feed.v1.BasicAuth
+	(*HeaderRule)(nil),     // 26: kerngate.feed.v1.HeaderRule
+	(*Replacement)(nil),    // 27: kerngate.feed.v1.Replacement
+	(*Canary)(nil),         // 28: kerngate.feed.v1.Canary
+	(*Service)(nil),        // 29: kerngate.feed.v1.Service
+	(*Settings)(nil),       // 30: kerngate.feed.v1.Settings
+	(*Ack)(nil),            // 31: kerngate.feed.v1.Ack
+	(*Refuse)(nil),         // 32: kerngate.feed.v1.Refuse
+	(*Serving)(nil),        // 33: kerngate.feed.v1.Serving
+	(*Drain)(nil),          // 34: kerngate.feed.v1.Drain
+	(*Query)(nil),          // 35: kerngate.feed.v1.Query
+	(*Answer)(nil),         // 36: kerngate.feed.v1.Answer
 }
 var file_userspace_feed_feedpb_feed_proto_depIdxs = []int32{
-	6,  // 0: kerngate.feed.v1.ToAgent.hello:type_name -> kerngate.feed.v1.Hello
-	34, // 1: kerngate.feed.v1.ToAgent.ack:type_name -> kerngate.feed.v1.Ack
-	35, // 2: kerngate.feed.v1.ToAgent.refuse:type_name -> kerngate.feed.v1.Refuse
-	38, // 3: kerngate.feed.v1.ToAgent.query:type_name -> kerngate.feed.v1.Query
-	7,  // 4: kerngate.feed.v1.FromAgent.welcome:type_name -> kerngate.feed.v1.Welcome
-	9,  // 5: kerngate.feed.v1.FromAgent.reject:type_name -> kerngate.feed.v1.Reject
-	10, // 6: kerngate.feed.v1.FromAgent.config:type_name -> kerngate.feed.v1.Config
-	36, // 7: kerngate.feed.v1.FromAgent.serving:type_name -> kerngate.feed.v1.Serving
-	37, // 8: kerngate.feed.v1.FromAgent.drain:type_name -> kerngate.feed.v1.Drain
-	39, // 9: kerngate.feed.v1.FromAgent.answer:type_name -> kerngate.feed.v1.Answer
-	8,  // 10: kerngate.feed.v1.Welcome.maps:type_name -> kerngate.feed.v1.Map
-	14, // 11: kerngate.feed.v1.Config.hosts:type_name -> kerngate.feed.v1.Host
-	32, // 12: kerngate.feed.v1.Config.services:type_name -> kerngate.feed.v1.Service
-	33, // 13: kerngate.feed.v1.Config.settings:type_name -> kerngate.feed.v1.Settings
-	11, // 14: kerngate.feed.v1.Config.certificates:type_name -> kerngate.feed.v1.Certificate
-	12, // 15: kerngate.feed.v1.Config.authorities:type_name -> kerngate.feed.v1.Authority
-	13, // 16: kerngate.feed.v1.Config.ticket_keys:type_name -> kerngate.feed.v1.TicketKeys
-	17, // 17: kerngate.feed.v1.Host.routes:type_name -> kerngate.feed.v1.Route
-	15, // 18: kerngate.feed.v1.Host.tls:type_name -> kerngate.feed.v1.TLS
-	20, // 19: kerngate.feed.v1.Host.policies:type_name -> kerngate.feed.v1.Policy
-	16, // 20: kerngate.feed.v1.TLS.client:type_name -> kerngate.feed.v1.ClientAuth
+	5,  // 0: kerngate.feed.v1.ToAgent.hello:type_name -> kerngate.feed.v1.Hello
+	31, // 1: kerngate.feed.v1.ToAgent.ack:type_name -> kerngate.feed.v1.Ack
+	32, // 2: kerngate.feed.v1.ToAgent.refuse:type_name -> kerngate.feed.v1.Refuse
+	35, // 3: kerngate.feed.v1.ToAgent.query:type_name -> kerngate.feed.v1.Query
+	6,  // 4: kerngate.feed.v1.FromAgent.welcome:type_name -> kerngate.feed.v1.Welcome
+	8,  // 5: kerngate.feed.v1.FromAgent.reject:type_name -> kerngate.feed.v1.Reject
+	9,  // 6: kerngate.feed.v1.FromAgent.config:type_name -> kerngate.feed.v1.Config
+	33, // 7: kerngate.feed.v1.FromAgent.serving:type_name -> kerngate.feed.v1.Serving
+	34, // 8: kerngate.feed.v1.FromAgent.drain:type_name -> kerngate.feed.v1.Drain
+	36, // 9: kerngate.feed.v1.FromAgent.answer:type_name -> kerngate.feed.v1.Answer
+	7,  // 10: kerngate.feed.v1.Welcome.maps:type_name -> kerngate.feed.v1.Map
+	13, // 11: kerngate.feed.v1.Config.hosts:type_name -> kerngate.feed.v1.Host
+	29, // 12: kerngate.feed.v1.Config.services:type_name -> kerngate.feed.v1.Service
+	30, // 13: kerngate.feed.v1.Config.settings:type_name -> kerngate.feed.v1.Settings
+	10, // 14: kerngate.feed.v1.Config.certificates:type_name -> kerngate.feed.v1.Certificate
+	11, // 15: kerngate.feed.v1.Config.authorities:type_name -> kerngate.feed.v1.Authority
+	12, // 16: kerngate.feed.v1.Config.ticket_keys:type_name -> kerngate.feed.v1.TicketKeys
+	16, // 17: kerngate.feed.v1.Host.routes:type_name -> kerngate.feed.v1.Route
+	14, // 18: kerngate.feed.v1.Host.tls:type_name -> kerngate.feed.v1.TLS
+	19, // 19: kerngate.feed.v1.Host.policies:type_name -> kerngate.feed.v1.Policy
+	15, // 20: kerngate.feed.v1.TLS.client:type_name -> kerngate.feed.v1.ClientAuth
 	0,  // 21: kerngate.feed.v1.ClientAuth.mode:type_name -> kerngate.feed.v1.ClientAuth.Mode
-	18, // 22: kerngate.feed.v1.Route.upstream:type_name -> kerngate.feed.v1.Upstream
-	31, // 23: kerngate.feed.v1.Route.canaries:type_name -> kerngate.feed.v1.Canary
+	17, // 22: kerngate.feed.v1.Route.upstream:type_name -> kerngate.feed.v1.Upstream
+	28, // 23: kerngate.feed.v1.Route.canaries:type_name -> kerngate.feed.v1.Canary
 	1,  // 24: kerngate.feed.v1.Upstream.protocol:type_name -> kerngate.feed.v1.Upstream.Protocol
-	19, // 25: kerngate.feed.v1.Upstream.tls:type_name -> kerngate.feed.v1.UpstreamTLS
-	21, // 26: kerngate.feed.v1.Policy.redirects:type_name -> kerngate.feed.v1.Redirect
-	22, // 27: kerngate.feed.v1.Policy.cors:type_name -> kerngate.feed.v1.CORS
-	23, // 28: kerngate.feed.v1.Policy.limits:type_name -> kerngate.feed.v1.Limits
-	25, // 29: kerngate.feed.v1.Policy.access:type_name -> kerngate.feed.v1.Access
-	27, // 30: kerngate.feed.v1.Policy.request_headers:type_name -> kerngate.feed.v1.HeaderRule
-	29, // 31: kerngate.feed.v1.Policy.affinity:type_name -> kerngate.feed.v1.Affinity
-	27, // 32: kerngate.feed.v1.Policy.response_headers:type_name -> kerngate.feed.v1.HeaderRule
-	28, // 33: kerngate.feed.v1.Policy.cookie_domains:type_name -> kerngate.feed.v1.Replacement
-	28, // 34: kerngate.feed.v1.Policy.cookie_paths:type_name -> kerngate.feed.v1.Replacement
-	28, // 35: kerngate.feed.v1.Policy.locations:type_name -> kerngate.feed.v1.Replacement
-	30, // 36: kerngate.feed.v1.Policy.retry:type_name -> kerngate.feed.v1.Retry
-	24, // 37: kerngate.feed.v1.Limits.rates:type_name -> kerngate.feed.v1.Rate
-	26, // 38: kerngate.feed.v1.Access.basic:type_name -> kerngate.feed.v1.BasicAuth
-	2,  // 39: kerngate.feed.v1.HeaderRule.op:type_name -> kerngate.feed.v1.HeaderRule.Op
-	3,  // 40: kerngate.feed.v1.Affinity.secure:type_name -> kerngate.feed.v1.Affinity.Secure
-	41, // [41:41] is the sub-list for method output_type
-	41, // [41:41] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	18, // 25: kerngate.feed.v1.Upstream.tls:type_name -> kerngate.feed.v1.UpstreamTLS
+	20, // 26: kerngate.feed.v1.Policy.redirects:type_name -> kerngate.feed.v1.Redirect
+	21, // 27: kerngate.feed.v1.Policy.cors:type_name -> kerngate.feed.v1.CORS
+	22, // 28: kerngate.feed.v1.Policy.limits:type_name -> kerngate.feed.v1.Limits
+	24, // 29: kerngate.feed.v1.Policy.access:type_name -> kerngate.feed.v1.Access
+	26, // 30: kerngate.feed.v1.Policy.request_headers:type_name -> kerngate.feed.v1.HeaderRule
+	26, // 31: kerngate.feed.v1.Policy.response_headers:type_name -> kerngate.feed.v1.HeaderRule
+	27, // 32: kerngate.feed.v1.Policy.cookie_domains:type_name -> kerngate.feed.v1.Replacement
+	27, // 33: kerngate.feed.v1.Policy.cookie_paths:type_name -> kerngate.feed.v1.Replacement
+	27, // 34: kerngate.feed.v1.Policy.locations:type_name -> kerngate.feed.v1.Replacement
+	23, // 35: kerngate.feed.v1.Limits.rates:type_name -> kerngate.feed.v1.Rate
+	25, // 36: kerngate.feed.v1.Access.basic:type_name -> kerngate.feed.v1.BasicAuth
+	2,  // 37: kerngate.feed.v1.HeaderRule.op:type_name -> kerngate.feed.v1.HeaderRule.Op
+	38, // [38:38] is the sub-list for method output_type
+	38, // [38:38] is the sub-list for method input_type
+	38, // [38:38] is the sub-list for extension type_name
+	38, // [38:38] is the sub-list for extension extendee
+	0,  // [0:38] is the sub-list for field type_name
 }
 
 func init() { file_userspace_feed_feedpb_feed_proto_init() }
@@ -3474,8 +3204,8 @@ func file_userspace_feed_feedpb_feed_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_userspace_feed_feedpb_feed_proto_rawDesc), len(file_userspace_feed_feedpb_feed_proto_rawDesc)),
-			NumEnums:      4,
-			NumMessages:   36,
+			NumEnums:      3,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

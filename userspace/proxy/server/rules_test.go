@@ -31,8 +31,8 @@ func echo(t *testing.T, name string) string {
 	})
 }
 
-// get sends one request for shop.test on a connection of its own.
-func get(t *testing.T, p *proxytest.Proxy, line string, fields ...string) string {
+// shop sends one request for shop.test on a connection of its own.
+func shop(t *testing.T, p *proxytest.Proxy, line string, fields ...string) string {
 	t.Helper()
 	return talk(t, p, line+" HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n"+strings.Join(append(fields, ""), "\r\n")+"\r\n")
 }
@@ -63,20 +63,20 @@ func TestRules(t *testing.T) {
 		},
 	}}, &feedpb.Settings{AccessLogSample: 1, MaxBodyBytes: 5})
 
-	answer := get(t, p, "GET /API/x%20y?q=1", "X-Rule: client", "Origin: https://a.test")
+	answer := shop(t, p, "GET /API/x%20y?q=1", "X-Rule: client", "Origin: https://a.test")
 	has(t, answer, "200 OK", "GET /in/x%20y?q=1 host=inner.test forwarded-host=rule.test body=0 x=[http:/API/x%20y?q=1]",
 		"X-Frame-Options: DENY\r\n", "Set-Cookie: a=1; Domain=shop.test; Path=/api\r\n", "Access-Control-Allow-Origin: https://a.test\r\n")
 	if strings.Contains(answer, "Server: pod") {
 		t.Errorf("a removed field arrives:\n%s", answer)
 	}
-	has(t, get(t, p, "GET /api/redirect"), "302 Found", "Location: /api/next\r\n")
-	has(t, get(t, p, "GET /api/old?a=b"), "308 ", "location: http://shop.test/api/new?a=b\r\n", "Content-Length: 0\r\n")
-	has(t, get(t, p, "OPTIONS /api/x", "Origin: https://a.test"), "204 ", "access-control-allow-methods: GET\r\n")
-	has(t, get(t, p, "OPTIONS /api/x", "Origin: https://b.test"), "200 OK", "OPTIONS /in/x")
-	has(t, get(t, p, "POST /api/x", "Content-Length: 10", "", "0123456789"), "200 OK", "body=10")
-	has(t, get(t, p, "POST /api/x", "Content-Length: 11", "", "0123456789a"), "413 ", "body_too_large")
-	has(t, get(t, p, "GET /api/../api../x"), "404 ")
-	has(t, get(t, p, "GET /other"), "404 ")
+	has(t, shop(t, p, "GET /api/redirect"), "302 Found", "Location: /api/next\r\n")
+	has(t, shop(t, p, "GET /api/old?a=b"), "308 ", "location: http://shop.test/api/new?a=b\r\n", "Content-Length: 0\r\n")
+	has(t, shop(t, p, "OPTIONS /api/x", "Origin: https://a.test"), "204 ", "access-control-allow-methods: GET\r\n")
+	has(t, shop(t, p, "OPTIONS /api/x", "Origin: https://b.test"), "200 OK", "OPTIONS /in/x")
+	has(t, shop(t, p, "POST /api/x", "Content-Length: 10", "", "0123456789"), "200 OK", "body=10")
+	has(t, shop(t, p, "POST /api/x", "Content-Length: 11", "", "0123456789a"), "413 ", "body_too_large")
+	has(t, shop(t, p, "GET /api/../api../x"), "404 ")
+	has(t, shop(t, p, "GET /other"), "404 ")
 	for deadline := time.Now().Add(5 * time.Second); strings.Count(p.Log.String(), "\n") < 9; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("log: %s", p.Log)
@@ -104,22 +104,22 @@ func TestAccessRules(t *testing.T) {
 		rule("/limited", &feedpb.Policy{Limits: &feedpb.Limits{Rates: []*feedpb.Rate{{Requests: 1, PeriodMs: 60000, Burst: 2}}, Status: 429, Scope: "a"}}),
 	}, nil)
 	const right, wrong = "Authorization: Basic YW5uOnNlY3JldA==", "Authorization: Basic YW5uOndyb25n"
-	has(t, get(t, p, "GET /basic"), "401 ", `www-authenticate: Basic realm="staff", charset="UTF-8"`+"\r\n")
-	has(t, get(t, p, "GET /basic", wrong), "401 ")
+	has(t, shop(t, p, "GET /basic"), "401 ", `www-authenticate: Basic realm="staff", charset="UTF-8"`+"\r\n")
+	has(t, shop(t, p, "GET /basic", wrong), "401 ")
 	for range 3 {
-		has(t, get(t, p, "GET /basic", right), "200 OK", "GET /basic")
+		has(t, shop(t, p, "GET /basic", right), "200 OK", "GET /basic")
 	}
-	has(t, get(t, p, "GET /%62asic/../basic/x"), "401 ")
-	has(t, get(t, p, "GET //basic"), "401 ")
-	has(t, get(t, p, "GET /inside"), "200 OK")
-	has(t, get(t, p, "GET /outside"), "403 ", "source_denied")
-	has(t, get(t, p, "GET /closed", right), "503 ", "access_closed")
+	has(t, shop(t, p, "GET /%62asic/../basic/x"), "401 ")
+	has(t, shop(t, p, "GET //basic"), "401 ")
+	has(t, shop(t, p, "GET /inside"), "200 OK")
+	has(t, shop(t, p, "GET /outside"), "403 ", "source_denied")
+	has(t, shop(t, p, "GET /closed", right), "503 ", "access_closed")
 	for i := range 5 {
 		want := "200 OK"
 		if i > 2 {
 			want = "429 "
 		}
-		has(t, get(t, p, "GET /limited"), want)
+		has(t, shop(t, p, "GET /limited"), want)
 	}
 	// Many at once, right and wrong, on connections that also break off.
 	var wg sync.WaitGroup
@@ -135,7 +135,7 @@ func TestAccessRules(t *testing.T) {
 				c.Close()
 				return
 			}
-			if answer := get(t, p, "GET /basic", field); !strings.HasPrefix(answer, want) {
+			if answer := shop(t, p, "GET /basic", field); !strings.HasPrefix(answer, want) {
 				t.Errorf("want %s: %s", want, answer)
 			}
 		})
@@ -161,19 +161,19 @@ func TestAtOnceRule(t *testing.T) {
 	for range 2 {
 		fmt.Fprint(p.Dial(t), "GET /hold HTTP/1.1\r\nHost: a\r\n\r\n")
 	}
-	for deadline := time.Now().Add(5 * time.Second); !strings.Contains(get(t, p, "GET /"), "connection_limited"); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(5 * time.Second); !strings.Contains(shop(t, p, "GET /"), "connection_limited"); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the third at once is not refused")
 		}
 	}
 	close(hold)
-	for deadline := time.Now().Add(5 * time.Second); !strings.Contains(get(t, p, "GET /"), "200 OK"); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(5 * time.Second); !strings.Contains(shop(t, p, "GET /"), "200 OK"); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("places are not given back")
 		}
 	}
 	for range 20 {
-		has(t, get(t, p, "GET /"), "200 OK")
+		has(t, shop(t, p, "GET /"), "200 OK")
 	}
 }
 
@@ -182,12 +182,12 @@ func TestCanaryRule(t *testing.T) {
 		{Name: "default/main:80", Path: "/", Backends: []string{echo(t, "main")}},
 		{Name: "default/beta:80", Backends: []string{echo(t, "beta")}, Canary: &feedpb.Canary{Source: "default/beta", Header: "X-Beta", Cookie: "beta", Weight: 30, Total: 100}},
 	}, nil)
-	has(t, get(t, p, "GET /", "X-Beta: always"), "Pod: beta")
-	has(t, get(t, p, "GET /", "X-Beta: never"), "Pod: main")
-	has(t, get(t, p, "GET /", "Cookie: beta=always"), "Pod: beta")
+	has(t, shop(t, p, "GET /", "X-Beta: always"), "Pod: beta")
+	has(t, shop(t, p, "GET /", "X-Beta: never"), "Pod: main")
+	has(t, shop(t, p, "GET /", "Cookie: beta=always"), "Pod: beta")
 	n := 0
 	for range 300 {
-		if strings.Contains(get(t, p, "GET /"), "Pod: beta") {
+		if strings.Contains(shop(t, p, "GET /"), "Pod: beta") {
 			n++
 		}
 	}
@@ -200,6 +200,6 @@ func TestCanaryRule(t *testing.T) {
 func TestRedirectWithoutService(t *testing.T) {
 	p := proxytest.Start(t, []proxytest.Service{{Name: "default/none:80", Path: "/", Policy: &feedpb.Policy{
 		Redirects: []*feedpb.Redirect{{Status: 301, Target: "https://www.$host$request_uri"}}}}}, nil)
-	has(t, get(t, p, "GET /a?b"), "301 ", "location: https://www.shop.test/a?b\r\n")
-	has(t, get(t, p, "GET /%0d%0aX-Evil:%201"), "location: https://www.shop.test/%0d%0aX-Evil:%201\r\n")
+	has(t, shop(t, p, "GET /a?b"), "301 ", "location: https://www.shop.test/a?b\r\n")
+	has(t, shop(t, p, "GET /%0d%0aX-Evil:%201"), "location: https://www.shop.test/%0d%0aX-Evil:%201\r\n")
 }

@@ -16,6 +16,7 @@
 
 #include "lookup.bpf.c"
 #include "publish.bpf.c"
+#include "quic.bpf.c"
 #include "xdp.bpf.c"
 
 /* Keeps types in BTF that no map names, for the generated Go (loader/abi). */

@@ -101,12 +101,14 @@ static __always_inline enum attempt assign(struct bpf_sk_lookup *ctx, kg_worker_
 {
 	__u32 index = worker * KG_WORKER_SOCKETS + socket_kind(ctx);
 	struct bpf_sock *socket = bpf_map_lookup_elem(&kg_sockets, &index);
+	/* The socket was chosen by load; a hash over its reuseport group must not undo it. For
+	 * a datagram the group has the last word: there kg_quic is asked. */
+	__u64 flags = ctx->protocol == IPPROTO_UDP ? 0 : BPF_SK_LOOKUP_F_NO_REUSEPORT;
 	long err;
 
 	if (!socket)
 		return NO_SOCKET;
-	/* The socket was chosen by load; a hash over its reuseport group must not undo it. */
-	err = bpf_sk_assign(ctx, socket, BPF_SK_LOOKUP_F_NO_REUSEPORT);
+	err = bpf_sk_assign(ctx, socket, flags);
 	bpf_sk_release(socket);
 	return err ? REFUSED : TAKEN;
 }

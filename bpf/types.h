@@ -21,7 +21,7 @@
 enum kg_constant {
 	/* Version of everything below. Maps of another version are left alone and new ones
 	 * are pinned in a folder beside them. */
-	KG_ABI = 1,
+	KG_ABI = 2,
 
 	/* Proxy generations that can exist at once: the serving one and those draining. */
 	KG_GENERATIONS = 4,

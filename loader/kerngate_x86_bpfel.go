@@ -32,6 +32,7 @@ const (
 	kerngateMapKgWorkers             = "kg_workers"
 	kerngateProgKgLookup             = "kg_lookup"
 	kerngateProgKgPublish            = "kg_publish"
+	kerngateProgKgQuic               = "kg_quic"
 	kerngateProgKgXdp                = "kg_xdp"
 	kerngateVarKgAlgorithmType       = "kg_algorithm_type"
 	kerngateVarKgBackendFlagType     = "kg_backend_flag_type"
@@ -92,6 +93,7 @@ type kerngateSpecs struct {
 type kerngateProgramSpecs struct {
 	KgLookup  *ebpf.ProgramSpec `ebpf:"kg_lookup"`
 	KgPublish *ebpf.ProgramSpec `ebpf:"kg_publish"`
+	KgQuic    *ebpf.ProgramSpec `ebpf:"kg_quic"`
 	KgXdp     *ebpf.ProgramSpec `ebpf:"kg_xdp"`
 }
 
@@ -214,6 +216,7 @@ type kerngateVariables struct {
 type kerngatePrograms struct {
 	KgLookup  *ebpf.Program `ebpf:"kg_lookup"`
 	KgPublish *ebpf.Program `ebpf:"kg_publish"`
+	KgQuic    *ebpf.Program `ebpf:"kg_quic"`
 	KgXdp     *ebpf.Program `ebpf:"kg_xdp"`
 }
 
@@ -221,6 +224,7 @@ func (p *kerngatePrograms) Close() error {
 	return _KerngateClose(
 		p.KgLookup,
 		p.KgPublish,
+		p.KgQuic,
 		p.KgXdp,
 	)
 }

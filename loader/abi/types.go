@@ -6,7 +6,7 @@ import "structs"
 
 // enum kg_constant
 const (
-	ABI               = 1
+	ABI               = 2
 	Generations       = 4
 	GenerationWorkers = 64
 	Workers           = 256
@@ -225,7 +225,10 @@ const (
 	ReasonXDPAllowed          = 9
 	ReasonXDPDenied           = 10
 	ReasonXDPMalformed        = 11
-	Reasons                   = 12
+	ReasonQuicKnown           = 12
+	ReasonQuicNew             = 13
+	ReasonQuicNoWorker        = 14
+	Reasons                   = 15
 )
 
 var reasonNames = [Reasons]string{
@@ -241,4 +244,7 @@ var reasonNames = [Reasons]string{
 	ReasonXDPAllowed:          "xdp_allowed",
 	ReasonXDPDenied:           "xdp_denied",
 	ReasonXDPMalformed:        "xdp_malformed",
+	ReasonQuicKnown:           "quic_known",
+	ReasonQuicNew:             "quic_new",
+	ReasonQuicNoWorker:        "quic_no_worker",
 }

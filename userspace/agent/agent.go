@@ -52,6 +52,7 @@ type Datapath interface {
 	Epoch() string
 
 	StartGeneration(workers int) (number uint32, err error)
+	BindQUIC(fd int, port uint16) error
 	PlaceSockets(number uint32, worker int, kind uint32, fd int) error
 	Serve(number uint32) error
 	DrainGeneration(number uint32) error

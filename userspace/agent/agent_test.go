@@ -98,6 +98,12 @@ func (d *faultyDatapath) StartGeneration(workers int) (uint32, error) {
 	return d.last, nil
 }
 
+func (d *faultyDatapath) BindQUIC(fd int, port uint16) error {
+	defer d.lock()()
+	d.note("bind %d", port)
+	return nil
+}
+
 func (d *faultyDatapath) PlaceSockets(number uint32, worker int, kind uint32, fd int) error {
 	defer d.lock()()
 	d.note("place %d.%d.%d", number, worker, kind)

@@ -124,6 +124,18 @@ func (a *Agent) join(e feed.Joined) {
 	a.publishTo(p)
 }
 
+// bindQUIC prepares a UDP socket of a proxy for HTTP/3. Without it the proxy serves all else.
+func (a *Agent) bindQUIC(fd int) bool {
+	if !a.Node.HTTP3 || a.Node.HTTPSPort == 0 {
+		return false
+	}
+	if err := a.Datapath.BindQUIC(fd, a.Node.HTTPSPort); err != nil {
+		a.Log.Error().Err(err).Msg("this proxy does not serve HTTP/3; HTTP/2 and HTTP/1.1 it does")
+		return false
+	}
+	return true
+}
+
 // begin makes a generation of a new proxy and gives the kernel its sockets.
 func (a *Agent) begin(e feed.Joined) (*proxy, error) {
 	workers := int(e.Hello.Workers)
@@ -136,6 +148,9 @@ func (a *Agent) begin(e feed.Joined) (*proxy, error) {
 	}
 	for i, fd := range e.FDs {
 		worker, kind := i/len(e.Hello.Sockets), e.Hello.Sockets[i%len(e.Hello.Sockets)]
+		if (kind == abi.SocketUDP4 || kind == abi.SocketUDP6) && !a.bindQUIC(fd) {
+			continue
+		}
 		if err := a.Datapath.PlaceSockets(number, worker, kind, fd); err != nil {
 			if endErr := a.Datapath.EndGeneration(number); endErr != nil {
 				a.Log.Error().Err(endErr).Uint32("generation", number).Msg("cannot take back a generation")

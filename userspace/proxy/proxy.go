@@ -123,6 +123,9 @@ func (p *Proxy) Run(ctx context.Context) error {
 	stopFeed()
 	<-feedDone
 	for _, w := range p.workers {
+		w.quic.close()
+	}
+	for _, w := range p.workers {
 		<-w.done
 	}
 	return err
@@ -189,7 +192,7 @@ func (p *Proxy) adopt(w *feedpb.Welcome, fds []int) error {
 
 func (p *Proxy) startWorkers(s *sockets) error {
 	for i := range p.options.Workers {
-		w, err := p.newWorker(i, s.of(i))
+		w, err := p.newWorker(i, s.kinds, s.of(i))
 		if err != nil {
 			return fmt.Errorf("worker %d: %w", i, err)
 		}
@@ -307,6 +310,9 @@ func (p *Proxy) apply(c *feedpb.Config) *feedpb.ToAgent {
 		}
 	}
 	p.config.Store(next)
+	if next.Settings.HTTP3 {
+		p.startHTTP3()
+	}
 	p.log.Debug().Uint64("version", c.Version).Bool("snapshot", c.Snapshot).
 		Int("hosts", len(c.Hosts)).Int("services", len(c.Services)).Msg("configuration applied")
 	return &feedpb.ToAgent{Message: &feedpb.ToAgent_Ack{Ack: &feedpb.Ack{Version: c.Version}}}
@@ -331,7 +337,10 @@ func (p *Proxy) drain(timeout time.Duration) {
 		go func() {
 			defer close(p.drained)
 			deadline := time.Now().Add(timeout)
-			p.each(func(w *worker) { w.server.Drain() })
+			p.each(func(w *worker) {
+				w.server.Drain()
+				w.quic.drain(timeout)
+			})
 			time.Sleep(min(queuedWait, timeout))
 			p.each(func(w *worker) { w.server.StopListening() })
 			for open := p.open(); open > 0; open = p.open() {
@@ -376,7 +385,7 @@ func (p *Proxy) each(f func(*worker)) {
 
 func (p *Proxy) open() (n int) {
 	for _, w := range p.running() {
-		n += int(w.stats.Open.Load())
+		n += int(w.stats.Open.Load()) + w.quic.server.Open()
 	}
 	return n
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/kerngate/kerngate/userspace/proxy/accesslog"
 	"github.com/kerngate/kerngate/userspace/proxy/balance"
 	"github.com/kerngate/kerngate/userspace/proxy/exchange"
+	"github.com/kerngate/kerngate/userspace/proxy/http3"
 	"github.com/kerngate/kerngate/userspace/proxy/reactor"
 	"github.com/kerngate/kerngate/userspace/proxy/server"
 	"github.com/kerngate/kerngate/userspace/proxy/upstream"
@@ -24,10 +25,11 @@ type worker struct {
 	access  *accesslog.Buffer
 	metrics *exchange.Metrics
 	stats   *server.Stats
+	quic    quicSide
 	done    chan struct{}
 }
 
-func (p *Proxy) newWorker(i int, listeners []int) (*worker, error) {
+func (p *Proxy) newWorker(i int, kinds []uint32, listeners []int) (*worker, error) {
 	id := p.generation%abi.Generations*abi.GenerationWorkers + uint32(i)
 	line := &p.view.Workers[id]
 	loop, err := reactor.New(reactor.Stats{BusySince: &line.BusySinceNS, Pending: &line.Pending})
@@ -55,7 +57,13 @@ func (p *Proxy) newWorker(i int, listeners []int) (*worker, error) {
 	}
 	w.server = server.New(shared, w.access, w.stats, &line.Connections, &line.Accepted, p.log)
 	loop.EndOfTurn(w.access.Flush)
-	for _, fd := range listeners {
+	w.quic.server = http3.New(shared, w.access, &w.quic.stats, http3.IDs{Worker: uint8(id)}, p.log, func() { w.stats.Panics.Add(1) })
+	w.quic.shared = shared
+	for j, fd := range listeners {
+		if kinds[j] == abi.SocketUDP4 || kinds[j] == abi.SocketUDP6 {
+			w.quic.sockets = append(w.quic.sockets, fd)
+			continue
+		}
 		if err := w.server.Listen(fd); err != nil {
 			return nil, fmt.Errorf("watch listening socket: %w", err)
 		}
@@ -80,11 +88,12 @@ type sockets struct {
 // net.core.somaxconn.
 const backlog = 4096
 
-// openSockets opens a listening socket per worker and family. They are bound to loopback
-// ports that nobody needs to know: connections reach them by kg_lookup, with the ingress
-// address as their local one. Without IPv6 in the kernel there is IPv4 alone.
+// openSockets opens a listening socket per worker and family, and a UDP socket for HTTP/3.
+// The former are bound to loopback ports that nobody needs to know: connections reach them
+// by kg_lookup, with the ingress address as their local one. The latter the agent binds, if
+// HTTP/3 is served. Without IPv6 in the kernel there is IPv4 alone.
 func openSockets(workers int) (_ *sockets, err error) {
-	s := &sockets{kinds: []uint32{abi.SocketTCP4}}
+	s := &sockets{kinds: []uint32{abi.SocketTCP4, abi.SocketUDP4}}
 	defer func() {
 		if err != nil {
 			s.close()
@@ -92,15 +101,18 @@ func openSockets(workers int) (_ *sockets, err error) {
 	}()
 	if fd, err := listen(unix.AF_INET6); err == nil {
 		unix.Close(fd)
-		s.kinds = append(s.kinds, abi.SocketTCP6)
+		s.kinds = append(s.kinds, abi.SocketTCP6, abi.SocketUDP6)
 	}
 	for range workers {
 		for _, kind := range s.kinds {
-			family := unix.AF_INET
-			if kind == abi.SocketTCP6 {
+			family, open := unix.AF_INET, listen
+			if kind == abi.SocketTCP6 || kind == abi.SocketUDP6 {
 				family = unix.AF_INET6
 			}
-			fd, err := listen(family)
+			if kind == abi.SocketUDP4 || kind == abi.SocketUDP6 {
+				open = openUDP
+			}
+			fd, err := open(family)
 			if err != nil {
 				return nil, err
 			}

@@ -66,6 +66,7 @@ func (d *demo) play(bin, manifests string) error {
 		func() error { return d.publish(bin, manifests) },
 		d.ask,
 		d.change,
+		d.secure,
 		d.explain,
 		d.maps,
 	} {

@@ -45,6 +45,11 @@ func (x *Exchange) connect(p balance.Pick, fresh bool) (reason Reason, again boo
 		x.up.Close()
 		x.up = nil
 		return NoWebSocket, false
+	case err == nil && x.down.Broken():
+		// Taken back meanwhile: the pod need not hear of it.
+		x.up.Close()
+		x.up = nil
+		return ClientAborted, false
 	case err == nil:
 		return Forwarded, false
 	case x.co.Dying(), x.down.Broken():

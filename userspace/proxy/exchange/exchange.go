@@ -182,10 +182,7 @@ func (x *Exchange) Setup() {
 func (x *Exchange) Serve(co *reactor.Coroutine) {
 	x.co = co
 	target, reason := x.admit()
-	x.grpc, x.deadline, x.openEnded = false, 0, false
-	if x.Request.Present.Has(http1.FieldContentType) && isGRPC(x.Request) {
-		x.grpc, x.deadline = true, grpcDeadline(x.Request)
-	}
+	x.identifyCall(target.Upstream)
 	// What the connection may not carry, and what goes to https first, no rule sees.
 	ruled := x.rules.policy != nil && (reason == Forwarded || reason == NoService)
 	switch {

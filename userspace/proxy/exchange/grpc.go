@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/kerngate/kerngate/userspace/proxy/config"
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
 )
 
@@ -57,6 +58,18 @@ func isGRPC(r *http1.Request) bool {
 		return false
 	}
 	return len(v) == len(prefix) || v[len(prefix)] == '+' || v[len(prefix)] == ';'
+}
+
+// identifyCall finds out whether the request is a call of gRPC. Where the Ingress says that
+// pods speak gRPC everything is one, so that whoever asks gets the errors of gRPC.
+func (x *Exchange) identifyCall(u *config.Upstream) {
+	x.grpc, x.deadline, x.openEnded = false, 0, false
+	switch {
+	case x.Request.Present.Has(http1.FieldContentType) && isGRPC(x.Request):
+		x.grpc, x.deadline = true, grpcDeadline(x.Request)
+	case u != nil && u.GRPC:
+		x.grpc = true
+	}
 }
 
 // grpcDeadline returns how long the client waits for the call (grpc-timeout), 0 if it does

@@ -137,6 +137,9 @@ func (x *Exchange) AnswerFields(present http1.FieldSet) []Added {
 	if len(x.conf.Settings.HSTS) > 0 && x.Connection.TLS != nil && !present.Has(http1.FieldStrictTransport) {
 		x.answer = append(x.answer, Added{"Strict-Transport-Security", x.conf.Settings.HSTS})
 	}
+	if c := x.Connection; x.worker.AltSvc != nil && x.conf.Settings.HTTP3 && c.TLS != nil && c.Protocol != HTTP3 {
+		x.answer = append(x.answer, Added{"Alt-Svc", x.worker.AltSvc})
+	}
 	return x.answer
 }
 

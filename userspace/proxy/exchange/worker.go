@@ -22,6 +22,7 @@ type Worker struct {
 	Rand           *rand.ChaCha8
 	ResponseLimits http1.Limits
 	Limiter        *limit.Limiter // shared with the other workers
+	AltSvc         []byte         // value of Alt-Svc where HTTP/3 is served, nil: it is not
 
 	tunnels map[*Exchange]struct{} // that are open
 }

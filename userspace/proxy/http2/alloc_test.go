@@ -152,7 +152,7 @@ func TestCurl(t *testing.T) {
 func TestH2load(t *testing.T) {
 	h2load, err := exec.LookPath("h2load")
 	if err != nil {
-		t.Skip("h2load is not installed (scripts/setup bench)")
+		t.Skip("h2load is not installed (scripts/setup test)")
 	}
 	p := one(t, says(t, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"))
 	out, err := exec.Command(h2load, "-n", "20000", "-c", "20", "-m", "100", "http://"+p.Address+"/").CombinedOutput()

@@ -119,6 +119,7 @@ func (c *Conn) read() {
 			have = 0
 		}
 		if c.state == closed {
+			c.start() // to see that there is nothing left to do, and be counted
 			return
 		}
 		if c.paused = c.out.backlog() > maxBacklog; c.paused || reads == maxReads {
@@ -126,11 +127,11 @@ func (c *Conn) read() {
 		}
 		n, err := c.conn.TryRead(b[have:])
 		if err == reactor.ErrWouldBlock {
-			reads = 0
 			break
 		}
 		if err != nil {
 			c.close()
+			c.start()
 			return
 		}
 		if have += n; c.state == ending {
@@ -247,6 +248,8 @@ func (c *Conn) fail(code xhttp2.ErrCode, why string) {
 		return
 	}
 	c.server.stats.Errors.Add(1)
+	c.server.log.Debug().Stringer("client", c.about.Client).Stringer("code", code).Str("reason", why).
+		Msg("an HTTP/2 client broke the protocol")
 	c.end(code, why)
 }
 

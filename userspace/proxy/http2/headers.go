@@ -90,12 +90,11 @@ func (c *Conn) openStream(id uint32, selfish bool) {
 		c.block.kind = ignoredBlock
 		c.resets.add(id)
 		c.queueReset(id, xhttp2.ErrCodeRefusedStream)
-	case len(c.streams) >= limit, c.running >= 2*limit:
-		c.block.kind = ignoredBlock
-		c.server.stats.Refused.Add(1)
-		c.resets.add(id)
-		c.queueReset(id, xhttp2.ErrCodeRefusedStream)
-		c.charge(LimitRefused)
+	case len(c.streams) >= limit:
+		c.refuseStream(id, LimitRefused)
+	case c.running >= 2*limit:
+		// Requests are taken back faster than they can be let go.
+		c.refuseStream(id, LimitResets)
 	default:
 		s := c.server.take()
 		s.begin(c, id)
@@ -103,6 +102,15 @@ func (c *Conn) openStream(id uint32, selfish bool) {
 		s.request.Compose(http1.Limits{Head: max, RequestLine: max})
 		c.block.stream = s
 	}
+}
+
+// refuseStream tells the client that nothing was done for a request, so that it may ask again.
+func (c *Conn) refuseStream(id uint32, why Limit) {
+	c.block.kind = ignoredBlock
+	c.server.stats.Refused.Add(1)
+	c.resets.add(id)
+	c.queueReset(id, xhttp2.ErrCodeRefusedStream)
+	c.charge(why)
 }
 
 // onContinuation goes on with a header block.

@@ -98,6 +98,8 @@ func (s *Server) take() *stream {
 
 func (s *Server) put(p *stream) {
 	p.conn, p.co = nil, nil
+	clear(p.request.Fields) // so that no request's strings are kept
+	clear(p.trailers.Fields)
 	if len(s.free) < maxFreeStreams {
 		s.free = append(s.free, p)
 	}

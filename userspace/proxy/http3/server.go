@@ -82,22 +82,14 @@ func New(w *exchange.Worker, access *accesslog.Buffer, stats *Stats, ids quic.Co
 }
 
 // Listen serves the connections that come in by a socket, which it takes over.
-func (s *Server) Listen(socket *net.UDPConn) error {
+func (s *Server) Listen(socket net.PacketConn) error {
 	settings := &s.worker.Config.Load().Settings
 	s.http.MaxHeaderBytes = settings.MaxHead
 	s.http.IdleTimeout = settings.IdleTimeout
 	t := &quic.Transport{Conn: socket, ConnectionIDGenerator: s.ids, VerifySourceAddress: s.mustProve}
-	listener, err := t.Listen(&tls.Config{MinVersion: tls.VersionTLS13, GetConfigForClient: s.configFor}, &quic.Config{
-		HandshakeIdleTimeout:           settings.HeadTimeout,
-		MaxIdleTimeout:                 settings.IdleTimeout,
-		InitialStreamReceiveWindow:     firstStreamWindow,
-		MaxStreamReceiveWindow:         maxStreamWindow,
-		InitialConnectionReceiveWindow: firstConnectionWindow,
-		MaxConnectionReceiveWindow:     maxConnectionWindow,
-		MaxIncomingStreams:             int64(settings.MaxStreams),
-		MaxIncomingUniStreams:          8, // control and QPACK; clients open three
-		GetConfigForClient:             s.admit,
-	})
+	c := s.quicConfig()
+	c.GetConfigForClient = s.admit
+	listener, err := t.Listen(&tls.Config{MinVersion: tls.VersionTLS13, GetConfigForClient: s.configFor}, c)
 	if err != nil {
 		return err
 	}
@@ -108,6 +100,21 @@ func (s *Server) Listen(socket *net.UDPConn) error {
 		}
 	}()
 	return nil
+}
+
+// quicConfig returns what connections that begin now are held to.
+func (s *Server) quicConfig() *quic.Config {
+	settings := &s.worker.Config.Load().Settings
+	return &quic.Config{
+		HandshakeIdleTimeout:           settings.HeadTimeout,
+		MaxIdleTimeout:                 settings.IdleTimeout,
+		InitialStreamReceiveWindow:     firstStreamWindow,
+		MaxStreamReceiveWindow:         maxStreamWindow,
+		InitialConnectionReceiveWindow: firstConnectionWindow,
+		MaxConnectionReceiveWindow:     maxConnectionWindow,
+		MaxIncomingStreams:             int64(settings.MaxStreams),
+		MaxIncomingUniStreams:          8, // control and QPACK; clients open three
+	}
 }
 
 // configFor is asked for each handshake, so that certificates change without touching open
@@ -130,7 +137,7 @@ func (s *Server) admit(*quic.ClientInfo) (*quic.Config, error) {
 		s.stats.Refused.Add(1)
 		return nil, errFull
 	}
-	return nil, nil
+	return s.quicConfig(), nil
 }
 
 // mustProve reports whether a client has to prove its address first.

@@ -49,7 +49,8 @@ type Stream struct {
 	ending  bool   // the end is queued
 	ended   bool   // the end was handed to the session
 	waiting bool   // in session.blocked
-	sentAt  uint64 // where its head begins in what the connection sends
+	begun   bool   // its head is queued
+	sentAt  uint64 // where that begins in what the connection sends
 	names   []byte // in lower case
 	trailer []http1.Field
 
@@ -79,7 +80,7 @@ func (s *session) open(co *reactor.Coroutine) *Stream {
 	} else {
 		st = &Stream{pool: p, next: new(http1.Response), interim: new(http1.Response)}
 	}
-	st.session, st.co, st.want, st.fault, st.reused = s, co, 0, nil, s.served
+	st.session, st.co, st.want, st.fault, st.reused, st.begun = s, co, 0, nil, s.served, false
 	st.id = s.nextID
 	s.nextID += 2
 	st.window, st.body, st.ending, st.ended, st.waiting = s.initial, nil, false, false, false
@@ -136,7 +137,7 @@ func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
 // EndHead queues the head. ended says that there is no body.
 func (st *Stream) EndHead(ended bool) {
-	st.ended = ended
+	st.begun, st.ended = true, ended
 	if st.session != nil {
 		st.sentAt = st.session.taken + uint64(st.session.backlog())
 	}
@@ -285,9 +286,10 @@ func (st *Stream) wake(i reactor.Interest) {
 	}
 }
 
-// Close ends the use of the stream. If it is not complete the pod is told to stop.
+// Close ends the use of the stream. If it has begun and is not complete the pod is told to
+// stop.
 func (st *Stream) Close() {
-	if st.session != nil && !(st.ended && st.done) {
+	if st.session != nil && st.begun && !(st.ended && st.done) {
 		st.session.framer.WriteRSTStream(st.id, http2.ErrCodeCancel)
 		st.session.kick()
 	}

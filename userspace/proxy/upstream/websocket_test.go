@@ -17,11 +17,9 @@ import (
 
 const upgrade = "GET /chat?room=1 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 
-// TestWebSocket: an upgrade of HTTP/1.1 becomes an extended CONNECT for a pod that allows
-// it, and bytes pass both ways until both have ended.
-func TestWebSocket(t *testing.T) {
-	fields := make(chan map[string]string, 1)
-	pod := wirePod(t, []http2.Setting{{ID: http2.SettingEnableConnectProtocol, Val: 1}}, func(w *wire) {
+// socketPod takes WebSockets, tells with which fields, and answers in capitals.
+func socketPod(t *testing.T, fields chan<- map[string]string) string {
+	return wirePod(t, []http2.Setting{{ID: http2.SettingEnableConnectProtocol, Val: 1}}, func(w *wire) {
 		w.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 		for {
 			f, err := w.ReadFrame()
@@ -41,7 +39,13 @@ func TestWebSocket(t *testing.T) {
 			}
 		}
 	})
-	p := start(t, nil, pod)
+}
+
+// TestWebSocket: an upgrade of HTTP/1.1 becomes an extended CONNECT for a pod that allows
+// it, and bytes pass both ways until both have ended.
+func TestWebSocket(t *testing.T) {
+	fields := make(chan map[string]string, 1)
+	p := start(t, nil, socketPod(t, fields))
 	c := p.Dial(t)
 	c.SetDeadline(time.Now().Add(10 * time.Second))
 	io.WriteString(c, upgrade)
@@ -90,6 +94,11 @@ func TestWebSocketRefused(t *testing.T) {
 				if err != nil {
 					return
 				}
+				if c.settings == nil {
+					w.headers(id, true, ":status", "204")
+					w.drain()
+					return
+				}
 				w.headers(id, false, ":status", "403", "content-length", "2")
 				w.WriteData(id, true, []byte("no"))
 				w.drain()
@@ -106,6 +115,57 @@ func TestWebSocketRefused(t *testing.T) {
 			if r.StatusCode != c.status || !strings.HasPrefix(string(b), c.body) {
 				t.Errorf("%d %q", r.StatusCode, b)
 			}
+			if c.settings != nil {
+				return
+			}
+			// The connection has not heard of it, and serves others.
+			if status, body, err := outcome(t, p, "GET"); status != 204 || err != nil {
+				t.Errorf("%d %q %v", status, body, err)
+			}
+			if n := p.Metrics.Retries.Load(); n != 0 || sessions(p) != 1 {
+				t.Errorf("%d retries, %d connections", n, sessions(p))
+			}
 		})
+	}
+}
+
+// TestWebSocketOverHTTP2 is the same for a client of HTTP/2: an extended CONNECT on both sides.
+func TestWebSocketOverHTTP2(t *testing.T) {
+	fields := make(chan map[string]string, 1)
+	p := start(t, nil, socketPod(t, fields))
+	c := p.Dial(t)
+	c.SetDeadline(time.Now().Add(10 * time.Second))
+	io.WriteString(c, http2.ClientPreface)
+	w := &wire{conn: c, Framer: http2.NewFramer(c, c)}
+	w.enc = hpack.NewEncoder(&w.buf)
+	w.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	w.WriteSettings()
+	w.headers(1, false, ":method", "CONNECT", ":protocol", "websocket", ":scheme", "http", ":authority", "x", ":path", "/chat",
+		"sec-websocket-version", "13")
+	w.WriteData(1, true, []byte("hello"))
+	var status string
+	var body []byte
+	for ended := false; !ended; {
+		f, err := w.ReadFrame()
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch f := f.(type) {
+		case *http2.MetaHeadersFrame:
+			status = f.PseudoValue("status")
+			ended = f.StreamEnded()
+		case *http2.DataFrame:
+			body = append(body, f.Data()...)
+			ended = f.StreamEnded()
+		case *http2.RSTStreamFrame:
+			t.Fatal(f)
+		}
+	}
+	if status != "200" || string(body) != "HELLO" {
+		t.Errorf("%s %q", status, body)
+	}
+	m := <-fields
+	if _, ok := m["sec-websocket-key"]; ok || m[":protocol"] != "websocket" || m["sec-websocket-version"] != "13" {
+		t.Errorf("%v", m)
 	}
 }

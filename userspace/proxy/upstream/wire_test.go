@@ -24,7 +24,8 @@ type wire struct {
 	conn net.Conn
 	buf  bytes.Buffer
 	enc  *hpack.Encoder
-	n    int64 // of the connection, from 1
+	n    int64  // of the connection, from 1
+	last uint32 // stream that has begun
 }
 
 // headers writes a head of name, value pairs.
@@ -45,9 +46,14 @@ func (w *wire) request() (uint32, error) {
 		}
 		switch f := f.(type) {
 		case *http2.HeadersFrame:
+			w.last = f.StreamID
 			return f.StreamID, nil
 		case *http2.GoAwayFrame:
 			return 0, fmt.Errorf("GOAWAY %v", f.ErrCode)
+		case *http2.RSTStreamFrame:
+			if f.StreamID > w.last {
+				return 0, fmt.Errorf("RST_STREAM of stream %d, which has not begun", f.StreamID)
+			}
 		}
 	}
 }

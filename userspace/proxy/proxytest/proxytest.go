@@ -102,7 +102,7 @@ func Start(t testing.TB, services []Service, settings *feedpb.Settings) *Proxy {
 		Metrics: p.Metrics, Rand: rand.NewChaCha8([32]byte{1}), Limiter: limit.New(64),
 	}
 	p.Worker, p.Access = worker, access
-	log := zerolog.New(zerolog.NewTestWriter(t))
+	log := testLog(t)
 	if _, ok := t.(*testing.F); ok {
 		log = zerolog.Nop() // a fuzz target must not use the F that it was made with
 	}
@@ -184,6 +184,15 @@ func (p *Proxy) Configure(t testing.TB, services []Service, settings *feedpb.Set
 		t.Fatal(err)
 	}
 	p.Config.Store(next)
+}
+
+// testLog logs to the test; a benchmark is not to measure that.
+func testLog(t testing.TB) zerolog.Logger {
+	log := zerolog.New(zerolog.NewTestWriter(t))
+	if _, measuring := t.(*testing.B); measuring {
+		return log.Level(zerolog.WarnLevel)
+	}
+	return log
 }
 
 // Backend gives a service that is not among those of Start one pod, where the agent would

@@ -33,6 +33,9 @@ func NewBudget(l *reactor.Loop, perTurn time.Duration) *Budget {
 	return b
 }
 
+// Set changes the time per turn.
+func (b *Budget) Set(perTurn time.Duration) { b.perTurn = int64(perTurn) }
+
 // enter waits until the handshake may compute.
 func (t *transport) enter() error {
 	b := t.budget

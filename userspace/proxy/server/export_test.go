@@ -1,0 +1,6 @@
+package server
+
+import "time"
+
+// SetHandshakeBudget is for measuring what the budget does. Called on the loop's thread.
+func (s *Server) SetHandshakeBudget(d time.Duration) { s.budget.Set(d) }

@@ -147,6 +147,25 @@ func TestPolicies(t *testing.T) {
 		ingress("canary", "canary.test", "/", "beta", "canary: true", "canary-by-header: X-Canary"),
 		service("web"), service("beta"), secret)
 
+	http1, http2 := s.client, &http.Client{CheckRedirect: s.client.CheckRedirect}
+	transport := &http.Transport{Protocols: new(http.Protocols), DisableCompression: true}
+	transport.Protocols.SetUnencryptedHTTP2(true)
+	http2.Transport = transport
+	t.Cleanup(transport.CloseIdleConnections)
+	for name, client := range map[string]*http.Client{"HTTP/1.1": http1, "HTTP/2": http2} {
+		t.Run(name, func(t *testing.T) {
+			s.t, s.client = t, client
+			s.all()
+		})
+	}
+	s.t, s.client = t, http1
+	for _, part := range []string{"200 ", "200 ", "200 ", "503 ", "503 "} {
+		s.want("limited.test", "/", part)
+	}
+}
+
+// all asks for everything but what counts.
+func (s *site) all() {
 	s.want("rewrite.test", "/API/x?y=z", "200 Location=http://pod.local/next Pod=web")
 	s.want("rewrite.test", "/API/x?y=z", "X-A=rewrite.test | GET /x?y=z host=inner.test")
 	s.want("rewrite.test", "/PLAINer", "| GET /PLAINer host=rewrite.test")
@@ -171,7 +190,4 @@ func TestPolicies(t *testing.T) {
 	s.want("basic.test", "/", "Pod=web", "Authorization: Basic YW5uOnNlY3JldA==")
 	s.want("canary.test", "/", "Pod=web")
 	s.want("canary.test", "/", "Pod=beta", "X-Canary: always")
-	for _, part := range []string{"200 ", "200 ", "200 ", "503 ", "503 "} {
-		s.want("limited.test", "/", part)
-	}
 }

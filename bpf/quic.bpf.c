@@ -37,7 +37,7 @@ static __always_inline __u32 id_check(const struct kg_quic_id *id)
 	__builtin_memcpy(&x, &id->bytes[1], sizeof(x));
 	x ^= (__u64)(id->bytes[0] + 1) * 0x9e3779b97f4a7c15ULL;
 	x *= 0xff51afd7ed558ccdULL;
-	return (x ^ x >> 29) & 0xffffff;
+	return x >> 40; /* the upper bits depend on all that went in */
 }
 
 /* worker_of reports whether a datagram is for a connection that a worker has, and which. */
@@ -72,6 +72,14 @@ static __always_inline bool give(struct sk_reuseport_md *ctx, kg_worker_id worke
 	return bpf_sk_select_reuseport(ctx, &kg_sockets, &index, 0) == 0;
 }
 
+/* is_hung reports whether a worker has not come back to its event loop for too long. */
+static __always_inline bool is_hung(kg_worker_id id)
+{
+	struct kg_worker *worker = bpf_map_lookup_elem(&kg_workers, &id);
+
+	return worker && hung(worker, bpf_ktime_get_ns());
+}
+
 SEC("sk_reuseport")
 int kg_quic(struct sk_reuseport_md *ctx)
 {
@@ -85,12 +93,18 @@ int kg_quic(struct sk_reuseport_md *ctx)
 	}
 
 	/* 2. A new one, by the hash of its addresses, so that all of a client's first packets
-	 *    come together; or to the next worker that has a socket. */
+	 *    come together; or to the next worker that has a socket. Twice round, as in
+	 *    kg_lookup: first those that answer, then the hung ones. */
 	if (serving_workers(&workers)) {
-		for (__u32 i = 0; i < KG_GENERATION_WORKERS; i++) {
-			if (i >= workers.count)
+		for (__u32 i = 0; i < 2 * KG_GENERATION_WORKERS; i++) {
+			if (i >= 2 * workers.count)
 				break;
-			if (give(ctx, workers.first + (ctx->hash + i) % workers.count)) {
+			worker = workers.first + (ctx->hash + i) % workers.count;
+			if (i < workers.count && is_hung(worker)) {
+				count(KG_QUIC_WORKER_SKIPPED);
+				continue;
+			}
+			if (give(ctx, worker)) {
 				count(KG_QUIC_NEW);
 				return SK_PASS;
 			}

@@ -23,9 +23,10 @@ enum kg_reason {
 	KG_XDP_DENIED,    /* dropped: source in kg_deny */
 	KG_XDP_MALFORMED, /* passed for the kernel to judge: headers cut short */
 	/* kg_quic, per datagram */
-	KG_QUIC_KNOWN,     /* of a connection that a worker has: there */
-	KG_QUIC_NEW,       /* to a worker of the serving generation */
-	KG_QUIC_NO_WORKER, /* dropped: no worker has an open socket */
+	KG_QUIC_KNOWN,          /* of a connection that a worker has: there */
+	KG_QUIC_NEW,            /* to a worker of the serving generation */
+	KG_QUIC_NO_WORKER,      /* dropped: no worker has an open socket */
+	KG_QUIC_WORKER_SKIPPED, /* a hung worker was passed over (not an end) */
 	KG_REASONS,
 };
 

@@ -2,6 +2,7 @@ package abi
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"unsafe"
@@ -76,7 +77,7 @@ func TestReasonNames(t *testing.T) {
 	seen := make(map[string]bool)
 	for r := range Reasons {
 		program, name := ReasonNames(r)
-		if (program != "kg_lookup" && program != "kg_xdp") || name == "" || seen[program+name] {
+		if !slices.Contains([]string{"kg_lookup", "kg_quic", "kg_xdp"}, program) || name == "" || seen[program+name] {
 			t.Errorf("reason %d is %q of %q", r, name, program)
 		}
 		seen[program+name] = true

@@ -228,7 +228,8 @@ const (
 	ReasonQuicKnown           = 12
 	ReasonQuicNew             = 13
 	ReasonQuicNoWorker        = 14
-	Reasons                   = 15
+	ReasonQuicWorkerSkipped   = 15
+	Reasons                   = 16
 )
 
 var reasonNames = [Reasons]string{
@@ -247,4 +248,5 @@ var reasonNames = [Reasons]string{
 	ReasonQuicKnown:           "quic_known",
 	ReasonQuicNew:             "quic_new",
 	ReasonQuicNoWorker:        "quic_no_worker",
+	ReasonQuicWorkerSkipped:   "quic_worker_skipped",
 }

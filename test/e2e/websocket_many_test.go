@@ -5,6 +5,7 @@ package e2e
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -88,13 +89,18 @@ func TestThousandWebSockets(t *testing.T) {
 	s.Agent.Kill()
 	s.publish("web", s.pods["web"]...)
 	must(t, s.Kerngate.Start())
-	must(t, s.WaitServing(s.lab.Client, 20*time.Second))
+	must(t, lab.Until(20*time.Second, "agent that listens to signals", func() error {
+		_, err := s.Ctl("status")
+		return err
+	}))
+	before, err := s.ProxyPIDs()
+	must(t, err)
 	replaced := time.Now()
 	must(t, s.Agent.Signal(syscall.SIGHUP))
 	must(t, lab.Until(limit+15*time.Second, "end of the replaced proxy", func() error {
 		pids, err := s.ProxyPIDs()
-		if err == nil && (len(pids) != 1 || time.Since(replaced) < limit) {
-			err = fmt.Errorf("proxies %v", pids)
+		if err == nil && (len(pids) != 1 || slices.Equal(pids, before)) {
+			err = fmt.Errorf("proxies %v, before %v", pids, before)
 		}
 		return err
 	}))

@@ -34,5 +34,5 @@ func (IDs) ConnectionIDLen() int { return idLen }
 func check(worker uint8, random uint64) uint32 {
 	x := random ^ (uint64(worker)+1)*0x9e3779b97f4a7c15
 	x *= 0xff51afd7ed558ccd
-	return uint32((x ^ x>>29) & 0xffffff)
+	return uint32(x >> 40)
 }

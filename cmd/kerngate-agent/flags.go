@@ -23,6 +23,7 @@ type flags struct {
 	ingressClass          string
 	defaultBackend        string
 	allowExternalName     bool
+	strictAnnotations     bool
 	publishStatus         bool
 	leaseNamespace        string
 	nodeName              string
@@ -134,6 +135,7 @@ func (f *flags) define() {
 	s.StringVar(&f.kubeconfig, "kubeconfig", "", "kubeconfig file of the cluster to serve; without it and --manifests: the cluster this pod runs in")
 	s.StringVar(&f.ingressClass, "ingress-class", "kerngate", "name of the IngressClass to serve")
 	s.StringVar(&f.defaultBackend, "default-backend", "", "NAMESPACE/NAME:PORT of the Service that answers what no route matches; empty: 404")
+	s.BoolVar(&f.strictAnnotations, "strict-annotations", false, "serve no Ingress that has an annotation of ingress-nginx which is not honoured")
 	s.BoolVar(&f.allowExternalName, "allow-external-name", false, "forward to Services of type ExternalName that hold an address")
 	s.BoolVar(&f.publishStatus, "publish-status", true, "write the ingress addresses to the status of served Ingresses (cluster only)")
 	s.StringVar(&f.leaseNamespace, "lease-namespace", "", "namespace of the Lease by which agents agree who writes events and status (default the pod's own, else kerngate-system)")

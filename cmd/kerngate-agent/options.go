@@ -130,7 +130,7 @@ func (o *options) checkSource(e env) error {
 		return fmt.Errorf("--load-balancing: %w", err)
 	}
 	o.kube = kube.Options{
-		Class: f.ingressClass, AllowExternalName: f.allowExternalName,
+		Class: f.ingressClass, AllowExternalName: f.allowExternalName, StrictAnnotations: f.strictAnnotations,
 		Node: f.nodeName, Algorithm: algorithm, PreferLocal: f.preferLocal,
 	}
 	if f.ingressClass == "" {

@@ -23,6 +23,7 @@ var version = "devel"
 
 // env is what the command touches outside of itself.
 type env struct {
+	stdin          io.Reader
 	stdout, stderr io.Writer
 	now            func() time.Time
 	// ask returns the agent's JSON answer to a query on its socket.
@@ -40,7 +41,7 @@ func (e usageError) Unwrap() error { return e.err }
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	e := env{stdout: os.Stdout, stderr: os.Stderr, now: time.Now, ask: feed.Ask, readMaps: readMaps}
+	e := env{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, now: time.Now, ask: feed.Ask, readMaps: readMaps}
 	os.Exit(exit(run(ctx, e, os.Args[1:]), e.stderr))
 }
 

@@ -115,7 +115,7 @@ func golden(t *testing.T, name, got string) {
 	}
 }
 
-var commands = []string{"status", "routes", "services", "backends", "explain", "problems", "certificates", "version"}
+var commands = []string{"status", "routes", "services", "backends", "explain", "problems", "certificates", "check", "version"}
 
 // TestHelp keeps the help stable: it is what scripts and people have learned.
 func TestHelp(t *testing.T) {

@@ -136,7 +136,7 @@ func (a *Agent) routes() status.Routes {
 			}
 			host.Routes = append(host.Routes, status.Route{
 				Path: r.Path, Match: r.Match.String(), Service: r.Service.String(), Source: compile.Source(r.Source),
-				RedirectHTTPS: r.RedirectHTTPS, Upstream: upstreamOf(r.Upstream),
+				RedirectHTTPS: r.RedirectHTTPS, Rules: r.Rules(), Upstream: upstreamOf(r.Upstream),
 			})
 		}
 		out.Hosts = append(out.Hosts, host)

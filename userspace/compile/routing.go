@@ -60,11 +60,13 @@ func Route(m *model.Model, ids IDs, common Common, without Without, previous *Ro
 
 func (r *Routing) host(h *model.Host, ids IDs, without Without) *feedpb.Host {
 	out := &feedpb.Host{Name: h.Name, Tls: r.tls(h.TLS, ids, without)}
-	for _, route := range h.Routes {
+	policies := map[*model.Policy]uint32{}
+	for i := range h.Routes {
+		route := &h.Routes[i]
 		if without != nil && without(route.Source) {
 			continue
 		}
-		out.Routes = append(out.Routes, &feedpb.Route{
+		message := &feedpb.Route{
 			Path:    route.Path,
 			Exact:   route.Match == model.Exact,
 			Service: r.service(route.Service, ids),
@@ -72,7 +74,9 @@ func (r *Routing) host(h *model.Host, ids IDs, without Without) *feedpb.Host {
 
 			RedirectHttps: route.RedirectHTTPS,
 			Upstream:      upstream(route.Upstream),
-		})
+		}
+		r.rules(out, message, route, policies, ids, without)
+		out.Routes = append(out.Routes, message)
 	}
 	return out
 }
@@ -141,7 +145,7 @@ func equalHosts(a, b *feedpb.Host) bool {
 	if a == b {
 		return true
 	}
-	if a == nil || b == nil || a.Name != b.Name || !equalTLS(a.Tls, b.Tls) {
+	if a == nil || b == nil || a.Name != b.Name || !equalTLS(a.Tls, b.Tls) || !equalRules(a, b) {
 		return false
 	}
 	return slices.EqualFunc(a.Routes, b.Routes, func(x, y *feedpb.Route) bool {

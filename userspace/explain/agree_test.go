@@ -41,7 +41,7 @@ func TestAgreesWithTheRouter(t *testing.T) {
 			}
 			rows := map[status.Route]bool{}
 			for range 1 + r.IntN(4) {
-				row := status.Route{Path: path(), Match: pick([]string{status.MatchExact, status.MatchPrefix})}
+				row := status.Route{Path: path(), Match: pick([]string{status.MatchExact, status.MatchPrefix, status.MatchRegexp})}
 				if row.Match == status.MatchPrefix && row.Path != "/" {
 					row.Path = strings.TrimRight(row.Path, "/")
 					if row.Path == "" {
@@ -65,7 +65,7 @@ func TestAgreesWithTheRouter(t *testing.T) {
 			in.Routes.Hosts = append(in.Routes.Hosts, h)
 			rh := route.Host[string]{Name: host}
 			for _, row := range h.Routes {
-				rh.Routes = append(rh.Routes, route.Route[string]{Path: row.Path, Exact: row.Match == status.MatchExact, Value: row.Source})
+				rh.Routes = append(rh.Routes, route.Route[string]{Path: row.Path, Exact: row.Match == status.MatchExact, Regexp: row.Match == status.MatchRegexp, Value: row.Source})
 			}
 			hosts = append(hosts, rh)
 		}

@@ -37,7 +37,7 @@ const (
 
 // Step is one decision on the way.
 type Step struct {
-	Name       string      `json:"step"` // filter, listener, worker, tls, host, path, service, backends
+	Name       string      `json:"step"` // filter, listener, worker, tls, host, path, rules, service, backends
 	Result     Result      `json:"result"`
 	Summary    string      `json:"summary"`
 	Considered []Candidate `json:"considered,omitempty"`

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kerngate/kerngate/userspace/route"
 	"github.com/kerngate/kerngate/userspace/status"
 )
 
@@ -87,19 +88,35 @@ func (w *walk) host() (chosen *status.Host, considered []Candidate) {
 
 // path finds the first route, in order of precedence, whose path matches.
 func (w *walk) path(host *status.Host) *status.Route {
-	for i := range host.Routes {
-		r := &host.Routes[i]
-		if !matches(r, w.in.Target.Path) {
-			continue
+	for _, kind := range []string{status.MatchExact, status.MatchRegexp, status.MatchPrefix} {
+		for i := range host.Routes {
+			r := &host.Routes[i]
+			if r.Match != kind || !matches(r, w.in.Target.Path) {
+				continue
+			}
+			summary := fmt.Sprintf("%s %s matches, of Ingress %s", r.Match, r.Path, r.Source)
+			if r.Upstream != "" {
+				summary += "; its pods are spoken to by " + r.Upstream
+			}
+			w.step(Step{Name: "path", Result: OK, Considered: w.paths(host, r), Summary: summary})
+			w.rules(r)
+			return r
 		}
-		summary := fmt.Sprintf("%s %s matches, of Ingress %s", r.Match, r.Path, r.Source)
-		if r.Upstream != "" {
-			summary += "; its pods are spoken to by " + r.Upstream
-		}
-		w.step(Step{Name: "path", Result: OK, Considered: w.paths(host, r), Summary: summary})
-		return r
 	}
 	return nil
+}
+
+// rules tells what else happens to requests of the route. Which of it applies to one
+// request depends on more than its URL.
+func (w *walk) rules(r *status.Route) {
+	if r.Rules == "" {
+		return
+	}
+	s := Step{Name: "rules", Result: OK, Summary: "annotations of the Ingress have rules for it, which may answer it or send it elsewhere"}
+	for line := range strings.Lines(r.Rules) {
+		s.Considered = append(s.Considered, Candidate{Rule: strings.TrimSpace(line), Why: "rule of the route"})
+	}
+	w.step(s)
 }
 
 // shownPaths bounds what is listed of a host with very many paths.
@@ -117,7 +134,7 @@ func (w *walk) paths(host *status.Host, chosen *status.Route) []Candidate {
 		case !matches(r, w.in.Target.Path):
 			c.Why = whyNot(r, w.in.Target.Path)
 		default:
-			c.Why = "matches too, but is less specific (the longest path wins, Exact before Prefix)"
+			c.Why = "matches too, but is less specific (Exact before Regexp before Prefix, then the longest path wins)"
 		}
 		if len(out) < shownPaths || c.Chosen {
 			out = append(out, c)
@@ -129,8 +146,12 @@ func (w *walk) paths(host *status.Host, chosen *status.Route) []Candidate {
 // matches reports whether the route takes the path; the rule of userspace/route, which
 // a test holds it to.
 func matches(r *status.Route, path string) bool {
-	if r.Match == status.MatchExact {
+	switch r.Match {
+	case status.MatchExact:
 		return path == r.Path
+	case status.MatchRegexp:
+		p, err := route.ParsePattern(r.Path)
+		return err == nil && p.Match([]byte(path))
 	}
 	if r.Path == "/" {
 		return true
@@ -140,6 +161,9 @@ func matches(r *status.Route, path string) bool {
 }
 
 func why(r *status.Route) string {
+	if r.Match == status.MatchRegexp {
+		return "the path begins with what the expression matches, letters of any case"
+	}
 	if r.Match == status.MatchExact {
 		return "the path is the same, byte by byte"
 	}
@@ -150,6 +174,8 @@ func whyNot(r *status.Route, path string) string {
 	exact := r.Match == status.MatchExact
 	start := prefixOf(path, r.Path)
 	switch {
+	case r.Match == status.MatchRegexp:
+		return "the expression does not match at the beginning of the path"
 	case exact && strings.TrimSuffix(path, "/") == strings.TrimSuffix(r.Path, "/"):
 		return "Exact: a trailing / makes a difference"
 	case !exact && start == r.Path:

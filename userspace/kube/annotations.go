@@ -8,6 +8,7 @@ import (
 
 	networkingv1 "k8s.io/api/networking/v1"
 
+	"github.com/kerngate/kerngate/userspace/ingressnginx"
 	"github.com/kerngate/kerngate/userspace/model"
 )
 
@@ -33,6 +34,7 @@ type policy struct {
 	passthrough bool
 	client      *clientPolicy // nil: clients are not asked for a certificate
 	upstream    upstreamPolicy
+	rules       ingressnginx.Reading
 }
 
 // policyOf reads an Ingress's annotations, once.
@@ -46,6 +48,7 @@ func (t *translation) policyOf(ingress *networkingv1.Ingress) *policy {
 		passthrough: a.boolean(annotationSSLPassthrough, false),
 		client:      t.clientPolicy(a),
 		upstream:    t.upstreamPolicy(a),
+		rules:       t.rulesOf(ingress),
 	}
 	t.policies[ingress] = p
 	return p

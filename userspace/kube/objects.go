@@ -66,6 +66,9 @@ type Options struct {
 	AddressPool []netip.Prefix // further addresses that L4 services may name
 	TCPServices string         // "namespace/name" of a ConfigMap as ingress-nginx's tcp-services; "": none
 	UDPServices string         // the same for UDP
+	// StrictAnnotations leaves Ingresses unserved that have an annotation which is unknown,
+	// unsupported or invalid.
+	StrictAnnotations bool
 
 	// DefaultCertificate is "namespace/name" of the Secret for names that no Ingress has a
 	// certificate for, "" for none.

@@ -14,8 +14,11 @@ import (
 // keyRevoked is the key of a Secret that holds a revocation list beside ca.crt.
 const keyRevoked = "ca.crl"
 
+// keyPasswords is the key of a Secret that holds a file of names and password hashes.
+const keyPasswords = "auth"
+
 // usedKeys are the keys of Secrets that anything here reads.
-var usedKeys = []string{corev1.TLSCertKey, corev1.TLSPrivateKeyKey, corev1.ServiceAccountRootCAKey, keyRevoked}
+var usedKeys = []string{corev1.TLSCertKey, corev1.TLSPrivateKeyKey, corev1.ServiceAccountRootCAKey, keyRevoked, keyPasswords}
 
 // certificate is a pair as it stands in a Secret.
 type certificate struct {

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"bytes"
 	"slices"
 	"strings"
 
@@ -27,7 +28,7 @@ func slim(object any) (any, error) {
 		}, nil
 	case *networkingv1.IngressClass:
 		return &networkingv1.IngressClass{
-			ObjectMeta: slimMeta(&o.ObjectMeta, annotationDefaultClass),
+			ObjectMeta: slimMeta(&o.ObjectMeta, annotationDefaultClass, annotationCompat),
 			Spec:       networkingv1.IngressClassSpec{Controller: o.Spec.Controller},
 		}, nil
 	case *corev1.Service:
@@ -60,8 +61,8 @@ func slim(object any) (any, error) {
 		return &corev1.ConfigMap{ObjectMeta: slimMeta(&o.ObjectMeta), Data: o.Data}, nil
 	case *corev1.Secret:
 		s := &corev1.Secret{ObjectMeta: slimMeta(&o.ObjectMeta)}
-		for _, key := range usedKeys {
-			if v, ok := o.Data[key]; ok {
+		for key, v := range o.Data {
+			if slices.Contains(usedKeys, key) || isPasswordHash(v) {
 				if s.Data == nil {
 					s.Data = map[string][]byte{}
 				}
@@ -92,4 +93,10 @@ func slimMeta(m *metav1.ObjectMeta, annotations ...string) metav1.ObjectMeta {
 		out.Annotations[key] = v
 	}
 	return out
+}
+
+// isPasswordHash reports whether a Secret's value looks like one: with auth-secret-type
+// auth-map, a Secret's keys are names of users.
+func isPasswordHash(v []byte) bool {
+	return len(v) <= 256 && (bytes.HasPrefix(v, []byte("$")) || bytes.HasPrefix(v, []byte("{")))
 }

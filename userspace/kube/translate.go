@@ -44,12 +44,16 @@ func Translate(objects Objects, o Options) (model.Model, []model.Problem) {
 // returns the Ingresses that were looked at, oldest first.
 func (t *translation) routes() (model.Model, []*networkingv1.Ingress) {
 	served := t.served()
+	t.readCompat(served)
 	for _, ingress := range served {
 		t.addRules(ingress)
 	}
 	for _, ingress := range served { // after all rules: explicit routes go before fallbacks
 		t.addFallback(ingress)
 	}
+	t.addSlashes(served)
+	t.addCanaries(served)
+	t.addHosts(served)
 	for _, ingress := range served { // after all routes: hosts that have none share those of wildcards
 		t.addTLS(ingress)
 	}
@@ -83,6 +87,8 @@ type translation struct {
 	found    problems
 
 	policies     map[*networkingv1.Ingress]*policy
+	strict       bool                       // annotationCompat of the class
+	regexpHosts  map[string]bool            // all paths are expressions
 	owners       map[string]model.ObjectRef // the oldest Ingress that has a rule for the host
 	secrets      secrets
 	tls          map[string]*hostTLS
@@ -151,6 +157,14 @@ func (t *translation) served() []*networkingv1.Ingress {
 
 func (t *translation) addRules(ingress *networkingv1.Ingress) {
 	ref := refOf("Ingress", ingress)
+	policy := t.policyOf(ingress)
+	if policy.rules.Canary != nil {
+		return // addCanaries
+	}
+	refused := t.refusedBy(policy)
+	if refused != "" {
+		t.found.add(ref, model.Refused, "AnnotationsRefused", fmt.Sprintf("annotation %s is not honoured, so that by --strict-annotations nothing of this Ingress is served", refused))
+	}
 	for i, rule := range ingress.Spec.Rules {
 		field := fmt.Sprintf("spec.rules[%d]", i)
 		if err := checkHost(rule.Host); err != nil {
@@ -161,12 +175,12 @@ func (t *translation) addRules(ingress *networkingv1.Ingress) {
 		if _, owned := t.owners[rule.Host]; !owned {
 			t.owners[rule.Host] = ref
 		}
-		if rule.HTTP == nil {
+		if rule.HTTP == nil || refused != "" {
 			continue
 		}
 		for j, p := range rule.HTTP.Paths {
 			field := fmt.Sprintf("%s.http.paths[%d]", field, j)
-			path, match, err := matchOf(p.Path, p.PathType)
+			path, match, err := t.pathOf(policy, rule.Host, p)
 			if err != nil {
 				t.found.add(ref, model.Refused, "PathInvalid", fmt.Sprintf("%s: %v", field, err))
 				continue
@@ -208,22 +222,20 @@ func (t *translation) addRoute(ingress *networkingv1.Ingress, host, field string
 	}
 	route.Service = backend()
 	p := t.policyOf(ingress)
-	route.RedirectHTTPS = p.redirect.always || p.redirect.withTLS && hasTLS(ingress, p, host)
+	route.RedirectHTTPS = t.redirectsHTTPS(ingress, p, host)
+	route.Policy = p.rules.Policy
 	route.Upstream = t.upstream(p, &route.Route)
 	routes[key] = route
 }
 
 func matchText(k routeKey) string {
-	if k.match == model.Exact {
-		return fmt.Sprintf("path %q (Exact)", k.path)
-	}
-	return fmt.Sprintf("path %q (Prefix)", k.path)
+	return fmt.Sprintf("path %q (%s)", k.path, k.match)
 }
 
 // addFallback adds an Ingress's default backend: the route "/" of its hosts, or of any
 // host if it has no rules.
 func (t *translation) addFallback(ingress *networkingv1.Ingress) {
-	if ingress.Spec.DefaultBackend == nil {
+	if p := t.policyOf(ingress); ingress.Spec.DefaultBackend == nil || p.rules.Canary != nil || t.refusedBy(p) != "" {
 		return
 	}
 	ref := refOf("Ingress", ingress)
@@ -312,12 +324,15 @@ func (t *translation) sortedHosts() []model.Host {
 	return hosts
 }
 
-// comparePrecedence puts the longest path first, and Exact before Prefix.
+// precedence of routes with the same path.
+var precedence = [...]int{model.Exact: 0, model.Regexp: 1, model.Prefix: 2}
+
+// comparePrecedence puts the longest path first, then Exact before Regexp before Prefix.
 func comparePrecedence(a, b model.Route) int {
 	return cmp.Or(
 		cmp.Compare(len(b.Path), len(a.Path)),
 		cmp.Compare(a.Path, b.Path),
-		cmp.Compare(b.Match, a.Match),
+		cmp.Compare(precedence[a.Match], precedence[b.Match]),
 	)
 }
 

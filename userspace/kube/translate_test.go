@@ -131,6 +131,7 @@ func read(t testing.TB, archive *txtar.Archive) (kube.Objects, kube.Options) {
 		AllowExternalName bool   `json:"allowExternalName"`
 		Node              string `json:"node"`
 		PreferLocal       bool   `json:"preferLocal"`
+		StrictAnnotations bool   `json:"strictAnnotations"`
 
 		Addresses   []netip.Addr   `json:"addresses"`
 		AddressPool []netip.Prefix `json:"addressPool"`
@@ -155,6 +156,7 @@ func read(t testing.TB, archive *txtar.Archive) (kube.Objects, kube.Options) {
 	return objects, kube.Options{
 		Class: options.Class, ClassOptional: options.ClassOptional, DefaultBackend: key,
 		AllowExternalName: options.AllowExternalName, Node: options.Node, PreferLocal: options.PreferLocal,
+		StrictAnnotations:  options.StrictAnnotations,
 		DefaultCertificate: options.DefaultCertificate,
 		Addresses:          options.Addresses, AddressPool: options.AddressPool, TCPServices: options.TCPServices, UDPServices: options.UDPServices,
 	}

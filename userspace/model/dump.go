@@ -15,6 +15,9 @@ func (m Model) Dump() string {
 		}
 		for _, r := range host.Routes {
 			fmt.Fprintf(&b, "  %-6s %s -> %s%s (%s)\n", r.Match, r.Path, orNone(r.Service), r.manner(), r.Source)
+			for line := range strings.Lines(r.Rules()) {
+				b.WriteString("    " + line)
+			}
 		}
 	}
 	if m.Default != (ServiceKey{}) {
@@ -88,10 +91,13 @@ func orNone(k ServiceKey) string {
 	return k.String()
 }
 
-// String returns "Exact" or "Prefix".
+// String returns "Exact", "Prefix" or "Regexp".
 func (m PathMatch) String() string {
-	if m == Exact {
+	switch m {
+	case Exact:
 		return "Exact"
+	case Regexp:
+		return "Regexp"
 	}
 	return "Prefix"
 }

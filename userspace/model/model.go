@@ -24,7 +24,7 @@ type Model struct {
 // Host is one virtual host.
 type Host struct {
 	Name   string  // lower case; "" any host; "*.example.com" exactly one label more
-	Routes []Route // in order of precedence: longest Path first, Exact before Prefix; may be none
+	Routes []Route // longest Path first, then Exact, Regexp, Prefix; package route has the precedence; may be none
 	TLS    *TLS    // nil: connections that ask for this name get the default certificate
 }
 
@@ -34,17 +34,20 @@ type PathMatch uint8
 const (
 	Prefix PathMatch = iota // by path element: /foo matches /foo, /foo/ and /foo/bar, not /foobar
 	Exact
+	Regexp // Path is an RE2 expression, compared without case from the path's beginning on
 )
 
 // Route sends requests of a host and path to a service.
 type Route struct {
-	Path    string // begins with "/"; a Prefix has no trailing "/" unless it is "/"
+	Path    string // begins with "/"; a Prefix has no trailing "/" unless it is "/"; see Regexp
 	Match   PathMatch
 	Service ServiceKey // zero: the named service port does not exist; answered with 503
 	Source  ObjectRef  // the Ingress that asked for it
 
 	RedirectHTTPS bool // answer clear-text requests with 308 to https
 	Upstream      Upstream
+	Policy        *Policy  // nil: none. Routes may share one; it is not changed
+	Canaries      []Canary // in order of precedence
 }
 
 // ServiceKey names one port of one service. Port is the number or the name by which

@@ -24,6 +24,7 @@ import (
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
 	"github.com/kerngate/kerngate/userspace/proxy/accesslog"
 	"github.com/kerngate/kerngate/userspace/proxy/config"
+	"github.com/kerngate/kerngate/userspace/proxy/policy/limit"
 )
 
 // Options of a proxy.
@@ -42,6 +43,7 @@ type Proxy struct {
 	workers []*worker
 	started atomic.Pointer[[]*worker] // for readers in other goroutines
 	config  atomic.Pointer[config.Snapshot]
+	limiter *limit.Limiter // of all workers
 	view    *view.View
 
 	generation uint32
@@ -65,7 +67,7 @@ func New(o Options) (*Proxy, error) {
 	if o.Workers > abi.GenerationWorkers {
 		return nil, fmt.Errorf("%d workers: at most %d are possible", o.Workers, abi.GenerationWorkers)
 	}
-	p := &Proxy{options: o, log: o.Log, drained: make(chan struct{}), failed: make(chan error, o.Workers)}
+	p := &Proxy{options: o, log: o.Log, limiter: limit.New(limit.Sets), drained: make(chan struct{}), failed: make(chan error, o.Workers)}
 	p.config.Store(config.Empty())
 	return p, nil
 }

@@ -53,6 +53,7 @@ func (p *Proxy) newWorker(i int, kinds []uint32, listeners []int) (*worker, erro
 		Config:   &p.config,
 		Metrics:  w.metrics,
 		Rand:     random,
+		Limiter:  p.limiter,
 	}
 	w.server = server.New(shared, w.access, w.stats, &line.Connections, &line.Accepted, p.log)
 	loop.EndOfTurn(w.access.Flush)

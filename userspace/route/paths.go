@@ -1,7 +1,9 @@
 package route
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 )
@@ -26,6 +28,13 @@ type paths[T any] struct {
 	longest   int       // of these lengths
 
 	root *Route[T] // Prefix "/", or nil
+
+	patterns []pattern[T] // the longest first
+}
+
+type pattern[T any] struct {
+	*Pattern
+	route *Route[T]
 }
 
 type prefix[T any] struct {
@@ -37,13 +46,17 @@ func newPaths[T any](routes []Route[T]) (*paths[T], error) {
 	p := &paths[T]{routes: append([]Route[T](nil), routes...)}
 	exact := make(map[string]*Route[T])
 	prefixes := make(map[string]*Route[T])
+	patterns := make(map[string]*Route[T])
 	for i := range p.routes {
 		r := &p.routes[i]
 		if !strings.HasPrefix(r.Path, "/") {
 			return nil, fmt.Errorf("path %q: it must begin with a slash", r.Path)
 		}
 		m, key := exact, r.Path
-		if !r.Exact {
+		switch {
+		case r.Regexp:
+			m = patterns
+		case !r.Exact:
 			m, key = prefixes, strings.TrimRight(r.Path, "/")
 		}
 		if m[key] != nil {
@@ -55,7 +68,21 @@ func newPaths[T any](routes []Route[T]) (*paths[T], error) {
 	delete(prefixes, "")
 	p.setExact(exact)
 	p.setPrefixes(prefixes)
-	return p, nil
+	return p, p.setPatterns(patterns)
+}
+
+func (p *paths[T]) setPatterns(patterns map[string]*Route[T]) error {
+	for path, r := range patterns {
+		compiled, err := ParsePattern(path)
+		if err != nil {
+			return fmt.Errorf("path %q: %w", path, err)
+		}
+		p.patterns = append(p.patterns, pattern[T]{compiled, r})
+	}
+	slices.SortFunc(p.patterns, func(a, b pattern[T]) int {
+		return cmp.Or(cmp.Compare(len(b.route.Path), len(a.route.Path)), cmp.Compare(a.route.Path, b.route.Path))
+	})
+	return nil
 }
 
 func (p *paths[T]) setExact(exact map[string]*Route[T]) {
@@ -92,6 +119,11 @@ func (p *paths[T]) match(path []byte) *Route[T] {
 	if p.exactMap != nil {
 		if r := p.exactMap[string(path)]; r != nil {
 			return r
+		}
+	}
+	for i := range p.patterns {
+		if p.patterns[i].Match(path) {
+			return p.patterns[i].route
 		}
 	}
 	for i := range p.prefixes {

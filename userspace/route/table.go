@@ -7,6 +7,9 @@
 // alone: a request for a host that has routes, none of which matches, has no
 // route, even if a less specific host would have one.
 //
+// Patterns, which the API leaves to implementations, come between Exact and Prefix, the
+// longest expression first. They are tried one by one, so a host should have few.
+//
 // In: hosts in lower case without port, paths in normalised form (as
 // http1.NormalisePath makes them). Out: the route with its value.
 package route
@@ -29,9 +32,10 @@ type Host[T any] struct {
 type Route[T any] struct {
 	// Path begins with '/'. A slash at the end of a Prefix makes no difference.
 	Path string
-	// Exact is set if the whole path must be equal; else Path is a Prefix.
-	Exact bool
-	Value T
+	// Exact is set if the whole path must be equal, Regexp if Path is a Pattern; else it
+	// is a Prefix.
+	Exact, Regexp bool
+	Value         T
 }
 
 // Table finds routes. Use New to make one.

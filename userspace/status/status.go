@@ -163,16 +163,18 @@ type Host struct {
 const (
 	MatchExact  = "Exact"
 	MatchPrefix = "Prefix"
+	MatchRegexp = "Regexp" // an RE2 expression, without case, from the path's beginning on
 )
 
 // Route sends a path of its host to a service.
 type Route struct {
 	Path    string `json:"path"`
-	Match   string `json:"match"`   // MatchExact or MatchPrefix
+	Match   string `json:"match"`   // MatchExact, MatchPrefix or MatchRegexp
 	Service string `json:"service"` // "namespace/name:port"; "": the port does not exist, 503
 	Source  string `json:"source"`  // "namespace/name" of the Ingress
 
 	RedirectHTTPS bool   `json:"redirectHTTPS,omitempty"` // 308 for clear-text requests
+	Rules         string `json:"rules,omitempty"`         // what else happens to requests, one rule a line
 	Upstream      string `json:"upstream,omitempty"`      // what pods are spoken to by, such as "grpcs"; "": HTTP/1.1 in clear text
 }
 

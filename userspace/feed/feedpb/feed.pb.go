@@ -123,6 +123,55 @@ func (Upstream_Protocol) EnumDescriptor() ([]byte, []int) {
 	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{14, 0}
 }
 
+type HeaderRule_Op int32
+
+const (
+	HeaderRule_SET     HeaderRule_Op = 0
+	HeaderRule_ADD     HeaderRule_Op = 1
+	HeaderRule_DEFAULT HeaderRule_Op = 2
+)
+
+// Enum value maps for HeaderRule_Op.
+var (
+	HeaderRule_Op_name = map[int32]string{
+		0: "SET",
+		1: "ADD",
+		2: "DEFAULT",
+	}
+	HeaderRule_Op_value = map[string]int32{
+		"SET":     0,
+		"ADD":     1,
+		"DEFAULT": 2,
+	}
+)
+
+func (x HeaderRule_Op) Enum() *HeaderRule_Op {
+	p := new(HeaderRule_Op)
+	*p = x
+	return p
+}
+
+func (x HeaderRule_Op) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (HeaderRule_Op) Descriptor() protoreflect.EnumDescriptor {
+	return file_userspace_feed_feedpb_feed_proto_enumTypes[2].Descriptor()
+}
+
+func (HeaderRule_Op) Type() protoreflect.EnumType {
+	return &file_userspace_feed_feedpb_feed_proto_enumTypes[2]
+}
+
+func (x HeaderRule_Op) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use HeaderRule_Op.Descriptor instead.
+func (HeaderRule_Op) EnumDescriptor() ([]byte, []int) {
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{23, 0}
+}
+
 // ToAgent is what a client of the socket sends.
 type ToAgent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1008,9 +1057,10 @@ func (x *TicketKeys) GetKeys() [][]byte {
 
 type Host struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`     // "" any, "*.x" one label more, lower case
-	Routes        []*Route               `protobuf:"bytes,2,rep,name=routes,proto3" json:"routes,omitempty"` // in order of precedence; may be none
-	Tls           *TLS                   `protobuf:"bytes,3,opt,name=tls,proto3" json:"tls,omitempty"`       // absent: the default certificate
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`           // "" any, "*.x" one label more, lower case
+	Routes        []*Route               `protobuf:"bytes,2,rep,name=routes,proto3" json:"routes,omitempty"`       // in order of precedence; may be none
+	Tls           *TLS                   `protobuf:"bytes,3,opt,name=tls,proto3" json:"tls,omitempty"`             // absent: the default certificate
+	Policies      []*Policy              `protobuf:"bytes,100,rep,name=policies,proto3" json:"policies,omitempty"` // that routes of this host name
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1062,6 +1112,13 @@ func (x *Host) GetRoutes() []*Route {
 func (x *Host) GetTls() *TLS {
 	if x != nil {
 		return x.Tls
+	}
+	return nil
+}
+
+func (x *Host) GetPolicies() []*Policy {
+	if x != nil {
+		return x.Policies
 	}
 	return nil
 }
@@ -1219,6 +1276,9 @@ type Route struct {
 	Source        string                 `protobuf:"bytes,4,opt,name=source,proto3" json:"source,omitempty"`                                     // "namespace/name" of the Ingress
 	RedirectHttps bool                   `protobuf:"varint,5,opt,name=redirect_https,json=redirectHttps,proto3" json:"redirect_https,omitempty"` // 308 for clear-text requests
 	Upstream      *Upstream              `protobuf:"bytes,6,opt,name=upstream,proto3" json:"upstream,omitempty"`                                 // absent: HTTP/1.1 in clear text
+	Regexp        bool                   `protobuf:"varint,100,opt,name=regexp,proto3" json:"regexp,omitempty"`                                  // path is an RE2 expression, without case, from the beginning on
+	Policy        uint32                 `protobuf:"varint,101,opt,name=policy,proto3" json:"policy,omitempty"`                                  // 1: the first of Host.policies; 0: none
+	Canaries      []*Canary              `protobuf:"bytes,102,rep,name=canaries,proto3" json:"canaries,omitempty"`                               // in order of precedence
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1291,6 +1351,27 @@ func (x *Route) GetRedirectHttps() bool {
 func (x *Route) GetUpstream() *Upstream {
 	if x != nil {
 		return x.Upstream
+	}
+	return nil
+}
+
+func (x *Route) GetRegexp() bool {
+	if x != nil {
+		return x.Regexp
+	}
+	return false
+}
+
+func (x *Route) GetPolicy() uint32 {
+	if x != nil {
+		return x.Policy
+	}
+	return 0
+}
+
+func (x *Route) GetCanaries() []*Canary {
+	if x != nil {
+		return x.Canaries
 	}
 	return nil
 }
@@ -1432,6 +1513,801 @@ func (x *UpstreamTLS) GetCertificate() string {
 	return ""
 }
 
+// Policy is what happens to a route's requests beyond being sent to pods; model.Policy
+// says what each rule means, and what a template is.
+type Policy struct {
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Redirects        []*Redirect            `protobuf:"bytes,1,rep,name=redirects,proto3" json:"redirects,omitempty"`
+	Cors             *CORS                  `protobuf:"bytes,2,opt,name=cors,proto3" json:"cors,omitempty"`
+	Limits           *Limits                `protobuf:"bytes,3,opt,name=limits,proto3" json:"limits,omitempty"`
+	Access           *Access                `protobuf:"bytes,4,opt,name=access,proto3" json:"access,omitempty"`
+	MaxBodyBytes     *uint64                `protobuf:"varint,5,opt,name=max_body_bytes,json=maxBodyBytes,proto3,oneof" json:"max_body_bytes,omitempty"` // absent: Settings.max_body_bytes; 0: no limit
+	Rewrite          string                 `protobuf:"bytes,6,opt,name=rewrite,proto3" json:"rewrite,omitempty"`                                        // target, "": the path stays
+	Host             string                 `protobuf:"bytes,7,opt,name=host,proto3" json:"host,omitempty"`                                              // template
+	RequestHeaders   []*HeaderRule          `protobuf:"bytes,8,rep,name=request_headers,json=requestHeaders,proto3" json:"request_headers,omitempty"`
+	ResponseHeaders  []*HeaderRule          `protobuf:"bytes,9,rep,name=response_headers,json=responseHeaders,proto3" json:"response_headers,omitempty"`
+	CookieDomains    []*Replacement         `protobuf:"bytes,10,rep,name=cookie_domains,json=cookieDomains,proto3" json:"cookie_domains,omitempty"`
+	CookiePaths      []*Replacement         `protobuf:"bytes,11,rep,name=cookie_paths,json=cookiePaths,proto3" json:"cookie_paths,omitempty"`
+	Locations        []*Replacement         `protobuf:"bytes,12,rep,name=locations,proto3" json:"locations,omitempty"`
+	ConnectTimeoutMs uint32                 `protobuf:"varint,13,opt,name=connect_timeout_ms,json=connectTimeoutMs,proto3" json:"connect_timeout_ms,omitempty"` // 0: that of Settings, like the next two
+	SendTimeoutMs    uint32                 `protobuf:"varint,14,opt,name=send_timeout_ms,json=sendTimeoutMs,proto3" json:"send_timeout_ms,omitempty"`
+	ReadTimeoutMs    uint32                 `protobuf:"varint,15,opt,name=read_timeout_ms,json=readTimeoutMs,proto3" json:"read_timeout_ms,omitempty"`
+	Unlogged         bool                   `protobuf:"varint,16,opt,name=unlogged,proto3" json:"unlogged,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *Policy) Reset() {
+	*x = Policy{}
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Policy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Policy) ProtoMessage() {}
+
+func (x *Policy) ProtoReflect() protoreflect.Message {
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Policy.ProtoReflect.Descriptor instead.
+func (*Policy) Descriptor() ([]byte, []int) {
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Policy) GetRedirects() []*Redirect {
+	if x != nil {
+		return x.Redirects
+	}
+	return nil
+}
+
+func (x *Policy) GetCors() *CORS {
+	if x != nil {
+		return x.Cors
+	}
+	return nil
+}
+
+func (x *Policy) GetLimits() *Limits {
+	if x != nil {
+		return x.Limits
+	}
+	return nil
+}
+
+func (x *Policy) GetAccess() *Access {
+	if x != nil {
+		return x.Access
+	}
+	return nil
+}
+
+func (x *Policy) GetMaxBodyBytes() uint64 {
+	if x != nil && x.MaxBodyBytes != nil {
+		return *x.MaxBodyBytes
+	}
+	return 0
+}
+
+func (x *Policy) GetRewrite() string {
+	if x != nil {
+		return x.Rewrite
+	}
+	return ""
+}
+
+func (x *Policy) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *Policy) GetRequestHeaders() []*HeaderRule {
+	if x != nil {
+		return x.RequestHeaders
+	}
+	return nil
+}
+
+func (x *Policy) GetResponseHeaders() []*HeaderRule {
+	if x != nil {
+		return x.ResponseHeaders
+	}
+	return nil
+}
+
+func (x *Policy) GetCookieDomains() []*Replacement {
+	if x != nil {
+		return x.CookieDomains
+	}
+	return nil
+}
+
+func (x *Policy) GetCookiePaths() []*Replacement {
+	if x != nil {
+		return x.CookiePaths
+	}
+	return nil
+}
+
+func (x *Policy) GetLocations() []*Replacement {
+	if x != nil {
+		return x.Locations
+	}
+	return nil
+}
+
+func (x *Policy) GetConnectTimeoutMs() uint32 {
+	if x != nil {
+		return x.ConnectTimeoutMs
+	}
+	return 0
+}
+
+func (x *Policy) GetSendTimeoutMs() uint32 {
+	if x != nil {
+		return x.SendTimeoutMs
+	}
+	return 0
+}
+
+func (x *Policy) GetReadTimeoutMs() uint32 {
+	if x != nil {
+		return x.ReadTimeoutMs
+	}
+	return 0
+}
+
+func (x *Policy) GetUnlogged() bool {
+	if x != nil {
+		return x.Unlogged
+	}
+	return false
+}
+
+type Redirect struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"` // "": every path
+	Status        uint32                 `protobuf:"varint,2,opt,name=status,proto3" json:"status,omitempty"`
+	Target        string                 `protobuf:"bytes,3,opt,name=target,proto3" json:"target,omitempty"` // template, "": no Location
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Redirect) Reset() {
+	*x = Redirect{}
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Redirect) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Redirect) ProtoMessage() {}
+
+func (x *Redirect) ProtoReflect() protoreflect.Message {
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Redirect.ProtoReflect.Descriptor instead.
+func (*Redirect) Descriptor() ([]byte, []int) {
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *Redirect) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *Redirect) GetStatus() uint32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+func (x *Redirect) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+type CORS struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Origins       []string               `protobuf:"bytes,1,rep,name=origins,proto3" json:"origins,omitempty"`
+	Methods       []string               `protobuf:"bytes,2,rep,name=methods,proto3" json:"methods,omitempty"`
+	Headers       []string               `protobuf:"bytes,3,rep,name=headers,proto3" json:"headers,omitempty"`
+	Expose        []string               `protobuf:"bytes,4,rep,name=expose,proto3" json:"expose,omitempty"`
+	Credentials   bool                   `protobuf:"varint,5,opt,name=credentials,proto3" json:"credentials,omitempty"`
+	MaxAgeSeconds uint32                 `protobuf:"varint,6,opt,name=max_age_seconds,json=maxAgeSeconds,proto3" json:"max_age_seconds,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CORS) Reset() {
+	*x = CORS{}
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CORS) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CORS) ProtoMessage() {}
+
+func (x *CORS) ProtoReflect() protoreflect.Message {
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CORS.ProtoReflect.Descriptor instead.
+func (*CORS) Descriptor() ([]byte, []int) {
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *CORS) GetOrigins() []string {
+	if x != nil {
+		return x.Origins
+	}
+	return nil
+}
+
+func (x *CORS) GetMethods() []string {
+	if x != nil {
+		return x.Methods
+	}
+	return nil
+}
+
+func (x *CORS) GetHeaders() []string {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+func (x *CORS) GetExpose() []string {
+	if x != nil {
+		return x.Expose
+	}
+	return nil
+}
+
+func (x *CORS) GetCredentials() bool {
+	if x != nil {
+		return x.Credentials
+	}
+	return false
+}
+
+func (x *CORS) GetMaxAgeSeconds() uint32 {
+	if x != nil {
+		return x.MaxAgeSeconds
+	}
+	return 0
+}
+
+type Limits struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Rates         []*Rate                `protobuf:"bytes,1,rep,name=rates,proto3" json:"rates,omitempty"`
+	Connections   uint32                 `protobuf:"varint,2,opt,name=connections,proto3" json:"connections,omitempty"` // 0: no limit
+	Exempt        []string               `protobuf:"bytes,3,rep,name=exempt,proto3" json:"exempt,omitempty"`            // prefixes
+	Status        uint32                 `protobuf:"varint,4,opt,name=status,proto3" json:"status,omitempty"`
+	Scope         string                 `protobuf:"bytes,5,opt,name=scope,proto3" json:"scope,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Limits) Reset() {
+	*x = Limits{}
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Limits) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Limits) ProtoMessage() {}
+
+func (x *Limits) ProtoReflect() protoreflect.Message {
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Limits.ProtoReflect.Descriptor instead.
+func (*Limits) Descriptor() ([]byte, []int) {
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Limits) GetRates() []*Rate {
+	if x != nil {
+		return x.Rates
+	}
+	return nil
+}
+
+func (x *Limits) GetConnections() uint32 {
+	if x != nil {
+		return x.Connections
+	}
+	return 0
+}
+
+func (x *Limits) GetExempt() []string {
+	if x != nil {
+		return x.Exempt
+	}
+	return nil
+}
+
+func (x *Limits) GetStatus() uint32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+func (x *Limits) GetScope() string {
+	if x != nil {
+		return x.Scope
+	}
+	return ""
+}
+
+type Rate struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Requests      uint32                 `protobuf:"varint,1,opt,name=requests,proto3" json:"requests,omitempty"`
+	PeriodMs      uint64                 `protobuf:"varint,2,opt,name=period_ms,json=periodMs,proto3" json:"period_ms,omitempty"`
+	Burst         uint32                 `protobuf:"varint,3,opt,name=burst,proto3" json:"burst,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Rate) Reset() {
+	*x = Rate{}
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Rate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Rate) ProtoMessage() {}
+
+func (x *Rate) ProtoReflect() protoreflect.Message {
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Rate.ProtoReflect.Descriptor instead.
+func (*Rate) Descriptor() ([]byte, []int) {
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *Rate) GetRequests() uint32 {
+	if x != nil {
+		return x.Requests
+	}
+	return 0
+}
+
+func (x *Rate) GetPeriodMs() uint64 {
+	if x != nil {
+		return x.PeriodMs
+	}
+	return 0
+}
+
+func (x *Rate) GetBurst() uint32 {
+	if x != nil {
+		return x.Burst
+	}
+	return 0
+}
+
+type Access struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Allow         []string               `protobuf:"bytes,1,rep,name=allow,proto3" json:"allow,omitempty"` // prefixes
+	Deny          []string               `protobuf:"bytes,2,rep,name=deny,proto3" json:"deny,omitempty"`   // prefixes
+	Basic         *BasicAuth             `protobuf:"bytes,3,opt,name=basic,proto3" json:"basic,omitempty"`
+	Any           bool                   `protobuf:"varint,4,opt,name=any,proto3" json:"any,omitempty"`
+	Closed        string                 `protobuf:"bytes,5,opt,name=closed,proto3" json:"closed,omitempty"` // why nobody gets in, "": not so
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Access) Reset() {
+	*x = Access{}
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Access) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Access) ProtoMessage() {}
+
+func (x *Access) ProtoReflect() protoreflect.Message {
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Access.ProtoReflect.Descriptor instead.
+func (*Access) Descriptor() ([]byte, []int) {
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *Access) GetAllow() []string {
+	if x != nil {
+		return x.Allow
+	}
+	return nil
+}
+
+func (x *Access) GetDeny() []string {
+	if x != nil {
+		return x.Deny
+	}
+	return nil
+}
+
+func (x *Access) GetBasic() *BasicAuth {
+	if x != nil {
+		return x.Basic
+	}
+	return nil
+}
+
+func (x *Access) GetAny() bool {
+	if x != nil {
+		return x.Any
+	}
+	return false
+}
+
+func (x *Access) GetClosed() string {
+	if x != nil {
+		return x.Closed
+	}
+	return ""
+}
+
+// BasicAuth holds password hashes. Never logged.
+type BasicAuth struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Realm         string                 `protobuf:"bytes,1,opt,name=realm,proto3" json:"realm,omitempty"`
+	Users         []byte                 `protobuf:"bytes,2,opt,name=users,proto3" json:"users,omitempty"` // lines NAME:HASH
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BasicAuth) Reset() {
+	*x = BasicAuth{}
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BasicAuth) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BasicAuth) ProtoMessage() {}
+
+func (x *BasicAuth) ProtoReflect() protoreflect.Message {
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BasicAuth.ProtoReflect.Descriptor instead.
+func (*BasicAuth) Descriptor() ([]byte, []int) {
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *BasicAuth) GetRealm() string {
+	if x != nil {
+		return x.Realm
+	}
+	return ""
+}
+
+func (x *BasicAuth) GetUsers() []byte {
+	if x != nil {
+		return x.Users
+	}
+	return nil
+}
+
+type HeaderRule struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Op            HeaderRule_Op          `protobuf:"varint,1,opt,name=op,proto3,enum=kerngate.feed.v1.HeaderRule_Op" json:"op,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Value         string                 `protobuf:"bytes,3,opt,name=value,proto3" json:"value,omitempty"` // template
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HeaderRule) Reset() {
+	*x = HeaderRule{}
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeaderRule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeaderRule) ProtoMessage() {}
+
+func (x *HeaderRule) ProtoReflect() protoreflect.Message {
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeaderRule.ProtoReflect.Descriptor instead.
+func (*HeaderRule) Descriptor() ([]byte, []int) {
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *HeaderRule) GetOp() HeaderRule_Op {
+	if x != nil {
+		return x.Op
+	}
+	return HeaderRule_SET
+}
+
+func (x *HeaderRule) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *HeaderRule) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+type Replacement struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	From          string                 `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"`
+	To            string                 `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`
+	Pattern       bool                   `protobuf:"varint,3,opt,name=pattern,proto3" json:"pattern,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Replacement) Reset() {
+	*x = Replacement{}
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Replacement) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Replacement) ProtoMessage() {}
+
+func (x *Replacement) ProtoReflect() protoreflect.Message {
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Replacement.ProtoReflect.Descriptor instead.
+func (*Replacement) Descriptor() ([]byte, []int) {
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *Replacement) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *Replacement) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *Replacement) GetPattern() bool {
+	if x != nil {
+		return x.Pattern
+	}
+	return false
+}
+
+type Canary struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Service       uint32                 `protobuf:"varint,1,opt,name=service,proto3" json:"service,omitempty"` // 0: 503
+	Source        string                 `protobuf:"bytes,2,opt,name=source,proto3" json:"source,omitempty"`    // "namespace/name" of the Ingress
+	Header        string                 `protobuf:"bytes,3,opt,name=header,proto3" json:"header,omitempty"`
+	Value         string                 `protobuf:"bytes,4,opt,name=value,proto3" json:"value,omitempty"`
+	Pattern       string                 `protobuf:"bytes,5,opt,name=pattern,proto3" json:"pattern,omitempty"`
+	Cookie        string                 `protobuf:"bytes,6,opt,name=cookie,proto3" json:"cookie,omitempty"`
+	Weight        uint32                 `protobuf:"varint,7,opt,name=weight,proto3" json:"weight,omitempty"`
+	Total         uint32                 `protobuf:"varint,8,opt,name=total,proto3" json:"total,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Canary) Reset() {
+	*x = Canary{}
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Canary) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Canary) ProtoMessage() {}
+
+func (x *Canary) ProtoReflect() protoreflect.Message {
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Canary.ProtoReflect.Descriptor instead.
+func (*Canary) Descriptor() ([]byte, []int) {
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *Canary) GetService() uint32 {
+	if x != nil {
+		return x.Service
+	}
+	return 0
+}
+
+func (x *Canary) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *Canary) GetHeader() string {
+	if x != nil {
+		return x.Header
+	}
+	return ""
+}
+
+func (x *Canary) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+func (x *Canary) GetPattern() string {
+	if x != nil {
+		return x.Pattern
+	}
+	return ""
+}
+
+func (x *Canary) GetCookie() string {
+	if x != nil {
+		return x.Cookie
+	}
+	return ""
+}
+
+func (x *Canary) GetWeight() uint32 {
+	if x != nil {
+		return x.Weight
+	}
+	return 0
+}
+
+func (x *Canary) GetTotal() uint32 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
 type Service struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint32                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`    // index into kg_services
@@ -1442,7 +2318,7 @@ type Service struct {
 
 func (x *Service) Reset() {
 	*x = Service{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[16]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1454,7 +2330,7 @@ func (x *Service) String() string {
 func (*Service) ProtoMessage() {}
 
 func (x *Service) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[16]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1467,7 +2343,7 @@ func (x *Service) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Service.ProtoReflect.Descriptor instead.
 func (*Service) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{16}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Service) GetId() uint32 {
@@ -1513,7 +2389,7 @@ type Settings struct {
 
 func (x *Settings) Reset() {
 	*x = Settings{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[17]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1525,7 +2401,7 @@ func (x *Settings) String() string {
 func (*Settings) ProtoMessage() {}
 
 func (x *Settings) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[17]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1538,7 +2414,7 @@ func (x *Settings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settings.ProtoReflect.Descriptor instead.
 func (*Settings) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{17}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Settings) GetHeadTimeoutMs() uint32 {
@@ -1690,7 +2566,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[18]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1702,7 +2578,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[18]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1715,7 +2591,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{18}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Ack) GetVersion() uint64 {
@@ -1738,7 +2614,7 @@ type Refuse struct {
 
 func (x *Refuse) Reset() {
 	*x = Refuse{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[19]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1750,7 +2626,7 @@ func (x *Refuse) String() string {
 func (*Refuse) ProtoMessage() {}
 
 func (x *Refuse) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[19]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1763,7 +2639,7 @@ func (x *Refuse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refuse.ProtoReflect.Descriptor instead.
 func (*Refuse) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{19}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Refuse) GetVersion() uint64 {
@@ -1796,7 +2672,7 @@ type Serving struct {
 
 func (x *Serving) Reset() {
 	*x = Serving{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[20]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1808,7 +2684,7 @@ func (x *Serving) String() string {
 func (*Serving) ProtoMessage() {}
 
 func (x *Serving) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[20]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1821,7 +2697,7 @@ func (x *Serving) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Serving.ProtoReflect.Descriptor instead.
 func (*Serving) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{20}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{30}
 }
 
 // Drain tells a proxy that another generation serves: finish what is open, then exit.
@@ -1834,7 +2710,7 @@ type Drain struct {
 
 func (x *Drain) Reset() {
 	*x = Drain{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[21]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1846,7 +2722,7 @@ func (x *Drain) String() string {
 func (*Drain) ProtoMessage() {}
 
 func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[21]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1859,7 +2735,7 @@ func (x *Drain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drain.ProtoReflect.Descriptor instead.
 func (*Drain) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{21}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Drain) GetTimeoutMs() uint32 {
@@ -1879,7 +2755,7 @@ type Query struct {
 
 func (x *Query) Reset() {
 	*x = Query{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[22]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1891,7 +2767,7 @@ func (x *Query) String() string {
 func (*Query) ProtoMessage() {}
 
 func (x *Query) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[22]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1904,7 +2780,7 @@ func (x *Query) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Query.ProtoReflect.Descriptor instead.
 func (*Query) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{22}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Query) GetWhat() string {
@@ -1924,7 +2800,7 @@ type Answer struct {
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[23]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1936,7 +2812,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[23]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1949,7 +2825,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{23}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Answer) GetJson() []byte {
@@ -2041,11 +2917,12 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\arevoked\x18\x03 \x01(\fR\arevoked\" \n" +
 	"\n" +
 	"TicketKeys\x12\x12\n" +
-	"\x04keys\x18\x01 \x03(\fR\x04keys\"t\n" +
+	"\x04keys\x18\x01 \x03(\fR\x04keys\"\xaa\x01\n" +
 	"\x04Host\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12/\n" +
 	"\x06routes\x18\x02 \x03(\v2\x17.kerngate.feed.v1.RouteR\x06routes\x12'\n" +
-	"\x03tls\x18\x03 \x01(\v2\x15.kerngate.feed.v1.TLSR\x03tls\"\xa8\x01\n" +
+	"\x03tls\x18\x03 \x01(\v2\x15.kerngate.feed.v1.TLSR\x03tls\x124\n" +
+	"\bpolicies\x18d \x03(\v2\x18.kerngate.feed.v1.PolicyR\bpolicies\"\xa8\x01\n" +
 	"\x03TLS\x12\"\n" +
 	"\fcertificates\x18\x01 \x03(\tR\fcertificates\x124\n" +
 	"\x06client\x18\x02 \x01(\v2\x1c.kerngate.feed.v1.ClientAuthR\x06client\x12/\n" +
@@ -2063,14 +2940,17 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\x04Mode\x12\f\n" +
 	"\bREQUIRED\x10\x00\x12\f\n" +
 	"\bOPTIONAL\x10\x01\x12\x12\n" +
-	"\x0eOPTIONAL_NO_CA\x10\x02\"\xc2\x01\n" +
+	"\x0eOPTIONAL_NO_CA\x10\x02\"\xa8\x02\n" +
 	"\x05Route\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x14\n" +
 	"\x05exact\x18\x02 \x01(\bR\x05exact\x12\x18\n" +
 	"\aservice\x18\x03 \x01(\rR\aservice\x12\x16\n" +
 	"\x06source\x18\x04 \x01(\tR\x06source\x12%\n" +
 	"\x0eredirect_https\x18\x05 \x01(\bR\rredirectHttps\x126\n" +
-	"\bupstream\x18\x06 \x01(\v2\x1a.kerngate.feed.v1.UpstreamR\bupstream\"\xd5\x01\n" +
+	"\bupstream\x18\x06 \x01(\v2\x1a.kerngate.feed.v1.UpstreamR\bupstream\x12\x16\n" +
+	"\x06regexp\x18d \x01(\bR\x06regexp\x12\x16\n" +
+	"\x06policy\x18e \x01(\rR\x06policy\x124\n" +
+	"\bcanaries\x18f \x03(\v2\x18.kerngate.feed.v1.CanaryR\bcanaries\"\xd5\x01\n" +
 	"\bUpstream\x12?\n" +
 	"\bprotocol\x18\x01 \x01(\x0e2#.kerngate.feed.v1.Upstream.ProtocolR\bprotocol\x12\x12\n" +
 	"\x04grpc\x18\x02 \x01(\bR\x04grpc\x12/\n" +
@@ -2084,7 +2964,78 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\tauthority\x18\x02 \x01(\tR\tauthority\x12\x1f\n" +
 	"\vserver_name\x18\x03 \x01(\tR\n" +
 	"serverName\x12 \n" +
-	"\vcertificate\x18\x04 \x01(\tR\vcertificate\"-\n" +
+	"\vcertificate\x18\x04 \x01(\tR\vcertificate\"\xad\x06\n" +
+	"\x06Policy\x128\n" +
+	"\tredirects\x18\x01 \x03(\v2\x1a.kerngate.feed.v1.RedirectR\tredirects\x12*\n" +
+	"\x04cors\x18\x02 \x01(\v2\x16.kerngate.feed.v1.CORSR\x04cors\x120\n" +
+	"\x06limits\x18\x03 \x01(\v2\x18.kerngate.feed.v1.LimitsR\x06limits\x120\n" +
+	"\x06access\x18\x04 \x01(\v2\x18.kerngate.feed.v1.AccessR\x06access\x12)\n" +
+	"\x0emax_body_bytes\x18\x05 \x01(\x04H\x00R\fmaxBodyBytes\x88\x01\x01\x12\x18\n" +
+	"\arewrite\x18\x06 \x01(\tR\arewrite\x12\x12\n" +
+	"\x04host\x18\a \x01(\tR\x04host\x12E\n" +
+	"\x0frequest_headers\x18\b \x03(\v2\x1c.kerngate.feed.v1.HeaderRuleR\x0erequestHeaders\x12G\n" +
+	"\x10response_headers\x18\t \x03(\v2\x1c.kerngate.feed.v1.HeaderRuleR\x0fresponseHeaders\x12D\n" +
+	"\x0ecookie_domains\x18\n" +
+	" \x03(\v2\x1d.kerngate.feed.v1.ReplacementR\rcookieDomains\x12@\n" +
+	"\fcookie_paths\x18\v \x03(\v2\x1d.kerngate.feed.v1.ReplacementR\vcookiePaths\x12;\n" +
+	"\tlocations\x18\f \x03(\v2\x1d.kerngate.feed.v1.ReplacementR\tlocations\x12,\n" +
+	"\x12connect_timeout_ms\x18\r \x01(\rR\x10connectTimeoutMs\x12&\n" +
+	"\x0fsend_timeout_ms\x18\x0e \x01(\rR\rsendTimeoutMs\x12&\n" +
+	"\x0fread_timeout_ms\x18\x0f \x01(\rR\rreadTimeoutMs\x12\x1a\n" +
+	"\bunlogged\x18\x10 \x01(\bR\bunloggedB\x11\n" +
+	"\x0f_max_body_bytes\"N\n" +
+	"\bRedirect\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x16\n" +
+	"\x06status\x18\x02 \x01(\rR\x06status\x12\x16\n" +
+	"\x06target\x18\x03 \x01(\tR\x06target\"\xb6\x01\n" +
+	"\x04CORS\x12\x18\n" +
+	"\aorigins\x18\x01 \x03(\tR\aorigins\x12\x18\n" +
+	"\amethods\x18\x02 \x03(\tR\amethods\x12\x18\n" +
+	"\aheaders\x18\x03 \x03(\tR\aheaders\x12\x16\n" +
+	"\x06expose\x18\x04 \x03(\tR\x06expose\x12 \n" +
+	"\vcredentials\x18\x05 \x01(\bR\vcredentials\x12&\n" +
+	"\x0fmax_age_seconds\x18\x06 \x01(\rR\rmaxAgeSeconds\"\x9e\x01\n" +
+	"\x06Limits\x12,\n" +
+	"\x05rates\x18\x01 \x03(\v2\x16.kerngate.feed.v1.RateR\x05rates\x12 \n" +
+	"\vconnections\x18\x02 \x01(\rR\vconnections\x12\x16\n" +
+	"\x06exempt\x18\x03 \x03(\tR\x06exempt\x12\x16\n" +
+	"\x06status\x18\x04 \x01(\rR\x06status\x12\x14\n" +
+	"\x05scope\x18\x05 \x01(\tR\x05scope\"U\n" +
+	"\x04Rate\x12\x1a\n" +
+	"\brequests\x18\x01 \x01(\rR\brequests\x12\x1b\n" +
+	"\tperiod_ms\x18\x02 \x01(\x04R\bperiodMs\x12\x14\n" +
+	"\x05burst\x18\x03 \x01(\rR\x05burst\"\x8f\x01\n" +
+	"\x06Access\x12\x14\n" +
+	"\x05allow\x18\x01 \x03(\tR\x05allow\x12\x12\n" +
+	"\x04deny\x18\x02 \x03(\tR\x04deny\x121\n" +
+	"\x05basic\x18\x03 \x01(\v2\x1b.kerngate.feed.v1.BasicAuthR\x05basic\x12\x10\n" +
+	"\x03any\x18\x04 \x01(\bR\x03any\x12\x16\n" +
+	"\x06closed\x18\x05 \x01(\tR\x06closed\"7\n" +
+	"\tBasicAuth\x12\x14\n" +
+	"\x05realm\x18\x01 \x01(\tR\x05realm\x12\x14\n" +
+	"\x05users\x18\x02 \x01(\fR\x05users\"\x8c\x01\n" +
+	"\n" +
+	"HeaderRule\x12/\n" +
+	"\x02op\x18\x01 \x01(\x0e2\x1f.kerngate.feed.v1.HeaderRule.OpR\x02op\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x03 \x01(\tR\x05value\"#\n" +
+	"\x02Op\x12\a\n" +
+	"\x03SET\x10\x00\x12\a\n" +
+	"\x03ADD\x10\x01\x12\v\n" +
+	"\aDEFAULT\x10\x02\"K\n" +
+	"\vReplacement\x12\x12\n" +
+	"\x04from\x18\x01 \x01(\tR\x04from\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\tR\x02to\x12\x18\n" +
+	"\apattern\x18\x03 \x01(\bR\apattern\"\xc8\x01\n" +
+	"\x06Canary\x12\x18\n" +
+	"\aservice\x18\x01 \x01(\rR\aservice\x12\x16\n" +
+	"\x06source\x18\x02 \x01(\tR\x06source\x12\x16\n" +
+	"\x06header\x18\x03 \x01(\tR\x06header\x12\x14\n" +
+	"\x05value\x18\x04 \x01(\tR\x05value\x12\x18\n" +
+	"\apattern\x18\x05 \x01(\tR\apattern\x12\x16\n" +
+	"\x06cookie\x18\x06 \x01(\tR\x06cookie\x12\x16\n" +
+	"\x06weight\x18\a \x01(\rR\x06weight\x12\x14\n" +
+	"\x05total\x18\b \x01(\rR\x05total\"-\n" +
 	"\aService\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\"\x80\x06\n" +
@@ -2141,66 +3092,91 @@ func file_userspace_feed_feedpb_feed_proto_rawDescGZIP() []byte {
 	return file_userspace_feed_feedpb_feed_proto_rawDescData
 }
 
-var file_userspace_feed_feedpb_feed_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_userspace_feed_feedpb_feed_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_userspace_feed_feedpb_feed_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_userspace_feed_feedpb_feed_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_userspace_feed_feedpb_feed_proto_goTypes = []any{
 	(ClientAuth_Mode)(0),   // 0: kerngate.feed.v1.ClientAuth.Mode
 	(Upstream_Protocol)(0), // 1: kerngate.feed.v1.Upstream.Protocol
-	(*ToAgent)(nil),        // 2: kerngate.feed.v1.ToAgent
-	(*FromAgent)(nil),      // 3: kerngate.feed.v1.FromAgent
-	(*Hello)(nil),          // 4: kerngate.feed.v1.Hello
-	(*Welcome)(nil),        // 5: kerngate.feed.v1.Welcome
-	(*Map)(nil),            // 6: kerngate.feed.v1.Map
-	(*Reject)(nil),         // 7: kerngate.feed.v1.Reject
-	(*Config)(nil),         // 8: kerngate.feed.v1.Config
-	(*Certificate)(nil),    // 9: kerngate.feed.v1.Certificate
-	(*Authority)(nil),      // 10: kerngate.feed.v1.Authority
-	(*TicketKeys)(nil),     // 11: kerngate.feed.v1.TicketKeys
-	(*Host)(nil),           // 12: kerngate.feed.v1.Host
-	(*TLS)(nil),            // 13: kerngate.feed.v1.TLS
-	(*ClientAuth)(nil),     // 14: kerngate.feed.v1.ClientAuth
-	(*Route)(nil),          // 15: kerngate.feed.v1.Route
-	(*Upstream)(nil),       // 16: kerngate.feed.v1.Upstream
-	(*UpstreamTLS)(nil),    // 17: kerngate.feed.v1.UpstreamTLS
-	(*Service)(nil),        // 18: kerngate.feed.v1.Service
-	(*Settings)(nil),       // 19: kerngate.feed.v1.Settings
-	(*Ack)(nil),            // 20: kerngate.feed.v1.Ack
-	(*Refuse)(nil),         // 21: kerngate.feed.v1.Refuse
-	(*Serving)(nil),        // 22: kerngate.feed.v1.Serving
-	(*Drain)(nil),          // 23: kerngate.feed.v1.Drain
-	(*Query)(nil),          // 24: kerngate.feed.v1.Query
-	(*Answer)(nil),         // 25: kerngate.feed.v1.Answer
+	(HeaderRule_Op)(0),     // 2: kerngate.feed.v1.HeaderRule.Op
+	(*ToAgent)(nil),        // 3: kerngate.feed.v1.ToAgent
+	(*FromAgent)(nil),      // 4: kerngate.feed.v1.FromAgent
+	(*Hello)(nil),          // 5: kerngate.feed.v1.Hello
+	(*Welcome)(nil),        // 6: kerngate.feed.v1.Welcome
+	(*Map)(nil),            // 7: kerngate.feed.v1.Map
+	(*Reject)(nil),         // 8: kerngate.feed.v1.Reject
+	(*Config)(nil),         // 9: kerngate.feed.v1.Config
+	(*Certificate)(nil),    // 10: kerngate.feed.v1.Certificate
+	(*Authority)(nil),      // 11: kerngate.feed.v1.Authority
+	(*TicketKeys)(nil),     // 12: kerngate.feed.v1.TicketKeys
+	(*Host)(nil),           // 13: kerngate.feed.v1.Host
+	(*TLS)(nil),            // 14: kerngate.feed.v1.TLS
+	(*ClientAuth)(nil),     // 15: kerngate.feed.v1.ClientAuth
+	(*Route)(nil),          // 16: kerngate.feed.v1.Route
+	(*Upstream)(nil),       // 17: kerngate.feed.v1.Upstream
+	(*UpstreamTLS)(nil),    // 18: kerngate.feed.v1.UpstreamTLS
+	(*Policy)(nil),         // 19: kerngate.feed.v1.Policy
+	(*Redirect)(nil),       // 20: kerngate.feed.v1.Redirect
+	(*CORS)(nil),           // 21: kerngate.feed.v1.CORS
+	(*Limits)(nil),         // 22: kerngate.feed.v1.Limits
+	(*Rate)(nil),           // 23: kerngate.feed.v1.Rate
+	(*Access)(nil),         // 24: kerngate.feed.v1.Access
+	(*BasicAuth)(nil),      // 25: kerngate.feed.v1.BasicAuth
+	(*HeaderRule)(nil),     // 26: kerngate.feed.v1.HeaderRule
+	(*Replacement)(nil),    // 27: kerngate.feed.v1.Replacement
+	(*Canary)(nil),         // 28: kerngate.feed.v1.Canary
+	(*Service)(nil),        // 29: kerngate.feed.v1.Service
+	(*Settings)(nil),       // 30: kerngate.feed.v1.Settings
+	(*Ack)(nil),            // 31: kerngate.feed.v1.Ack
+	(*Refuse)(nil),         // 32: kerngate.feed.v1.Refuse
+	(*Serving)(nil),        // 33: kerngate.feed.v1.Serving
+	(*Drain)(nil),          // 34: kerngate.feed.v1.Drain
+	(*Query)(nil),          // 35: kerngate.feed.v1.Query
+	(*Answer)(nil),         // 36: kerngate.feed.v1.Answer
 }
 var file_userspace_feed_feedpb_feed_proto_depIdxs = []int32{
-	4,  // 0: kerngate.feed.v1.ToAgent.hello:type_name -> kerngate.feed.v1.Hello
-	20, // 1: kerngate.feed.v1.ToAgent.ack:type_name -> kerngate.feed.v1.Ack
-	21, // 2: kerngate.feed.v1.ToAgent.refuse:type_name -> kerngate.feed.v1.Refuse
-	24, // 3: kerngate.feed.v1.ToAgent.query:type_name -> kerngate.feed.v1.Query
-	5,  // 4: kerngate.feed.v1.FromAgent.welcome:type_name -> kerngate.feed.v1.Welcome
-	7,  // 5: kerngate.feed.v1.FromAgent.reject:type_name -> kerngate.feed.v1.Reject
-	8,  // 6: kerngate.feed.v1.FromAgent.config:type_name -> kerngate.feed.v1.Config
-	22, // 7: kerngate.feed.v1.FromAgent.serving:type_name -> kerngate.feed.v1.Serving
-	23, // 8: kerngate.feed.v1.FromAgent.drain:type_name -> kerngate.feed.v1.Drain
-	25, // 9: kerngate.feed.v1.FromAgent.answer:type_name -> kerngate.feed.v1.Answer
-	6,  // 10: kerngate.feed.v1.Welcome.maps:type_name -> kerngate.feed.v1.Map
-	12, // 11: kerngate.feed.v1.Config.hosts:type_name -> kerngate.feed.v1.Host
-	18, // 12: kerngate.feed.v1.Config.services:type_name -> kerngate.feed.v1.Service
-	19, // 13: kerngate.feed.v1.Config.settings:type_name -> kerngate.feed.v1.Settings
-	9,  // 14: kerngate.feed.v1.Config.certificates:type_name -> kerngate.feed.v1.Certificate
-	10, // 15: kerngate.feed.v1.Config.authorities:type_name -> kerngate.feed.v1.Authority
-	11, // 16: kerngate.feed.v1.Config.ticket_keys:type_name -> kerngate.feed.v1.TicketKeys
-	15, // 17: kerngate.feed.v1.Host.routes:type_name -> kerngate.feed.v1.Route
-	13, // 18: kerngate.feed.v1.Host.tls:type_name -> kerngate.feed.v1.TLS
-	14, // 19: kerngate.feed.v1.TLS.client:type_name -> kerngate.feed.v1.ClientAuth
-	0,  // 20: kerngate.feed.v1.ClientAuth.mode:type_name -> kerngate.feed.v1.ClientAuth.Mode
-	16, // 21: kerngate.feed.v1.Route.upstream:type_name -> kerngate.feed.v1.Upstream
-	1,  // 22: kerngate.feed.v1.Upstream.protocol:type_name -> kerngate.feed.v1.Upstream.Protocol
-	17, // 23: kerngate.feed.v1.Upstream.tls:type_name -> kerngate.feed.v1.UpstreamTLS
-	24, // [24:24] is the sub-list for method output_type
-	24, // [24:24] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	5,  // 0: kerngate.feed.v1.ToAgent.hello:type_name -> kerngate.feed.v1.Hello
+	31, // 1: kerngate.feed.v1.ToAgent.ack:type_name -> kerngate.feed.v1.Ack
+	32, // 2: kerngate.feed.v1.ToAgent.refuse:type_name -> kerngate.feed.v1.Refuse
+	35, // 3: kerngate.feed.v1.ToAgent.query:type_name -> kerngate.feed.v1.Query
+	6,  // 4: kerngate.feed.v1.FromAgent.welcome:type_name -> kerngate.feed.v1.Welcome
+	8,  // 5: kerngate.feed.v1.FromAgent.reject:type_name -> kerngate.feed.v1.Reject
+	9,  // 6: kerngate.feed.v1.FromAgent.config:type_name -> kerngate.feed.v1.Config
+	33, // 7: kerngate.feed.v1.FromAgent.serving:type_name -> kerngate.feed.v1.Serving
+	34, // 8: kerngate.feed.v1.FromAgent.drain:type_name -> kerngate.feed.v1.Drain
+	36, // 9: kerngate.feed.v1.FromAgent.answer:type_name -> kerngate.feed.v1.Answer
+	7,  // 10: kerngate.feed.v1.Welcome.maps:type_name -> kerngate.feed.v1.Map
+	13, // 11: kerngate.feed.v1.Config.hosts:type_name -> kerngate.feed.v1.Host
+	29, // 12: kerngate.feed.v1.Config.services:type_name -> kerngate.feed.v1.Service
+	30, // 13: kerngate.feed.v1.Config.settings:type_name -> kerngate.feed.v1.Settings
+	10, // 14: kerngate.feed.v1.Config.certificates:type_name -> kerngate.feed.v1.Certificate
+	11, // 15: kerngate.feed.v1.Config.authorities:type_name -> kerngate.feed.v1.Authority
+	12, // 16: kerngate.feed.v1.Config.ticket_keys:type_name -> kerngate.feed.v1.TicketKeys
+	16, // 17: kerngate.feed.v1.Host.routes:type_name -> kerngate.feed.v1.Route
+	14, // 18: kerngate.feed.v1.Host.tls:type_name -> kerngate.feed.v1.TLS
+	19, // 19: kerngate.feed.v1.Host.policies:type_name -> kerngate.feed.v1.Policy
+	15, // 20: kerngate.feed.v1.TLS.client:type_name -> kerngate.feed.v1.ClientAuth
+	0,  // 21: kerngate.feed.v1.ClientAuth.mode:type_name -> kerngate.feed.v1.ClientAuth.Mode
+	17, // 22: kerngate.feed.v1.Route.upstream:type_name -> kerngate.feed.v1.Upstream
+	28, // 23: kerngate.feed.v1.Route.canaries:type_name -> kerngate.feed.v1.Canary
+	1,  // 24: kerngate.feed.v1.Upstream.protocol:type_name -> kerngate.feed.v1.Upstream.Protocol
+	18, // 25: kerngate.feed.v1.Upstream.tls:type_name -> kerngate.feed.v1.UpstreamTLS
+	20, // 26: kerngate.feed.v1.Policy.redirects:type_name -> kerngate.feed.v1.Redirect
+	21, // 27: kerngate.feed.v1.Policy.cors:type_name -> kerngate.feed.v1.CORS
+	22, // 28: kerngate.feed.v1.Policy.limits:type_name -> kerngate.feed.v1.Limits
+	24, // 29: kerngate.feed.v1.Policy.access:type_name -> kerngate.feed.v1.Access
+	26, // 30: kerngate.feed.v1.Policy.request_headers:type_name -> kerngate.feed.v1.HeaderRule
+	26, // 31: kerngate.feed.v1.Policy.response_headers:type_name -> kerngate.feed.v1.HeaderRule
+	27, // 32: kerngate.feed.v1.Policy.cookie_domains:type_name -> kerngate.feed.v1.Replacement
+	27, // 33: kerngate.feed.v1.Policy.cookie_paths:type_name -> kerngate.feed.v1.Replacement
+	27, // 34: kerngate.feed.v1.Policy.locations:type_name -> kerngate.feed.v1.Replacement
+	23, // 35: kerngate.feed.v1.Limits.rates:type_name -> kerngate.feed.v1.Rate
+	25, // 36: kerngate.feed.v1.Access.basic:type_name -> kerngate.feed.v1.BasicAuth
+	2,  // 37: kerngate.feed.v1.HeaderRule.op:type_name -> kerngate.feed.v1.HeaderRule.Op
+	38, // [38:38] is the sub-list for method output_type
+	38, // [38:38] is the sub-list for method input_type
+	38, // [38:38] is the sub-list for extension type_name
+	38, // [38:38] is the sub-list for extension extendee
+	0,  // [0:38] is the sub-list for field type_name
 }
 
 func init() { file_userspace_feed_feedpb_feed_proto_init() }
@@ -2222,13 +3198,14 @@ func file_userspace_feed_feedpb_feed_proto_init() {
 		(*FromAgent_Drain)(nil),
 		(*FromAgent_Answer)(nil),
 	}
+	file_userspace_feed_feedpb_feed_proto_msgTypes[16].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_userspace_feed_feedpb_feed_proto_rawDesc), len(file_userspace_feed_feedpb_feed_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   24,
+			NumEnums:      3,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -6,9 +6,11 @@ package config
 
 import (
 	"fmt"
+	"weak"
 
 	"github.com/kerngate/kerngate/loader/state"
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
+	"github.com/kerngate/kerngate/userspace/proxy/policy"
 	"github.com/kerngate/kerngate/userspace/route"
 )
 
@@ -20,9 +22,11 @@ type Service struct {
 
 // Target is what a route leads to.
 type Target struct {
-	Service  *Service  // nil: the Ingress names a service or port that does not exist
-	Source   string    // "namespace/name" of the Ingress
-	Upstream *Upstream // how its pods are spoken to
+	Service  *Service       // nil: the Ingress names a service or port that does not exist
+	Source   string         // "namespace/name" of the Ingress
+	Upstream *Upstream      // how its pods are spoken to
+	Policy   *policy.Policy // nil: none
+	Canaries []Canary       // in order of precedence
 
 	RedirectHTTPS bool // clear-text requests are sent to https
 }
@@ -36,6 +40,7 @@ type Snapshot struct {
 	TLS       *TLS
 	services  map[uint32]*Service
 	upstreams upstreams
+	policies  *policies
 }
 
 // Empty returns the configuration before the first Config: no routes.
@@ -44,7 +49,8 @@ func Empty() *Snapshot {
 	if err != nil {
 		panic(err) // no input, so no error
 	}
-	s := &Snapshot{Settings: DefaultSettings(), Routes: routes, services: map[uint32]*Service{}}
+	s := &Snapshot{Settings: DefaultSettings(), Routes: routes, services: map[uint32]*Service{},
+		policies: &policies{known: map[digest]weak.Pointer[policy.Policy]{}}}
 	if s.TLS, err = new(TLS).apply(&feedpb.Config{}, s); err != nil {
 		panic(err) // no input either
 	}
@@ -121,7 +127,10 @@ func (s *Snapshot) host(h *feedpb.Host, before *upstreams) (route.Host[Target], 
 		if t.Upstream, err = s.upstreams.take(r.Upstream, before); err != nil {
 			return host, &RefusedError{r.Source, fmt.Errorf("host %q path %q: %w", h.Name, r.Path, err)}
 		}
-		host.Routes = append(host.Routes, route.Route[Target]{Path: r.Path, Exact: r.Exact, Value: t})
+		if err := s.rules(h, r, &t); err != nil {
+			return host, &RefusedError{r.Source, fmt.Errorf("host %q path %q: %w", h.Name, r.Path, err)}
+		}
+		host.Routes = append(host.Routes, route.Route[Target]{Path: r.Path, Exact: r.Exact, Regexp: r.Regexp, Value: t})
 	}
 	// Each host alone, so that a refusal names its Ingress.
 	if _, err := route.New([]route.Host[Target]{host}); err != nil {

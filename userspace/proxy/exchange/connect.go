@@ -25,8 +25,8 @@ func (x *Exchange) connect(p balance.Pick, fresh bool) (reason Reason, again boo
 		}
 	}
 	x.down.Want(0)
-	x.arm(x.conf.Settings.ConnectTimeout)
-	deadline := x.worker.Loop.Now() + int64(x.conf.Settings.ConnectTimeout)
+	x.arm(x.connectTimeout())
+	deadline := x.worker.Loop.Now() + int64(x.connectTimeout())
 	var err error
 	if t.Transport.HTTP2 {
 		var s *upstream.Stream

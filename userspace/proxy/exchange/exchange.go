@@ -126,6 +126,9 @@ type Exchange struct {
 	location []byte
 	id       [maxRequestID]byte
 	idLen    int
+	rules    rules
+
+	unlogged bool // a rule keeps it out of the access log
 
 	// Outcome, valid until Init.
 	Outcome Outcome
@@ -159,7 +162,7 @@ func (x *Exchange) Init(w *Worker, down Downstream, r *http1.Request, c *Connect
 	x.worker, x.down, x.Request, x.Connection = w, down, r, c
 	x.conf = w.Config.Load()
 	x.tries, x.idLen, x.responded, x.tunnel, x.upClosed, x.noSplice = 0, 0, false, false, false, false
-	x.bodyBytes, x.webSocket, x.leaving = 0, false, false
+	x.bodyBytes, x.webSocket, x.leaving, x.unlogged = 0, false, false, false
 	x.Outcome = Outcome{Start: w.Loop.Now()}
 	x.identify()
 }
@@ -180,13 +183,20 @@ func (x *Exchange) Serve(co *reactor.Coroutine) {
 	x.co = co
 	target, reason := x.admit()
 	x.identifyCall(target.Upstream)
-	if target.Service == nil {
+	// What the connection may not carry, and what goes to https first, no rule sees.
+	ruled := x.rules.policy != nil && (reason == Forwarded || reason == NoService)
+	switch {
+	case ruled && !x.obey(): // a rule has answered
+	case target.Service == nil:
 		x.refuse(reason, "")
-	} else {
+	default:
 		x.transport = x.conf.Transport(target.Upstream)
 		x.addFields()
-		x.forward(target.Service)
+		if !ruled || x.edit() {
+			x.forward(target.Service)
+		}
 	}
+	x.endRules()
 	x.worker.Loop.Clear(&x.timer)
 	x.endTunnel()
 	x.co = nil
@@ -204,11 +214,13 @@ func (x *Exchange) route() (config.Target, Reason) {
 	}
 	if r, ok := x.conf.Routes.Match(x.Request.Host, path); ok {
 		x.Outcome.Source = r.Value.Source
-		if r.Value.Service == nil {
+		target := r.Value
+		x.beginRules(&r.Value, path)
+		if target.Service = x.service(&r.Value); target.Service == nil {
 			return config.Target{}, NoService
 		}
-		x.Outcome.Service = r.Value.Service
-		return r.Value, Forwarded
+		x.Outcome.Service = target.Service
+		return target, Forwarded
 	}
 	if x.conf.Default == nil {
 		return config.Target{}, NoRoute
@@ -256,7 +268,8 @@ func (x *Exchange) forward(s *config.Service) {
 }
 
 func (x *Exchange) tooLarge(n int64) bool {
-	return x.conf.Settings.MaxBody > 0 && n > x.conf.Settings.MaxBody
+	most := x.maxBody()
+	return most > 0 && n > most
 }
 
 // attempt sends the request to one pod. It reports again if another pod may be asked.
@@ -296,13 +309,17 @@ func (x *Exchange) arm(d time.Duration) {
 
 // refuse answers with a response of the proxy's own and sends it.
 func (x *Exchange) refuse(reason Reason, detail string) {
+	x.refuseWith(reason.Status(), reason, detail)
+}
+
+func (x *Exchange) refuseWith(status int, reason Reason, detail string) {
 	x.Outcome.Detail = detail
-	x.Outcome.Reason, x.Outcome.Status = reason, reason.Status()
+	x.Outcome.Reason, x.Outcome.Status = reason, status
 	if x.speaksGRPC() {
 		x.replyGRPC(reason, detail)
 		x.Outcome.Status = http.StatusOK
 	} else {
-		x.down.Reply(reason.Status(), reason, detail)
+		x.down.Reply(status, reason, detail)
 	}
 	x.flushAll()
 }
@@ -352,6 +369,7 @@ func (x *Exchange) Abandon() {
 	}
 	x.worker.Loop.Drop(&x.timer)
 	x.endTunnel()
+	x.endRules()
 	if x.up != nil {
 		x.up.Abandon()
 		x.up = nil
@@ -363,7 +381,12 @@ func (x *Exchange) Abandon() {
 }
 
 // Sample returns the access log's sampling: 0 off, n one of n.
-func (x *Exchange) Sample() uint32 { return x.conf.Settings.AccessLogSample }
+func (x *Exchange) Sample() uint32 {
+	if x.unlogged {
+		return 0
+	}
+	return x.conf.Settings.AccessLogSample
+}
 
 // At converts loop time to wall-clock time.
 func (x *Exchange) At(loopTime int64) time.Time { return x.worker.Loop.Time(loopTime) }

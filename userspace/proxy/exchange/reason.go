@@ -35,6 +35,12 @@ const (
 	ClientCertificate               // the host's clients must show a certificate that is valid
 	ErrorPage                       // the same, and there is a page for those who do not
 	RedirectHTTPS                   // sent to the same URL in https
+	RuleAnswered                    // a rule of the route answered, such as a redirect
+	RateLimited                     // the client sends more requests than a rule allows
+	ConnectionLimited               // the client has more requests at once than a rule allows
+	SourceDenied                    // a rule does not let the client's address in
+	Unauthorized                    // a rule asks for a name and a password
+	AccessClosed                    // what a rule needs to judge is missing: nobody gets in
 	Reasons
 )
 
@@ -73,6 +79,13 @@ var reasons = [Reasons]struct {
 	ClientCertificate: {"client_certificate", http.StatusBadRequest, "this host asks for a client certificate, and a valid one"},
 	ErrorPage:         {"error_page", http.StatusFound, "this host asks for a client certificate, and a valid one"},
 	RedirectHTTPS:     {"redirect_https", http.StatusPermanentRedirect, "this host is served by https"},
+
+	RuleAnswered:      {"rule_answered", http.StatusOK, "a rule of the Ingress answered"},
+	RateLimited:       {"rate_limited", http.StatusServiceUnavailable, "too many requests"},
+	ConnectionLimited: {"connection_limited", http.StatusServiceUnavailable, "too many requests at the same time"},
+	SourceDenied:      {"source_denied", http.StatusForbidden, "this address may not"},
+	Unauthorized:      {"unauthorized", http.StatusUnauthorized, "a name and a password are needed"},
+	AccessClosed:      {"access_closed", http.StatusServiceUnavailable, "the access rules of the Ingress cannot be judged"},
 }
 
 // String returns the reason's stable token.

@@ -241,6 +241,7 @@ func (x *Exchange) head(r *http1.Response) error {
 		return nil
 	}
 	x.responded = true
+	x.editResponse(r)
 	if x.grpc {
 		x.noteGRPC(r.Fields)
 		x.openEnded = r.Body == http1.BodyChunked
@@ -284,11 +285,12 @@ func (x *Exchange) podFault(err error) Reason {
 func (x *Exchange) park() (Reason, bool) {
 	s := &x.conf.Settings
 	var up, down reactor.Interest
-	timeout := x.patience(s.ResponseTimeout)
+	timeout := x.patience(x.readTimeout())
 	late := UpstreamTimeout
 	if !x.reqDone {
 		if x.up.Pending() {
 			up |= reactor.Writable
+			timeout = x.patience(x.sendTimeout())
 		} else {
 			down |= reactor.Readable
 			timeout, late = x.patience(s.BodyTimeout), ClientTimeout
@@ -304,7 +306,7 @@ func (x *Exchange) park() (Reason, bool) {
 	if x.upload.IsOpen() {
 		down, up = x.upload.Wants()
 		if up != 0 {
-			timeout, late = s.ResponseTimeout, UpstreamTimeout
+			timeout, late = x.patience(x.sendTimeout()), UpstreamTimeout
 		}
 		if !x.down.Blocked() {
 			up |= reactor.Readable

@@ -7,6 +7,7 @@ import (
 	"github.com/kerngate/kerngate/userspace/proxy/balance"
 	"github.com/kerngate/kerngate/userspace/proxy/config"
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/policy/limit"
 	"github.com/kerngate/kerngate/userspace/proxy/reactor"
 	"github.com/kerngate/kerngate/userspace/proxy/upstream"
 )
@@ -20,7 +21,8 @@ type Worker struct {
 	Metrics        *Metrics
 	Rand           *rand.ChaCha8
 	ResponseLimits http1.Limits
-	AltSvc         []byte // value of Alt-Svc where HTTP/3 is served, nil: it is not
+	Limiter        *limit.Limiter // shared with the other workers
+	AltSvc         []byte         // value of Alt-Svc where HTTP/3 is served, nil: it is not
 
 	tunnels map[*Exchange]struct{} // that are open
 }

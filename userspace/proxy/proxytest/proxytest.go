@@ -23,6 +23,7 @@ import (
 	"github.com/kerngate/kerngate/userspace/proxy/balance"
 	"github.com/kerngate/kerngate/userspace/proxy/config"
 	"github.com/kerngate/kerngate/userspace/proxy/exchange"
+	"github.com/kerngate/kerngate/userspace/proxy/policy/limit"
 	"github.com/kerngate/kerngate/userspace/proxy/reactor"
 	"github.com/kerngate/kerngate/userspace/proxy/server"
 	"github.com/kerngate/kerngate/userspace/proxy/upstream"
@@ -66,6 +67,9 @@ type Service struct {
 	Name     string
 	Host     string // "" any
 	Path     string // a prefix
+	Regexp   bool   // Path is an expression
+	Policy   *feedpb.Policy
+	Canary   *feedpb.Canary // takes a part of the requests of the service before this one
 	Backends []string
 	Upstream *feedpb.Upstream // how they are spoken to, nil: HTTP/1.1 in clear text
 }
@@ -95,7 +99,7 @@ func Start(t testing.TB, services []Service, settings *feedpb.Settings) *Proxy {
 	loop.EndOfTurn(access.Flush)
 	worker := &exchange.Worker{
 		Loop: loop, Pool: p.Pool, Balancer: balance.New(v, 1, 1), Config: p.Config,
-		Metrics: p.Metrics, Rand: rand.NewChaCha8([32]byte{1}),
+		Metrics: p.Metrics, Rand: rand.NewChaCha8([32]byte{1}), Limiter: limit.New(64),
 	}
 	p.Worker, p.Access = worker, access
 	log := testLog(t)
@@ -162,7 +166,18 @@ func (p *Proxy) Configure(t testing.TB, services []Service, settings *feedpb.Set
 			hosts[s.Host] = h
 			c.Hosts = append(c.Hosts, h)
 		}
-		h.Routes = append(h.Routes, &feedpb.Route{Path: s.Path, Service: id, Source: "default/test", Upstream: s.Upstream})
+		if s.Canary != nil {
+			s.Canary.Service = id
+			last := h.Routes[len(h.Routes)-1]
+			last.Canaries = append(last.Canaries, s.Canary)
+			continue
+		}
+		r := &feedpb.Route{Path: s.Path, Regexp: s.Regexp, Service: id, Source: "default/test", Upstream: s.Upstream}
+		if s.Policy != nil {
+			h.Policies = append(h.Policies, s.Policy)
+			r.Policy = uint32(len(h.Policies))
+		}
+		h.Routes = append(h.Routes, r)
 	}
 	next, err := config.Empty().Apply(c)
 	if err != nil {

@@ -1,0 +1,104 @@
+package compile
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/kerngate/kerngate/userspace/feed/feedpb"
+	"github.com/kerngate/kerngate/userspace/model"
+)
+
+// rules adds what a route wants beyond being sent to its service. Routes of a host that
+// share a Policy name the same entry of the host's list.
+func (r *Routing) rules(host *feedpb.Host, out *feedpb.Route, route *model.Route, known map[*model.Policy]uint32, ids IDs, without Without) {
+	out.Regexp = route.Match == model.Regexp
+	if p := route.Policy; p != nil {
+		if known[p] == 0 {
+			host.Policies = append(host.Policies, policyMessage(p))
+			known[p] = uint32(len(host.Policies))
+		}
+		out.Policy = known[p]
+	}
+	for _, c := range route.Canaries {
+		if without != nil && without(c.Source) {
+			continue
+		}
+		out.Canaries = append(out.Canaries, &feedpb.Canary{
+			Service: r.service(c.Service, ids), Source: Source(c.Source),
+			Header: c.Header, Value: c.Value, Pattern: c.Pattern, Cookie: c.Cookie, Weight: c.Weight, Total: c.Total,
+		})
+	}
+}
+
+func policyMessage(p *model.Policy) *feedpb.Policy {
+	out := &feedpb.Policy{
+		MaxBodyBytes:     p.MaxBody,
+		Host:             p.Host,
+		RequestHeaders:   headerMessages(p.RequestHeaders),
+		ResponseHeaders:  headerMessages(p.ResponseHeaders),
+		CookieDomains:    replacementMessages(p.CookieDomains),
+		CookiePaths:      replacementMessages(p.CookiePaths),
+		Locations:        replacementMessages(p.Locations),
+		ConnectTimeoutMs: milliseconds(p.Timeouts.Connect),
+		SendTimeoutMs:    milliseconds(p.Timeouts.Send),
+		ReadTimeoutMs:    milliseconds(p.Timeouts.Read),
+		Unlogged:         p.Unlogged,
+	}
+	for _, d := range p.Redirects {
+		out.Redirects = append(out.Redirects, &feedpb.Redirect{Path: d.Path, Status: uint32(d.Status), Target: d.Target})
+	}
+	if c := p.CORS; c != nil {
+		out.Cors = &feedpb.CORS{Origins: c.Origins, Methods: c.Methods, Headers: c.Headers, Expose: c.Expose, Credentials: c.Credentials, MaxAgeSeconds: uint32(c.MaxAge / time.Second)}
+	}
+	if l := p.Limits; l != nil {
+		out.Limits = &feedpb.Limits{Connections: l.Connections, Exempt: prefixTexts(l.Exempt), Status: uint32(l.Status), Scope: l.Scope}
+		for _, r := range l.Rates {
+			out.Limits.Rates = append(out.Limits.Rates, &feedpb.Rate{Requests: r.Requests, PeriodMs: uint64(r.Period.Milliseconds()), Burst: r.Burst})
+		}
+	}
+	if a := p.Access; a != nil {
+		out.Access = &feedpb.Access{Allow: prefixTexts(a.Allow), Deny: prefixTexts(a.Deny), Any: a.Any, Closed: a.Closed}
+		if a.Basic != nil {
+			out.Access.Basic = &feedpb.BasicAuth{Realm: a.Basic.Realm, Users: a.Basic.Users}
+		}
+	}
+	if p.Rewrite != nil {
+		out.Rewrite = p.Rewrite.Target
+	}
+	return out
+}
+
+func headerMessages(rules []model.HeaderRule) (out []*feedpb.HeaderRule) {
+	for _, h := range rules {
+		out = append(out, &feedpb.HeaderRule{Op: feedpb.HeaderRule_Op(h.Op), Name: h.Name, Value: h.Value})
+	}
+	return out
+}
+
+func replacementMessages(list []model.Replacement) (out []*feedpb.Replacement) {
+	for _, r := range list {
+		out = append(out, &feedpb.Replacement{From: r.From, To: r.To, Pattern: r.Pattern})
+	}
+	return out
+}
+
+func prefixTexts(prefixes []netip.Prefix) (out []string) {
+	for _, p := range prefixes {
+		out = append(out, p.String())
+	}
+	return out
+}
+
+func milliseconds(d time.Duration) uint32 { return uint32(min(d.Milliseconds(), 1<<32-1)) }
+
+// equalRules compares what rules has added to two hosts' routes.
+func equalRules(a, b *feedpb.Host) bool {
+	return slices.EqualFunc(a.Policies, b.Policies, func(x, y *feedpb.Policy) bool { return proto.Equal(x, y) }) &&
+		slices.EqualFunc(a.Routes, b.Routes, func(x, y *feedpb.Route) bool {
+			return x.Regexp == y.Regexp && x.Policy == y.Policy &&
+				slices.EqualFunc(x.Canaries, y.Canaries, func(x, y *feedpb.Canary) bool { return proto.Equal(x, y) })
+		})
+}

@@ -1,0 +1,82 @@
+package compile
+
+import (
+	"net/netip"
+	"reflect"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/kerngate/kerngate/userspace/feed/feedpb"
+	"github.com/kerngate/kerngate/userspace/model"
+)
+
+// full is a policy in which everything is set.
+func full() *model.Policy {
+	one := netip.MustParsePrefix("10.0.0.0/8")
+	replace := []model.Replacement{{From: "a", To: "b", Pattern: true}}
+	return &model.Policy{
+		Redirects:       []model.Redirect{{Path: "/", Status: 302, Target: "/app"}},
+		CORS:            &model.CORS{Origins: []string{"*"}, Methods: []string{"GET"}, Headers: []string{"X-A"}, Expose: []string{"X-B"}, Credentials: true, MaxAge: time.Minute},
+		Limits:          &model.Limits{Rates: []model.Rate{{Requests: 10, Period: time.Second, Burst: 50}}, Connections: 3, Exempt: []netip.Prefix{one}, Status: 503, Scope: "ns/i"},
+		Access:          &model.Access{Allow: []netip.Prefix{one}, Deny: []netip.Prefix{one}, Basic: &model.BasicAuth{Realm: "r", Users: model.Credentials("u:h")}, Any: true, Closed: "x"},
+		MaxBody:         new(uint64(1)),
+		Rewrite:         &model.Rewrite{Target: "/$1"},
+		Host:            "h",
+		RequestHeaders:  []model.HeaderRule{{Op: model.AddHeader, Name: "A", Value: "b"}},
+		ResponseHeaders: []model.HeaderRule{{Op: model.DefaultHeader, Name: "A", Value: "b"}},
+		CookieDomains:   replace, CookiePaths: replace, Locations: replace,
+		Timeouts: model.Timeouts{Connect: time.Second, Send: 2 * time.Second, Read: 3 * time.Second},
+		Unlogged: true,
+	}
+}
+
+// TestPolicyMessage: nothing of a policy is lost on its way to proxies.
+func TestPolicyMessage(t *testing.T) {
+	p := full()
+	for i, v := 0, reflect.ValueOf(*p); i < v.NumField(); i++ {
+		if v.Field(i).IsZero() {
+			t.Errorf("the test does not set %s", v.Type().Field(i).Name)
+		}
+	}
+	m := policyMessage(p).ProtoReflect()
+	for i := range m.Descriptor().Fields().Len() {
+		if f := m.Descriptor().Fields().Get(i); !m.Has(f) {
+			t.Errorf("%s is lost", f.Name())
+		}
+	}
+}
+
+// TestRules: routes share policies, a canary without its service keeps its place, and every
+// change of a rule is a change of the host.
+func TestRules(t *testing.T) {
+	host := func(p *model.Policy, canaries ...model.Canary) *feedpb.Host {
+		a, b := prefix("/a", "a", "i1"), prefix("/b", "a", "i1")
+		a.Policy, b.Policy, a.Canaries, b.Match = p, p, canaries, model.Regexp
+		m := model.Model{Hosts: []model.Host{{Name: "x", Routes: []model.Route{a, b}}}}
+		return Route(&m, ids("a"), Common{Settings: &feedpb.Settings{}}, nil, nil).Snapshot(1).Hosts[0]
+	}
+	first := host(full(), model.Canary{Service: key("none"), Source: ingress("c"), Weight: 1, Total: 2})
+	if len(first.Policies) != 1 || first.Routes[0].Policy != 1 || first.Routes[1].Policy != 1 || !first.Routes[1].Regexp {
+		t.Errorf("%v", first)
+	}
+	if c := first.Routes[0].Canaries; len(c) != 1 || c[0].Service != 0 || c[0].Source != "ns/c" {
+		t.Errorf("%v", c)
+	}
+	if !equalHosts(first, proto.CloneOf(first)) {
+		t.Error("a host is not equal to its copy")
+	}
+	other := full()
+	other.Access.Basic.Users = model.Credentials("u:other")
+	for name, h := range map[string]*feedpb.Host{
+		"another password": host(other, model.Canary{Service: key("none"), Source: ingress("c"), Weight: 1, Total: 2}),
+		"another weight":   host(full(), model.Canary{Service: key("none"), Source: ingress("c"), Weight: 2, Total: 2}),
+		"no canary":        host(full()),
+		"no policy":        host(nil),
+	} {
+		if equalHosts(first, h) {
+			t.Errorf("%s: no change is seen", name)
+		}
+	}
+}

@@ -1,0 +1,146 @@
+package ingressnginx
+
+import (
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/kerngate/kerngate/userspace/model"
+)
+
+// headers reads what changes fields of responses.
+func (r *reader) headers() {
+	if v, ok := r.pair("proxy-cookie-domain"); ok {
+		if !v.Pattern { // nginx compares the whole domain, with or without a dot before it
+			v.From, v.Pattern = `(?i)\.?`+regexp.QuoteMeta(v.From)+"$", true
+		}
+		p := r.want()
+		p.CookieDomains = append(p.CookieDomains, v)
+	}
+	if v, ok := r.pair("proxy-cookie-path"); ok {
+		p := r.want()
+		p.CookiePaths = append(p.CookiePaths, v)
+	}
+	_, from, set := r.text("proxy-redirect-from")
+	_, to, both := r.text("proxy-redirect-to")
+	switch {
+	case !set && both:
+		r.invalid("proxy-redirect-to", to, "used together with proxy-redirect-from", "Location stays as pods write it")
+	case set && (from == "off" || from == "default"):
+	case set && !both:
+		r.invalid("proxy-redirect-from", from, "used together with proxy-redirect-to", "Location stays as pods write it")
+	case set:
+		if v, ok := r.replacement("proxy-redirect-from", from, to); ok {
+			p := r.want()
+			p.Locations = append(p.Locations, v)
+		}
+	}
+}
+
+// pair reads "FROM TO", or "off".
+func (r *reader) pair(key string) (model.Replacement, bool) {
+	_, v, set := r.text(key)
+	if !set || v == "off" {
+		return model.Replacement{}, false
+	}
+	words := strings.Fields(strings.TrimSuffix(v, ";"))
+	if len(words) != 2 {
+		r.invalid(key, v, "off, or what is replaced and what by, separated by a space", "cookies stay as pods write them")
+		return model.Replacement{}, false
+	}
+	return r.replacement(key, words[0], words[1])
+}
+
+// replacement reads a text, or an expression after "~" (with case) or "~*" (without).
+func (r *reader) replacement(key, from, to string) (v model.Replacement, ok bool) {
+	v = model.Replacement{From: from, To: to}
+	if expression, pattern := strings.CutPrefix(from, "~"); pattern {
+		v.Pattern = true
+		flags := ""
+		if rest, folded := strings.CutPrefix(expression, "*"); folded || key == "proxy-cookie-domain" {
+			expression, flags = rest, "(?i)"
+		}
+		if _, err := regexp.Compile(expression); err != nil {
+			r.find(key, Invalid, "%q: %v; nothing is replaced", shorten(from), err)
+			return v, false
+		}
+		// nginx looks for it anywhere, and replaces the whole value.
+		v.From = flags + ".*?(?:" + expression + ").*"
+	}
+	for i, c := range []byte(v.From + v.To) {
+		if c <= ' ' || c == 0x7f || c == ';' {
+			r.invalid(key, from+" "+to, "without control characters and semicolons", "nothing is replaced")
+			return v, false
+		}
+		if c == '$' && i >= len(v.From) {
+			at := i - len(v.From)
+			if !v.Pattern || at+1 == len(v.To) || v.To[at+1] < '1' || v.To[at+1] > '9' {
+				r.invalid(key, to, "without values of the request: of those only groups of an expression, $1 to $9, can be used", "nothing is replaced")
+				return v, false
+			}
+		}
+	}
+	if len(v.From)+len(v.To) > 1000 {
+		r.invalid(key, from, "shorter than 1000 bytes", "nothing is replaced")
+		return v, false
+	}
+	return v, true
+}
+
+// cors reads the CORS rule.
+func (r *reader) cors() {
+	const (
+		methods = "GET, PUT, POST, DELETE, PATCH, OPTIONS"
+		headers = "DNT,Keep-Alive,User-Agent,X-Requested-With,If-Modified-Since,Cache-Control,Content-Type,Range,Authorization"
+	)
+	c := &model.CORS{
+		Origins:     r.origins(),
+		Methods:     r.tokens("cors-allow-methods", methods),
+		Headers:     r.tokens("cors-allow-headers", headers),
+		Expose:      r.tokens("cors-expose-headers", ""),
+		Credentials: r.boolean("cors-allow-credentials", true),
+		MaxAge:      time.Duration(r.number("cors-max-age", 1728000, 0, 1<<31-1)) * time.Second,
+	}
+	if !r.boolean("enable-cors", false) {
+		return
+	}
+	if len(c.Origins) == 0 {
+		r.find("cors-allow-origin", Invalid, "no origin is left that may read responses: CORS stays off")
+		return
+	}
+	r.want().CORS = c
+}
+
+func (r *reader) origins() []string {
+	_, v, set := r.text("cors-allow-origin")
+	if !set {
+		return []string{"*"}
+	}
+	var out []string
+	for _, o := range list(v) {
+		scheme, host, ok := strings.Cut(strings.ToLower(o), "://")
+		name, port, hasPort := strings.Cut(host, ":")
+		if o != "*" && !(ok && token(scheme) && hostName(name) && (!hasPort || port != "" && strings.Trim(port, "0123456789") == "")) {
+			r.invalid("cors-allow-origin", o, "*, or origins such as https://www.example.com or https://*.example.com", "this one may not read responses")
+			continue
+		}
+		out = append(out, strings.ToLower(o))
+	}
+	return out
+}
+
+func (r *reader) tokens(key, fallback string) []string {
+	_, v, set := r.text(key)
+	if !set {
+		return list(fallback)
+	}
+	var out []string
+	for _, item := range list(v) {
+		if !token(item) {
+			r.invalid(key, item, "names, separated by commas", "this one is left out")
+			continue
+		}
+		out = append(out, item)
+	}
+	return out
+}

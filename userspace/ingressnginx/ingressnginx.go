@@ -1,0 +1,134 @@
+// Package ingressnginx reads what Ingresses ask for in the words of ingress-nginx, the
+// annotations nginx.ingress.kubernetes.io/*, into policies of package model. In: the
+// annotations of one Ingress, and what they refer to. Out: a Reading: the policy, what
+// concerns hosts and paths, and a finding for each annotation that does not mean here what
+// its author may expect.
+//
+// The vocabulary ends here: model and proxy know policies, not who wrote them down, so that
+// another vocabulary (Gateway API filters) comes to the same. Nothing in this package knows
+// Kubernetes' client, so that `kerngatectl check` judges manifests without a cluster.
+//
+// Two rules hold for every key. A value that cannot be read changes nothing and is said.
+// But what was meant to keep somebody out keeps everybody out if it cannot be read.
+package ingressnginx
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/kerngate/kerngate/userspace/model"
+)
+
+// Prefix begins the keys of the vocabulary.
+const Prefix = "nginx.ingress.kubernetes.io/"
+
+// Ingress is what is read.
+type Ingress struct {
+	Namespace, Name string
+	Annotations     map[string]string
+}
+
+// References finds what annotations refer to.
+type References interface {
+	// Secret returns the data of a Secret in the Ingress's namespace. An error says for
+	// the Ingress's author why there is none.
+	Secret(name string) (map[string][]byte, error)
+}
+
+// Reading is what an Ingress asks for.
+type Reading struct {
+	// Used is set if the Ingress has an annotation of the vocabulary at all: its author
+	// expects what ingress-nginx does where Kubernetes leaves a choice.
+	Used bool
+	// Policy is for each route of the Ingress, nil if it asks for none.
+	Policy *model.Policy
+	// Regexp makes expressions of all paths of the Ingress's hosts.
+	Regexp bool
+	// Aliases are further hosts, in lower case, for the first host of the Ingress.
+	Aliases []string
+	// RedirectWWW redirects between each host and the same with "www." before it.
+	RedirectWWW bool
+	// RelativeRedirects leaves scheme and host out of redirects that the proxy makes itself.
+	RelativeRedirects bool
+	// Canary is set if the Ingress takes a part of others' requests; its service is not
+	// filled in, and the Policy is theirs.
+	Canary *model.Canary
+	// Findings are sorted by key.
+	Findings []Finding
+}
+
+// Finding is about one annotation.
+type Finding struct {
+	Key     string // without Prefix
+	Verdict Verdict
+	Message string
+}
+
+// Verdict says what becomes of an annotation.
+type Verdict uint8
+
+const (
+	Supported   Verdict = iota // does what ingress-nginx did
+	Difference                 // does what the message says
+	Unsupported                // known, and not read
+	Unknown                    // no key of the vocabulary
+	Invalid                    // this value cannot be read
+	Closed                     // cannot be had, so that nobody gets in
+)
+
+// String returns the verdict as the CLI shows it.
+func (v Verdict) String() string {
+	return [...]string{"supported", "difference", "unsupported", "unknown", "invalid", "closed"}[v]
+}
+
+// Refused reports whether the annotation's author does not get what was asked for.
+func (v Verdict) Refused() bool { return v >= Unsupported }
+
+// Read reads an Ingress. refs may be nil: then what is referred to is taken to be there.
+func Read(in Ingress, refs References) Reading {
+	r := &reader{in: in, refs: refs, seen: map[string]bool{}}
+	for key := range in.Annotations {
+		r.out.Used = r.out.Used || strings.HasPrefix(key, Prefix)
+	}
+	if !r.out.Used {
+		return r.out
+	}
+	r.paths()
+	r.redirects()
+	r.headers()
+	r.cors()
+	r.body()
+	r.access()
+	r.limits()
+	r.pod()
+	r.snippets()
+	r.canary()
+	r.judge()
+	if r.touched {
+		r.out.Policy = &r.policy
+	}
+	slices.SortFunc(r.out.Findings, func(a, b Finding) int {
+		return strings.Compare(a.Key+"\x00"+a.Message, b.Key+"\x00"+b.Message)
+	})
+	return r.out
+}
+
+// judge adds what the registry says of keys that nobody complained about.
+func (r *reader) judge() {
+	for key := range r.in.Annotations {
+		name, ours := strings.CutPrefix(key, Prefix)
+		if !ours || slices.ContainsFunc(r.out.Findings, func(f Finding) bool { return f.Key == name }) {
+			continue
+		}
+		k, known := Lookup(name)
+		f := Finding{name, k.Verdict, k.Why}
+		if !known {
+			f.Verdict, f.Message = Unknown, "ingress-nginx has no such annotation"
+			if near := nearest(name); near != "" {
+				f.Message += fmt.Sprintf(": is %s meant?", near)
+			}
+		}
+		r.out.Findings = append(r.out.Findings, f)
+	}
+}

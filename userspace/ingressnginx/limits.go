@@ -1,0 +1,69 @@
+package ingressnginx
+
+import (
+	"time"
+
+	"github.com/kerngate/kerngate/userspace/model"
+)
+
+const maxRate = 1 << 24
+
+// limits reads what bounds a client address. ingress-nginx answers 503.
+func (r *reader) limits() {
+	l := model.Limits{Status: 503, Scope: r.in.Namespace + "/" + r.in.Name}
+	multiplier := r.number("limit-burst-multiplier", 5, 1, 1000)
+	for _, rate := range []struct {
+		key    string
+		period time.Duration
+	}{{"limit-rps", time.Second}, {"limit-rpm", time.Minute}} {
+		if n := r.number(rate.key, 0, 0, maxRate); n > 0 {
+			l.Rates = append(l.Rates, model.Rate{Requests: uint32(n), Period: rate.period, Burst: uint32(min(n*multiplier, maxRate))})
+		}
+	}
+	l.Connections = uint32(r.number("limit-connections", 0, 0, maxRate))
+	if key, v, set := r.text("limit-allowlist", "limit-whitelist"); set {
+		exempt, err := prefixes(v)
+		if err != nil {
+			r.find(key, Invalid, "%v; nobody is exempt", err)
+		}
+		l.Exempt = exempt
+	}
+	if len(l.Rates) > 0 || l.Connections > 0 {
+		r.want().Limits = &l
+	}
+}
+
+// body reads the bound on request bodies.
+func (r *reader) body() {
+	_, v, set := r.text("proxy-body-size")
+	if !set {
+		return
+	}
+	n, err := size(v)
+	if err != nil {
+		r.invalid("proxy-body-size", v, "bytes such as 512k, 8m or 1g, or 0 for no limit", "the proxy's own limit holds")
+		return
+	}
+	r.want().MaxBody = &n
+}
+
+// pod reads how long pods may take, and whether requests are logged.
+func (r *reader) pod() {
+	t := model.Timeouts{
+		Connect: r.seconds("proxy-connect-timeout"),
+		Send:    r.seconds("proxy-send-timeout"),
+		Read:    r.seconds("proxy-read-timeout"),
+	}
+	if t != (model.Timeouts{}) {
+		r.want().Timeouts = t
+	}
+	if !r.boolean("enable-access-log", true) {
+		r.want().Unlogged = true
+	}
+	if _, v, set := r.text("proxy-http-version"); set && v != "1.1" {
+		r.find("proxy-http-version", Difference, "pods are spoken to in HTTP/1.1, or in HTTP/2 by backend-protocol, not in %s", shorten(v))
+	}
+	if _, v, set := r.text("load-balance"); set && v != "round_robin" && v != "ewma" {
+		r.invalid("load-balance", v, "round_robin or ewma", "the Service's own algorithm holds")
+	}
+}

@@ -1,0 +1,73 @@
+package ingressnginx
+
+import (
+	"strings"
+
+	"github.com/kerngate/kerngate/userspace/model"
+)
+
+// paths reads what concerns hosts, paths and what pods see of them.
+func (r *reader) paths() {
+	r.out.Regexp = r.boolean("use-regex", false)
+	if _, v, set := r.text("rewrite-target"); set {
+		if why := badTarget(v); why != "" {
+			r.find("rewrite-target", Invalid, "%q %s; the path stays as it is", shorten(v), why)
+		} else {
+			r.want().Rewrite = &model.Rewrite{Target: v}
+			r.out.Regexp = true
+		}
+	}
+	if _, v, set := r.text("server-alias"); set {
+		for _, alias := range list(v) {
+			alias = strings.ToLower(alias)
+			if !hostName(alias) {
+				r.invalid("server-alias", alias, "host names, separated by commas", "this one is left out")
+				continue
+			}
+			r.out.Aliases = append(r.out.Aliases, alias)
+		}
+	}
+	r.out.RedirectWWW = r.boolean("from-to-www-redirect", false)
+	r.out.RelativeRedirects = r.boolean("relative-redirects", false)
+	if v, ok := r.template("upstream-vhost", "pods get the client's Host"); ok {
+		r.want().Host = v
+	}
+	if v, ok := r.template("x-forwarded-prefix", "pods do not get the field"); ok {
+		p := r.want()
+		p.RequestHeaders = append(p.RequestHeaders, model.HeaderRule{Op: model.SetHeader, Name: "X-Forwarded-Prefix", Value: v})
+	}
+}
+
+// badTarget says what is wrong with a path in which $1 to $9 may stand.
+func badTarget(target string) string {
+	for i, c := range []byte(target) {
+		switch {
+		case c <= ' ' || c == 0x7f:
+			return "contains a space or a control character"
+		case c == '$' && (i+1 == len(target) || target[i+1] < '1' || target[i+1] > '9'):
+			return "has a $ that no number of a group, 1 to 9, follows"
+		}
+	}
+	switch {
+	case len(target) > 2048:
+		return "is longer than 2048 bytes"
+	case target[0] != '/' && target[0] != '$':
+		return "does not begin with a slash: to send clients elsewhere there is permanent-redirect"
+	}
+	return ""
+}
+
+// hostName reports whether the text is a host as rules have it.
+func hostName(s string) bool {
+	s = strings.TrimPrefix(s, "*.")
+	if s == "" || len(s) > 253 {
+		return false
+	}
+	for label := range strings.SplitSeq(s, ".") {
+		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' ||
+			strings.ContainsFunc(label, func(c rune) bool { return !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-') }) {
+			return false
+		}
+	}
+	return true
+}

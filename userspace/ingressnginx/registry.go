@@ -1,0 +1,228 @@
+package ingressnginx
+
+import "slices"
+
+// Key is an annotation of ingress-nginx 1.15, the last release, and what becomes of it.
+type Key struct {
+	Name    string // without Prefix
+	Group   string // as ingress-nginx names it
+	Verdict Verdict
+	Why     string // of Difference and Unsupported: a sentence without its end
+	// Elsewhere is set for keys that package kube reads by itself, since they need what
+	// only it knows.
+	Elsewhere bool
+}
+
+// Lookup returns a key.
+func Lookup(name string) (Key, bool) {
+	i, found := slices.BinarySearchFunc(keys, name, func(k Key, name string) int {
+		switch {
+		case k.Name < name:
+			return -1
+		case k.Name > name:
+			return 1
+		}
+		return 0
+	})
+	if !found {
+		return Key{Name: name}, false
+	}
+	return keys[i], true
+}
+
+// Keys returns all of them, sorted by name.
+func Keys() []Key { return slices.Clone(keys) }
+
+const (
+	whyStreams   = "bodies are streamed in both directions through buffers of fixed size, so there is nothing to set"
+	whyExternal  = "external authentication is not supported; with auth-url every request is refused"
+	whyAffinity  = "clients are not kept at a pod"
+	whyModSec    = "there is no web application firewall"
+	whyFastCGI   = "pods are spoken to in HTTP or gRPC"
+	whyErrors    = "error responses of pods are passed on as they are"
+	whyMirror    = "requests are not mirrored"
+	whyRetry     = "a request is offered to another pod if no connection could be had or it cannot have reached the pod, four times at most"
+	whyHash      = "requests are balanced by load"
+	whyTracing   = "the proxy does not trace; traceparent is passed on"
+	whyRate      = "the rate of responses is not limited"
+	whySuites    = "TLS to pods uses what crypto/tls thinks safe"
+	whySuitesIn  = "suites are set for the whole proxy, by the agent's flags"
+	whySnippet   = "it is not executed; directives in it that decide who gets in close the Ingress"
+	whyPushOver  = "browsers have removed server push, and nginx 1.25 did; Link fields are passed on"
+	whyNoGlobal  = "there is no global authentication that could be left out"
+	whyLegacyOne = "an older name, read if there is no "
+)
+
+var keys = []Key{
+	{Name: "affinity", Group: "SessionAffinity", Verdict: Unsupported, Why: whyAffinity},
+	{Name: "affinity-canary-behavior", Group: "SessionAffinity", Verdict: Unsupported, Why: whyAffinity},
+	{Name: "affinity-mode", Group: "SessionAffinity", Verdict: Unsupported, Why: whyAffinity},
+	{Name: "allowlist-source-range", Group: "Allowlist"},
+	{Name: "app-root", Group: "Rewrite"},
+	{Name: "auth-always-set-cookie", Group: "ExternalAuth", Verdict: Unsupported, Why: whyExternal},
+	{Name: "auth-cache-duration", Group: "ExternalAuth", Verdict: Unsupported, Why: whyExternal},
+	{Name: "auth-cache-key", Group: "ExternalAuth", Verdict: Unsupported, Why: whyExternal},
+	{Name: "auth-keepalive", Group: "ExternalAuth", Verdict: Unsupported, Why: whyExternal},
+	{Name: "auth-keepalive-requests", Group: "ExternalAuth", Verdict: Unsupported, Why: whyExternal},
+	{Name: "auth-keepalive-share-vars", Group: "ExternalAuth", Verdict: Unsupported, Why: whyExternal},
+	{Name: "auth-keepalive-timeout", Group: "ExternalAuth", Verdict: Unsupported, Why: whyExternal},
+	{Name: "auth-method", Group: "ExternalAuth", Verdict: Unsupported, Why: whyExternal},
+	{Name: "auth-proxy-set-headers", Group: "ExternalAuth", Verdict: Unsupported, Why: whyExternal},
+	{Name: "auth-realm", Group: "BasicDigestAuth"},
+	{Name: "auth-request-redirect", Group: "ExternalAuth", Verdict: Unsupported, Why: whyExternal},
+	{Name: "auth-response-headers", Group: "ExternalAuth", Verdict: Unsupported, Why: whyExternal},
+	{Name: "auth-secret", Group: "BasicDigestAuth", Verdict: Difference, Why: "Secrets of other namespaces, and DES and plain-text entries, are refused"},
+	{Name: "auth-secret-type", Group: "BasicDigestAuth"},
+	{Name: "auth-signin", Group: "ExternalAuth", Verdict: Unsupported, Why: whyExternal},
+	{Name: "auth-signin-redirect-param", Group: "ExternalAuth", Verdict: Unsupported, Why: whyExternal},
+	{Name: "auth-snippet", Group: "ExternalAuth", Verdict: Unsupported, Why: whySnippet},
+	{Name: "auth-tls-error-page", Group: "CertificateAuth", Elsewhere: true},
+	{Name: "auth-tls-match-cn", Group: "CertificateAuth", Verdict: Unsupported, Why: "names in certificates are not compared; every client is refused", Elsewhere: true},
+	{Name: "auth-tls-pass-certificate-to-upstream", Group: "CertificateAuth", Elsewhere: true},
+	{Name: "auth-tls-secret", Group: "CertificateAuth", Verdict: Difference, Why: "Secrets of other namespaces are refused", Elsewhere: true},
+	{Name: "auth-tls-verify-client", Group: "CertificateAuth", Elsewhere: true},
+	{Name: "auth-tls-verify-depth", Group: "CertificateAuth", Elsewhere: true},
+	{Name: "auth-type", Group: "BasicDigestAuth", Verdict: Difference, Why: "digest, which browsers abandon, is not supported: every request is refused"},
+	{Name: "auth-url", Group: "ExternalAuth", Verdict: Unsupported, Why: whyExternal},
+	{Name: "backend-protocol", Group: "BackendProtocol", Verdict: Difference, Why: "AUTO_HTTP is settled for each route, and FCGI is not supported", Elsewhere: true},
+	{Name: "canary", Group: "Canary"},
+	{Name: "canary-by-cookie", Group: "Canary"},
+	{Name: "canary-by-header", Group: "Canary"},
+	{Name: "canary-by-header-pattern", Group: "Canary", Verdict: Difference, Why: "expressions are RE2's, which has no look-around"},
+	{Name: "canary-by-header-value", Group: "Canary"},
+	{Name: "canary-weight", Group: "Canary", Verdict: Difference, Why: "a path may have several canaries: each decides about what those before it, the oldest first, leave"},
+	{Name: "canary-weight-total", Group: "Canary"},
+	{Name: "client-body-buffer-size", Group: "ClientBodyBufferSize", Verdict: Difference, Why: whyStreams},
+	{Name: "configuration-snippet", Group: "ConfigurationSnippet", Verdict: Difference, Why: "it is never executed; add_header, more_set_headers, more_clear_headers, proxy_hide_header, proxy_set_header and return are read, others are reported, and those that decide who gets in close the Ingress"},
+	{Name: "connection-proxy-header", Group: "Connection", Verdict: Difference, Why: "the proxy decides by itself which connections to pods it keeps"},
+	{Name: "cors-allow-credentials", Group: "CorsConfig"},
+	{Name: "cors-allow-headers", Group: "CorsConfig"},
+	{Name: "cors-allow-methods", Group: "CorsConfig"},
+	{Name: "cors-allow-origin", Group: "CorsConfig", Verdict: Difference, Why: "an origin that cannot be read is left out, in place of allowing all; Vary: Origin is added"},
+	{Name: "cors-expose-headers", Group: "CorsConfig"},
+	{Name: "cors-max-age", Group: "CorsConfig"},
+	{Name: "custom-headers", Group: "CustomHeaders", Verdict: Unsupported, Why: "ConfigMaps are not read; more_set_headers in configuration-snippet does the same"},
+	{Name: "custom-http-errors", Group: "CustomHTTPErrors", Verdict: Unsupported, Why: whyErrors},
+	{Name: "default-backend", Group: "DefaultBackend", Verdict: Unsupported, Why: "a Service without ready pods is answered with 503"},
+	{Name: "denylist-source-range", Group: "Denylist"},
+	{Name: "disable-proxy-intercept-errors", Group: "DisableProxyInterceptErrors", Verdict: Difference, Why: "it is always so: " + whyErrors},
+	{Name: "enable-access-log", Group: "Logs"},
+	{Name: "enable-cors", Group: "CorsConfig"},
+	{Name: "enable-global-auth", Group: "EnableGlobalAuth", Verdict: Difference, Why: whyNoGlobal},
+	{Name: "enable-modsecurity", Group: "ModSecurity", Verdict: Unsupported, Why: whyModSec},
+	{Name: "enable-opentelemetry", Group: "Opentelemetry", Verdict: Unsupported, Why: whyTracing},
+	{Name: "enable-owasp-core-rules", Group: "ModSecurity", Verdict: Unsupported, Why: whyModSec},
+	{Name: "enable-rewrite-log", Group: "Logs", Verdict: Difference, Why: "there is no such log: kerngatectl explain shows where a request goes and why"},
+	{Name: "fastcgi-index", Group: "FastCGI", Verdict: Unsupported, Why: whyFastCGI},
+	{Name: "fastcgi-params-configmap", Group: "FastCGI", Verdict: Unsupported, Why: whyFastCGI},
+	{Name: "force-ssl-redirect", Group: "Rewrite", Elsewhere: true},
+	{Name: "from-to-www-redirect", Group: "Redirect"},
+	{Name: "http2-push-preload", Group: "HTTP2PushPreload", Verdict: Difference, Why: whyPushOver},
+	{Name: "limit-allowlist", Group: "RateLimit"},
+	{Name: "limit-burst-multiplier", Group: "RateLimit"},
+	{Name: "limit-connections", Group: "RateLimit", Verdict: Difference, Why: "requests at the same time are counted, as nginx does for HTTP/2, whichever protocol they come by"},
+	{Name: "limit-rate", Group: "RateLimit", Verdict: Unsupported, Why: whyRate},
+	{Name: "limit-rate-after", Group: "RateLimit", Verdict: Unsupported, Why: whyRate},
+	{Name: "limit-rpm", Group: "RateLimit", Verdict: Difference, Why: "IPv6 clients count by /64"},
+	{Name: "limit-rps", Group: "RateLimit", Verdict: Difference, Why: "IPv6 clients count by /64"},
+	{Name: "limit-whitelist", Group: "RateLimit", Verdict: Difference, Why: whyLegacyOne + "limit-allowlist"},
+	{Name: "load-balance", Group: "LoadBalancing", Verdict: Difference, Why: "the less loaded of two random pods is chosen for both values; kerngate.dev/load-balancing on the Service sets another algorithm"},
+	{Name: "mirror-host", Group: "Mirror", Verdict: Unsupported, Why: whyMirror},
+	{Name: "mirror-request-body", Group: "Mirror", Verdict: Unsupported, Why: whyMirror},
+	{Name: "mirror-target", Group: "Mirror", Verdict: Unsupported, Why: whyMirror},
+	{Name: "modsecurity-snippet", Group: "ModSecurity", Verdict: Unsupported, Why: whyModSec},
+	{Name: "modsecurity-transaction-id", Group: "ModSecurity", Verdict: Unsupported, Why: whyModSec},
+	{Name: "opentelemetry-operation-name", Group: "Opentelemetry", Verdict: Unsupported, Why: whyTracing},
+	{Name: "opentelemetry-trust-incoming-span", Group: "Opentelemetry", Verdict: Unsupported, Why: whyTracing},
+	{Name: "permanent-redirect", Group: "Redirect", Verdict: Difference, Why: "of nginx's variables those of the request can be used, and $uri is escaped"},
+	{Name: "permanent-redirect-code", Group: "Redirect"},
+	{Name: "preserve-trailing-slash", Group: "Rewrite", Verdict: Difference, Why: "a redirect to https always preserves it"},
+	{Name: "proxy-body-size", Group: "Proxy", Verdict: Difference, Why: "without it the agent's --max-body holds, not 1m"},
+	{Name: "proxy-buffer-size", Group: "Proxy", Verdict: Difference, Why: "heads of responses of up to 32 KiB are taken; " + whyStreams},
+	{Name: "proxy-buffering", Group: "Proxy", Verdict: Difference, Why: whyStreams},
+	{Name: "proxy-buffers-number", Group: "Proxy", Verdict: Difference, Why: whyStreams},
+	{Name: "proxy-busy-buffers-size", Group: "Proxy", Verdict: Difference, Why: whyStreams},
+	{Name: "proxy-connect-timeout", Group: "Proxy"},
+	{Name: "proxy-cookie-domain", Group: "Proxy"},
+	{Name: "proxy-cookie-path", Group: "Proxy"},
+	{Name: "proxy-http-version", Group: "Proxy", Verdict: Difference, Why: "1.0 is not spoken to pods"},
+	{Name: "proxy-max-temp-file-size", Group: "Proxy", Verdict: Difference, Why: "nothing is ever written to a file; " + whyStreams},
+	{Name: "proxy-next-upstream", Group: "Proxy", Verdict: Unsupported, Why: whyRetry},
+	{Name: "proxy-next-upstream-timeout", Group: "Proxy", Verdict: Unsupported, Why: whyRetry},
+	{Name: "proxy-next-upstream-tries", Group: "Proxy", Verdict: Unsupported, Why: whyRetry},
+	{Name: "proxy-read-timeout", Group: "Proxy"},
+	{Name: "proxy-redirect-from", Group: "Proxy"},
+	{Name: "proxy-redirect-to", Group: "Proxy", Verdict: Difference, Why: "values of the request cannot be used"},
+	{Name: "proxy-request-buffering", Group: "Proxy", Verdict: Difference, Why: whyStreams},
+	{Name: "proxy-send-timeout", Group: "Proxy"},
+	{Name: "proxy-ssl-ciphers", Group: "ProxySSL", Verdict: Unsupported, Why: whySuites},
+	{Name: "proxy-ssl-name", Group: "ProxySSL", Elsewhere: true},
+	{Name: "proxy-ssl-protocols", Group: "ProxySSL", Verdict: Unsupported, Why: whySuites},
+	{Name: "proxy-ssl-secret", Group: "ProxySSL", Verdict: Difference, Why: "Secrets of other namespaces are refused", Elsewhere: true},
+	{Name: "proxy-ssl-server-name", Group: "ProxySSL", Verdict: Difference, Why: "the name is always sent", Elsewhere: true},
+	{Name: "proxy-ssl-verify", Group: "ProxySSL", Elsewhere: true},
+	{Name: "proxy-ssl-verify-depth", Group: "ProxySSL", Verdict: Difference, Why: "chains of any length up to the authority are taken", Elsewhere: true},
+	{Name: "relative-redirects", Group: "Redirect"},
+	{Name: "rewrite-target", Group: "Rewrite", Verdict: Difference, Why: "expressions are RE2's, which has no look-around; a result with a segment . or .. is answered with 400"},
+	{Name: "satisfy", Group: "Satisfy"},
+	{Name: "server-alias", Group: "Aliases", Verdict: Difference, Why: "hosts and wildcards are read, expressions are not"},
+	{Name: "server-snippet", Group: "ServerSnippet", Verdict: Unsupported, Why: whySnippet},
+	{Name: "service-upstream", Group: "ServiceUpstream", Verdict: Difference, Why: "requests always go to pods, whose changes are in force within milliseconds: what the Service's address was used for"},
+	{Name: "session-cookie-change-on-failure", Group: "SessionAffinity", Verdict: Unsupported, Why: whyAffinity},
+	{Name: "session-cookie-conditional-samesite-none", Group: "SessionAffinity", Verdict: Unsupported, Why: whyAffinity},
+	{Name: "session-cookie-domain", Group: "SessionAffinity", Verdict: Unsupported, Why: whyAffinity},
+	{Name: "session-cookie-expires", Group: "SessionAffinity", Verdict: Unsupported, Why: whyAffinity},
+	{Name: "session-cookie-max-age", Group: "SessionAffinity", Verdict: Unsupported, Why: whyAffinity},
+	{Name: "session-cookie-name", Group: "SessionAffinity", Verdict: Unsupported, Why: whyAffinity},
+	{Name: "session-cookie-path", Group: "SessionAffinity", Verdict: Unsupported, Why: whyAffinity},
+	{Name: "session-cookie-samesite", Group: "SessionAffinity", Verdict: Unsupported, Why: whyAffinity},
+	{Name: "session-cookie-secure", Group: "SessionAffinity", Verdict: Unsupported, Why: whyAffinity},
+	{Name: "ssl-ciphers", Group: "SSLCipher", Verdict: Unsupported, Why: whySuitesIn},
+	{Name: "ssl-passthrough", Group: "SSLPassthrough", Elsewhere: true},
+	{Name: "ssl-prefer-server-ciphers", Group: "SSLCipher", Verdict: Unsupported, Why: whySuitesIn},
+	{Name: "ssl-redirect", Group: "Rewrite", Elsewhere: true},
+	{Name: "stream-snippet", Group: "StreamSnippet", Verdict: Unsupported, Why: "it is not executed"},
+	{Name: "temporal-redirect", Group: "Redirect", Verdict: Difference, Why: "of nginx's variables those of the request can be used, and $uri is escaped"},
+	{Name: "temporal-redirect-code", Group: "Redirect"},
+	{Name: "upstream-hash-by", Group: "UpstreamHashBy", Verdict: Unsupported, Why: whyHash},
+	{Name: "upstream-hash-by-subset", Group: "UpstreamHashBy", Verdict: Unsupported, Why: whyHash},
+	{Name: "upstream-hash-by-subset-size", Group: "UpstreamHashBy", Verdict: Unsupported, Why: whyHash},
+	{Name: "upstream-vhost", Group: "UpstreamVhost"},
+	{Name: "use-port-in-redirects", Group: "UsePortInRedirects", Verdict: Difference, Why: "redirects name the port that the client used"},
+	{Name: "use-regex", Group: "Rewrite", Verdict: Difference, Why: "expressions are RE2's, which has no look-around"},
+	{Name: "whitelist-source-range", Group: "Allowlist", Verdict: Difference, Why: whyLegacyOne + "allowlist-source-range"},
+	{Name: "x-forwarded-prefix", Group: "XForwardedPrefix", Verdict: Difference, Why: "the field is sent without rewrite-target, too"},
+}
+
+// nearest returns the key that is most like name, "" if none is like it.
+func nearest(name string) string {
+	best, found := 4, ""
+	for _, k := range keys {
+		if d := distance(name, k.Name); d < best {
+			best, found = d, k.Name
+		}
+	}
+	return found
+}
+
+// distance is Levenshtein's, of texts that are cut to what any key can be like.
+func distance(a, b string) int {
+	const most = 48
+	a, b = a[:min(len(a), most)], b[:min(len(b), most)]
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		before := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			before, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, before+cost)
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,237 @@
+package kube
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	networkingv1 "k8s.io/api/networking/v1"
+
+	"github.com/kerngate/kerngate/userspace/ingressnginx"
+	"github.com/kerngate/kerngate/userspace/model"
+	"github.com/kerngate/kerngate/userspace/route"
+)
+
+// annotationCompat, on an IngressClass, says how Ingresses with annotations of
+// ingress-nginx are read: "ingress-nginx", the default, with its surprises; "strict" by
+// what the Ingress API says, where the two differ.
+const annotationCompat = "kerngate.dev/compat"
+
+// ingressSecrets finds the Secrets that an Ingress's annotations name.
+type ingressSecrets struct {
+	of        *secrets
+	namespace string
+}
+
+func (s ingressSecrets) Secret(secret string) (map[string][]byte, error) {
+	n := name{s.namespace, secret}
+	if err := s.of.missing(n); err != nil {
+		return nil, err
+	}
+	return s.of.all[n].Data, nil
+}
+
+// rulesOf reads the annotations of ingress-nginx that package ingressnginx knows, and
+// reports what does not come to what their author may expect.
+func (t *translation) rulesOf(ingress *networkingv1.Ingress) ingressnginx.Reading {
+	in := ingressnginx.Ingress{Namespace: ingress.Namespace, Name: ingress.Name, Annotations: ingress.Annotations}
+	reading := ingressnginx.Read(in, ingressSecrets{&t.secrets, ingress.Namespace})
+	ref := refOf("Ingress", ingress)
+	for _, f := range reading.Findings {
+		if k, _ := ingressnginx.Lookup(f.Key); k.Elsewhere {
+			continue // reported where it is read
+		}
+		message := fmt.Sprintf("annotation %s: %s", ingressnginx.Prefix+f.Key, f.Message)
+		switch f.Verdict {
+		case ingressnginx.Unknown:
+			t.found.add(ref, model.Warning, "AnnotationUnknown", message)
+		case ingressnginx.Unsupported:
+			t.found.add(ref, model.Warning, "AnnotationUnsupported", message)
+		case ingressnginx.Invalid:
+			t.found.add(ref, model.Warning, "AnnotationInvalid", message)
+		case ingressnginx.Closed:
+			t.found.add(ref, model.Refused, "AccessClosed", message)
+		}
+	}
+	return reading
+}
+
+// refusedBy says which annotation keeps an Ingress from being served at all, "" for none.
+func (t *translation) refusedBy(p *policy) string {
+	if !t.options.StrictAnnotations {
+		return ""
+	}
+	i := slices.IndexFunc(p.rules.Findings, func(f ingressnginx.Finding) bool { return f.Verdict.Refused() })
+	if i < 0 {
+		return ""
+	}
+	return ingressnginx.Prefix + p.rules.Findings[i].Key
+}
+
+// readCompat notes how annotations are read, and of which hosts all paths are expressions:
+// in ingress-nginx one Ingress with use-regex or rewrite-target makes them so for all that
+// share the host.
+func (t *translation) readCompat(served []*networkingv1.Ingress) {
+	for _, class := range t.objects.Classes {
+		v, set := class.Annotations[annotationCompat]
+		if class.Name != t.options.Class || !set {
+			continue
+		}
+		if t.strict = v == "strict"; !t.strict && v != "ingress-nginx" {
+			t.found.add(refOf("IngressClass", class), model.Warning, "AnnotationInvalid",
+				fmt.Sprintf("annotation %s: %q is neither ingress-nginx nor strict; ingress-nginx is taken to be meant", annotationCompat, shorten(v)))
+		}
+	}
+	t.regexpHosts = map[string]bool{}
+	for _, ingress := range served {
+		if p := t.policyOf(ingress); p.rules.Regexp && p.rules.Canary == nil && !t.strict {
+			for _, rule := range ingress.Spec.Rules {
+				t.regexpHosts[rule.Host] = true
+			}
+		}
+	}
+}
+
+// pathOf translates a path of a rule: an expression, or what matchOf makes of it.
+func (t *translation) pathOf(p *policy, host string, path networkingv1.HTTPIngressPath) (string, model.PathMatch, error) {
+	loose := path.PathType != nil && *path.PathType == networkingv1.PathTypeImplementationSpecific
+	if !t.regexpHosts[host] && !(t.strict && p.rules.Regexp && loose) {
+		return matchOf(path.Path, path.PathType)
+	}
+	text := path.Path
+	if text == "" && loose {
+		text = "/"
+	}
+	if _, err := route.ParsePattern(text); err != nil {
+		return "", 0, fmt.Errorf("path %q, which is an expression as the host has an Ingress with use-regex or rewrite-target: %w", shorten(text), err)
+	}
+	return text, model.Regexp, nil
+}
+
+// addCanaries gives the canaries their part of the routes that others have made.
+func (t *translation) addCanaries(served []*networkingv1.Ingress) {
+	for _, ingress := range served {
+		p := t.policyOf(ingress)
+		if p.rules.Canary == nil {
+			continue
+		}
+		ref := refOf("Ingress", ingress)
+		for i, rule := range ingress.Spec.Rules {
+			if rule.HTTP == nil {
+				continue
+			}
+			for j, path := range rule.HTTP.Paths {
+				field := fmt.Sprintf("spec.rules[%d].http.paths[%d]", i, j)
+				text, match, err := t.pathOf(p, rule.Host, path)
+				if err != nil {
+					t.found.add(ref, model.Refused, "PathInvalid", fmt.Sprintf("%s: %v", field, err))
+					continue
+				}
+				key := routeKey{text, match}
+				main, there := t.hosts[rule.Host][key]
+				if !there {
+					t.found.add(ref, model.Refused, "CanaryAlone", fmt.Sprintf("%s: no Ingress that is no canary has %s of host %q, so there is nothing to take a part of", field, matchText(key), rule.Host))
+					continue
+				}
+				c := *p.rules.Canary
+				c.Source, c.Service = ref, t.backend(ref, field+".backend", path.Backend)
+				main.Canaries = append(main.Canaries, c)
+				t.hosts[rule.Host][key] = main
+			}
+		}
+	}
+}
+
+// addSlashes redirects "/x" to "/x/" where an Ingress that counts on ingress-nginx has the
+// path "/x/", as nginx does by itself. What others publish there goes first.
+func (t *translation) addSlashes(served []*networkingv1.Ingress) {
+	if t.strict {
+		return
+	}
+	for _, ingress := range served {
+		p := t.policyOf(ingress)
+		if !p.rules.Used || p.rules.Canary != nil {
+			continue
+		}
+		ref := refOf("Ingress", ingress)
+		for _, rule := range ingress.Spec.Rules {
+			if rule.HTTP == nil || checkHost(rule.Host) != nil || t.regexpHosts[rule.Host] {
+				continue
+			}
+			for _, path := range rule.HTTP.Paths {
+				text, _, err := matchOf(path.Path, path.PathType)
+				text = strings.TrimSuffix(text, "/")
+				if err != nil || text == "" || !strings.HasSuffix(path.Path, "/") {
+					continue
+				}
+				key := routeKey{text, model.Exact}
+				if _, taken := t.claim(rule.Host)[key]; taken {
+					continue
+				}
+				target := "$scheme://$http_host$uri/$is_args$args"
+				if p.rules.RelativeRedirects {
+					target = "$uri/$is_args$args"
+				}
+				t.hosts[rule.Host][key] = published{Route: model.Route{Path: text, Match: model.Exact, Source: ref,
+					RedirectHTTPS: t.redirectsHTTPS(ingress, p, rule.Host),
+					Policy:        &model.Policy{Redirects: []model.Redirect{{Status: 301, Target: target}}}}}
+			}
+		}
+	}
+}
+
+func (t *translation) redirectsHTTPS(ingress *networkingv1.Ingress, p *policy, host string) bool {
+	return p.redirect.always || p.redirect.withTLS && hasTLS(ingress, p, host)
+}
+
+// addHosts adds the hosts that annotations ask for: aliases of the first host of an
+// Ingress, and the same names with or without "www." before them. A host that has a rule of
+// its own is left as it is.
+func (t *translation) addHosts(served []*networkingv1.Ingress) {
+	for _, ingress := range served {
+		p := t.policyOf(ingress)
+		if p.rules.Canary != nil {
+			continue
+		}
+		ref := refOf("Ingress", ingress)
+		for i, rule := range ingress.Spec.Rules {
+			routes := t.hosts[rule.Host]
+			if checkHost(rule.Host) != nil || routes == nil {
+				continue
+			}
+			if i == 0 {
+				for _, alias := range p.rules.Aliases {
+					t.addHost(ref, "server-alias", alias, routes)
+				}
+			}
+			if p.rules.RedirectWWW && rule.Host != "" && !strings.HasPrefix(rule.Host, "*.") {
+				other := "www." + rule.Host
+				if bare, www := strings.CutPrefix(rule.Host, "www."); www {
+					other = bare
+				}
+				t.addHost(ref, "from-to-www-redirect", other, map[routeKey]published{{"/", model.Prefix}: {Route: model.Route{
+					Path: "/", Source: ref,
+					Policy: &model.Policy{Redirects: []model.Redirect{{Status: 308, Target: "$scheme://" + rule.Host + "$request_uri"}}},
+				}}})
+			}
+		}
+	}
+}
+
+func (t *translation) addHost(ref model.ObjectRef, key, host string, routes map[routeKey]published) {
+	if err := checkHost(host); err != nil {
+		t.found.add(ref, model.Warning, "AnnotationInvalid", fmt.Sprintf("annotation %s: host %q: %v", ingressnginx.Prefix+key, shorten(host), err))
+		return
+	}
+	if t.hosts[host] != nil {
+		if key == "server-alias" {
+			t.found.add(ref, model.Warning, "HostConflict", fmt.Sprintf("annotation %s: host %q is served by another Ingress already, and stays as it is", ingressnginx.Prefix+key, host))
+		}
+		return
+	}
+	copied := t.claim(host)
+	for k, r := range routes {
+		copied[k] = r
+	}
+	t.owners[host] = ref
+}

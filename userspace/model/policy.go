@@ -1,0 +1,30 @@
+package model
+
+// Policy is what happens to the requests of a route beyond being sent to its service. It
+// says what is wanted, not how somebody wrote it down: annotations and Gateway API filters
+// come to the same Policy. The zero value wants nothing.
+//
+// Rules apply in the order of the fields. Texts that are templates may name values of the
+// request: $host, $http_host, $scheme, $uri, $request_uri, $args, $is_args, $query_string,
+// $request_method, $remote_addr, $server_port, $http_NAME (a field), $cookie_NAME and
+// $arg_NAME. There is no other syntax in them, and a value that a template brings in can
+// never end a line or a field.
+type Policy struct {
+	Redirects []Redirect
+	CORS      *CORS
+	Limits    *Limits
+	Access    *Access
+	MaxBody   *uint64 // bytes of a request's body, above: 413; 0: no limit; nil: that of the proxy
+
+	Rewrite        *Rewrite
+	Host           string // template: the Host that pods get, "": the client's
+	RequestHeaders []HeaderRule
+
+	ResponseHeaders []HeaderRule
+	CookieDomains   []Replacement // of Set-Cookie; the first that fits
+	CookiePaths     []Replacement
+	Locations       []Replacement // of Location and Refresh, at their beginning
+
+	Timeouts Timeouts
+	Unlogged bool // leave requests out of the access log
+}

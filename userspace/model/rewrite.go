@@ -1,0 +1,16 @@
+package model
+
+// Rewrite replaces the path that pods get.
+type Rewrite struct {
+	// Target is the new path, in which $1 to $9 stand for what the groups of a Regexp
+	// route's path have matched. A query in it goes before the client's. It is no
+	// template otherwise.
+	Target string
+}
+
+// Redirect answers requests with another place to go.
+type Redirect struct {
+	Path   string // only requests for exactly this path, "": all
+	Status int    // 301, 302, 303, 307 or 308; or, without Target, any that has no body
+	Target string // template: a URL or a path; "": none
+}

@@ -1,0 +1,203 @@
+package exchange
+
+import (
+	"strings"
+	"time"
+
+	"github.com/kerngate/kerngate/userspace/proxy/config"
+	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/policy"
+)
+
+// rules are what a route's policy needs while an exchange lasts.
+type rules struct {
+	policy   *policy.Policy // nil: none
+	request  policy.Request
+	admitted policy.Admitted
+	answer   http1.Response // of the proxy's own
+}
+
+// beginRules notes the rules of the request's route. path is normalised.
+func (x *Exchange) beginRules(t *config.Target, path []byte) {
+	if t.Policy == nil && len(t.Canaries) == 0 {
+		return
+	}
+	x.rules.policy = t.Policy
+	x.unlogged = t.Policy != nil && t.Policy.Unlogged
+	q := &x.rules.request
+	q.Of(x.Request, path)
+	q.Client, q.Secure, q.Port = x.Client(), x.Secure(), x.origin.port
+	q.Now = x.At(x.Outcome.Start).UnixNano()
+}
+
+// endRules puts back what was changed of the request, for the log, and what was counted.
+func (x *Exchange) endRules() {
+	if x.rules.policy == nil {
+		return
+	}
+	x.rules.request.Restore()
+	x.rules.admitted.Release()
+	x.rules.policy = nil
+}
+
+// service chooses between a route's service and its canaries.
+func (x *Exchange) service(t *config.Target) *config.Service {
+	for i := range t.Canaries {
+		c := &t.Canaries[i]
+		if c.Wants(&x.rules.request, uint32(x.worker.Rand.Uint64())) {
+			x.Outcome.Source = c.Source
+			return c.Service
+		}
+	}
+	return t.Service
+}
+
+// obey carries out the rules that come before a pod. It reports false if one of them has
+// answered the request.
+func (x *Exchange) obey() bool {
+	p, q := x.rules.policy, &x.rules.request
+	if a := p.Answer(q); a != nil {
+		x.respond(a.Status, RuleAnswered, a.Fields)
+		return false
+	}
+	verdict, check := p.Admit(q, x.worker.Limiter, &x.rules.admitted)
+	if verdict == policy.Verify {
+		var reason Reason
+		if verdict, reason = x.verify(check); reason != Forwarded {
+			x.finish(reason)
+			return false
+		}
+	}
+	switch verdict {
+	case policy.Pass:
+		return true
+	case policy.NeedPassword:
+		x.respond(Unauthorized.Status(), Unauthorized, []policy.AnswerField{{Name: "WWW-Authenticate", Value: p.Challenge()}})
+	case policy.TooMany:
+		x.refuseWith(p.LimitStatus(), RateLimited, "")
+	case policy.TooManyAtOnce:
+		x.refuseWith(p.LimitStatus(), ConnectionLimited, "")
+	case policy.SourceDenied:
+		x.refuse(SourceDenied, "")
+	default: // policy.Closed, and whatever else is not known: nobody gets in
+		x.refuse(AccessClosed, "")
+	}
+	return false
+}
+
+// edit changes the request on its way to a pod, after addFields. It reports false if that
+// cannot be done, and has refused then.
+func (x *Exchange) edit() bool {
+	p, q := x.rules.policy, &x.rules.request
+	var path, query []byte
+	var outcome policy.Rewritten
+	at := len(x.values)
+	x.values = p.Host(x.values, q)
+	if host := x.values[at:]; len(host) > 0 {
+		if !http1.IsAuthority(host) {
+			x.refuse(BadPath, "host_rule")
+			return false
+		}
+		x.Request.Authority = host
+	}
+	switch x.values, path, query, outcome = p.Rewrite(x.values, q); outcome {
+	case policy.Replaced:
+		x.Request.Path, x.Request.Query = path, query
+	case policy.Unsafe:
+		x.refuse(BadPath, "rewrite")
+		return false
+	}
+	x.values = p.EditRequest(x.values, q, podHead{x})
+	return true
+}
+
+// podHead is the request as a pod gets it, whichever protocol that is: its own fields but
+// for those that the proxy writes itself, and those that are added.
+type podHead struct{ x *Exchange }
+
+func (h podHead) Has(lower string) bool {
+	for i := range h.x.added {
+		if strings.EqualFold(h.x.added[i].Name, lower) {
+			return true
+		}
+	}
+	return h.x.Request.Passes(lower)
+}
+
+func (h podHead) Drop(lower string) {
+	kept := h.x.added[:0]
+	for _, a := range h.x.added {
+		if !strings.EqualFold(a.Name, lower) {
+			kept = append(kept, a)
+		}
+	}
+	h.x.added = kept
+	h.x.Request.Drop(lower)
+}
+
+func (h podHead) Add(name string, value []byte) { h.x.add(name, value) }
+
+// editResponse changes a pod's final response.
+func (x *Exchange) editResponse(r *http1.Response) {
+	if p := x.rules.policy; p != nil {
+		x.values = p.EditResponse(x.values, &x.rules.request, r)
+	}
+}
+
+// respond sends a response without a body that a rule asks for.
+func (x *Exchange) respond(status int, reason Reason, fields []policy.AnswerField) {
+	r := &x.rules.answer
+	r.Compose(http1.DefaultLimits)
+	var room [3]byte
+	err := r.AddField(":status", string(appendStatus(room[:0], status)))
+	for _, f := range fields {
+		if err == nil {
+			err = r.AddField(strings.ToLower(f.Name), f.Value)
+		}
+	}
+	if err == nil && status != 204 && status != 304 {
+		err = r.AddField("content-length", "0")
+	}
+	if err == nil {
+		err = r.Finish(x.Request.MethodID, true)
+	}
+	if err != nil { // a value of the request that must not stand in a field
+		x.refuse(BadPath, "rule")
+		return
+	}
+	x.Outcome.Reason, x.Outcome.Status = reason, status
+	x.down.Respond(r)
+	x.down.End(nil)
+	x.flushAll()
+}
+
+func appendStatus(dst []byte, status int) []byte { return http1.AppendUint(dst, uint64(status)) }
+
+// maxBody returns how many bytes a request's body may have, 0 for no limit.
+func (x *Exchange) maxBody() int64 {
+	if p := x.rules.policy; p != nil && p.MaxBody >= 0 {
+		return p.MaxBody
+	}
+	return x.conf.Settings.MaxBody
+}
+
+func (x *Exchange) connectTimeout() time.Duration {
+	if p := x.rules.policy; p != nil && p.ConnectTimeout > 0 {
+		return p.ConnectTimeout
+	}
+	return x.conf.Settings.ConnectTimeout
+}
+
+func (x *Exchange) sendTimeout() time.Duration {
+	if p := x.rules.policy; p != nil && p.SendTimeout > 0 {
+		return p.SendTimeout
+	}
+	return x.conf.Settings.ResponseTimeout
+}
+
+func (x *Exchange) readTimeout() time.Duration {
+	if p := x.rules.policy; p != nil && p.ReadTimeout > 0 {
+		return p.ReadTimeout
+	}
+	return x.conf.Settings.ResponseTimeout
+}

@@ -1,0 +1,118 @@
+package route
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"regexp/syntax"
+	"strings"
+)
+
+// MaxPattern is the length in bytes of the longest pattern: what takes longer to compile
+// is no path.
+const MaxPattern = 1024
+
+// MaxGroups is how many groups of a pattern can be asked for, the whole match among them.
+const MaxGroups = 10
+
+// Pattern is a path as an RE2 expression. It is compared without case, from the beginning
+// of a path on, and need not reach its end. The time that takes grows with the length of
+// the path and nothing else.
+type Pattern struct {
+	re     *regexp.Regexp
+	prefix string // what every match begins with, ASCII in lower case; "" if unknown
+	simple *simple
+}
+
+// Groups are the offsets of what a pattern's groups have matched: group n is
+// path[g[2*n]:g[2*n+1]], or nothing if that is -1.
+type Groups [2 * MaxGroups]int
+
+// ParsePattern reads a pattern. It must begin with a slash.
+func ParsePattern(text string) (*Pattern, error) {
+	switch {
+	case len(text) > MaxPattern:
+		return nil, fmt.Errorf("the expression has %d bytes: no more than %d are allowed", len(text), MaxPattern)
+	case !strings.HasPrefix(text, "/"):
+		return nil, errors.New("the expression must begin with a slash")
+	}
+	if _, err := syntax.Parse(text, syntax.Perl); err != nil { // alone: "a)(b" must not become valid below
+		return nil, explain(err)
+	}
+	re, err := regexp.Compile("(?i)^(?:" + text + ")")
+	if err != nil {
+		return nil, explain(err)
+	}
+	if re.NumSubexp() >= MaxGroups {
+		return nil, fmt.Errorf("the expression has %d groups: no more than %d are allowed", re.NumSubexp(), MaxGroups-1)
+	}
+	p := &Pattern{re: re, simple: simplify(text)}
+	if literal, err := regexp.Compile(text); err == nil {
+		prefix, _ := literal.LiteralPrefix()
+		if isASCII(prefix) {
+			p.prefix = strings.ToLower(prefix)
+		}
+	}
+	return p, nil
+}
+
+// explain says what RE2 lacks where somebody may expect it.
+func explain(err error) error {
+	var e *syntax.Error
+	if errors.As(err, &e) && e.Code == syntax.ErrInvalidPerlOp {
+		return fmt.Errorf("%w: expressions are RE2's, which has no look-around", err)
+	}
+	return err
+}
+
+// NumGroups returns how many groups the pattern has, the whole match not counted.
+func (p *Pattern) NumGroups() int { return p.re.NumSubexp() }
+
+// Match reports whether the path begins with a match.
+func (p *Pattern) Match(path []byte) bool {
+	if !isASCII(path) {
+		return p.re.Match(path) // letters outside of ASCII may be other cases of ASCII ones
+	}
+	if p.simple != nil {
+		var g Groups
+		return p.simple.match(path, &g)
+	}
+	return hasPrefixFold(path, p.prefix) && p.re.Match(path)
+}
+
+// Find is Match and says what the groups have matched. It allocates unless the pattern is
+// of the simple kind that rewrites are made of: a literal, then at most a slash or the
+// end, then the rest.
+func (p *Pattern) Find(path []byte, g *Groups) bool {
+	if p.simple != nil && isASCII(path) {
+		return p.simple.match(path, g)
+	}
+	found := p.re.FindSubmatchIndex(path)
+	for i := range g {
+		g[i] = -1
+	}
+	copy(g[:], found)
+	return found != nil
+}
+
+func isASCII[T string | []byte](s T) bool {
+	for i := range len(s) {
+		if s[i] >= 0x80 {
+			return false
+		}
+	}
+	return true
+}
+
+// hasPrefixFold reports whether path begins with an ASCII prefix given in lower case.
+func hasPrefixFold(path []byte, lower string) bool {
+	if len(path) < len(lower) {
+		return false
+	}
+	for i := range len(lower) {
+		if c := path[i]; c != lower[i] && !('A' <= c && c <= 'Z' && c|0x20 == lower[i]) {
+			return false
+		}
+	}
+	return true
+}

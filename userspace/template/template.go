@@ -1,0 +1,151 @@
+// Package template reads the texts of policies in which values of a request may stand, such
+// as "https://$host$request_uri". In: text. Out: its parts, which whoever knows the request
+// puts together. Both planes link it: one to say at once what is wrong with a text, the
+// other to fill it in.
+package template
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Value is a value of a request.
+type Value uint8
+
+const (
+	Literal       Value = iota // Part.Text itself
+	Host                       // $host: lower case, no port
+	Authority                  // $http_host: as sent
+	Scheme                     // $scheme
+	Path                       // $uri: normalised, with its escapes
+	Target                     // $request_uri: path and query as sent
+	Query                      // $args, $query_string
+	QuestionMark               // $is_args: "?" if there is a query
+	Method                     // $request_method
+	ClientAddress              // $remote_addr
+	Port                       // $server_port
+	Field                      // $http_NAME: Part.Text is the field's name in lower case
+	Cookie                     // $cookie_NAME
+	Argument                   // $arg_NAME: of the query, as sent
+)
+
+var values = map[string]Value{
+	"host": Host, "http_host": Authority, "best_http_host": Authority, "scheme": Scheme, "pass_access_scheme": Scheme,
+	"uri": Path, "request_uri": Target, "args": Query, "query_string": Query, "is_args": QuestionMark,
+	"request_method": Method, "remote_addr": ClientAddress, "the_real_ip": ClientAddress,
+	"server_port": Port, "pass_server_port": Port,
+}
+
+// Part is a piece of a template.
+type Part struct {
+	Value Value
+	Text  string // of Literal, Field, Cookie and Argument
+}
+
+// Template is a text that was read. The zero value is the empty text.
+type Template []Part
+
+// MaxLength is the length in bytes of the longest text, and maxParts the number of its
+// parts: what a template grows to is bounded by them and by the size of a request's head.
+const (
+	MaxLength = 4096
+	maxParts  = 32
+)
+
+// Parse reads a text. It refuses control characters, so that what is made of a template
+// never ends a line, and values that it does not know.
+func Parse(text string) (Template, error) {
+	if len(text) > MaxLength {
+		return nil, fmt.Errorf("%d bytes are more than %d", len(text), MaxLength)
+	}
+	if i := strings.IndexFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f }); i >= 0 {
+		return nil, fmt.Errorf("control character %q is not allowed", text[i])
+	}
+	var t Template
+	for text != "" {
+		literal, rest, found := strings.Cut(text, "$")
+		if literal != "" {
+			t = append(t, Part{Text: literal})
+		}
+		if !found {
+			break
+		}
+		name, after, err := cutName(rest)
+		if err != nil {
+			return nil, err
+		}
+		part, ok := partOf(name)
+		if !ok {
+			return nil, fmt.Errorf("$%s is not a value of a request that can be used here: there are %s", name, strings.Join(Names(), ", "))
+		}
+		t = append(t, part)
+		text = after
+	}
+	if len(t) > maxParts {
+		return nil, fmt.Errorf("%d parts are more than %d", len(t), maxParts)
+	}
+	return t, nil
+}
+
+// cutName cuts NAME or {NAME} from the beginning of text.
+func cutName(text string) (name, rest string, err error) {
+	if inner, ok := strings.CutPrefix(text, "{"); ok {
+		name, rest, ok = strings.Cut(inner, "}")
+		if !ok {
+			return "", "", fmt.Errorf("a } is missing after ${")
+		}
+	} else {
+		n := 0
+		for n < len(text) && isName(text[n]) {
+			n++
+		}
+		name, rest = text[:n], text[n:]
+	}
+	if name == "" {
+		return "", "", fmt.Errorf("a $ must be followed by the name of a value")
+	}
+	return name, rest, nil
+}
+
+func isName(c byte) bool {
+	return c == '_' || '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
+}
+
+func partOf(name string) (Part, bool) {
+	if v, ok := values[name]; ok {
+		return Part{Value: v}, true
+	}
+	for prefix, v := range map[string]Value{"http_": Field, "cookie_": Cookie, "arg_": Argument} {
+		rest, ok := strings.CutPrefix(name, prefix)
+		if !ok || rest == "" || strings.ContainsFunc(rest, func(r rune) bool { return r >= 0x80 || !isName(byte(r)) }) {
+			continue
+		}
+		if v == Field {
+			rest = strings.ReplaceAll(strings.ToLower(rest), "_", "-")
+		}
+		return Part{Value: v, Text: rest}, true
+	}
+	return Part{}, false
+}
+
+// Names returns the names of all values, sorted.
+func Names() []string {
+	names := []string{"$arg_NAME", "$cookie_NAME", "$http_NAME"}
+	for name := range values {
+		names = append(names, "$"+name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Constant returns the text if no value of a request is in it.
+func (t Template) Constant() (text string, ok bool) {
+	switch {
+	case len(t) == 0:
+		return "", true
+	case len(t) == 1 && t[0].Value == Literal:
+		return t[0].Text, true
+	}
+	return "", false
+}

@@ -72,12 +72,31 @@ static __always_inline bool give(struct sk_reuseport_md *ctx, kg_worker_id worke
 	return bpf_sk_select_reuseport(ctx, &kg_sockets, &index, 0) == 0;
 }
 
-/* is_hung reports whether a worker has not come back to its event loop for too long. */
-static __always_inline bool is_hung(kg_worker_id id)
-{
-	struct kg_worker *worker = bpf_map_lookup_elem(&kg_workers, &id);
+/* What one attempt to give a datagram to a worker came to. */
+enum quic_attempt {
+	QUIC_GIVEN,
+	QUIC_NO_SOCKET, /* the worker has none (any more) */
+	QUIC_HUNG,      /* passed over */
+};
 
-	return worker && hung(worker, bpf_ktime_get_ns());
+/*
+ * try_quic offers the datagram to a worker; if it hangs, only with even_hung. Not static, so
+ * that the verifier checks it once and not for each turn of the loop.
+ */
+__noinline int try_quic(struct sk_reuseport_md *ctx, kg_worker_id id, __u32 even_hung)
+{
+	struct kg_worker *worker;
+
+	if (!ctx)
+		return QUIC_NO_SOCKET;
+	worker = bpf_map_lookup_elem(&kg_workers, &id);
+	if (!worker)
+		return QUIC_NO_SOCKET;
+	if (!even_hung && hung(worker, bpf_ktime_get_ns())) {
+		count(KG_QUIC_WORKER_SKIPPED);
+		return QUIC_HUNG;
+	}
+	return give(ctx, id) ? QUIC_GIVEN : QUIC_NO_SOCKET;
 }
 
 SEC("sk_reuseport")
@@ -85,6 +104,7 @@ int kg_quic(struct sk_reuseport_md *ctx)
 {
 	struct kg_workers_of workers;
 	kg_worker_id worker;
+	__u32 hash = ctx->hash;
 
 	/* 1. A connection that a worker knows: there, whichever generation serves. */
 	if (worker_of(ctx, &worker) && give(ctx, worker)) {
@@ -99,12 +119,8 @@ int kg_quic(struct sk_reuseport_md *ctx)
 		for (__u32 i = 0; i < 2 * KG_GENERATION_WORKERS; i++) {
 			if (i >= 2 * workers.count)
 				break;
-			worker = workers.first + (ctx->hash + i) % workers.count;
-			if (i < workers.count && is_hung(worker)) {
-				count(KG_QUIC_WORKER_SKIPPED);
-				continue;
-			}
-			if (give(ctx, worker)) {
+			worker = workers.first + (hash + i) % workers.count;
+			if (try_quic(ctx, worker, i >= workers.count) == QUIC_GIVEN) {
 				count(KG_QUIC_NEW);
 				return SK_PASS;
 			}

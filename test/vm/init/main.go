@@ -22,7 +22,7 @@ import (
 )
 
 // limit bounds one test binary; emulation is some thirty times slower than a real machine.
-const limit = 240 * time.Second
+const limit = 500 * time.Second
 
 func main() {
 	if err := run(); err != nil {

@@ -90,7 +90,7 @@ func TestThousandWebSockets(t *testing.T) {
 	s.publish("web", s.pods["web"]...)
 	must(t, s.Kerngate.Start())
 	must(t, lab.Until(20*time.Second, "agent that listens to signals", func() error {
-		_, err := s.Ctl("status")
+		_, err := s.Ctl("problems") // which the agent alone knows
 		return err
 	}))
 	before, err := s.ProxyPIDs()

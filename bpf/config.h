@@ -9,4 +9,16 @@
  * it. Far above any ordinary turn of a reactor, far below a client's patience. */
 const volatile __u64 kg_hung_after_ns = 500000000;
 
+/* The UDP port at which nodes hand each other packets, network byte order; 0: they do not. */
+const volatile __be16 kg_tunnel_port = 0;
+
+/* This node's id; only with kg_tunnel_port. */
+const volatile __u32 kg_self = 0;
+
+/* Whether packets to pods of other nodes are handed to those nodes. */
+const volatile __u8 kg_dsr = 0;
+
+/* Whether packets of connections that other nodes have are handed to those nodes. */
+const volatile __u8 kg_fabric_on = 0;
+
 #endif

@@ -51,9 +51,9 @@ static __always_inline void reverse_key(struct kg_flow_key *reverse,
 	reverse->pad = 0;
 }
 
-/* store writes both directions of a flow, and reports whether there was place. */
-static __always_inline bool store_flow(void *map, const struct kg_flow_key *key,
-				       const struct kg_flow *flow)
+/* store_in writes both directions of a flow, and reports whether there was place. */
+static __always_inline bool store_in(void *map, const struct kg_flow_key *key,
+				     const struct kg_flow *flow)
 {
 	struct kg_flow_key back_key;
 	struct kg_flow back = {
@@ -64,11 +64,24 @@ static __always_inline bool store_flow(void *map, const struct kg_flow_key *key,
 		.generation = flow->generation,
 		.service = flow->service,
 		.seen_ns = flow->seen_ns,
+		.node = flow->node,
 	};
 
 	reverse_key(&back_key, key, &flow->address, flow->port);
 	return !bpf_map_update_elem(map, &back_key, &back, BPF_ANY) &&
 	       !bpf_map_update_elem(map, key, flow, BPF_ANY);
+}
+
+/* store_open and store_opening are store_in for the two maps. Not static, so that they have
+ * a stack of their own. */
+__noinline int store_open(const struct kg_flow_key *key, const struct kg_flow *flow)
+{
+	return key && flow && store_in(&kg_flows, key, flow);
+}
+
+__noinline int store_opening(const struct kg_flow_key *key, const struct kg_flow *flow)
+{
+	return key && flow && store_in(&kg_opening, key, flow);
 }
 
 /* find_flow returns the flow of a key in one of the two maps, or NULL. *open says in which. */
@@ -114,20 +127,22 @@ static __always_inline void keep(const struct packet *p, struct kg_flow *flow, b
 		if (bpf_map_lookup_elem(&kg_flows, &back))
 			return;
 	}
-	store_flow(&kg_flows, &p->key, flow);
+	store_open(&p->key, flow);
 }
 
 /* taken reports whether the packets of a backend to this client belong to another flow:
  * one client port may talk to two listeners, but not through both to one backend's port,
- * for the backend could not tell the two apart. */
-static __always_inline bool taken(const struct kg_flow_key *key, const struct kg_backend *backend,
-				  __u64 now)
+ * for the backend could not tell the two apart. Not static, as store_open. */
+__noinline int taken(const struct kg_flow_key *key, const struct kg_address *backend, __be16 port,
+		     __u64 now)
 {
 	struct kg_flow_key back;
 	struct kg_flow *other;
 	bool open;
 
-	reverse_key(&back, key, &backend->address, backend->port);
+	if (!key || !backend)
+		return true;
+	reverse_key(&back, key, backend, port);
 	other = find_flow(&back, &open);
 	if (!other || other->port != key->destination_port ||
 	    __builtin_memcmp(&other->address, &key->destination, sizeof(other->address))) {

@@ -104,7 +104,7 @@ static __always_inline void requote(const struct packet *p, struct quote *q, boo
 
 /* icmp_to_backend passes an error that somebody on the way to the client sent about a
  * reply, on to the backend that sent the reply. */
-static __always_inline enum end icmp_to_backend(struct packet *p)
+static __always_inline enum end icmp_to_backend(const struct hook *h, struct packet *p)
 {
 	struct quote q = {};
 	struct kg_flow *flow;
@@ -117,6 +117,8 @@ static __always_inline enum end icmp_to_backend(struct packet *p)
 	flow = find_flow(&q.key, &open);
 	if (!flow)
 		return PASSED;
+	if (kg_tunnel_port && flow->node && flow->node != kg_self)
+		return forward(h, p, flow, L4_ICMP);
 	requote(p, &q, true, &q.key.destination, flow);
 	diff = write_address(p->ip, p->rest.end, p->v6, false, &p->key.destination, &flow->address);
 	if (p->v6)

@@ -3,7 +3,7 @@
 #ifndef KG_INGRESS_H
 #define KG_INGRESS_H
 
-#include "icmp.h"
+#include "between.h"
 
 /* denied reports whether kg_deny holds the source; *excepted, whether kg_allow does too. */
 static __always_inline bool denied(const struct kg_address *source, bool *excepted)
@@ -43,7 +43,7 @@ static __always_inline enum end judge(const struct hook *h, enum located located
 	/* 2. To one of our addresses? Nothing else on this interface is our business. */
 	address = bpf_map_lookup_elem(&kg_addresses, &p.key.destination);
 	if (!address)
-		return NOT_OURS;
+		return h->in->kind ? NODE_TARGET : NOT_OURS;
 
 	/* 3. Judge the source before any further header: options, extension headers and
 	 *    fragments must not be a way round the list. */
@@ -56,16 +56,20 @@ static __always_inline enum end judge(const struct hook *h, enum located located
 	/* 4. What is cut short is the kernel's to refuse; we only count it. */
 	if (!read_transport(&p, h->data, h->end, headers))
 		return excepted ? ALLOWED : MALFORMED;
-	if (!l4 || !(address->flags & KG_ADDRESS_L4))
+	if (!l4)
 		return otherwise;
 
 	/* 5. L4 flows. PASSED means that it is of none. */
-	if (p.later)
+	if (p.later && (kg_fabric_on || address->flags & KG_ADDRESS_L4))
 		end = follow_fragment(h, &p);
 	else if (p.check && may_be_l4(address, p.key.destination_port))
 		end = to_backend(h, &p);
-	else if (!p.check)
-		end = icmp_to_backend(&p);
+	else if (!p.check && address->flags & KG_ADDRESS_L4)
+		end = icmp_to_backend(h, &p);
+
+	/* 6. Connections of the proxies, here or on another node. */
+	if (kg_fabric_on && end == PASSED && !p.later)
+		end = to_proxy(h, &p, headers);
 	return end == PASSED ? otherwise : end;
 }
 

@@ -2,14 +2,15 @@
 /*
  * L4 services, on the way in: a packet to a listener of mode L4 gets a backend's address
  * and port as its destination and goes on; the kernel routes it. The client's address
- * stays. kg_egress does the reverse for what comes back.
+ * stays. kg_egress does the reverse for what comes back. A packet to a backend of another
+ * node is handed to that node as it is, which then does the same.
  *
  * A connection keeps its backend: it is looked up in kg_flows before anything is chosen.
  */
 #ifndef KG_L4_H
 #define KG_L4_H
 
-#include "flow.h"
+#include "fabric.h"
 #include "translate.h"
 
 /* How a packet ends, relative to KG_XDP_NOT_IP or KG_INGRESS_NOT_IP. */
@@ -28,32 +29,61 @@ enum end {
 	L4_NO_BACKEND,
 	L4_SOURCE_REFUSED,
 	L4_NO_ROOM,
+	/* relative to KG_XDP_NODE_BACKEND or KG_INGRESS_NODE_BACKEND, from here on */
+	NODE_BACKEND,
+	NODE_OWNER,
+	NODE_SECOND,
+	NODE_TOO_BIG,
+	NODE_NO_WAY,
+	NODE_SENDER,
+	NODE_HEADER,
+	NODE_TARGET,
+	NODE_HOPS,
+	NODE_LEFT,
+	NODE_ARRIVED,
 };
 _Static_assert(KG_XDP_NOT_IP + (int)L4_NO_ROOM == (int)KG_XDP_L4_NO_ROOM, "reasons of kg_xdp");
 _Static_assert(KG_INGRESS_NOT_IP + (int)L4_NO_ROOM == (int)KG_INGRESS_L4_NO_ROOM,
 	       "reasons of kg_ingress");
+_Static_assert(NODE_ARRIVED - NODE_BACKEND == KG_XDP_NODE_ARRIVED - KG_XDP_NODE_BACKEND &&
+		       NODE_ARRIVED - NODE_BACKEND ==
+			       KG_INGRESS_NODE_ARRIVED - KG_INGRESS_NODE_BACKEND,
+	       "reasons of packets between nodes");
 
 /* drops reports whether a packet that ends so is dropped. */
 static __always_inline bool drops(enum end end)
 {
-	return end == DENIED || end == L4_SOURCE_REFUSED || end == L4_NO_ROOM;
+	return end == DENIED || end == L4_SOURCE_REFUSED || end == L4_NO_ROOM ||
+	       (end >= NODE_NO_WAY && end <= NODE_HOPS);
 }
 
-/* remember_fragment lets later fragments of a packet follow its first. */
-static __always_inline void remember_fragment(const struct packet *p,
-					      const struct kg_address *address,
-					      enum kg_direction direction)
+/* goes_on reports whether a packet that ends so is to be handed to another node. */
+static __always_inline bool goes_on(enum end end)
 {
-	struct kg_fragment_key key = {
-		.source = p->key.source,
-		.destination = p->key.destination,
-		.id = p->fragment_id,
-		.protocol = p->key.protocol,
-		.direction = direction,
-	};
-	struct kg_fragment value = {.address = *address};
+	return end == NODE_BACKEND || end == NODE_OWNER || end == NODE_SECOND;
+}
 
-	bpf_map_update_elem(&kg_fragments, &key, &value, BPF_ANY);
+/* remember_first lets later fragments of a packet follow its first, which goes to an address
+ * or, if out is not NULL, to a node. Not static, so that it has a stack of its own. */
+__noinline int remember_first(const struct kg_flow_key *first, __be32 id,
+			      const struct kg_address *address, const struct passage *out)
+{
+	struct kg_fragment_key key = {};
+	struct kg_fragment value = {};
+
+	if (!first || !address)
+		return -1;
+	key.source = first->source;
+	key.destination = first->destination;
+	key.id = id;
+	key.protocol = first->protocol;
+	key.direction = first->direction;
+	value.address = *address;
+	if (out) {
+		value.node = out->node;
+		value.kind = out->kind;
+	}
+	return bpf_map_update_elem(&kg_fragments, &key, &value, BPF_ANY);
 }
 
 /* find_fragment returns where the first fragment of the packet went, or NULL. */
@@ -95,15 +125,46 @@ static __always_inline bool takes(kg_service_id service, const struct kg_address
 	return bpf_map_lookup_elem(&kg_sources, &key);
 }
 
-/* forward sends a packet of a known or new flow to its backend. */
-static __always_inline void forward(const struct hook *h, struct packet *p,
-				    const struct kg_address *address, __be16 port)
+/* forward sends a packet of a known or new flow to its backend, and returns how it ends:
+ * as given, unless the backend is on another node. */
+static __always_inline enum end forward(const struct hook *h, struct packet *p,
+					const struct kg_flow *flow, enum end here)
 {
-	struct translation t = {.address = *address, .port = port};
+	struct translation t = {.address = flow->address, .port = flow->port};
 
+	if (kg_tunnel_port && flow->node && flow->node != kg_self) {
+		struct passage *out = h->out;
+
+		out->node = flow->node;
+		out->kind = KG_TUNNEL_BACKEND;
+		out->hops = h->in->hops + 1;
+		out->backend = flow->address;
+		out->port = flow->port;
+		if (p->fragment)
+			remember_first(&p->key, p->fragment_id, &flow->address, out);
+		return NODE_BACKEND;
+	}
 	if (p->fragment)
-		remember_fragment(p, address, KG_TO_BACKEND);
+		remember_first(&p->key, p->fragment_id, &flow->address, NULL);
 	translate(h, p, false, &t);
+	return here;
+}
+
+/* to_owner returns how a packet ends that belongs on another node (see seek_owner), or
+ * PASSED if it stays. */
+static __always_inline enum end to_owner(const struct hook *h, const struct packet *p,
+					 const struct kg_flow_key *key, bool connected)
+{
+	enum sought sought;
+
+	if (!kg_fabric_on || !kg_tunnel_port || h->in->kind == KG_TUNNEL_BACKEND)
+		return PASSED;
+	sought = seek_owner(key, connected, h->in, h->out);
+	if (sought == STAYS)
+		return PASSED;
+	if (p->fragment)
+		remember_first(&p->key, p->fragment_id, &key->destination, h->out);
+	return sought == WITH_OWNER ? NODE_OWNER : NODE_SECOND;
 }
 
 /*
@@ -118,30 +179,72 @@ static __always_inline enum end open_flow(const struct hook *h, struct packet *p
 	struct kg_flow flow = {.state = KG_FLOW_OPENING, .seen_ns = now};
 	struct kg_service *service = find_l4_service(p, &flow.service);
 	__u32 hash, flags;
+	enum end end;
 
 	if (!service)
 		return PASSED;
 	flags = service->flags;
 	if (flags & KG_SERVICE_RESTRICTED && !takes(flow.service, &p->key.source))
 		return L4_SOURCE_REFUSED;
+	end = to_owner(h, p, &p->key, is_connected(p));
+	if (end != PASSED)
+		return end;
 	hash = hash_flow(&p->key, flags & KG_SERVICE_AFFINITY);
 	for (int i = 0; i < KG_TRIES; i++) {
 		struct kg_backend *backend = backend_at(service, hash, &flow.backend);
 
 		if (!backend)
 			return L4_NO_BACKEND;
-		if (!taken(&p->key, backend, now)) {
+		if (!taken(&p->key, &backend->address, backend->port, now)) {
 			flow.address = backend->address;
 			flow.port = backend->port;
 			flow.generation = backend->generation;
-			if (!p->rst && !store_flow(&kg_opening, &p->key, &flow))
+			if (kg_dsr && !(backend->flags & KG_BACKEND_LOCAL))
+				flow.node = backend->node;
+			if (!p->rst && !store_opening(&p->key, &flow))
 				return L4_NO_ROOM;
-			forward(h, p, &flow.address, flow.port);
-			return L4_NEW;
+			return forward(h, p, &flow, L4_NEW);
 		}
 		hash = mix(hash, i);
 	}
 	return L4_NO_ROOM;
+}
+
+/*
+ * take_over opens the flow of a packet for which another node has chosen the backend: a pod
+ * of this node, and of an L4 service, or it is refused.
+ */
+static __always_inline enum end take_over(const struct hook *h, struct packet *p, __u64 now)
+{
+	struct kg_flow flow = {
+		.address = h->in->backend,
+		.port = h->in->port,
+		.state = KG_FLOW_OPENING,
+		.seen_ns = now,
+	};
+	struct kg_listener_key key = {
+		.address = h->in->backend,
+		.port = h->in->port,
+		.protocol = p->key.protocol,
+	};
+	struct kg_local_backend *local;
+	struct kg_backend *backend;
+
+	if (!find_l4_service(p, &flow.service))
+		return NODE_TARGET;
+	local = bpf_map_lookup_elem(&kg_local_backends, &key);
+	if (!local)
+		return NODE_TARGET;
+	flow.backend = local->backend;
+	backend = bpf_map_lookup_elem(&kg_backends, &flow.backend);
+	if (!backend)
+		return NODE_TARGET;
+	flow.generation = backend->generation;
+	if (taken(&p->key, &flow.address, flow.port, now))
+		return L4_NO_ROOM;
+	if (!p->rst && !store_opening(&p->key, &flow))
+		return L4_NO_ROOM;
+	return forward(h, p, &flow, L4_NEW);
 }
 
 /*
@@ -158,6 +261,13 @@ static __always_inline bool stays(const struct packet *p, const struct kg_flow *
 	return flow->state < KG_FLOW_HALF_CLOSED && is_current(flow->backend, flow->generation);
 }
 
+/* agrees reports whether a flow leads to the backend that another node has named. */
+static __always_inline bool agrees(const struct kg_flow *flow, const struct passage *in)
+{
+	return flow->port == in->port &&
+	       !__builtin_memcmp(&flow->address, &in->backend, sizeof(in->backend));
+}
+
 /* to_backend handles a TCP or UDP packet, or its first fragment, that may be for an L4
  * listener. */
 static __always_inline enum end to_backend(const struct hook *h, struct packet *p)
@@ -167,13 +277,16 @@ static __always_inline enum end to_backend(const struct hook *h, struct packet *
 	struct kg_flow *flow;
 
 	flow = find_flow(&p->key, &open);
-	if (!flow || !stays(p, flow, now))
+	if (kg_tunnel_port && h->in->kind == KG_TUNNEL_BACKEND) {
+		if (!flow || !agrees(flow, h->in) || expired(flow, p->key.protocol, now))
+			return take_over(h, p, now);
+	} else if (!flow || !stays(p, flow, now)) {
 		return open_flow(h, p, now);
+	}
 	/* A SYN that comes again says nothing about the client's having heard us. */
 	if (!p->syn)
 		keep(p, flow, open, now);
-	forward(h, p, &flow->address, flow->port);
-	return L4_FORWARDED;
+	return forward(h, p, flow, L4_FORWARDED);
 }
 
 /* follow_fragment sends a later fragment where its first went. Without that nobody can say
@@ -185,6 +298,13 @@ static __always_inline enum end follow_fragment(const struct hook *h, struct pac
 
 	if (!first)
 		return L4_FRAGMENT_LOST;
+	if (kg_tunnel_port && first->node) {
+		h->out->node = first->node;
+		h->out->kind = first->kind;
+		h->out->hops = h->in->hops + 1;
+		h->out->tries = h->in->tries;
+		return first->kind == KG_TUNNEL_BACKEND ? NODE_BACKEND : NODE_OWNER;
+	}
 	t.address = first->address;
 	translate(h, p, false, &t);
 	return L4_FRAGMENT;

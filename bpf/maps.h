@@ -187,6 +187,43 @@ struct {
 	__type(value, struct kg_fragment);
 } kg_fragments SEC(".maps");
 
+/* The nodes that run Kerngate (flag --fabric-peer, or the endpoints of --fabric-service).
+ * Written by the agent; read by kg_xdp and kg_ingress. Full: the node is refused by name;
+ * packets to it are dropped, and none taken from it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, KG_NODES);
+	__type(key, kg_node_id);
+	__type(value, struct kg_node);
+} kg_nodes SEC(".maps");
+
+/* Their addresses. As kg_nodes. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, KG_NODES * 2);
+	__type(key, struct kg_address);
+	__type(value, struct kg_node_address);
+} kg_node_addresses SEC(".maps");
+
+/* Which node has the connections of a slot. Written by the agent, slot by slot: each node
+ * computes the same. Read by kg_xdp and kg_ingress. Cannot be full. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, KG_FABRIC_SLOTS);
+	__type(key, __u32);
+	__type(value, struct kg_owners);
+} kg_fabric SEC(".maps");
+
+/* Pods of this node behind L4 services: what other nodes may name as the backend of a
+ * packet. Written by the agent; read by kg_xdp and kg_ingress for new flows. Full: the pod
+ * is refused by name, and with it packets that other nodes hand over for it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, KG_LOCAL_BACKENDS);
+	__type(key, struct kg_listener_key);
+	__type(value, struct kg_local_backend);
+} kg_local_backends SEC(".maps");
+
 /* Packets or connection attempts per enum kg_reason. Written by every program; read by
  * metrics and kerngatectl, which add up the CPUs. */
 struct {

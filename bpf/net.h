@@ -5,7 +5,8 @@
 
 #include "types.h"
 
-#define AF_INET 2 /* UAPI has no header for it */
+#define AF_INET 2 /* UAPI has no header for them */
+#define AF_INET6 10
 
 /* address_of_v4 writes v4 (network byte order) as ::ffff:a.b.c.d. In whole words: a hash
  * that reads a word just after it was written in pieces would wait for the pieces. */

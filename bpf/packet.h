@@ -219,7 +219,7 @@ struct packet {
 static __always_inline bool read_addresses(struct packet *p, void *data, void *end,
 					   const struct headers *h)
 {
-	void *at = data + (h->ip & 0x3f);
+	void *at = data + (h->ip & 0xff);
 
 	p->ip = at;
 	p->v6 = h->flags & HEADERS_V6;

@@ -57,6 +57,30 @@ enum kg_reason {
 	KG_QUIC_NEW,            /* to a worker of the serving generation */
 	KG_QUIC_NO_WORKER,      /* dropped: no worker has an open socket */
 	KG_QUIC_WORKER_SKIPPED, /* a hung worker was passed over (not an end) */
+	/* kg_xdp and kg_ingress, per packet between nodes */
+	KG_XDP_NODE_BACKEND, /* handed to the node of its backend */
+	KG_XDP_NODE_OWNER,   /* handed to the node that has its connection, or should get it */
+	KG_XDP_NODE_SECOND,  /* handed to another node that may have its connection */
+	KG_XDP_NODE_TOO_BIG, /* dropped: too big to be handed on, and its sender told so */
+	KG_XDP_NODE_NO_WAY,  /* dropped: no route to the node, or not of its address families */
+	KG_XDP_NODE_SENDER,  /* dropped: handed over by who is none of our nodes */
+	KG_XDP_NODE_HEADER,  /* dropped: handed over with a header that we do not understand */
+	KG_XDP_NODE_TARGET, /* dropped: handed over, but not to an ingress address or a pod of this node */
+	KG_XDP_NODE_HOPS, /* dropped: handed over too often */
+	KG_XDP_NODE_LEFT, /* passed to kg_ingress, which hands it on: no neighbour known, or other interface */
+	KG_XDP_NODE_ARRIVED, /* handed over by another node, and taken (not an end) */
+	/* the same in the same order */
+	KG_INGRESS_NODE_BACKEND,
+	KG_INGRESS_NODE_OWNER,
+	KG_INGRESS_NODE_SECOND,
+	KG_INGRESS_NODE_TOO_BIG,
+	KG_INGRESS_NODE_NO_WAY,
+	KG_INGRESS_NODE_SENDER,
+	KG_INGRESS_NODE_HEADER,
+	KG_INGRESS_NODE_TARGET,
+	KG_INGRESS_NODE_HOPS,
+	KG_INGRESS_NODE_LEFT,
+	KG_INGRESS_NODE_ARRIVED,
 	KG_REASONS,
 };
 

@@ -32,12 +32,21 @@ SEC("tc")
 int kg_ingress(struct __sk_buff *skb)
 {
 	struct headers headers = {};
-	struct hook h;
+	struct passage in = {}, out = {};
+	struct hook h = {.tc = true, .in = &in, .out = &out};
 	enum located located = begin(skb, &h, &headers);
-	enum end end = judge(&h, located, &headers, true);
+	enum end end = receive(&h, located, &headers, &in);
 
-	count(KG_INGRESS_NOT_IP + end);
-	return drops(end) ? TC_ACT_SHOT : TC_ACT_UNSPEC;
+	if (end == PASSED)
+		end = judge(&h, located, &headers, true);
+	if (goes_on(end))
+		end = hand_over(&h, &headers, &in, &out, end);
+	count(reason_of(KG_INGRESS_NOT_IP, KG_INGRESS_NODE_BACKEND, end));
+	if (goes_on(end) || end == NODE_TOO_BIG)
+		return TC_ACT_REDIRECT;
+	if (drops(end))
+		return TC_ACT_SHOT;
+	return stay(&h, &headers, &in) ? TC_ACT_UNSPEC : TC_ACT_SHOT;
 }
 
 /* note_reply follows the end of a connection in the entry towards the backend. */
@@ -69,7 +78,7 @@ static __always_inline enum kg_reason to_client(const struct hook *h, struct pac
 	if (p->fin || p->rst)
 		note_reply(p, flow);
 	if (p->fragment)
-		remember_fragment(p, &flow->address, KG_TO_CLIENT);
+		remember_first(&p->key, p->fragment_id, &flow->address, NULL);
 	t.address = flow->address;
 	t.port = flow->port;
 	translate(h, p, true, &t);
@@ -135,7 +144,7 @@ SEC("tc")
 int kg_egress(struct __sk_buff *skb)
 {
 	struct headers headers = {};
-	struct hook h;
+	struct hook h = {.tc = true};
 	enum located located = begin(skb, &h, &headers);
 
 	count(answer(&h, located, &headers));

@@ -11,7 +11,7 @@
 #define KG_TRANSLATE_H
 
 #include "checksum.h"
-#include "packet.h"
+#include "tunnel.h"
 
 /* A change of one end of a packet. */
 struct translation {
@@ -21,9 +21,14 @@ struct translation {
 
 /* A packet where a hook sees it. */
 struct hook {
-	struct __sk_buff *skb; /* NULL in XDP */
-	void *data;            /* the packet's first byte */
-	void *end;             /* one past its last */
+	struct __sk_buff *skb;
+	void *data; /* the packet's first byte */
+	void *end;  /* one past its last */
+	/* The packet's way between nodes; set where kg_tunnel_port is. */
+	const struct passage *in;
+	struct passage *out;
+	struct xdp_md *xdp;
+	bool tc; /* skb is set, else xdp: a constant, so that no program holds both ways */
 };
 
 /* write_address replaces the source or destination address in an IP header, its checksum
@@ -59,7 +64,7 @@ static __always_inline void fix_transport(const struct hook *h, const struct pac
 {
 	bool udp = p->key.protocol == IPPROTO_UDP;
 
-	if (h->skb) {
+	if (h->tc) {
 		__u32 at = (void *)p->check - h->data;
 		__u64 flags = udp ? BPF_F_MARK_MANGLED_0 : 0;
 

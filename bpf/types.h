@@ -21,7 +21,7 @@
 enum kg_constant {
 	/* Version of everything below. Maps of another version are left alone and new ones
 	 * are pinned in a folder beside them. */
-	KG_ABI = 2,
+	KG_ABI = 3,
 
 	/* Proxy generations that can exist at once: the serving one and those draining. */
 	KG_GENERATIONS = 4,
@@ -46,6 +46,13 @@ enum kg_constant {
 	KG_FLOWS = 262144, /* entries: two per connection */
 	KG_OPENING = 65536,
 	KG_FRAGMENTS = 8192,
+	KG_NODES = 1024,
+	KG_LOCAL_BACKENDS = 16384,
+
+	/* Entries of kg_fabric: shares of the nodes come out even to a few percent. */
+	KG_FABRIC_SLOTS = 16384,
+	/* Nodes that may have a connection, by slot; see kg_owners. */
+	KG_OWNERS = 3,
 
 	/* Eight-byte words of one write to a sealed map. */
 	KG_WRITE_WORDS = 4,
@@ -57,6 +64,8 @@ enum kg_constant {
 typedef __u32 kg_service_id;
 typedef __u32 kg_backend_id;
 typedef __u32 kg_worker_id;
+/* A hash of the node's name, so that all nodes have the same for it. */
+typedef __u32 kg_node_id;
 
 enum kg_socket {
 	KG_SOCKET_TCP4 = 0,
@@ -183,7 +192,7 @@ struct kg_backend {
 	__u32 generation; /* raised when the id is given to another address and port */
 	__u16 weight;     /* relative; 1 = normal */
 	__u16 pad;
-	__u32 node; /* hash of the node's name, 0 = unknown */
+	kg_node_id node; /* 0 = unknown */
 };
 
 /* Which way a packet of an L4 flow goes. */
@@ -221,7 +230,9 @@ struct kg_flow {
 	kg_backend_id backend;
 	__u32 generation; /* kg_backend.generation when it was chosen */
 	kg_service_id service;
-	__u64 seen_ns; /* CLOCK_MONOTONIC of the last packet from the client, to the second */
+	__u64 seen_ns;   /* CLOCK_MONOTONIC of the last packet from the client, to the second */
+	kg_node_id node; /* that the backend is on, if packets are handed to it; else 0 */
+	__u32 pad;
 };
 
 /* Fragments after the first have no ports: they follow the first by these. */
@@ -235,7 +246,60 @@ struct kg_fragment_key {
 };
 
 struct kg_fragment {
-	struct kg_address address; /* as in kg_flow */
+	struct kg_address address; /* as in kg_flow; not used with a node */
+	kg_node_id node;           /* to which the first was handed, else 0 */
+	__u8 kind;                 /* enum kg_tunnel_kind */
+	__u8 pad[3];
+};
+
+/* What one node asks of another that it hands a packet to (bpf/tunnel.h). */
+enum kg_tunnel_kind {
+	KG_TUNNEL_BACKEND = 1, /* give it to this backend, which is a pod of yours */
+	KG_TUNNEL_OWNER = 2,   /* the connection is yours, or may be */
+};
+
+enum kg_node_state {
+	KG_NODE_SERVING = 1,
+	KG_NODE_DRAINING = 2, /* keeps its connections, gets no new ones */
+	KG_NODE_UNREADY = 3,  /* the same, and may be dead: asked last for a connection */
+	KG_NODE_GONE = 4,     /* not a member any more; keeps its L4 flows for a while */
+};
+
+/* A node that runs Kerngate, and between which addresses packets travel to it. An address
+ * of zeros: the node, or this one, has none of that family. */
+struct kg_node {
+	struct kg_address to4;
+	struct kg_address from4; /* this node's own */
+	struct kg_address to6;
+	struct kg_address from6;
+	__u32 state; /* enum kg_node_state */
+	__u32 pad;
+};
+
+enum kg_node_address_flag {
+	KG_NODE_SELF = 1, /* this node's own */
+};
+
+/* Whose an address is: packets are taken from these, at those with KG_NODE_SELF. */
+struct kg_node_address {
+	kg_node_id node;
+	__u32 flags; /* enum kg_node_address_flag */
+};
+
+/*
+ * Who has the connections of one slot: slot = hash of the connection / 2^18. The first is
+ * the owner, who gets new ones. The others may have older ones, the likeliest first: who
+ * owned the slot before it drained, or would own it if the owner had not come. 0: none.
+ */
+struct kg_owners {
+	kg_node_id nodes[KG_OWNERS];
+	__u32 pad;
+};
+
+/* A pod of this node that other nodes may name; the key is that of a listener. */
+struct kg_local_backend {
+	kg_backend_id backend;
+	__u32 pad;
 };
 
 /*

@@ -13,12 +13,30 @@
 static __always_inline int run_xdp(struct xdp_md *ctx, bool l4)
 {
 	struct headers headers = {};
+	struct passage in = {}, out = {};
 	enum located located = locate_in_xdp(ctx, &headers);
-	struct hook h = {.data = (void *)(long)ctx->data, .end = (void *)(long)ctx->data_end};
-	enum end end = judge(&h, located, &headers, l4);
+	struct hook h = {
+		.data = (void *)(long)ctx->data,
+		.end = (void *)(long)ctx->data_end,
+		.in = &in,
+		.out = &out,
+		.xdp = ctx,
+	};
+	enum end end = l4 ? receive(&h, located, &headers, &in) : PASSED;
 
-	count(KG_XDP_NOT_IP + end);
-	return drops(end) ? XDP_DROP : XDP_PASS;
+	if (end == PASSED)
+		end = judge(&h, located, &headers, l4);
+	if (l4 && goes_on(end))
+		end = hand_over(&h, &headers, &in, &out, end);
+	count(reason_of(KG_XDP_NOT_IP, KG_XDP_NODE_BACKEND, end));
+	if (l4 && goes_on(end))
+		return XDP_TX;
+	if (drops(end))
+		return XDP_DROP;
+	/* Left as it is to kg_ingress, which takes it up from its outer headers. */
+	if (!l4 || end == NODE_LEFT)
+		return XDP_PASS;
+	return stay(&h, &headers, &in) ? XDP_PASS : XDP_DROP;
 }
 
 SEC("xdp")

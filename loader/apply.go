@@ -111,6 +111,8 @@ func (d *Datapath) Apply(want state.State) (Report, error) {
 	}
 	w, err := d.translate(want)
 	errs = append(errs, err)
+	added, removed, err := d.applyNodes(want.Nodes, time.Now())
+	report.Added, report.Removed, errs = added, removed, append(errs, err)
 	_ = d.l4(&want, &w) // what services have an id for already; the rest follows below
 	note(d.hashes.sources.Add(w.sources, describeSource))(&report.Added)
 
@@ -121,8 +123,11 @@ func (d *Datapath) Apply(want state.State) (Report, error) {
 
 	report.Changes, err = d.registry.Apply(want.Services, time.Now())
 	errs = append(errs, err, d.l4(&want, &w))
+	d.nodes.notePods(want.Services, true)
+	added, removed, err = d.storePods()
+	report.Added, report.Removed, errs = report.Added+added, report.Removed+removed, append(errs, err)
 	note(d.hashes.sources.Add(w.sources, describeSource))(&report.Added)
-	if d.hasL4 = hasL4(&want); d.hasL4 {
+	if d.hasL4 = hasL4(&want); d.needsTC() {
 		d.tc.ensure(d.forwardsInXDP)
 	}
 
@@ -134,7 +139,7 @@ func (d *Datapath) Apply(want state.State) (Report, error) {
 	note(d.hashes.listeners.Prune(w.listeners, describeListener))(&report.Removed)
 	note(d.hashes.addresses.Prune(w.addresses, describeAddress))(&report.Removed)
 	note(d.hashes.sources.Prune(w.sources, describeSource))(&report.Removed)
-	if !d.hasL4 {
+	if !d.needsTC() {
 		d.tc.end()
 	}
 	return report, errors.Join(errs...)
@@ -145,7 +150,9 @@ func (d *Datapath) ApplyServices(want []state.Service) (Report, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	changes, err := d.registry.Publish(want, time.Now())
-	return Report{Changes: changes}, err
+	d.nodes.notePods(want, false)
+	added, removed, podErr := d.storePods()
+	return Report{Changes: changes, Added: added, Removed: removed}, errors.Join(err, podErr)
 }
 
 // ServiceID returns the id of a service that is in the maps and wanted.
@@ -163,10 +170,11 @@ func (d *Datapath) Reap(now time.Time) (Report, error) {
 	defer d.mu.Unlock()
 	d.xdp.refresh(d.attachments)
 	var sweepErr error
-	if d.hasL4 {
+	if d.needsTC() {
 		d.tc.ensure(d.forwardsInXDP)
 		sweepErr = d.flows.sweep(monotonic())
 	}
+	sweepErr = errors.Join(sweepErr, d.reapNodes(now))
 	changes, err := d.registry.Reap(now)
 	return Report{Changes: changes}, errors.Join(err, sweepErr, d.setServing(d.meta().Serving))
 }

@@ -33,6 +33,7 @@ type Datapath struct {
 	lock     *os.File
 	epoch    string
 	features Features
+	options  Options
 
 	maps     map[string]*ebpf.Map
 	programs map[string]*ebpf.Program
@@ -45,6 +46,7 @@ type Datapath struct {
 	mu          sync.Mutex // guards what follows, and all writing to the maps
 	attachments []Attachment
 	hasL4       bool // as of the last Apply
+	nodes       nodes
 	flows       *flows
 	tables      *kernelTables
 	registry    *registry.Registry
@@ -62,7 +64,7 @@ func Open(o Options) (_ *Datapath, err error) {
 	if o, err = o.complete(); err != nil {
 		return nil, err
 	}
-	d := &Datapath{log: o.Log, bpffs: o.BPFFS}
+	d := &Datapath{log: o.Log, bpffs: o.BPFFS, options: o}
 	defer func() {
 		if err != nil {
 			d.Close()
@@ -116,8 +118,10 @@ func (d *Datapath) load(o *Options) (fresh bool, err error) {
 	for name, size := range o.sizes() {
 		spec.Maps[name].MaxEntries = size
 	}
-	if err := spec.Variables["kg_hung_after_ns"].Set(uint64(HungAfterNS)); err != nil {
-		return false, fmt.Errorf("set kg_hung_after_ns: %w", err)
+	for name, value := range o.constants() {
+		if err := spec.Variables[name].Set(value); err != nil {
+			return false, fmt.Errorf("set %s: %w", name, err)
+		}
 	}
 	if d.features.Has("xdp_frags") {
 		for _, name := range xdpPrograms {
@@ -198,6 +202,9 @@ func (d *Datapath) readState() error {
 		return err
 	}
 	d.flows = newFlows(d.maps["kg_flows"])
+	if d.nodes, err = openNodes(d.maps); err != nil {
+		return err
+	}
 	d.hashes, err = openHashes(d.maps)
 	return err
 }

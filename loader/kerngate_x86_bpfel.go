@@ -22,11 +22,15 @@ const (
 	kerngateMapKgBackends            = "kg_backends"
 	kerngateMapKgCounters            = "kg_counters"
 	kerngateMapKgDeny                = "kg_deny"
+	kerngateMapKgFabric              = "kg_fabric"
 	kerngateMapKgFlows               = "kg_flows"
 	kerngateMapKgFragments           = "kg_fragments"
 	kerngateMapKgGenerations         = "kg_generations"
 	kerngateMapKgListeners           = "kg_listeners"
+	kerngateMapKgLocalBackends       = "kg_local_backends"
 	kerngateMapKgMeta                = "kg_meta"
+	kerngateMapKgNodeAddresses       = "kg_node_addresses"
+	kerngateMapKgNodes               = "kg_nodes"
 	kerngateMapKgOpening             = "kg_opening"
 	kerngateMapKgServiceNames        = "kg_service_names"
 	kerngateMapKgServices            = "kg_services"
@@ -46,15 +50,22 @@ const (
 	kerngateVarKgBackendFlagType     = "kg_backend_flag_type"
 	kerngateVarKgConstantType        = "kg_constant_type"
 	kerngateVarKgDirectionType       = "kg_direction_type"
+	kerngateVarKgDsr                 = "kg_dsr"
+	kerngateVarKgFabricOn            = "kg_fabric_on"
 	kerngateVarKgFlowStateType       = "kg_flow_state_type"
 	kerngateVarKgGenerationStateType = "kg_generation_state_type"
 	kerngateVarKgHungAfterNs         = "kg_hung_after_ns"
 	kerngateVarKgModeType            = "kg_mode_type"
+	kerngateVarKgNodeAddressFlagType = "kg_node_address_flag_type"
+	kerngateVarKgNodeStateType       = "kg_node_state_type"
 	kerngateVarKgPrefixSourceType    = "kg_prefix_source_type"
 	kerngateVarKgReasonType          = "kg_reason_type"
+	kerngateVarKgSelf                = "kg_self"
 	kerngateVarKgServiceFlagType     = "kg_service_flag_type"
 	kerngateVarKgSocketType          = "kg_socket_type"
 	kerngateVarKgTableType           = "kg_table_type"
+	kerngateVarKgTunnelKindType      = "kg_tunnel_kind_type"
+	kerngateVarKgTunnelPort          = "kg_tunnel_port"
 	kerngateVarKgWriteListType       = "kg_write_list_type"
 	kerngateVarKgWriteType           = "kg_write_type"
 )
@@ -114,24 +125,28 @@ type kerngateProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type kerngateMapSpecs struct {
-	KgAddresses    *ebpf.MapSpec `ebpf:"kg_addresses"`
-	KgAllow        *ebpf.MapSpec `ebpf:"kg_allow"`
-	KgBackendLoad  *ebpf.MapSpec `ebpf:"kg_backend_load"`
-	KgBackends     *ebpf.MapSpec `ebpf:"kg_backends"`
-	KgCounters     *ebpf.MapSpec `ebpf:"kg_counters"`
-	KgDeny         *ebpf.MapSpec `ebpf:"kg_deny"`
-	KgFlows        *ebpf.MapSpec `ebpf:"kg_flows"`
-	KgFragments    *ebpf.MapSpec `ebpf:"kg_fragments"`
-	KgGenerations  *ebpf.MapSpec `ebpf:"kg_generations"`
-	KgListeners    *ebpf.MapSpec `ebpf:"kg_listeners"`
-	KgMeta         *ebpf.MapSpec `ebpf:"kg_meta"`
-	KgOpening      *ebpf.MapSpec `ebpf:"kg_opening"`
-	KgServiceNames *ebpf.MapSpec `ebpf:"kg_service_names"`
-	KgServices     *ebpf.MapSpec `ebpf:"kg_services"`
-	KgSlots        *ebpf.MapSpec `ebpf:"kg_slots"`
-	KgSockets      *ebpf.MapSpec `ebpf:"kg_sockets"`
-	KgSources      *ebpf.MapSpec `ebpf:"kg_sources"`
-	KgWorkers      *ebpf.MapSpec `ebpf:"kg_workers"`
+	KgAddresses     *ebpf.MapSpec `ebpf:"kg_addresses"`
+	KgAllow         *ebpf.MapSpec `ebpf:"kg_allow"`
+	KgBackendLoad   *ebpf.MapSpec `ebpf:"kg_backend_load"`
+	KgBackends      *ebpf.MapSpec `ebpf:"kg_backends"`
+	KgCounters      *ebpf.MapSpec `ebpf:"kg_counters"`
+	KgDeny          *ebpf.MapSpec `ebpf:"kg_deny"`
+	KgFabric        *ebpf.MapSpec `ebpf:"kg_fabric"`
+	KgFlows         *ebpf.MapSpec `ebpf:"kg_flows"`
+	KgFragments     *ebpf.MapSpec `ebpf:"kg_fragments"`
+	KgGenerations   *ebpf.MapSpec `ebpf:"kg_generations"`
+	KgListeners     *ebpf.MapSpec `ebpf:"kg_listeners"`
+	KgLocalBackends *ebpf.MapSpec `ebpf:"kg_local_backends"`
+	KgMeta          *ebpf.MapSpec `ebpf:"kg_meta"`
+	KgNodeAddresses *ebpf.MapSpec `ebpf:"kg_node_addresses"`
+	KgNodes         *ebpf.MapSpec `ebpf:"kg_nodes"`
+	KgOpening       *ebpf.MapSpec `ebpf:"kg_opening"`
+	KgServiceNames  *ebpf.MapSpec `ebpf:"kg_service_names"`
+	KgServices      *ebpf.MapSpec `ebpf:"kg_services"`
+	KgSlots         *ebpf.MapSpec `ebpf:"kg_slots"`
+	KgSockets       *ebpf.MapSpec `ebpf:"kg_sockets"`
+	KgSources       *ebpf.MapSpec `ebpf:"kg_sources"`
+	KgWorkers       *ebpf.MapSpec `ebpf:"kg_workers"`
 }
 
 // kerngateVariableSpecs contains global variables before they are loaded into the kernel.
@@ -143,15 +158,22 @@ type kerngateVariableSpecs struct {
 	KgBackendFlagType     *ebpf.VariableSpec `ebpf:"kg_backend_flag_type"`
 	KgConstantType        *ebpf.VariableSpec `ebpf:"kg_constant_type"`
 	KgDirectionType       *ebpf.VariableSpec `ebpf:"kg_direction_type"`
+	KgDsr                 *ebpf.VariableSpec `ebpf:"kg_dsr"`
+	KgFabricOn            *ebpf.VariableSpec `ebpf:"kg_fabric_on"`
 	KgFlowStateType       *ebpf.VariableSpec `ebpf:"kg_flow_state_type"`
 	KgGenerationStateType *ebpf.VariableSpec `ebpf:"kg_generation_state_type"`
 	KgHungAfterNs         *ebpf.VariableSpec `ebpf:"kg_hung_after_ns"`
 	KgModeType            *ebpf.VariableSpec `ebpf:"kg_mode_type"`
+	KgNodeAddressFlagType *ebpf.VariableSpec `ebpf:"kg_node_address_flag_type"`
+	KgNodeStateType       *ebpf.VariableSpec `ebpf:"kg_node_state_type"`
 	KgPrefixSourceType    *ebpf.VariableSpec `ebpf:"kg_prefix_source_type"`
 	KgReasonType          *ebpf.VariableSpec `ebpf:"kg_reason_type"`
+	KgSelf                *ebpf.VariableSpec `ebpf:"kg_self"`
 	KgServiceFlagType     *ebpf.VariableSpec `ebpf:"kg_service_flag_type"`
 	KgSocketType          *ebpf.VariableSpec `ebpf:"kg_socket_type"`
 	KgTableType           *ebpf.VariableSpec `ebpf:"kg_table_type"`
+	KgTunnelKindType      *ebpf.VariableSpec `ebpf:"kg_tunnel_kind_type"`
+	KgTunnelPort          *ebpf.VariableSpec `ebpf:"kg_tunnel_port"`
 	KgWriteListType       *ebpf.VariableSpec `ebpf:"kg_write_list_type"`
 	KgWriteType           *ebpf.VariableSpec `ebpf:"kg_write_type"`
 }
@@ -176,24 +198,28 @@ func (o *kerngateObjects) Close() error {
 //
 // It can be passed to loadKerngateObjects or ebpf.CollectionSpec.LoadAndAssign.
 type kerngateMaps struct {
-	KgAddresses    *ebpf.Map `ebpf:"kg_addresses"`
-	KgAllow        *ebpf.Map `ebpf:"kg_allow"`
-	KgBackendLoad  *ebpf.Map `ebpf:"kg_backend_load"`
-	KgBackends     *ebpf.Map `ebpf:"kg_backends"`
-	KgCounters     *ebpf.Map `ebpf:"kg_counters"`
-	KgDeny         *ebpf.Map `ebpf:"kg_deny"`
-	KgFlows        *ebpf.Map `ebpf:"kg_flows"`
-	KgFragments    *ebpf.Map `ebpf:"kg_fragments"`
-	KgGenerations  *ebpf.Map `ebpf:"kg_generations"`
-	KgListeners    *ebpf.Map `ebpf:"kg_listeners"`
-	KgMeta         *ebpf.Map `ebpf:"kg_meta"`
-	KgOpening      *ebpf.Map `ebpf:"kg_opening"`
-	KgServiceNames *ebpf.Map `ebpf:"kg_service_names"`
-	KgServices     *ebpf.Map `ebpf:"kg_services"`
-	KgSlots        *ebpf.Map `ebpf:"kg_slots"`
-	KgSockets      *ebpf.Map `ebpf:"kg_sockets"`
-	KgSources      *ebpf.Map `ebpf:"kg_sources"`
-	KgWorkers      *ebpf.Map `ebpf:"kg_workers"`
+	KgAddresses     *ebpf.Map `ebpf:"kg_addresses"`
+	KgAllow         *ebpf.Map `ebpf:"kg_allow"`
+	KgBackendLoad   *ebpf.Map `ebpf:"kg_backend_load"`
+	KgBackends      *ebpf.Map `ebpf:"kg_backends"`
+	KgCounters      *ebpf.Map `ebpf:"kg_counters"`
+	KgDeny          *ebpf.Map `ebpf:"kg_deny"`
+	KgFabric        *ebpf.Map `ebpf:"kg_fabric"`
+	KgFlows         *ebpf.Map `ebpf:"kg_flows"`
+	KgFragments     *ebpf.Map `ebpf:"kg_fragments"`
+	KgGenerations   *ebpf.Map `ebpf:"kg_generations"`
+	KgListeners     *ebpf.Map `ebpf:"kg_listeners"`
+	KgLocalBackends *ebpf.Map `ebpf:"kg_local_backends"`
+	KgMeta          *ebpf.Map `ebpf:"kg_meta"`
+	KgNodeAddresses *ebpf.Map `ebpf:"kg_node_addresses"`
+	KgNodes         *ebpf.Map `ebpf:"kg_nodes"`
+	KgOpening       *ebpf.Map `ebpf:"kg_opening"`
+	KgServiceNames  *ebpf.Map `ebpf:"kg_service_names"`
+	KgServices      *ebpf.Map `ebpf:"kg_services"`
+	KgSlots         *ebpf.Map `ebpf:"kg_slots"`
+	KgSockets       *ebpf.Map `ebpf:"kg_sockets"`
+	KgSources       *ebpf.Map `ebpf:"kg_sources"`
+	KgWorkers       *ebpf.Map `ebpf:"kg_workers"`
 }
 
 func (m *kerngateMaps) Close() error {
@@ -204,11 +230,15 @@ func (m *kerngateMaps) Close() error {
 		m.KgBackends,
 		m.KgCounters,
 		m.KgDeny,
+		m.KgFabric,
 		m.KgFlows,
 		m.KgFragments,
 		m.KgGenerations,
 		m.KgListeners,
+		m.KgLocalBackends,
 		m.KgMeta,
+		m.KgNodeAddresses,
+		m.KgNodes,
 		m.KgOpening,
 		m.KgServiceNames,
 		m.KgServices,
@@ -228,15 +258,22 @@ type kerngateVariables struct {
 	KgBackendFlagType     *ebpf.Variable `ebpf:"kg_backend_flag_type"`
 	KgConstantType        *ebpf.Variable `ebpf:"kg_constant_type"`
 	KgDirectionType       *ebpf.Variable `ebpf:"kg_direction_type"`
+	KgDsr                 *ebpf.Variable `ebpf:"kg_dsr"`
+	KgFabricOn            *ebpf.Variable `ebpf:"kg_fabric_on"`
 	KgFlowStateType       *ebpf.Variable `ebpf:"kg_flow_state_type"`
 	KgGenerationStateType *ebpf.Variable `ebpf:"kg_generation_state_type"`
 	KgHungAfterNs         *ebpf.Variable `ebpf:"kg_hung_after_ns"`
 	KgModeType            *ebpf.Variable `ebpf:"kg_mode_type"`
+	KgNodeAddressFlagType *ebpf.Variable `ebpf:"kg_node_address_flag_type"`
+	KgNodeStateType       *ebpf.Variable `ebpf:"kg_node_state_type"`
 	KgPrefixSourceType    *ebpf.Variable `ebpf:"kg_prefix_source_type"`
 	KgReasonType          *ebpf.Variable `ebpf:"kg_reason_type"`
+	KgSelf                *ebpf.Variable `ebpf:"kg_self"`
 	KgServiceFlagType     *ebpf.Variable `ebpf:"kg_service_flag_type"`
 	KgSocketType          *ebpf.Variable `ebpf:"kg_socket_type"`
 	KgTableType           *ebpf.Variable `ebpf:"kg_table_type"`
+	KgTunnelKindType      *ebpf.Variable `ebpf:"kg_tunnel_kind_type"`
+	KgTunnelPort          *ebpf.Variable `ebpf:"kg_tunnel_port"`
 	KgWriteListType       *ebpf.Variable `ebpf:"kg_write_list_type"`
 	KgWriteType           *ebpf.Variable `ebpf:"kg_write_type"`
 }

@@ -51,9 +51,13 @@ func hasL4(want *state.State) bool {
 	return slices.ContainsFunc(want.Listeners, func(l state.Listener) bool { return l.Mode == state.L4 })
 }
 
-// forwardsInXDP reports whether kg_xdp sends L4 packets on, on this interface.
+// needsTC reports whether the programs in tc have something to do.
+func (d *Datapath) needsTC() bool { return d.hasL4 || d.options.TunnelPort != 0 }
+
+// forwardsInXDP reports whether kg_xdp sends all L4 packets on, on this interface. Between
+// nodes it leaves some of them to kg_ingress.
 func (d *Datapath) forwardsInXDP(name string) bool {
-	return slices.ContainsFunc(d.attachments, func(a Attachment) bool {
+	return d.options.TunnelPort == 0 && slices.ContainsFunc(d.attachments, func(a Attachment) bool {
 		return a.Where == name && a.Program == "kg_xdp" && a.Mode != ""
 	})
 }

@@ -50,6 +50,12 @@ type Options struct {
 	XDPMode    XDPMode  // XDPAuto
 	L4Hook     L4Hook   // L4Auto
 
+	// Packets between nodes.
+	Node       string // this node's name
+	TunnelPort uint16 // UDP port at which nodes hand each other packets; 0: they do not
+	DSR        bool   // hand packets to pods of other nodes to their nodes
+	Fabric     bool   // hand packets of other nodes' connections to them
+
 	// Sizes of the maps. Maps that exist already keep theirs.
 	MaxServices int
 	MaxBackends int
@@ -78,6 +84,12 @@ func (o Options) complete() (Options, error) {
 	case L4Auto, L4XDP, L4TC:
 	default:
 		return o, fmt.Errorf("l4 hook %q is none of auto, xdp, tc", o.L4Hook)
+	}
+	if (o.DSR || o.Fabric) && (o.TunnelPort == 0 || o.Node == "") {
+		return o, errors.New("to hand packets to other nodes takes a port and the name of this node")
+	}
+	if !o.DSR && !o.Fabric {
+		o.TunnelPort = 0
 	}
 	for _, size := range []struct {
 		flag   string

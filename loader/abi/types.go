@@ -6,7 +6,7 @@ import "structs"
 
 // enum kg_constant
 const (
-	ABI               = 2
+	ABI               = 3
 	Generations       = 4
 	GenerationWorkers = 64
 	Workers           = 256
@@ -23,6 +23,10 @@ const (
 	Flows             = 262144
 	Opening           = 65536
 	Fragments         = 8192
+	Nodes             = 1024
+	LocalBackends     = 16384
+	FabricSlots       = 16384
+	Owners            = 3
 	WriteWords        = 4
 	Writes            = 64
 )
@@ -198,6 +202,8 @@ type Flow struct {
 	Generation uint32
 	Service    uint32
 	SeenNS     uint64
+	Node       uint32
+	Pad        uint32
 }
 
 // FragmentKey is struct kg_fragment_key of bpf/types.h.
@@ -215,6 +221,60 @@ type FragmentKey struct {
 type Fragment struct {
 	_       structs.HostLayout
 	Address Address
+	Node    uint32
+	Kind    uint8
+	Pad     [3]uint8
+}
+
+// enum kg_tunnel_kind
+const (
+	TunnelBackend = 1
+	TunnelOwner   = 2
+)
+
+// enum kg_node_state
+const (
+	NodeServing  = 1
+	NodeDraining = 2
+	NodeUnready  = 3
+	NodeGone     = 4
+)
+
+// Node is struct kg_node of bpf/types.h.
+type Node struct {
+	_     structs.HostLayout
+	To4   Address
+	From4 Address
+	To6   Address
+	From6 Address
+	State uint32
+	Pad   uint32
+}
+
+// enum kg_node_address_flag
+const (
+	NodeSelf = 1
+)
+
+// NodeAddress is struct kg_node_address of bpf/types.h.
+type NodeAddress struct {
+	_     structs.HostLayout
+	Node  uint32
+	Flags uint32
+}
+
+// SlotOwners is struct kg_owners of bpf/types.h.
+type SlotOwners struct {
+	_     structs.HostLayout
+	Nodes [3]uint32
+	Pad   uint32
+}
+
+// LocalBackend is struct kg_local_backend of bpf/types.h.
+type LocalBackend struct {
+	_       structs.HostLayout
+	Backend uint32
+	Pad     uint32
 }
 
 // BackendLoad is struct kg_backend_load of bpf/types.h.
@@ -335,7 +395,29 @@ const (
 	ReasonQuicNew                = 40
 	ReasonQuicNoWorker           = 41
 	ReasonQuicWorkerSkipped      = 42
-	Reasons                      = 43
+	ReasonXDPNodeBackend         = 43
+	ReasonXDPNodeOwner           = 44
+	ReasonXDPNodeSecond          = 45
+	ReasonXDPNodeTooBig          = 46
+	ReasonXDPNodeNoWay           = 47
+	ReasonXDPNodeSender          = 48
+	ReasonXDPNodeHeader          = 49
+	ReasonXDPNodeTarget          = 50
+	ReasonXDPNodeHops            = 51
+	ReasonXDPNodeLeft            = 52
+	ReasonXDPNodeArrived         = 53
+	ReasonIngressNodeBackend     = 54
+	ReasonIngressNodeOwner       = 55
+	ReasonIngressNodeSecond      = 56
+	ReasonIngressNodeTooBig      = 57
+	ReasonIngressNodeNoWay       = 58
+	ReasonIngressNodeSender      = 59
+	ReasonIngressNodeHeader      = 60
+	ReasonIngressNodeTarget      = 61
+	ReasonIngressNodeHops        = 62
+	ReasonIngressNodeLeft        = 63
+	ReasonIngressNodeArrived     = 64
+	Reasons                      = 65
 )
 
 var reasonNames = [Reasons]string{
@@ -382,4 +464,26 @@ var reasonNames = [Reasons]string{
 	ReasonQuicNew:                "quic_new",
 	ReasonQuicNoWorker:           "quic_no_worker",
 	ReasonQuicWorkerSkipped:      "quic_worker_skipped",
+	ReasonXDPNodeBackend:         "xdp_node_backend",
+	ReasonXDPNodeOwner:           "xdp_node_owner",
+	ReasonXDPNodeSecond:          "xdp_node_second",
+	ReasonXDPNodeTooBig:          "xdp_node_too_big",
+	ReasonXDPNodeNoWay:           "xdp_node_no_way",
+	ReasonXDPNodeSender:          "xdp_node_sender",
+	ReasonXDPNodeHeader:          "xdp_node_header",
+	ReasonXDPNodeTarget:          "xdp_node_target",
+	ReasonXDPNodeHops:            "xdp_node_hops",
+	ReasonXDPNodeLeft:            "xdp_node_left",
+	ReasonXDPNodeArrived:         "xdp_node_arrived",
+	ReasonIngressNodeBackend:     "ingress_node_backend",
+	ReasonIngressNodeOwner:       "ingress_node_owner",
+	ReasonIngressNodeSecond:      "ingress_node_second",
+	ReasonIngressNodeTooBig:      "ingress_node_too_big",
+	ReasonIngressNodeNoWay:       "ingress_node_no_way",
+	ReasonIngressNodeSender:      "ingress_node_sender",
+	ReasonIngressNodeHeader:      "ingress_node_header",
+	ReasonIngressNodeTarget:      "ingress_node_target",
+	ReasonIngressNodeHops:        "ingress_node_hops",
+	ReasonIngressNodeLeft:        "ingress_node_left",
+	ReasonIngressNodeArrived:     "ingress_node_arrived",
 }

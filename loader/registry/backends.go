@@ -3,11 +3,11 @@ package registry
 import (
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"net/netip"
 	"time"
 
 	"github.com/kerngate/kerngate/loader/abi"
+	"github.com/kerngate/kerngate/loader/fabric"
 	"github.com/kerngate/kerngate/loader/state"
 )
 
@@ -103,7 +103,7 @@ func makeEntry(want *state.Backend, key endpoint, generation uint32) abi.Backend
 		Flags:      abi.BackendInUse,
 		Generation: generation,
 		Weight:     max(1, want.Weight),
-		Node:       nodeHash(want.Node),
+		Node:       fabric.ID(want.Node),
 	}
 	if want.Local {
 		e.Flags |= abi.BackendLocal
@@ -114,14 +114,10 @@ func makeEntry(want *state.Backend, key endpoint, generation uint32) abi.Backend
 	return e
 }
 
-// nodeHash returns kg_backend.node of a node's name: FNV-1a, 0 for the empty name.
-func nodeHash(name string) uint32 {
-	if name == "" {
-		return 0
-	}
-	h := fnv.New32a()
-	h.Write([]byte(name))
-	return h.Sum32()
+// BackendID returns the id of a backend that is in the tables.
+func (r *Registry) BackendID(address netip.AddrPort, protocol state.Protocol) (state.BackendID, bool) {
+	id, ok := r.backends.ids[endpoint{address, protocol}]
+	return state.BackendID(id), ok
 }
 
 func (b *backends) hold(ids []uint32) {

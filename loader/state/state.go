@@ -66,6 +66,22 @@ type Backend struct {
 	Weight   uint16 // 0 counts as 1
 }
 
+// NodeState values are enum kg_node_state.
+type NodeState uint32
+
+const (
+	NodeServing  NodeState = 1
+	NodeDraining NodeState = 2 // keeps its connections, gets no new ones
+	NodeUnready  NodeState = 3 // the same, and may be dead
+)
+
+// Node is a node that runs Kerngate, this one among them.
+type Node struct {
+	Name      string
+	Addresses []netip.Addr // where other nodes hand it packets; one of a family counts
+	State     NodeState
+}
+
 // State is the whole of what the maps must hold.
 type State struct {
 	Addresses []netip.Addr   // ingress addresses, sorted
@@ -73,4 +89,5 @@ type State struct {
 	Services  []Service      // sorted by Name
 	Deny      []netip.Prefix // sources whose packets to an ingress address are dropped
 	Allow     []netip.Prefix // exceptions from Deny
+	Nodes     []Node         // sorted by Name
 }

@@ -1,0 +1,241 @@
+package loader
+
+import (
+	"errors"
+	"fmt"
+	"math/bits"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/kerngate/kerngate/loader/abi"
+	"github.com/kerngate/kerngate/loader/fabric"
+	"github.com/kerngate/kerngate/loader/registry"
+	"github.com/kerngate/kerngate/loader/state"
+)
+
+// departed is how long a node that is no member any more keeps its entry: L4 flows that
+// lead to it go on, and what it hands over is taken. An agent that restarts is away from
+// the list for a moment, while the programs of its node work on.
+const departed = 10 * time.Minute
+
+// constants returns what the programs are told at load.
+func (o *Options) constants() map[string]any {
+	flag := func(on bool) uint8 {
+		if on {
+			return 1
+		}
+		return 0
+	}
+	return map[string]any{
+		"kg_hung_after_ns": uint64(HungAfterNS),
+		"kg_tunnel_port":   bits.ReverseBytes16(o.TunnelPort),
+		"kg_self":          fabric.ID(o.Node),
+		"kg_dsr":           flag(o.DSR),
+		"kg_fabric_on":     flag(o.Fabric),
+	}
+}
+
+// nodes is what the maps hold of other nodes, and of this node's pods for them.
+type nodes struct {
+	table     *registry.Hash[uint32, abi.Node]
+	addresses *registry.Hash[abi.Address, abi.NodeAddress]
+	local     *registry.Hash[abi.ListenerKey, abi.LocalBackend]
+	fabric    *ebpf.Map
+
+	have   map[uint32]abi.Node // as in table: those gone stay for a while
+	gone   map[uint32]time.Time
+	owners []abi.SlotOwners           // as in fabric; nil: not known
+	pods   map[string][]state.Backend // this node's, by L4 service
+}
+
+func openNodes(maps map[string]*ebpf.Map) (n nodes, err error) {
+	if n.have, err = readHash[uint32, abi.Node](maps["kg_nodes"]); err != nil {
+		return n, fmt.Errorf("read kg_nodes: %w", err)
+	}
+	n.table = registry.NewHash("kg_nodes", hashTable[uint32, abi.Node]{"kg_nodes", maps["kg_nodes"]}, n.have)
+	if n.addresses, err = openHash[abi.Address, abi.NodeAddress](maps["kg_node_addresses"], "kg_node_addresses"); err != nil {
+		return n, err
+	}
+	if n.local, err = openHash[abi.ListenerKey, abi.LocalBackend](maps["kg_local_backends"], "kg_local_backends"); err != nil {
+		return n, err
+	}
+	n.fabric, n.gone, n.pods = maps["kg_fabric"], make(map[uint32]time.Time), make(map[string][]state.Backend)
+	return n, nil
+}
+
+// applyNodes makes the maps hold the nodes. They come before the services, whose backends
+// may be on them, and go long after.
+func (d *Datapath) applyNodes(want []state.Node, now time.Time) (added, removed int, err error) {
+	if d.options.TunnelPort == 0 {
+		want = nil
+	}
+	n := &d.nodes
+	self := slices.IndexFunc(want, func(w state.Node) bool { return w.Name == d.options.Node })
+	var errs []error
+	if len(want) > 0 && self < 0 {
+		errs = append(errs, fmt.Errorf("node %q (--node-name) is not among the nodes of the fabric: other nodes would refuse its packets", d.options.Node))
+	}
+	own := abi.Node{}
+	if self >= 0 {
+		own = addressesOf(want[self])
+	}
+	next := make(map[uint32]abi.Node)
+	names := make(map[uint32]string)
+	for _, w := range want {
+		id := fabric.ID(w.Name)
+		if other, twice := names[id]; twice {
+			errs = append(errs, fmt.Errorf("node %q: its name has the same hash as %q, and it takes no part: rename one of them", w.Name, other))
+			continue
+		}
+		names[id] = w.Name
+		e := addressesOf(w)
+		e.From4, e.From6, e.State = own.To4, own.To6, uint32(w.State)
+		next[id] = e
+		delete(n.gone, id)
+	}
+	for id, e := range n.have {
+		if _, member := next[id]; member || d.options.TunnelPort == 0 {
+			continue
+		}
+		if _, known := n.gone[id]; !known {
+			n.gone[id] = now
+		}
+		e.State = abi.NodeGone
+		next[id] = e
+	}
+	added, removed, err = n.store(next, fabric.ID(d.options.Node))
+	errs = append(errs, err, n.storeOwners(want, d.options.Fabric))
+	return added, removed, errors.Join(errs...)
+}
+
+// addressesOf returns the entry of a node with the addresses alone.
+func addressesOf(w state.Node) (e abi.Node) {
+	for _, a := range w.Addresses {
+		to := &e.To6
+		if a = a.Unmap(); a.Is4() {
+			to = &e.To4
+		}
+		if *to == (abi.Address{}) {
+			*to = abi.AddressOf(a)
+		}
+	}
+	return e
+}
+
+// store makes both maps of nodes hold these.
+func (n *nodes) store(want map[uint32]abi.Node, self uint32) (added, removed int, err error) {
+	addresses := make(map[abi.Address]abi.NodeAddress)
+	for id, e := range want {
+		entry := abi.NodeAddress{Node: id}
+		if id == self {
+			entry.Flags = abi.NodeSelf
+		}
+		for _, a := range []abi.Address{e.To4, e.To6} {
+			// A member goes before one that had the address and is gone.
+			if _, taken := addresses[a]; a != (abi.Address{}) && !(taken && e.State == abi.NodeGone) {
+				addresses[a] = entry
+			}
+		}
+	}
+	describe := func(id uint32) string { return fmt.Sprintf("node %08x", id) }
+	describeAddress := func(a abi.Address) string { return "node address " + a.Addr().String() }
+	var counts [4]int
+	var errs [4]error
+	counts[0], errs[0] = n.table.Add(want, describe)
+	counts[1], errs[1] = n.addresses.Add(addresses, describeAddress)
+	counts[2], errs[2] = n.addresses.Prune(addresses, describeAddress)
+	counts[3], errs[3] = n.table.Prune(want, describe)
+	n.have = want
+	return counts[0] + counts[1], counts[2] + counts[3], errors.Join(errs[:]...)
+}
+
+// storeOwners writes the slots of kg_fabric that change. Packets are judged meanwhile by
+// some old and some new ones, as they are by nodes that learn of a change at other times.
+func (n *nodes) storeOwners(want []state.Node, on bool) error {
+	next := make([]abi.SlotOwners, abi.FabricSlots)
+	if on {
+		next = fabric.Owners(want)
+	}
+	if n.owners == nil {
+		if !on { // nobody reads it
+			return nil
+		}
+		n.owners = make([]abi.SlotOwners, abi.FabricSlots)
+		for slot := range n.owners {
+			if err := n.fabric.Lookup(uint32(slot), &n.owners[slot]); err != nil {
+				n.owners = nil
+				return fmt.Errorf("read kg_fabric: %w", err)
+			}
+		}
+	}
+	for slot := range next {
+		if next[slot] == n.owners[slot] {
+			continue
+		}
+		if err := n.fabric.Put(uint32(slot), &next[slot]); err != nil {
+			return fmt.Errorf("write slot %d of kg_fabric: %w", slot, err)
+		}
+		n.owners[slot] = next[slot]
+	}
+	return nil
+}
+
+// reapNodes forgets nodes that have been gone for long.
+func (d *Datapath) reapNodes(now time.Time) error {
+	n := &d.nodes
+	left := make(map[uint32]abi.Node, len(n.have))
+	for id, e := range n.have {
+		if since, gone := n.gone[id]; gone && now.Sub(since) >= departed {
+			delete(n.gone, id)
+			continue
+		}
+		left[id] = e
+	}
+	if len(left) == len(n.have) {
+		return nil
+	}
+	_, _, err := n.store(left, fabric.ID(d.options.Node))
+	return err
+}
+
+// notePods remembers which pods of this node are behind L4 services; all says that there
+// are no others.
+func (n *nodes) notePods(services []state.Service, all bool) {
+	if all {
+		clear(n.pods)
+	}
+	for _, s := range services {
+		if s.Algorithm != state.Maglev {
+			continue
+		}
+		delete(n.pods, s.Name)
+		for _, b := range s.Backends {
+			if b.Local {
+				n.pods[s.Name] = append(n.pods[s.Name], b)
+			}
+		}
+	}
+}
+
+// storePods makes kg_local_backends hold the pods that other nodes may name. It follows
+// the services, which give them their ids.
+func (d *Datapath) storePods() (added, removed int, err error) {
+	want := make(map[abi.ListenerKey]abi.LocalBackend)
+	if d.options.TunnelPort != 0 {
+		for _, pods := range d.nodes.pods {
+			for _, b := range pods {
+				address := netip.AddrPortFrom(b.Address.Addr().Unmap(), b.Address.Port())
+				if id, ok := d.registry.BackendID(address, b.Protocol); ok {
+					want[abi.MakeListenerKey(address, uint8(b.Protocol))] = abi.LocalBackend{Backend: uint32(id)}
+				}
+			}
+		}
+	}
+	describe := func(k abi.ListenerKey) string { return fmt.Sprintf("pod %v for other nodes", k.AddrPort()) }
+	added, err = d.nodes.local.Add(want, describe)
+	removed, pruneErr := d.nodes.local.Prune(want, describe)
+	return added, removed, errors.Join(err, pruneErr)
+}

@@ -42,7 +42,8 @@ Three rules hold for all of them:
 The agent's `+"`--strict-annotations`"+` serves no Ingress that has an annotation which is not honoured. The
 annotation `+"`kerngate.dev/compat: strict`"+` on the IngressClass leaves out what surprises in ingress-nginx: with
 it, `+"`use-regex` and `rewrite-target`"+` make expressions of the ImplementationSpecific paths of their own Ingress alone,
-not of every path of the host, and a path that ends with a slash redirects nobody.
+not of every path of the host, a path that ends with a slash redirects nobody, and nor does TLS unless
+`+"`ssl-redirect`"+` says so.
 
 Texts may name values of the request (`+"`$host`, `$request_uri`, `$http_NAME`"+` and others); the message about one that
 cannot be used lists those that can.

@@ -1,32 +1,21 @@
 package controlplane
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
-	"os"
 	"testing"
 
-	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/discovery/cached/memory"
-	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/restmapper"
-	"sigs.k8s.io/yaml"
 )
 
 // TestInstall applies manifests/install.yaml as it is, and then works with the rights that
 // it gives and no others: informers, Secrets, events, status, the Lease and ticket keys.
 func TestInstall(t *testing.T) {
 	s := newScene(t, "install")
-	applyInstall(t)
+	must(t, Install(t.Context(), plane.Config, "../../manifests/install.yaml"))
 	s.class = "kerngate" // of install.yaml, whose rights to ticket keys name it
 	config := s.accountConfig("kerngate-system", "kerngate")
 
@@ -77,49 +66,12 @@ func TestInstall(t *testing.T) {
 	}
 }
 
-// applyInstall applies each object of install.yaml server-side, with all fields checked.
-func applyInstall(t *testing.T) {
-	t.Helper()
-	text, err := os.ReadFile("../../manifests/install.yaml")
-	must(t, err)
-	client, err := dynamic.NewForConfig(plane.Config)
-	must(t, err)
-	typed, err := kubernetes.NewForConfig(plane.Config)
-	must(t, err)
-	mapper := restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(typed.Discovery()))
-	objects := 0
-	for _, document := range bytes.Split(text, []byte("\n---\n")) {
-		raw, err := yaml.YAMLToJSON(document)
-		must(t, err)
-		var o unstructured.Unstructured
-		if json.Unmarshal(raw, &o.Object) != nil || len(o.Object) == 0 {
-			continue
-		}
-		mapping, err := mapper.RESTMapping(o.GroupVersionKind().GroupKind(), o.GroupVersionKind().Version)
-		must(t, err)
-		var resource dynamic.ResourceInterface = client.Resource(mapping.Resource)
-		if mapping.Scope.Name() == meta.RESTScopeNameNamespace {
-			resource = client.Resource(mapping.Resource).Namespace(o.GetNamespace())
-		}
-		force := true
-		_, err = resource.Patch(t.Context(), o.GetName(), types.ApplyPatchType, raw,
-			metav1.PatchOptions{FieldManager: "test", Force: &force, FieldValidation: metav1.FieldValidationStrict})
-		if err != nil {
-			t.Errorf("%s %s: %v", o.GetKind(), o.GetName(), err)
-		}
-		objects++
-	}
-	if objects < 8 {
-		t.Errorf("%d objects in install.yaml", objects)
-	}
-}
-
 // accountConfig has the rights of a service account, by a real token of it.
 func (s *scene) accountConfig(namespace, name string) *rest.Config {
 	s.t.Helper()
-	token, err := s.client.CoreV1().ServiceAccounts(namespace).CreateToken(s.t.Context(), name, &authenticationv1.TokenRequest{}, create)
+	token, err := Token(s.t.Context(), plane.Config, namespace, name)
 	must(s.t, err)
 	config := rest.CopyConfig(plane.Config)
-	config.BearerToken = token.Status.Token
+	config.BearerToken = token
 	return config
 }

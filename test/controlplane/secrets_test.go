@@ -147,7 +147,7 @@ func (f *follower) config() *feedpb.Config {
 func TestSecretRights(t *testing.T) {
 	s, other := newScene(t, "rights"), newScene(t, "no-rights")
 	other.class = s.class
-	applyInstall(t)
+	must(t, Install(t.Context(), plane.Config, "../../manifests/install.yaml"))
 	config := s.accountConfig("kerngate-system", "kerngate")
 	must(t, s.client.RbacV1().ClusterRoleBindings().Delete(t.Context(), "kerngate-secrets", remove))
 	t.Cleanup(func() { // as install.yaml has it

@@ -180,8 +180,10 @@ func (t *translation) addSlashes(served []*networkingv1.Ingress) {
 	}
 }
 
+// redirectsHTTPS: what the Ingress API says knows no redirect, so that in strict mode one has
+// to be asked for.
 func (t *translation) redirectsHTTPS(ingress *networkingv1.Ingress, p *policy, host string) bool {
-	return p.redirect.always || p.redirect.withTLS && hasTLS(ingress, p, host)
+	return p.redirect.always || p.redirect.withTLS && (p.redirect.said || !t.strict) && hasTLS(ingress, p, host)
 }
 
 // addHosts adds the hosts that annotations ask for: aliases of the first host of an

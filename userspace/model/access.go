@@ -6,7 +6,8 @@ import "net/netip"
 type Access struct {
 	Allow, Deny []netip.Prefix // sources; no Allow: all; Deny goes before Allow
 	Basic       *BasicAuth
-	// Any lets those in whom either the sources or Basic let in; else both must.
+	External    *ExternalAuth
+	// Any lets those in whom one of sources, Basic and External lets in; else all must.
 	Any bool
 	// Closed says why nobody gets in: what is needed to judge cannot be had. "": it can.
 	Closed string

@@ -6,7 +6,10 @@
 // descriptors. Slices are sorted as their fields say, so that equal states compare equal.
 package model
 
-import "net/netip"
+import (
+	"net/netip"
+	"time"
+)
 
 // Model is everything that one class of Ingresses asks for.
 type Model struct {
@@ -70,6 +73,10 @@ type Algorithm uint8
 const (
 	P2C Algorithm = iota // power of two choices over requests in flight
 	RoundRobin
+	Maglev // by a hash; without one like P2C
+	EWMA   // power of two choices over latency (peak exponential moving average) times requests in flight
+	// ServiceAlgorithm leaves the choice to the service; only in Balance.
+	ServiceAlgorithm
 )
 
 // Service is a group of interchangeable backends.
@@ -78,6 +85,11 @@ type Service struct {
 	Algorithm   Algorithm
 	PreferLocal bool      // use pods of this node while there is one
 	Backends    []Backend // by Address; those that may get new requests
+
+	Health    *HealthCheck // nil: pods are not asked
+	Outlier   Outlier
+	SlowStart time.Duration // in which a new pod's share grows to its own, 0: at once
+	Bounds    Bounds
 }
 
 // Backend is one pod's port.
@@ -87,6 +99,7 @@ type Backend struct {
 	Pod      string // "namespace/name", "" if unknown
 	Local    bool   // on this agent's node
 	Draining bool   // terminating but still serving: used only where nothing is ready
+	Weight   uint16 // share of requests relative to the others', 0 counts as 1
 }
 
 // ObjectRef names the Kubernetes object behind a part of the model.

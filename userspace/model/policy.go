@@ -27,4 +27,14 @@ type Policy struct {
 
 	Timeouts Timeouts
 	Unlogged bool // leave requests out of the access log
+
+	Balance    *Balance    // nil: as the service says
+	Retry      *Retry      // nil: as the proxy does by itself
+	Mirrors    []Mirror    // all get their copy
+	ErrorPages *ErrorPages // nil: none
+	// Fallback answers when the route's service has no ready pod; zero: 503.
+	Fallback    ServiceKey
+	Compression *Compression // nil: as the proxy's settings say
+	Pace        *Pace        // nil: no bound
+	Trace       *Trace       // nil: as the proxy's settings say
 }

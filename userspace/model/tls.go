@@ -10,6 +10,7 @@ type TLS struct {
 	// Passthrough, if not zero, gets the connection as it is, still encrypted; nothing
 	// else here applies then.
 	Passthrough ServiceKey
+	Suites      []string  // of TLS 1.2, by their IANA names; none: those of the proxy's settings
 	Source      ObjectRef // the Ingress that asked for it
 }
 
@@ -28,7 +29,10 @@ type ClientAuth struct {
 	Authority string // id of Model.Authorities. Not among them: every client is refused
 	Depth     int    // certificates between the client's and the authority's at most, plus one
 	ErrorPage string // URL to send clients without a valid certificate to, "": 400
-	PassChain bool   // pass the client's certificate on to the pod (ssl-client-cert, URL-encoded PEM)
+	// Subject is an RE2 expression that must match within the subject's distinguished name
+	// (RFC 2253); "": any.
+	Subject   string
+	PassChain bool // pass the client's certificate on to the pod (ssl-client-cert, URL-encoded PEM)
 }
 
 // Certificate is a chain with its key.

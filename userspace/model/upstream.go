@@ -23,4 +23,7 @@ type UpstreamTLS struct {
 	Authority   string // id of Model.Authorities; with Verify and not among them: no connection
 	ServerName  string // SNI, and what the certificate must be for; "": the request's host
 	Certificate string // id of Model.Certificates to show to the pod, "": none
+
+	MinVersion, MaxVersion string   // "1.2" or "1.3"; "": those that crypto/tls thinks safe
+	Suites                 []string // of TLS 1.2, by their IANA names; none: those of crypto/tls
 }

@@ -28,6 +28,62 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Algorithm values are those of model.Algorithm.
+type Algorithm int32
+
+const (
+	Algorithm_P2C         Algorithm = 0
+	Algorithm_ROUND_ROBIN Algorithm = 1
+	Algorithm_MAGLEV      Algorithm = 2
+	Algorithm_EWMA        Algorithm = 3
+	Algorithm_SERVICE     Algorithm = 4 // that of the service; only in Balance
+)
+
+// Enum value maps for Algorithm.
+var (
+	Algorithm_name = map[int32]string{
+		0: "P2C",
+		1: "ROUND_ROBIN",
+		2: "MAGLEV",
+		3: "EWMA",
+		4: "SERVICE",
+	}
+	Algorithm_value = map[string]int32{
+		"P2C":         0,
+		"ROUND_ROBIN": 1,
+		"MAGLEV":      2,
+		"EWMA":        3,
+		"SERVICE":     4,
+	}
+)
+
+func (x Algorithm) Enum() *Algorithm {
+	p := new(Algorithm)
+	*p = x
+	return p
+}
+
+func (x Algorithm) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Algorithm) Descriptor() protoreflect.EnumDescriptor {
+	return file_userspace_feed_feedpb_feed_proto_enumTypes[0].Descriptor()
+}
+
+func (Algorithm) Type() protoreflect.EnumType {
+	return &file_userspace_feed_feedpb_feed_proto_enumTypes[0]
+}
+
+func (x Algorithm) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Algorithm.Descriptor instead.
+func (Algorithm) EnumDescriptor() ([]byte, []int) {
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{0}
+}
+
 type ClientAuth_Mode int32
 
 const (
@@ -61,11 +117,11 @@ func (x ClientAuth_Mode) String() string {
 }
 
 func (ClientAuth_Mode) Descriptor() protoreflect.EnumDescriptor {
-	return file_userspace_feed_feedpb_feed_proto_enumTypes[0].Descriptor()
+	return file_userspace_feed_feedpb_feed_proto_enumTypes[1].Descriptor()
 }
 
 func (ClientAuth_Mode) Type() protoreflect.EnumType {
-	return &file_userspace_feed_feedpb_feed_proto_enumTypes[0]
+	return &file_userspace_feed_feedpb_feed_proto_enumTypes[1]
 }
 
 func (x ClientAuth_Mode) Number() protoreflect.EnumNumber {
@@ -107,11 +163,11 @@ func (x Upstream_Protocol) String() string {
 }
 
 func (Upstream_Protocol) Descriptor() protoreflect.EnumDescriptor {
-	return file_userspace_feed_feedpb_feed_proto_enumTypes[1].Descriptor()
+	return file_userspace_feed_feedpb_feed_proto_enumTypes[2].Descriptor()
 }
 
 func (Upstream_Protocol) Type() protoreflect.EnumType {
-	return &file_userspace_feed_feedpb_feed_proto_enumTypes[1]
+	return &file_userspace_feed_feedpb_feed_proto_enumTypes[2]
 }
 
 func (x Upstream_Protocol) Number() protoreflect.EnumNumber {
@@ -156,11 +212,11 @@ func (x HeaderRule_Op) String() string {
 }
 
 func (HeaderRule_Op) Descriptor() protoreflect.EnumDescriptor {
-	return file_userspace_feed_feedpb_feed_proto_enumTypes[2].Descriptor()
+	return file_userspace_feed_feedpb_feed_proto_enumTypes[3].Descriptor()
 }
 
 func (HeaderRule_Op) Type() protoreflect.EnumType {
-	return &file_userspace_feed_feedpb_feed_proto_enumTypes[2]
+	return &file_userspace_feed_feedpb_feed_proto_enumTypes[3]
 }
 
 func (x HeaderRule_Op) Number() protoreflect.EnumNumber {
@@ -169,7 +225,56 @@ func (x HeaderRule_Op) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use HeaderRule_Op.Descriptor instead.
 func (HeaderRule_Op) EnumDescriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{23, 0}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{34, 0}
+}
+
+type HealthCheck_Kind int32
+
+const (
+	HealthCheck_HTTP HealthCheck_Kind = 0
+	HealthCheck_TCP  HealthCheck_Kind = 1
+	HealthCheck_GRPC HealthCheck_Kind = 2
+)
+
+// Enum value maps for HealthCheck_Kind.
+var (
+	HealthCheck_Kind_name = map[int32]string{
+		0: "HTTP",
+		1: "TCP",
+		2: "GRPC",
+	}
+	HealthCheck_Kind_value = map[string]int32{
+		"HTTP": 0,
+		"TCP":  1,
+		"GRPC": 2,
+	}
+)
+
+func (x HealthCheck_Kind) Enum() *HealthCheck_Kind {
+	p := new(HealthCheck_Kind)
+	*p = x
+	return p
+}
+
+func (x HealthCheck_Kind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (HealthCheck_Kind) Descriptor() protoreflect.EnumDescriptor {
+	return file_userspace_feed_feedpb_feed_proto_enumTypes[4].Descriptor()
+}
+
+func (HealthCheck_Kind) Type() protoreflect.EnumType {
+	return &file_userspace_feed_feedpb_feed_proto_enumTypes[4]
+}
+
+func (x HealthCheck_Kind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use HealthCheck_Kind.Descriptor instead.
+func (HealthCheck_Kind) EnumDescriptor() ([]byte, []int) {
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{38, 0}
 }
 
 // ToAgent is what a client of the socket sends.
@@ -1130,6 +1235,7 @@ type TLS struct {
 	Client             *ClientAuth            `protobuf:"bytes,2,opt,name=client,proto3" json:"client,omitempty"`                                                    // absent: clients are not asked for a certificate
 	PassthroughService uint32                 `protobuf:"varint,3,opt,name=passthrough_service,json=passthroughService,proto3" json:"passthrough_service,omitempty"` // gets the connection still encrypted, 0: none
 	Source             string                 `protobuf:"bytes,4,opt,name=source,proto3" json:"source,omitempty"`                                                    // "namespace/name" of the Ingress
+	Suites             []string               `protobuf:"bytes,5,rep,name=suites,proto3" json:"suites,omitempty"`                                                    // of TLS 1.2; none: Settings.tls_suites
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
 }
@@ -1192,6 +1298,13 @@ func (x *TLS) GetSource() string {
 	return ""
 }
 
+func (x *TLS) GetSuites() []string {
+	if x != nil {
+		return x.Suites
+	}
+	return nil
+}
+
 type ClientAuth struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Mode          ClientAuth_Mode        `protobuf:"varint,1,opt,name=mode,proto3,enum=kerngate.feed.v1.ClientAuth_Mode" json:"mode,omitempty"`
@@ -1199,6 +1312,7 @@ type ClientAuth struct {
 	Depth         uint32                 `protobuf:"varint,3,opt,name=depth,proto3" json:"depth,omitempty"`        // 0: 1
 	ErrorPage     string                 `protobuf:"bytes,4,opt,name=error_page,json=errorPage,proto3" json:"error_page,omitempty"`
 	PassChain     bool                   `protobuf:"varint,5,opt,name=pass_chain,json=passChain,proto3" json:"pass_chain,omitempty"`
+	Subject       string                 `protobuf:"bytes,6,opt,name=subject,proto3" json:"subject,omitempty"` // RE2 expression on the subject, "": any
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1266,6 +1380,13 @@ func (x *ClientAuth) GetPassChain() bool {
 		return x.PassChain
 	}
 	return false
+}
+
+func (x *ClientAuth) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
 }
 
 type Route struct {
@@ -1451,6 +1572,9 @@ type UpstreamTLS struct {
 	Authority     string                 `protobuf:"bytes,2,opt,name=authority,proto3" json:"authority,omitempty"`                     // id; unknown with verify: no connection
 	ServerName    string                 `protobuf:"bytes,3,opt,name=server_name,json=serverName,proto3" json:"server_name,omitempty"` // "": the request's host
 	Certificate   string                 `protobuf:"bytes,4,opt,name=certificate,proto3" json:"certificate,omitempty"`                 // id, "": none
+	MinVersion    string                 `protobuf:"bytes,5,opt,name=min_version,json=minVersion,proto3" json:"min_version,omitempty"` // "1.2", "1.3" or "" for what crypto/tls thinks safe
+	MaxVersion    string                 `protobuf:"bytes,6,opt,name=max_version,json=maxVersion,proto3" json:"max_version,omitempty"`
+	Suites        []string               `protobuf:"bytes,7,rep,name=suites,proto3" json:"suites,omitempty"` // of TLS 1.2; none: those of crypto/tls
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1513,6 +1637,27 @@ func (x *UpstreamTLS) GetCertificate() string {
 	return ""
 }
 
+func (x *UpstreamTLS) GetMinVersion() string {
+	if x != nil {
+		return x.MinVersion
+	}
+	return ""
+}
+
+func (x *UpstreamTLS) GetMaxVersion() string {
+	if x != nil {
+		return x.MaxVersion
+	}
+	return ""
+}
+
+func (x *UpstreamTLS) GetSuites() []string {
+	if x != nil {
+		return x.Suites
+	}
+	return nil
+}
+
 // Policy is what happens to a route's requests beyond being sent to pods; model.Policy
 // says what each rule means, and what a template is.
 type Policy struct {
@@ -1533,6 +1678,14 @@ type Policy struct {
 	SendTimeoutMs    uint32                 `protobuf:"varint,14,opt,name=send_timeout_ms,json=sendTimeoutMs,proto3" json:"send_timeout_ms,omitempty"`
 	ReadTimeoutMs    uint32                 `protobuf:"varint,15,opt,name=read_timeout_ms,json=readTimeoutMs,proto3" json:"read_timeout_ms,omitempty"`
 	Unlogged         bool                   `protobuf:"varint,16,opt,name=unlogged,proto3" json:"unlogged,omitempty"`
+	Balance          *Balance               `protobuf:"bytes,17,opt,name=balance,proto3" json:"balance,omitempty"` // absent: as the service says
+	Retry            *Retry                 `protobuf:"bytes,18,opt,name=retry,proto3" json:"retry,omitempty"`     // absent: as the proxy does by itself
+	Mirrors          []*Mirror              `protobuf:"bytes,19,rep,name=mirrors,proto3" json:"mirrors,omitempty"`
+	ErrorPages       *ErrorPages            `protobuf:"bytes,20,opt,name=error_pages,json=errorPages,proto3" json:"error_pages,omitempty"`
+	FallbackService  uint32                 `protobuf:"varint,21,opt,name=fallback_service,json=fallbackService,proto3" json:"fallback_service,omitempty"` // answers when the service has no ready pod, 0: 503
+	Compression      *Compression           `protobuf:"bytes,22,opt,name=compression,proto3" json:"compression,omitempty"`                                 // absent: that of Settings
+	Pace             *Pace                  `protobuf:"bytes,23,opt,name=pace,proto3" json:"pace,omitempty"`
+	Trace            *Trace                 `protobuf:"bytes,24,opt,name=trace,proto3" json:"trace,omitempty"` // absent: as Settings say
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -1679,6 +1832,851 @@ func (x *Policy) GetUnlogged() bool {
 	return false
 }
 
+func (x *Policy) GetBalance() *Balance {
+	if x != nil {
+		return x.Balance
+	}
+	return nil
+}
+
+func (x *Policy) GetRetry() *Retry {
+	if x != nil {
+		return x.Retry
+	}
+	return nil
+}
+
+func (x *Policy) GetMirrors() []*Mirror {
+	if x != nil {
+		return x.Mirrors
+	}
+	return nil
+}
+
+func (x *Policy) GetErrorPages() *ErrorPages {
+	if x != nil {
+		return x.ErrorPages
+	}
+	return nil
+}
+
+func (x *Policy) GetFallbackService() uint32 {
+	if x != nil {
+		return x.FallbackService
+	}
+	return 0
+}
+
+func (x *Policy) GetCompression() *Compression {
+	if x != nil {
+		return x.Compression
+	}
+	return nil
+}
+
+func (x *Policy) GetPace() *Pace {
+	if x != nil {
+		return x.Pace
+	}
+	return nil
+}
+
+func (x *Policy) GetTrace() *Trace {
+	if x != nil {
+		return x.Trace
+	}
+	return nil
+}
+
+type Balance struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Algorithm     Algorithm              `protobuf:"varint,1,opt,name=algorithm,proto3,enum=kerngate.feed.v1.Algorithm" json:"algorithm,omitempty"`
+	HashBy        string                 `protobuf:"bytes,2,opt,name=hash_by,json=hashBy,proto3" json:"hash_by,omitempty"` // template, "": none
+	Subset        uint32                 `protobuf:"varint,3,opt,name=subset,proto3" json:"subset,omitempty"`
+	Affinity      *Affinity              `protobuf:"bytes,4,opt,name=affinity,proto3" json:"affinity,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Balance) Reset() {
+	*x = Balance{}
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Balance) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Balance) ProtoMessage() {}
+
+func (x *Balance) ProtoReflect() protoreflect.Message {
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Balance.ProtoReflect.Descriptor instead.
+func (*Balance) Descriptor() ([]byte, []int) {
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *Balance) GetAlgorithm() Algorithm {
+	if x != nil {
+		return x.Algorithm
+	}
+	return Algorithm_P2C
+}
+
+func (x *Balance) GetHashBy() string {
+	if x != nil {
+		return x.HashBy
+	}
+	return ""
+}
+
+func (x *Balance) GetSubset() uint32 {
+	if x != nil {
+		return x.Subset
+	}
+	return 0
+}
+
+func (x *Balance) GetAffinity() *Affinity {
+	if x != nil {
+		return x.Affinity
+	}
+	return nil
+}
+
+type Affinity struct {
+	state               protoimpl.MessageState `protogen:"open.v1"`
+	Cookie              string                 `protobuf:"bytes,1,opt,name=cookie,proto3" json:"cookie,omitempty"`
+	Persistent          bool                   `protobuf:"varint,2,opt,name=persistent,proto3" json:"persistent,omitempty"`
+	ChangeOnFailure     bool                   `protobuf:"varint,3,opt,name=change_on_failure,json=changeOnFailure,proto3" json:"change_on_failure,omitempty"`
+	Canary              bool                   `protobuf:"varint,4,opt,name=canary,proto3" json:"canary,omitempty"`
+	Path                string                 `protobuf:"bytes,5,opt,name=path,proto3" json:"path,omitempty"` // "": the route's
+	Domain              string                 `protobuf:"bytes,6,opt,name=domain,proto3" json:"domain,omitempty"`
+	MaxAgeSeconds       uint32                 `protobuf:"varint,7,opt,name=max_age_seconds,json=maxAgeSeconds,proto3" json:"max_age_seconds,omitempty"`  // 0: no attribute
+	ExpiresSeconds      uint32                 `protobuf:"varint,8,opt,name=expires_seconds,json=expiresSeconds,proto3" json:"expires_seconds,omitempty"` // 0: no attribute
+	SameSite            string                 `protobuf:"bytes,9,opt,name=same_site,json=sameSite,proto3" json:"same_site,omitempty"`
+	ConditionalSameSite bool                   `protobuf:"varint,10,opt,name=conditional_same_site,json=conditionalSameSite,proto3" json:"conditional_same_site,omitempty"`
+	Secure              *bool                  `protobuf:"varint,11,opt,name=secure,proto3,oneof" json:"secure,omitempty"` // absent: over TLS alone
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
+}
+
+func (x *Affinity) Reset() {
+	*x = Affinity{}
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Affinity) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Affinity) ProtoMessage() {}
+
+func (x *Affinity) ProtoReflect() protoreflect.Message {
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Affinity.ProtoReflect.Descriptor instead.
+func (*Affinity) Descriptor() ([]byte, []int) {
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Affinity) GetCookie() string {
+	if x != nil {
+		return x.Cookie
+	}
+	return ""
+}
+
+func (x *Affinity) GetPersistent() bool {
+	if x != nil {
+		return x.Persistent
+	}
+	return false
+}
+
+func (x *Affinity) GetChangeOnFailure() bool {
+	if x != nil {
+		return x.ChangeOnFailure
+	}
+	return false
+}
+
+func (x *Affinity) GetCanary() bool {
+	if x != nil {
+		return x.Canary
+	}
+	return false
+}
+
+func (x *Affinity) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *Affinity) GetDomain() string {
+	if x != nil {
+		return x.Domain
+	}
+	return ""
+}
+
+func (x *Affinity) GetMaxAgeSeconds() uint32 {
+	if x != nil {
+		return x.MaxAgeSeconds
+	}
+	return 0
+}
+
+func (x *Affinity) GetExpiresSeconds() uint32 {
+	if x != nil {
+		return x.ExpiresSeconds
+	}
+	return 0
+}
+
+func (x *Affinity) GetSameSite() string {
+	if x != nil {
+		return x.SameSite
+	}
+	return ""
+}
+
+func (x *Affinity) GetConditionalSameSite() bool {
+	if x != nil {
+		return x.ConditionalSameSite
+	}
+	return false
+}
+
+func (x *Affinity) GetSecure() bool {
+	if x != nil && x.Secure != nil {
+		return *x.Secure
+	}
+	return false
+}
+
+type Retry struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	On            uint32                 `protobuf:"varint,1,opt,name=on,proto3" json:"on,omitempty"` // bits of model.RetryOn
+	NonIdempotent bool                   `protobuf:"varint,2,opt,name=non_idempotent,json=nonIdempotent,proto3" json:"non_idempotent,omitempty"`
+	Tries         uint32                 `protobuf:"varint,3,opt,name=tries,proto3" json:"tries,omitempty"`                       // 0: the proxy's own bound
+	WithinMs      uint32                 `protobuf:"varint,4,opt,name=within_ms,json=withinMs,proto3" json:"within_ms,omitempty"` // 0: no limit
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Retry) Reset() {
+	*x = Retry{}
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Retry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Retry) ProtoMessage() {}
+
+func (x *Retry) ProtoReflect() protoreflect.Message {
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Retry.ProtoReflect.Descriptor instead.
+func (*Retry) Descriptor() ([]byte, []int) {
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Retry) GetOn() uint32 {
+	if x != nil {
+		return x.On
+	}
+	return 0
+}
+
+func (x *Retry) GetNonIdempotent() bool {
+	if x != nil {
+		return x.NonIdempotent
+	}
+	return false
+}
+
+func (x *Retry) GetTries() uint32 {
+	if x != nil {
+		return x.Tries
+	}
+	return 0
+}
+
+func (x *Retry) GetWithinMs() uint32 {
+	if x != nil {
+		return x.WithinMs
+	}
+	return 0
+}
+
+type Destination struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Service       uint32                 `protobuf:"varint,1,opt,name=service,proto3" json:"service,omitempty"` // 0: the authority's host is resolved
+	Tls           bool                   `protobuf:"varint,2,opt,name=tls,proto3" json:"tls,omitempty"`
+	Authority     string                 `protobuf:"bytes,3,opt,name=authority,proto3" json:"authority,omitempty"`
+	Path          string                 `protobuf:"bytes,4,opt,name=path,proto3" json:"path,omitempty"` // template
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Destination) Reset() {
+	*x = Destination{}
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Destination) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Destination) ProtoMessage() {}
+
+func (x *Destination) ProtoReflect() protoreflect.Message {
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Destination.ProtoReflect.Descriptor instead.
+func (*Destination) Descriptor() ([]byte, []int) {
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *Destination) GetService() uint32 {
+	if x != nil {
+		return x.Service
+	}
+	return 0
+}
+
+func (x *Destination) GetTls() bool {
+	if x != nil {
+		return x.Tls
+	}
+	return false
+}
+
+func (x *Destination) GetAuthority() string {
+	if x != nil {
+		return x.Authority
+	}
+	return ""
+}
+
+func (x *Destination) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+type ExternalAuth struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	To              *Destination           `protobuf:"bytes,1,opt,name=to,proto3" json:"to,omitempty"`
+	Method          string                 `protobuf:"bytes,2,opt,name=method,proto3" json:"method,omitempty"` // "": the request's
+	Headers         []*HeaderRule          `protobuf:"bytes,3,rep,name=headers,proto3" json:"headers,omitempty"`
+	Response        []string               `protobuf:"bytes,4,rep,name=response,proto3" json:"response,omitempty"`
+	SignIn          string                 `protobuf:"bytes,5,opt,name=sign_in,json=signIn,proto3" json:"sign_in,omitempty"` // template
+	SignInParameter string                 `protobuf:"bytes,6,opt,name=sign_in_parameter,json=signInParameter,proto3" json:"sign_in_parameter,omitempty"`
+	Redirect        string                 `protobuf:"bytes,7,opt,name=redirect,proto3" json:"redirect,omitempty"` // template
+	AlwaysSetCookie bool                   `protobuf:"varint,8,opt,name=always_set_cookie,json=alwaysSetCookie,proto3" json:"always_set_cookie,omitempty"`
+	CacheKey        string                 `protobuf:"bytes,9,opt,name=cache_key,json=cacheKey,proto3" json:"cache_key,omitempty"` // template, "": nothing is kept
+	CacheFor        []*CacheTime           `protobuf:"bytes,10,rep,name=cache_for,json=cacheFor,proto3" json:"cache_for,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *ExternalAuth) Reset() {
+	*x = ExternalAuth{}
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExternalAuth) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExternalAuth) ProtoMessage() {}
+
+func (x *ExternalAuth) ProtoReflect() protoreflect.Message {
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExternalAuth.ProtoReflect.Descriptor instead.
+func (*ExternalAuth) Descriptor() ([]byte, []int) {
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *ExternalAuth) GetTo() *Destination {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
+func (x *ExternalAuth) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *ExternalAuth) GetHeaders() []*HeaderRule {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+func (x *ExternalAuth) GetResponse() []string {
+	if x != nil {
+		return x.Response
+	}
+	return nil
+}
+
+func (x *ExternalAuth) GetSignIn() string {
+	if x != nil {
+		return x.SignIn
+	}
+	return ""
+}
+
+func (x *ExternalAuth) GetSignInParameter() string {
+	if x != nil {
+		return x.SignInParameter
+	}
+	return ""
+}
+
+func (x *ExternalAuth) GetRedirect() string {
+	if x != nil {
+		return x.Redirect
+	}
+	return ""
+}
+
+func (x *ExternalAuth) GetAlwaysSetCookie() bool {
+	if x != nil {
+		return x.AlwaysSetCookie
+	}
+	return false
+}
+
+func (x *ExternalAuth) GetCacheKey() string {
+	if x != nil {
+		return x.CacheKey
+	}
+	return ""
+}
+
+func (x *ExternalAuth) GetCacheFor() []*CacheTime {
+	if x != nil {
+		return x.CacheFor
+	}
+	return nil
+}
+
+type CacheTime struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Status        []uint32               `protobuf:"varint,1,rep,packed,name=status,proto3" json:"status,omitempty"` // none: any
+	ForSeconds    uint32                 `protobuf:"varint,2,opt,name=for_seconds,json=forSeconds,proto3" json:"for_seconds,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CacheTime) Reset() {
+	*x = CacheTime{}
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CacheTime) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CacheTime) ProtoMessage() {}
+
+func (x *CacheTime) ProtoReflect() protoreflect.Message {
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CacheTime.ProtoReflect.Descriptor instead.
+func (*CacheTime) Descriptor() ([]byte, []int) {
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *CacheTime) GetStatus() []uint32 {
+	if x != nil {
+		return x.Status
+	}
+	return nil
+}
+
+func (x *CacheTime) GetForSeconds() uint32 {
+	if x != nil {
+		return x.ForSeconds
+	}
+	return 0
+}
+
+type Mirror struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	To            *Destination           `protobuf:"bytes,1,opt,name=to,proto3" json:"to,omitempty"`
+	Body          bool                   `protobuf:"varint,2,opt,name=body,proto3" json:"body,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Mirror) Reset() {
+	*x = Mirror{}
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Mirror) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Mirror) ProtoMessage() {}
+
+func (x *Mirror) ProtoReflect() protoreflect.Message {
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Mirror.ProtoReflect.Descriptor instead.
+func (*Mirror) Descriptor() ([]byte, []int) {
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *Mirror) GetTo() *Destination {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
+func (x *Mirror) GetBody() bool {
+	if x != nil {
+		return x.Body
+	}
+	return false
+}
+
+type ErrorPages struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Status  []uint32               `protobuf:"varint,1,rep,packed,name=status,proto3" json:"status,omitempty"`
+	Service uint32                 `protobuf:"varint,2,opt,name=service,proto3" json:"service,omitempty"` // 0: it has no such port; the response stays
+	// For X-Namespace, X-Ingress-Name, X-Service-Name and X-Service-Port.
+	Namespace     string `protobuf:"bytes,3,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Ingress       string `protobuf:"bytes,4,opt,name=ingress,proto3" json:"ingress,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ErrorPages) Reset() {
+	*x = ErrorPages{}
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ErrorPages) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ErrorPages) ProtoMessage() {}
+
+func (x *ErrorPages) ProtoReflect() protoreflect.Message {
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ErrorPages.ProtoReflect.Descriptor instead.
+func (*ErrorPages) Descriptor() ([]byte, []int) {
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *ErrorPages) GetStatus() []uint32 {
+	if x != nil {
+		return x.Status
+	}
+	return nil
+}
+
+func (x *ErrorPages) GetService() uint32 {
+	if x != nil {
+		return x.Service
+	}
+	return 0
+}
+
+func (x *ErrorPages) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *ErrorPages) GetIngress() string {
+	if x != nil {
+		return x.Ingress
+	}
+	return ""
+}
+
+type Compression struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Encodings     []string               `protobuf:"bytes,1,rep,name=encodings,proto3" json:"encodings,omitempty"` // none: no compression
+	Types         []string               `protobuf:"bytes,2,rep,name=types,proto3" json:"types,omitempty"`         // none: those that are known to gain
+	MinBytes      uint64                 `protobuf:"varint,3,opt,name=min_bytes,json=minBytes,proto3" json:"min_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Compression) Reset() {
+	*x = Compression{}
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Compression) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Compression) ProtoMessage() {}
+
+func (x *Compression) ProtoReflect() protoreflect.Message {
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Compression.ProtoReflect.Descriptor instead.
+func (*Compression) Descriptor() ([]byte, []int) {
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *Compression) GetEncodings() []string {
+	if x != nil {
+		return x.Encodings
+	}
+	return nil
+}
+
+func (x *Compression) GetTypes() []string {
+	if x != nil {
+		return x.Types
+	}
+	return nil
+}
+
+func (x *Compression) GetMinBytes() uint64 {
+	if x != nil {
+		return x.MinBytes
+	}
+	return 0
+}
+
+type Pace struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	BytesPerSecond uint64                 `protobuf:"varint,1,opt,name=bytes_per_second,json=bytesPerSecond,proto3" json:"bytes_per_second,omitempty"`
+	After          uint64                 `protobuf:"varint,2,opt,name=after,proto3" json:"after,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *Pace) Reset() {
+	*x = Pace{}
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Pace) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Pace) ProtoMessage() {}
+
+func (x *Pace) ProtoReflect() protoreflect.Message {
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Pace.ProtoReflect.Descriptor instead.
+func (*Pace) Descriptor() ([]byte, []int) {
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *Pace) GetBytesPerSecond() uint64 {
+	if x != nil {
+		return x.BytesPerSecond
+	}
+	return 0
+}
+
+func (x *Pace) GetAfter() uint64 {
+	if x != nil {
+		return x.After
+	}
+	return 0
+}
+
+type Trace struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Enabled       *bool                  `protobuf:"varint,1,opt,name=enabled,proto3,oneof" json:"enabled,omitempty"`
+	Operation     string                 `protobuf:"bytes,2,opt,name=operation,proto3" json:"operation,omitempty"` // template
+	Trust         *bool                  `protobuf:"varint,3,opt,name=trust,proto3,oneof" json:"trust,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Trace) Reset() {
+	*x = Trace{}
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Trace) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Trace) ProtoMessage() {}
+
+func (x *Trace) ProtoReflect() protoreflect.Message {
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Trace.ProtoReflect.Descriptor instead.
+func (*Trace) Descriptor() ([]byte, []int) {
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *Trace) GetEnabled() bool {
+	if x != nil && x.Enabled != nil {
+		return *x.Enabled
+	}
+	return false
+}
+
+func (x *Trace) GetOperation() string {
+	if x != nil {
+		return x.Operation
+	}
+	return ""
+}
+
+func (x *Trace) GetTrust() bool {
+	if x != nil && x.Trust != nil {
+		return *x.Trust
+	}
+	return false
+}
+
 type Redirect struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"` // "": every path
@@ -1690,7 +2688,7 @@ type Redirect struct {
 
 func (x *Redirect) Reset() {
 	*x = Redirect{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[17]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1702,7 +2700,7 @@ func (x *Redirect) String() string {
 func (*Redirect) ProtoMessage() {}
 
 func (x *Redirect) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[17]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1715,7 +2713,7 @@ func (x *Redirect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Redirect.ProtoReflect.Descriptor instead.
 func (*Redirect) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{17}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Redirect) GetPath() string {
@@ -1753,7 +2751,7 @@ type CORS struct {
 
 func (x *CORS) Reset() {
 	*x = CORS{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[18]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1765,7 +2763,7 @@ func (x *CORS) String() string {
 func (*CORS) ProtoMessage() {}
 
 func (x *CORS) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[18]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1778,7 +2776,7 @@ func (x *CORS) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CORS.ProtoReflect.Descriptor instead.
 func (*CORS) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{18}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *CORS) GetOrigins() []string {
@@ -1836,7 +2834,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[19]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1848,7 +2846,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[19]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1861,7 +2859,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{19}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Limits) GetRates() []*Rate {
@@ -1910,7 +2908,7 @@ type Rate struct {
 
 func (x *Rate) Reset() {
 	*x = Rate{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[20]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1922,7 +2920,7 @@ func (x *Rate) String() string {
 func (*Rate) ProtoMessage() {}
 
 func (x *Rate) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[20]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1935,7 +2933,7 @@ func (x *Rate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rate.ProtoReflect.Descriptor instead.
 func (*Rate) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{20}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Rate) GetRequests() uint32 {
@@ -1964,6 +2962,7 @@ type Access struct {
 	Allow         []string               `protobuf:"bytes,1,rep,name=allow,proto3" json:"allow,omitempty"` // prefixes
 	Deny          []string               `protobuf:"bytes,2,rep,name=deny,proto3" json:"deny,omitempty"`   // prefixes
 	Basic         *BasicAuth             `protobuf:"bytes,3,opt,name=basic,proto3" json:"basic,omitempty"`
+	External      *ExternalAuth          `protobuf:"bytes,6,opt,name=external,proto3" json:"external,omitempty"`
 	Any           bool                   `protobuf:"varint,4,opt,name=any,proto3" json:"any,omitempty"`
 	Closed        string                 `protobuf:"bytes,5,opt,name=closed,proto3" json:"closed,omitempty"` // why nobody gets in, "": not so
 	unknownFields protoimpl.UnknownFields
@@ -1972,7 +2971,7 @@ type Access struct {
 
 func (x *Access) Reset() {
 	*x = Access{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[21]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1984,7 +2983,7 @@ func (x *Access) String() string {
 func (*Access) ProtoMessage() {}
 
 func (x *Access) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[21]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1997,7 +2996,7 @@ func (x *Access) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Access.ProtoReflect.Descriptor instead.
 func (*Access) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{21}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Access) GetAllow() []string {
@@ -2017,6 +3016,13 @@ func (x *Access) GetDeny() []string {
 func (x *Access) GetBasic() *BasicAuth {
 	if x != nil {
 		return x.Basic
+	}
+	return nil
+}
+
+func (x *Access) GetExternal() *ExternalAuth {
+	if x != nil {
+		return x.External
 	}
 	return nil
 }
@@ -2046,7 +3052,7 @@ type BasicAuth struct {
 
 func (x *BasicAuth) Reset() {
 	*x = BasicAuth{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[22]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2058,7 +3064,7 @@ func (x *BasicAuth) String() string {
 func (*BasicAuth) ProtoMessage() {}
 
 func (x *BasicAuth) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[22]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2071,7 +3077,7 @@ func (x *BasicAuth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BasicAuth.ProtoReflect.Descriptor instead.
 func (*BasicAuth) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{22}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *BasicAuth) GetRealm() string {
@@ -2099,7 +3105,7 @@ type HeaderRule struct {
 
 func (x *HeaderRule) Reset() {
 	*x = HeaderRule{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[23]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2111,7 +3117,7 @@ func (x *HeaderRule) String() string {
 func (*HeaderRule) ProtoMessage() {}
 
 func (x *HeaderRule) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[23]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2124,7 +3130,7 @@ func (x *HeaderRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeaderRule.ProtoReflect.Descriptor instead.
 func (*HeaderRule) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{23}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *HeaderRule) GetOp() HeaderRule_Op {
@@ -2159,7 +3165,7 @@ type Replacement struct {
 
 func (x *Replacement) Reset() {
 	*x = Replacement{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[24]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2171,7 +3177,7 @@ func (x *Replacement) String() string {
 func (*Replacement) ProtoMessage() {}
 
 func (x *Replacement) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[24]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2184,7 +3190,7 @@ func (x *Replacement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Replacement.ProtoReflect.Descriptor instead.
 func (*Replacement) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{24}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Replacement) GetFrom() string {
@@ -2224,7 +3230,7 @@ type Canary struct {
 
 func (x *Canary) Reset() {
 	*x = Canary{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[25]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2236,7 +3242,7 @@ func (x *Canary) String() string {
 func (*Canary) ProtoMessage() {}
 
 func (x *Canary) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[25]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2249,7 +3255,7 @@ func (x *Canary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Canary.ProtoReflect.Descriptor instead.
 func (*Canary) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{25}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Canary) GetService() uint32 {
@@ -2309,16 +3315,21 @@ func (x *Canary) GetTotal() uint32 {
 }
 
 type Service struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            uint32                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`    // index into kg_services
-	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"` // "namespace/name:port"
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Id             uint32                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`          // index into kg_services
+	Name           string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`       // "namespace/name:port"
+	Health         *HealthCheck           `protobuf:"bytes,3,opt,name=health,proto3" json:"health,omitempty"`   // absent: pods are not asked
+	Outlier        *Outlier               `protobuf:"bytes,4,opt,name=outlier,proto3" json:"outlier,omitempty"` // absent: the proxy's defaults
+	SlowStartMs    uint32                 `protobuf:"varint,5,opt,name=slow_start_ms,json=slowStartMs,proto3" json:"slow_start_ms,omitempty"`
+	MaxConnections uint32                 `protobuf:"varint,6,opt,name=max_connections,json=maxConnections,proto3" json:"max_connections,omitempty"` // in flight to one pod, 0: no bound
+	MaxPending     uint32                 `protobuf:"varint,7,opt,name=max_pending,json=maxPending,proto3" json:"max_pending,omitempty"`             // that wait for one of them, 0: no bound
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Service) Reset() {
 	*x = Service{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[26]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2330,7 +3341,7 @@ func (x *Service) String() string {
 func (*Service) ProtoMessage() {}
 
 func (x *Service) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[26]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2343,7 +3354,7 @@ func (x *Service) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Service.ProtoReflect.Descriptor instead.
 func (*Service) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{26}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Service) GetId() uint32 {
@@ -2358,6 +3369,218 @@ func (x *Service) GetName() string {
 		return x.Name
 	}
 	return ""
+}
+
+func (x *Service) GetHealth() *HealthCheck {
+	if x != nil {
+		return x.Health
+	}
+	return nil
+}
+
+func (x *Service) GetOutlier() *Outlier {
+	if x != nil {
+		return x.Outlier
+	}
+	return nil
+}
+
+func (x *Service) GetSlowStartMs() uint32 {
+	if x != nil {
+		return x.SlowStartMs
+	}
+	return 0
+}
+
+func (x *Service) GetMaxConnections() uint32 {
+	if x != nil {
+		return x.MaxConnections
+	}
+	return 0
+}
+
+func (x *Service) GetMaxPending() uint32 {
+	if x != nil {
+		return x.MaxPending
+	}
+	return 0
+}
+
+type HealthCheck struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          HealthCheck_Kind       `protobuf:"varint,1,opt,name=kind,proto3,enum=kerngate.feed.v1.HealthCheck_Kind" json:"kind,omitempty"`
+	Path          string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	Host          string                 `protobuf:"bytes,3,opt,name=host,proto3" json:"host,omitempty"`
+	Port          uint32                 `protobuf:"varint,4,opt,name=port,proto3" json:"port,omitempty"` // 0: the backend's
+	IntervalMs    uint32                 `protobuf:"varint,5,opt,name=interval_ms,json=intervalMs,proto3" json:"interval_ms,omitempty"`
+	TimeoutMs     uint32                 `protobuf:"varint,6,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
+	Unhealthy     uint32                 `protobuf:"varint,7,opt,name=unhealthy,proto3" json:"unhealthy,omitempty"`
+	Healthy       uint32                 `protobuf:"varint,8,opt,name=healthy,proto3" json:"healthy,omitempty"`
+	Upstream      *Upstream              `protobuf:"bytes,9,opt,name=upstream,proto3" json:"upstream,omitempty"` // how pods are spoken to; absent: clear text
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HealthCheck) Reset() {
+	*x = HealthCheck{}
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HealthCheck) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HealthCheck) ProtoMessage() {}
+
+func (x *HealthCheck) ProtoReflect() protoreflect.Message {
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HealthCheck.ProtoReflect.Descriptor instead.
+func (*HealthCheck) Descriptor() ([]byte, []int) {
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *HealthCheck) GetKind() HealthCheck_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return HealthCheck_HTTP
+}
+
+func (x *HealthCheck) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *HealthCheck) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *HealthCheck) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+func (x *HealthCheck) GetIntervalMs() uint32 {
+	if x != nil {
+		return x.IntervalMs
+	}
+	return 0
+}
+
+func (x *HealthCheck) GetTimeoutMs() uint32 {
+	if x != nil {
+		return x.TimeoutMs
+	}
+	return 0
+}
+
+func (x *HealthCheck) GetUnhealthy() uint32 {
+	if x != nil {
+		return x.Unhealthy
+	}
+	return 0
+}
+
+func (x *HealthCheck) GetHealthy() uint32 {
+	if x != nil {
+		return x.Healthy
+	}
+	return 0
+}
+
+func (x *HealthCheck) GetUpstream() *Upstream {
+	if x != nil {
+		return x.Upstream
+	}
+	return nil
+}
+
+// Outlier fields of 0 mean the proxy's defaults.
+type Outlier struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Off           bool                   `protobuf:"varint,1,opt,name=off,proto3" json:"off,omitempty"`
+	Consecutive   uint32                 `protobuf:"varint,2,opt,name=consecutive,proto3" json:"consecutive,omitempty"`
+	EjectionMs    uint32                 `protobuf:"varint,3,opt,name=ejection_ms,json=ejectionMs,proto3" json:"ejection_ms,omitempty"`
+	MostPercent   uint32                 `protobuf:"varint,4,opt,name=most_percent,json=mostPercent,proto3" json:"most_percent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Outlier) Reset() {
+	*x = Outlier{}
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Outlier) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Outlier) ProtoMessage() {}
+
+func (x *Outlier) ProtoReflect() protoreflect.Message {
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Outlier.ProtoReflect.Descriptor instead.
+func (*Outlier) Descriptor() ([]byte, []int) {
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *Outlier) GetOff() bool {
+	if x != nil {
+		return x.Off
+	}
+	return false
+}
+
+func (x *Outlier) GetConsecutive() uint32 {
+	if x != nil {
+		return x.Consecutive
+	}
+	return 0
+}
+
+func (x *Outlier) GetEjectionMs() uint32 {
+	if x != nil {
+		return x.EjectionMs
+	}
+	return 0
+}
+
+func (x *Outlier) GetMostPercent() uint32 {
+	if x != nil {
+		return x.MostPercent
+	}
+	return 0
 }
 
 // Settings of the whole proxy. Zero means the default of the field's comment.
@@ -2382,14 +3605,22 @@ type Settings struct {
 	TunnelTimeoutMs   uint32                 `protobuf:"varint,17,opt,name=tunnel_timeout_ms,json=tunnelTimeoutMs,proto3" json:"tunnel_timeout_ms,omitempty"`      // between bytes after an upgrade, either way: 3600000
 	MaxStreams        uint32                 `protobuf:"varint,18,opt,name=max_streams,json=maxStreams,proto3" json:"max_streams,omitempty"`                       // of one HTTP/2 or HTTP/3 connection: 128
 	DisableHttp2      bool                   `protobuf:"varint,19,opt,name=disable_http2,json=disableHttp2,proto3" json:"disable_http2,omitempty"`
-	RedirectPort      uint32                 `protobuf:"varint,20,opt,name=redirect_port,json=redirectPort,proto3" json:"redirect_port,omitempty"` // of the https URL that clear-text requests are sent to: 443
+	RedirectPort      uint32                 `protobuf:"varint,20,opt,name=redirect_port,json=redirectPort,proto3" json:"redirect_port,omitempty"`           // of the https URL that clear-text requests are sent to: 443
+	Compression       *Compression           `protobuf:"bytes,21,opt,name=compression,proto3" json:"compression,omitempty"`                                  // absent: none
+	AccessLogFormat   string                 `protobuf:"bytes,22,opt,name=access_log_format,json=accessLogFormat,proto3" json:"access_log_format,omitempty"` // "json", "combined" or a template of named fields: json
+	TraceEndpoint     string                 `protobuf:"bytes,23,opt,name=trace_endpoint,json=traceEndpoint,proto3" json:"trace_endpoint,omitempty"`         // OTLP over HTTP or gRPC, "": no tracing
+	TraceRatio        float64                `protobuf:"fixed64,24,opt,name=trace_ratio,json=traceRatio,proto3" json:"trace_ratio,omitempty"`                // of requests without a trace of their own that are sampled
+	TraceTrust        bool                   `protobuf:"varint,25,opt,name=trace_trust,json=traceTrust,proto3" json:"trace_trust,omitempty"`                 // continue clients' traces
+	Proxies           uint32                 `protobuf:"varint,26,opt,name=proxies,proto3" json:"proxies,omitempty"`                                         // that serve in the cluster now, for limits that are divided: 0: 1
+	RetryPercent      uint32                 `protobuf:"varint,27,opt,name=retry_percent,json=retryPercent,proto3" json:"retry_percent,omitempty"`           // retry budget: of requests in flight that may be retries: 20
+	AffinityKey       []byte                 `protobuf:"bytes,28,opt,name=affinity_key,json=affinityKey,proto3" json:"affinity_key,omitempty"`               // 32 bytes that sign affinity cookies, the same for all proxies. Never logged
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
 
 func (x *Settings) Reset() {
 	*x = Settings{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[27]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2401,7 +3632,7 @@ func (x *Settings) String() string {
 func (*Settings) ProtoMessage() {}
 
 func (x *Settings) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[27]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2414,7 +3645,7 @@ func (x *Settings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settings.ProtoReflect.Descriptor instead.
 func (*Settings) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{27}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Settings) GetHeadTimeoutMs() uint32 {
@@ -2557,6 +3788,62 @@ func (x *Settings) GetRedirectPort() uint32 {
 	return 0
 }
 
+func (x *Settings) GetCompression() *Compression {
+	if x != nil {
+		return x.Compression
+	}
+	return nil
+}
+
+func (x *Settings) GetAccessLogFormat() string {
+	if x != nil {
+		return x.AccessLogFormat
+	}
+	return ""
+}
+
+func (x *Settings) GetTraceEndpoint() string {
+	if x != nil {
+		return x.TraceEndpoint
+	}
+	return ""
+}
+
+func (x *Settings) GetTraceRatio() float64 {
+	if x != nil {
+		return x.TraceRatio
+	}
+	return 0
+}
+
+func (x *Settings) GetTraceTrust() bool {
+	if x != nil {
+		return x.TraceTrust
+	}
+	return false
+}
+
+func (x *Settings) GetProxies() uint32 {
+	if x != nil {
+		return x.Proxies
+	}
+	return 0
+}
+
+func (x *Settings) GetRetryPercent() uint32 {
+	if x != nil {
+		return x.RetryPercent
+	}
+	return 0
+}
+
+func (x *Settings) GetAffinityKey() []byte {
+	if x != nil {
+		return x.AffinityKey
+	}
+	return nil
+}
+
 type Ack struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Version       uint64                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
@@ -2566,7 +3853,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[28]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2578,7 +3865,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[28]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2591,7 +3878,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{28}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Ack) GetVersion() uint64 {
@@ -2614,7 +3901,7 @@ type Refuse struct {
 
 func (x *Refuse) Reset() {
 	*x = Refuse{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[29]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2626,7 +3913,7 @@ func (x *Refuse) String() string {
 func (*Refuse) ProtoMessage() {}
 
 func (x *Refuse) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[29]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2639,7 +3926,7 @@ func (x *Refuse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refuse.ProtoReflect.Descriptor instead.
 func (*Refuse) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{29}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Refuse) GetVersion() uint64 {
@@ -2672,7 +3959,7 @@ type Serving struct {
 
 func (x *Serving) Reset() {
 	*x = Serving{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[30]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2684,7 +3971,7 @@ func (x *Serving) String() string {
 func (*Serving) ProtoMessage() {}
 
 func (x *Serving) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[30]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2697,7 +3984,7 @@ func (x *Serving) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Serving.ProtoReflect.Descriptor instead.
 func (*Serving) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{30}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{43}
 }
 
 // Drain tells a proxy that another generation serves: finish what is open, then exit.
@@ -2710,7 +3997,7 @@ type Drain struct {
 
 func (x *Drain) Reset() {
 	*x = Drain{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[31]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2722,7 +4009,7 @@ func (x *Drain) String() string {
 func (*Drain) ProtoMessage() {}
 
 func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[31]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2735,7 +4022,7 @@ func (x *Drain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drain.ProtoReflect.Descriptor instead.
 func (*Drain) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{31}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Drain) GetTimeoutMs() uint32 {
@@ -2755,7 +4042,7 @@ type Query struct {
 
 func (x *Query) Reset() {
 	*x = Query{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[32]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2767,7 +4054,7 @@ func (x *Query) String() string {
 func (*Query) ProtoMessage() {}
 
 func (x *Query) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[32]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2780,7 +4067,7 @@ func (x *Query) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Query.ProtoReflect.Descriptor instead.
 func (*Query) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{32}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Query) GetWhat() string {
@@ -2800,7 +4087,7 @@ type Answer struct {
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[33]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2812,7 +4099,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[33]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2825,7 +4112,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{33}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Answer) GetJson() []byte {
@@ -2922,12 +4209,13 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12/\n" +
 	"\x06routes\x18\x02 \x03(\v2\x17.kerngate.feed.v1.RouteR\x06routes\x12'\n" +
 	"\x03tls\x18\x03 \x01(\v2\x15.kerngate.feed.v1.TLSR\x03tls\x124\n" +
-	"\bpolicies\x18d \x03(\v2\x18.kerngate.feed.v1.PolicyR\bpolicies\"\xa8\x01\n" +
+	"\bpolicies\x18d \x03(\v2\x18.kerngate.feed.v1.PolicyR\bpolicies\"\xc0\x01\n" +
 	"\x03TLS\x12\"\n" +
 	"\fcertificates\x18\x01 \x03(\tR\fcertificates\x124\n" +
 	"\x06client\x18\x02 \x01(\v2\x1c.kerngate.feed.v1.ClientAuthR\x06client\x12/\n" +
 	"\x13passthrough_service\x18\x03 \x01(\rR\x12passthroughService\x12\x16\n" +
-	"\x06source\x18\x04 \x01(\tR\x06source\"\xed\x01\n" +
+	"\x06source\x18\x04 \x01(\tR\x06source\x12\x16\n" +
+	"\x06suites\x18\x05 \x03(\tR\x06suites\"\x87\x02\n" +
 	"\n" +
 	"ClientAuth\x125\n" +
 	"\x04mode\x18\x01 \x01(\x0e2!.kerngate.feed.v1.ClientAuth.ModeR\x04mode\x12\x1c\n" +
@@ -2936,7 +4224,8 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\n" +
 	"error_page\x18\x04 \x01(\tR\terrorPage\x12\x1d\n" +
 	"\n" +
-	"pass_chain\x18\x05 \x01(\bR\tpassChain\"6\n" +
+	"pass_chain\x18\x05 \x01(\bR\tpassChain\x12\x18\n" +
+	"\asubject\x18\x06 \x01(\tR\asubject\"6\n" +
 	"\x04Mode\x12\f\n" +
 	"\bREQUIRED\x10\x00\x12\f\n" +
 	"\bOPTIONAL\x10\x01\x12\x12\n" +
@@ -2958,13 +4247,18 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\fproxy_header\x18\x04 \x01(\rR\vproxyHeader\" \n" +
 	"\bProtocol\x12\t\n" +
 	"\x05HTTP1\x10\x00\x12\t\n" +
-	"\x05HTTP2\x10\x01\"\x86\x01\n" +
+	"\x05HTTP2\x10\x01\"\xe0\x01\n" +
 	"\vUpstreamTLS\x12\x16\n" +
 	"\x06verify\x18\x01 \x01(\bR\x06verify\x12\x1c\n" +
 	"\tauthority\x18\x02 \x01(\tR\tauthority\x12\x1f\n" +
 	"\vserver_name\x18\x03 \x01(\tR\n" +
 	"serverName\x12 \n" +
-	"\vcertificate\x18\x04 \x01(\tR\vcertificate\"\xad\x06\n" +
+	"\vcertificate\x18\x04 \x01(\tR\vcertificate\x12\x1f\n" +
+	"\vmin_version\x18\x05 \x01(\tR\n" +
+	"minVersion\x12\x1f\n" +
+	"\vmax_version\x18\x06 \x01(\tR\n" +
+	"maxVersion\x12\x16\n" +
+	"\x06suites\x18\a \x03(\tR\x06suites\"\xcb\t\n" +
 	"\x06Policy\x128\n" +
 	"\tredirects\x18\x01 \x03(\v2\x1a.kerngate.feed.v1.RedirectR\tredirects\x12*\n" +
 	"\x04cors\x18\x02 \x01(\v2\x16.kerngate.feed.v1.CORSR\x04cors\x120\n" +
@@ -2982,8 +4276,87 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\x12connect_timeout_ms\x18\r \x01(\rR\x10connectTimeoutMs\x12&\n" +
 	"\x0fsend_timeout_ms\x18\x0e \x01(\rR\rsendTimeoutMs\x12&\n" +
 	"\x0fread_timeout_ms\x18\x0f \x01(\rR\rreadTimeoutMs\x12\x1a\n" +
-	"\bunlogged\x18\x10 \x01(\bR\bunloggedB\x11\n" +
-	"\x0f_max_body_bytes\"N\n" +
+	"\bunlogged\x18\x10 \x01(\bR\bunlogged\x123\n" +
+	"\abalance\x18\x11 \x01(\v2\x19.kerngate.feed.v1.BalanceR\abalance\x12-\n" +
+	"\x05retry\x18\x12 \x01(\v2\x17.kerngate.feed.v1.RetryR\x05retry\x122\n" +
+	"\amirrors\x18\x13 \x03(\v2\x18.kerngate.feed.v1.MirrorR\amirrors\x12=\n" +
+	"\verror_pages\x18\x14 \x01(\v2\x1c.kerngate.feed.v1.ErrorPagesR\n" +
+	"errorPages\x12)\n" +
+	"\x10fallback_service\x18\x15 \x01(\rR\x0ffallbackService\x12?\n" +
+	"\vcompression\x18\x16 \x01(\v2\x1d.kerngate.feed.v1.CompressionR\vcompression\x12*\n" +
+	"\x04pace\x18\x17 \x01(\v2\x16.kerngate.feed.v1.PaceR\x04pace\x12-\n" +
+	"\x05trace\x18\x18 \x01(\v2\x17.kerngate.feed.v1.TraceR\x05traceB\x11\n" +
+	"\x0f_max_body_bytes\"\xad\x01\n" +
+	"\aBalance\x129\n" +
+	"\talgorithm\x18\x01 \x01(\x0e2\x1b.kerngate.feed.v1.AlgorithmR\talgorithm\x12\x17\n" +
+	"\ahash_by\x18\x02 \x01(\tR\x06hashBy\x12\x16\n" +
+	"\x06subset\x18\x03 \x01(\rR\x06subset\x126\n" +
+	"\baffinity\x18\x04 \x01(\v2\x1a.kerngate.feed.v1.AffinityR\baffinity\"\xfc\x02\n" +
+	"\bAffinity\x12\x16\n" +
+	"\x06cookie\x18\x01 \x01(\tR\x06cookie\x12\x1e\n" +
+	"\n" +
+	"persistent\x18\x02 \x01(\bR\n" +
+	"persistent\x12*\n" +
+	"\x11change_on_failure\x18\x03 \x01(\bR\x0fchangeOnFailure\x12\x16\n" +
+	"\x06canary\x18\x04 \x01(\bR\x06canary\x12\x12\n" +
+	"\x04path\x18\x05 \x01(\tR\x04path\x12\x16\n" +
+	"\x06domain\x18\x06 \x01(\tR\x06domain\x12&\n" +
+	"\x0fmax_age_seconds\x18\a \x01(\rR\rmaxAgeSeconds\x12'\n" +
+	"\x0fexpires_seconds\x18\b \x01(\rR\x0eexpiresSeconds\x12\x1b\n" +
+	"\tsame_site\x18\t \x01(\tR\bsameSite\x122\n" +
+	"\x15conditional_same_site\x18\n" +
+	" \x01(\bR\x13conditionalSameSite\x12\x1b\n" +
+	"\x06secure\x18\v \x01(\bH\x00R\x06secure\x88\x01\x01B\t\n" +
+	"\a_secure\"q\n" +
+	"\x05Retry\x12\x0e\n" +
+	"\x02on\x18\x01 \x01(\rR\x02on\x12%\n" +
+	"\x0enon_idempotent\x18\x02 \x01(\bR\rnonIdempotent\x12\x14\n" +
+	"\x05tries\x18\x03 \x01(\rR\x05tries\x12\x1b\n" +
+	"\twithin_ms\x18\x04 \x01(\rR\bwithinMs\"k\n" +
+	"\vDestination\x12\x18\n" +
+	"\aservice\x18\x01 \x01(\rR\aservice\x12\x10\n" +
+	"\x03tls\x18\x02 \x01(\bR\x03tls\x12\x1c\n" +
+	"\tauthority\x18\x03 \x01(\tR\tauthority\x12\x12\n" +
+	"\x04path\x18\x04 \x01(\tR\x04path\"\x8d\x03\n" +
+	"\fExternalAuth\x12-\n" +
+	"\x02to\x18\x01 \x01(\v2\x1d.kerngate.feed.v1.DestinationR\x02to\x12\x16\n" +
+	"\x06method\x18\x02 \x01(\tR\x06method\x126\n" +
+	"\aheaders\x18\x03 \x03(\v2\x1c.kerngate.feed.v1.HeaderRuleR\aheaders\x12\x1a\n" +
+	"\bresponse\x18\x04 \x03(\tR\bresponse\x12\x17\n" +
+	"\asign_in\x18\x05 \x01(\tR\x06signIn\x12*\n" +
+	"\x11sign_in_parameter\x18\x06 \x01(\tR\x0fsignInParameter\x12\x1a\n" +
+	"\bredirect\x18\a \x01(\tR\bredirect\x12*\n" +
+	"\x11always_set_cookie\x18\b \x01(\bR\x0falwaysSetCookie\x12\x1b\n" +
+	"\tcache_key\x18\t \x01(\tR\bcacheKey\x128\n" +
+	"\tcache_for\x18\n" +
+	" \x03(\v2\x1b.kerngate.feed.v1.CacheTimeR\bcacheFor\"D\n" +
+	"\tCacheTime\x12\x16\n" +
+	"\x06status\x18\x01 \x03(\rR\x06status\x12\x1f\n" +
+	"\vfor_seconds\x18\x02 \x01(\rR\n" +
+	"forSeconds\"K\n" +
+	"\x06Mirror\x12-\n" +
+	"\x02to\x18\x01 \x01(\v2\x1d.kerngate.feed.v1.DestinationR\x02to\x12\x12\n" +
+	"\x04body\x18\x02 \x01(\bR\x04body\"v\n" +
+	"\n" +
+	"ErrorPages\x12\x16\n" +
+	"\x06status\x18\x01 \x03(\rR\x06status\x12\x18\n" +
+	"\aservice\x18\x02 \x01(\rR\aservice\x12\x1c\n" +
+	"\tnamespace\x18\x03 \x01(\tR\tnamespace\x12\x18\n" +
+	"\aingress\x18\x04 \x01(\tR\aingress\"^\n" +
+	"\vCompression\x12\x1c\n" +
+	"\tencodings\x18\x01 \x03(\tR\tencodings\x12\x14\n" +
+	"\x05types\x18\x02 \x03(\tR\x05types\x12\x1b\n" +
+	"\tmin_bytes\x18\x03 \x01(\x04R\bminBytes\"F\n" +
+	"\x04Pace\x12(\n" +
+	"\x10bytes_per_second\x18\x01 \x01(\x04R\x0ebytesPerSecond\x12\x14\n" +
+	"\x05after\x18\x02 \x01(\x04R\x05after\"u\n" +
+	"\x05Trace\x12\x1d\n" +
+	"\aenabled\x18\x01 \x01(\bH\x00R\aenabled\x88\x01\x01\x12\x1c\n" +
+	"\toperation\x18\x02 \x01(\tR\toperation\x12\x19\n" +
+	"\x05trust\x18\x03 \x01(\bH\x01R\x05trust\x88\x01\x01B\n" +
+	"\n" +
+	"\b_enabledB\b\n" +
+	"\x06_trust\"N\n" +
 	"\bRedirect\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x16\n" +
 	"\x06status\x18\x02 \x01(\rR\x06status\x12\x16\n" +
@@ -3004,11 +4377,12 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\x04Rate\x12\x1a\n" +
 	"\brequests\x18\x01 \x01(\rR\brequests\x12\x1b\n" +
 	"\tperiod_ms\x18\x02 \x01(\x04R\bperiodMs\x12\x14\n" +
-	"\x05burst\x18\x03 \x01(\rR\x05burst\"\x8f\x01\n" +
+	"\x05burst\x18\x03 \x01(\rR\x05burst\"\xcb\x01\n" +
 	"\x06Access\x12\x14\n" +
 	"\x05allow\x18\x01 \x03(\tR\x05allow\x12\x12\n" +
 	"\x04deny\x18\x02 \x03(\tR\x04deny\x121\n" +
-	"\x05basic\x18\x03 \x01(\v2\x1b.kerngate.feed.v1.BasicAuthR\x05basic\x12\x10\n" +
+	"\x05basic\x18\x03 \x01(\v2\x1b.kerngate.feed.v1.BasicAuthR\x05basic\x12:\n" +
+	"\bexternal\x18\x06 \x01(\v2\x1e.kerngate.feed.v1.ExternalAuthR\bexternal\x12\x10\n" +
 	"\x03any\x18\x04 \x01(\bR\x03any\x12\x16\n" +
 	"\x06closed\x18\x05 \x01(\tR\x06closed\"7\n" +
 	"\tBasicAuth\x12\x14\n" +
@@ -3035,10 +4409,38 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\apattern\x18\x05 \x01(\tR\apattern\x12\x16\n" +
 	"\x06cookie\x18\x06 \x01(\tR\x06cookie\x12\x16\n" +
 	"\x06weight\x18\a \x01(\rR\x06weight\x12\x14\n" +
-	"\x05total\x18\b \x01(\rR\x05total\"-\n" +
+	"\x05total\x18\b \x01(\rR\x05total\"\x87\x02\n" +
 	"\aService\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\"\x80\x06\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x125\n" +
+	"\x06health\x18\x03 \x01(\v2\x1d.kerngate.feed.v1.HealthCheckR\x06health\x123\n" +
+	"\aoutlier\x18\x04 \x01(\v2\x19.kerngate.feed.v1.OutlierR\aoutlier\x12\"\n" +
+	"\rslow_start_ms\x18\x05 \x01(\rR\vslowStartMs\x12'\n" +
+	"\x0fmax_connections\x18\x06 \x01(\rR\x0emaxConnections\x12\x1f\n" +
+	"\vmax_pending\x18\a \x01(\rR\n" +
+	"maxPending\"\xd6\x02\n" +
+	"\vHealthCheck\x126\n" +
+	"\x04kind\x18\x01 \x01(\x0e2\".kerngate.feed.v1.HealthCheck.KindR\x04kind\x12\x12\n" +
+	"\x04path\x18\x02 \x01(\tR\x04path\x12\x12\n" +
+	"\x04host\x18\x03 \x01(\tR\x04host\x12\x12\n" +
+	"\x04port\x18\x04 \x01(\rR\x04port\x12\x1f\n" +
+	"\vinterval_ms\x18\x05 \x01(\rR\n" +
+	"intervalMs\x12\x1d\n" +
+	"\n" +
+	"timeout_ms\x18\x06 \x01(\rR\ttimeoutMs\x12\x1c\n" +
+	"\tunhealthy\x18\a \x01(\rR\tunhealthy\x12\x18\n" +
+	"\ahealthy\x18\b \x01(\rR\ahealthy\x126\n" +
+	"\bupstream\x18\t \x01(\v2\x1a.kerngate.feed.v1.UpstreamR\bupstream\"#\n" +
+	"\x04Kind\x12\b\n" +
+	"\x04HTTP\x10\x00\x12\a\n" +
+	"\x03TCP\x10\x01\x12\b\n" +
+	"\x04GRPC\x10\x02\"\x81\x01\n" +
+	"\aOutlier\x12\x10\n" +
+	"\x03off\x18\x01 \x01(\bR\x03off\x12 \n" +
+	"\vconsecutive\x18\x02 \x01(\rR\vconsecutive\x12\x1f\n" +
+	"\vejection_ms\x18\x03 \x01(\rR\n" +
+	"ejectionMs\x12!\n" +
+	"\fmost_percent\x18\x04 \x01(\rR\vmostPercent\"\xb8\b\n" +
 	"\bSettings\x12&\n" +
 	"\x0fhead_timeout_ms\x18\x01 \x01(\rR\rheadTimeoutMs\x12&\n" +
 	"\x0fidle_timeout_ms\x18\x02 \x01(\rR\ridleTimeoutMs\x12,\n" +
@@ -3063,7 +4465,17 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\vmax_streams\x18\x12 \x01(\rR\n" +
 	"maxStreams\x12#\n" +
 	"\rdisable_http2\x18\x13 \x01(\bR\fdisableHttp2\x12#\n" +
-	"\rredirect_port\x18\x14 \x01(\rR\fredirectPort\"\x1f\n" +
+	"\rredirect_port\x18\x14 \x01(\rR\fredirectPort\x12?\n" +
+	"\vcompression\x18\x15 \x01(\v2\x1d.kerngate.feed.v1.CompressionR\vcompression\x12*\n" +
+	"\x11access_log_format\x18\x16 \x01(\tR\x0faccessLogFormat\x12%\n" +
+	"\x0etrace_endpoint\x18\x17 \x01(\tR\rtraceEndpoint\x12\x1f\n" +
+	"\vtrace_ratio\x18\x18 \x01(\x01R\n" +
+	"traceRatio\x12\x1f\n" +
+	"\vtrace_trust\x18\x19 \x01(\bR\n" +
+	"traceTrust\x12\x18\n" +
+	"\aproxies\x18\x1a \x01(\rR\aproxies\x12#\n" +
+	"\rretry_percent\x18\x1b \x01(\rR\fretryPercent\x12!\n" +
+	"\faffinity_key\x18\x1c \x01(\fR\vaffinityKey\"\x1f\n" +
 	"\x03Ack\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\"R\n" +
 	"\x06Refuse\x12\x18\n" +
@@ -3078,7 +4490,14 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\x04what\x18\x01 \x01(\tR\x04what\"2\n" +
 	"\x06Answer\x12\x12\n" +
 	"\x04json\x18\x01 \x01(\fR\x04json\x12\x14\n" +
-	"\x05error\x18\x02 \x01(\tR\x05errorB4Z2github.com/kerngate/kerngate/userspace/feed/feedpbb\x06proto3"
+	"\x05error\x18\x02 \x01(\tR\x05error*H\n" +
+	"\tAlgorithm\x12\a\n" +
+	"\x03P2C\x10\x00\x12\x0f\n" +
+	"\vROUND_ROBIN\x10\x01\x12\n" +
+	"\n" +
+	"\x06MAGLEV\x10\x02\x12\b\n" +
+	"\x04EWMA\x10\x03\x12\v\n" +
+	"\aSERVICE\x10\x04B4Z2github.com/kerngate/kerngate/userspace/feed/feedpbb\x06proto3"
 
 var (
 	file_userspace_feed_feedpb_feed_proto_rawDescOnce sync.Once
@@ -3092,91 +4511,125 @@ func file_userspace_feed_feedpb_feed_proto_rawDescGZIP() []byte {
 	return file_userspace_feed_feedpb_feed_proto_rawDescData
 }
 
-var file_userspace_feed_feedpb_feed_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_userspace_feed_feedpb_feed_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_userspace_feed_feedpb_feed_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_userspace_feed_feedpb_feed_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
 var file_userspace_feed_feedpb_feed_proto_goTypes = []any{
-	(ClientAuth_Mode)(0),   // 0: kerngate.feed.v1.ClientAuth.Mode
-	(Upstream_Protocol)(0), // 1: kerngate.feed.v1.Upstream.Protocol
-	(HeaderRule_Op)(0),     // 2: kerngate.feed.v1.HeaderRule.Op
-	(*ToAgent)(nil),        // 3: kerngate.feed.v1.ToAgent
-	(*FromAgent)(nil),      // 4: kerngate.feed.v1.FromAgent
-	(*Hello)(nil),          // 5: kerngate.feed.v1.Hello
-	(*Welcome)(nil),        // 6: kerngate.feed.v1.Welcome
-	(*Map)(nil),            // 7: kerngate.feed.v1.Map
-	(*Reject)(nil),         // 8: kerngate.feed.v1.Reject
-	(*Config)(nil),         // 9: kerngate.feed.v1.Config
-	(*Certificate)(nil),    // 10: kerngate.feed.v1.Certificate
-	(*Authority)(nil),      // 11: kerngate.feed.v1.Authority
-	(*TicketKeys)(nil),     // 12: kerngate.feed.v1.TicketKeys
-	(*Host)(nil),           // 13: kerngate.feed.v1.Host
-	(*TLS)(nil),            // 14: kerngate.feed.v1.TLS
-	(*ClientAuth)(nil),     // 15: kerngate.feed.v1.ClientAuth
-	(*Route)(nil),          // 16: kerngate.feed.v1.Route
-	(*Upstream)(nil),       // 17: kerngate.feed.v1.Upstream
-	(*UpstreamTLS)(nil),    // 18: kerngate.feed.v1.UpstreamTLS
-	(*Policy)(nil),         // 19: kerngate.feed.v1.Policy
-	(*Redirect)(nil),       // 20: kerngate.feed.v1.Redirect
-	(*CORS)(nil),           // 21: kerngate.feed.v1.CORS
-	(*Limits)(nil),         // 22: kerngate.feed.v1.Limits
-	(*Rate)(nil),           // 23: kerngate.feed.v1.Rate
-	(*Access)(nil),         // 24: kerngate.feed.v1.Access
-	(*BasicAuth)(nil),      // 25: kerngate.feed.v1.BasicAuth
-	(*HeaderRule)(nil),     // 26: kerngate.feed.v1.HeaderRule
-	(*Replacement)(nil),    // 27: kerngate.feed.v1.Replacement
-	(*Canary)(nil),         // 28: kerngate.feed.v1.Canary
-	(*Service)(nil),        // 29: kerngate.feed.v1.Service
-	(*Settings)(nil),       // 30: kerngate.feed.v1.Settings
-	(*Ack)(nil),            // 31: kerngate.feed.v1.Ack
-	(*Refuse)(nil),         // 32: kerngate.feed.v1.Refuse
-	(*Serving)(nil),        // 33: kerngate.feed.v1.Serving
-	(*Drain)(nil),          // 34: kerngate.feed.v1.Drain
-	(*Query)(nil),          // 35: kerngate.feed.v1.Query
-	(*Answer)(nil),         // 36: kerngate.feed.v1.Answer
+	(Algorithm)(0),         // 0: kerngate.feed.v1.Algorithm
+	(ClientAuth_Mode)(0),   // 1: kerngate.feed.v1.ClientAuth.Mode
+	(Upstream_Protocol)(0), // 2: kerngate.feed.v1.Upstream.Protocol
+	(HeaderRule_Op)(0),     // 3: kerngate.feed.v1.HeaderRule.Op
+	(HealthCheck_Kind)(0),  // 4: kerngate.feed.v1.HealthCheck.Kind
+	(*ToAgent)(nil),        // 5: kerngate.feed.v1.ToAgent
+	(*FromAgent)(nil),      // 6: kerngate.feed.v1.FromAgent
+	(*Hello)(nil),          // 7: kerngate.feed.v1.Hello
+	(*Welcome)(nil),        // 8: kerngate.feed.v1.Welcome
+	(*Map)(nil),            // 9: kerngate.feed.v1.Map
+	(*Reject)(nil),         // 10: kerngate.feed.v1.Reject
+	(*Config)(nil),         // 11: kerngate.feed.v1.Config
+	(*Certificate)(nil),    // 12: kerngate.feed.v1.Certificate
+	(*Authority)(nil),      // 13: kerngate.feed.v1.Authority
+	(*TicketKeys)(nil),     // 14: kerngate.feed.v1.TicketKeys
+	(*Host)(nil),           // 15: kerngate.feed.v1.Host
+	(*TLS)(nil),            // 16: kerngate.feed.v1.TLS
+	(*ClientAuth)(nil),     // 17: kerngate.feed.v1.ClientAuth
+	(*Route)(nil),          // 18: kerngate.feed.v1.Route
+	(*Upstream)(nil),       // 19: kerngate.feed.v1.Upstream
+	(*UpstreamTLS)(nil),    // 20: kerngate.feed.v1.UpstreamTLS
+	(*Policy)(nil),         // 21: kerngate.feed.v1.Policy
+	(*Balance)(nil),        // 22: kerngate.feed.v1.Balance
+	(*Affinity)(nil),       // 23: kerngate.feed.v1.Affinity
+	(*Retry)(nil),          // 24: kerngate.feed.v1.Retry
+	(*Destination)(nil),    // 25: kerngate.feed.v1.Destination
+	(*ExternalAuth)(nil),   // 26: kerngate.feed.v1.ExternalAuth
+	(*CacheTime)(nil),      // 27: kerngate.feed.v1.CacheTime
+	(*Mirror)(nil),         // 28: kerngate.feed.v1.Mirror
+	(*ErrorPages)(nil),     // 29: kerngate.feed.v1.ErrorPages
+	(*Compression)(nil),    // 30: kerngate.feed.v1.Compression
+	(*Pace)(nil),           // 31: kerngate.feed.v1.Pace
+	(*Trace)(nil),          // 32: kerngate.feed.v1.Trace
+	(*Redirect)(nil),       // 33: kerngate.feed.v1.Redirect
+	(*CORS)(nil),           // 34: kerngate.feed.v1.CORS
+	(*Limits)(nil),         // 35: kerngate.feed.v1.Limits
+	(*Rate)(nil),           // 36: kerngate.feed.v1.Rate
+	(*Access)(nil),         // 37: kerngate.feed.v1.Access
+	(*BasicAuth)(nil),      // 38: kerngate.feed.v1.BasicAuth
+	(*HeaderRule)(nil),     // 39: kerngate.feed.v1.HeaderRule
+	(*Replacement)(nil),    // 40: kerngate.feed.v1.Replacement
+	(*Canary)(nil),         // 41: kerngate.feed.v1.Canary
+	(*Service)(nil),        // 42: kerngate.feed.v1.Service
+	(*HealthCheck)(nil),    // 43: kerngate.feed.v1.HealthCheck
+	(*Outlier)(nil),        // 44: kerngate.feed.v1.Outlier
+	(*Settings)(nil),       // 45: kerngate.feed.v1.Settings
+	(*Ack)(nil),            // 46: kerngate.feed.v1.Ack
+	(*Refuse)(nil),         // 47: kerngate.feed.v1.Refuse
+	(*Serving)(nil),        // 48: kerngate.feed.v1.Serving
+	(*Drain)(nil),          // 49: kerngate.feed.v1.Drain
+	(*Query)(nil),          // 50: kerngate.feed.v1.Query
+	(*Answer)(nil),         // 51: kerngate.feed.v1.Answer
 }
 var file_userspace_feed_feedpb_feed_proto_depIdxs = []int32{
-	5,  // 0: kerngate.feed.v1.ToAgent.hello:type_name -> kerngate.feed.v1.Hello
-	31, // 1: kerngate.feed.v1.ToAgent.ack:type_name -> kerngate.feed.v1.Ack
-	32, // 2: kerngate.feed.v1.ToAgent.refuse:type_name -> kerngate.feed.v1.Refuse
-	35, // 3: kerngate.feed.v1.ToAgent.query:type_name -> kerngate.feed.v1.Query
-	6,  // 4: kerngate.feed.v1.FromAgent.welcome:type_name -> kerngate.feed.v1.Welcome
-	8,  // 5: kerngate.feed.v1.FromAgent.reject:type_name -> kerngate.feed.v1.Reject
-	9,  // 6: kerngate.feed.v1.FromAgent.config:type_name -> kerngate.feed.v1.Config
-	33, // 7: kerngate.feed.v1.FromAgent.serving:type_name -> kerngate.feed.v1.Serving
-	34, // 8: kerngate.feed.v1.FromAgent.drain:type_name -> kerngate.feed.v1.Drain
-	36, // 9: kerngate.feed.v1.FromAgent.answer:type_name -> kerngate.feed.v1.Answer
-	7,  // 10: kerngate.feed.v1.Welcome.maps:type_name -> kerngate.feed.v1.Map
-	13, // 11: kerngate.feed.v1.Config.hosts:type_name -> kerngate.feed.v1.Host
-	29, // 12: kerngate.feed.v1.Config.services:type_name -> kerngate.feed.v1.Service
-	30, // 13: kerngate.feed.v1.Config.settings:type_name -> kerngate.feed.v1.Settings
-	10, // 14: kerngate.feed.v1.Config.certificates:type_name -> kerngate.feed.v1.Certificate
-	11, // 15: kerngate.feed.v1.Config.authorities:type_name -> kerngate.feed.v1.Authority
-	12, // 16: kerngate.feed.v1.Config.ticket_keys:type_name -> kerngate.feed.v1.TicketKeys
-	16, // 17: kerngate.feed.v1.Host.routes:type_name -> kerngate.feed.v1.Route
-	14, // 18: kerngate.feed.v1.Host.tls:type_name -> kerngate.feed.v1.TLS
-	19, // 19: kerngate.feed.v1.Host.policies:type_name -> kerngate.feed.v1.Policy
-	15, // 20: kerngate.feed.v1.TLS.client:type_name -> kerngate.feed.v1.ClientAuth
-	0,  // 21: kerngate.feed.v1.ClientAuth.mode:type_name -> kerngate.feed.v1.ClientAuth.Mode
-	17, // 22: kerngate.feed.v1.Route.upstream:type_name -> kerngate.feed.v1.Upstream
-	28, // 23: kerngate.feed.v1.Route.canaries:type_name -> kerngate.feed.v1.Canary
-	1,  // 24: kerngate.feed.v1.Upstream.protocol:type_name -> kerngate.feed.v1.Upstream.Protocol
-	18, // 25: kerngate.feed.v1.Upstream.tls:type_name -> kerngate.feed.v1.UpstreamTLS
-	20, // 26: kerngate.feed.v1.Policy.redirects:type_name -> kerngate.feed.v1.Redirect
-	21, // 27: kerngate.feed.v1.Policy.cors:type_name -> kerngate.feed.v1.CORS
-	22, // 28: kerngate.feed.v1.Policy.limits:type_name -> kerngate.feed.v1.Limits
-	24, // 29: kerngate.feed.v1.Policy.access:type_name -> kerngate.feed.v1.Access
-	26, // 30: kerngate.feed.v1.Policy.request_headers:type_name -> kerngate.feed.v1.HeaderRule
-	26, // 31: kerngate.feed.v1.Policy.response_headers:type_name -> kerngate.feed.v1.HeaderRule
-	27, // 32: kerngate.feed.v1.Policy.cookie_domains:type_name -> kerngate.feed.v1.Replacement
-	27, // 33: kerngate.feed.v1.Policy.cookie_paths:type_name -> kerngate.feed.v1.Replacement
-	27, // 34: kerngate.feed.v1.Policy.locations:type_name -> kerngate.feed.v1.Replacement
-	23, // 35: kerngate.feed.v1.Limits.rates:type_name -> kerngate.feed.v1.Rate
-	25, // 36: kerngate.feed.v1.Access.basic:type_name -> kerngate.feed.v1.BasicAuth
-	2,  // 37: kerngate.feed.v1.HeaderRule.op:type_name -> kerngate.feed.v1.HeaderRule.Op
-	38, // [38:38] is the sub-list for method output_type
-	38, // [38:38] is the sub-list for method input_type
-	38, // [38:38] is the sub-list for extension type_name
-	38, // [38:38] is the sub-list for extension extendee
-	0,  // [0:38] is the sub-list for field type_name
+	7,  // 0: kerngate.feed.v1.ToAgent.hello:type_name -> kerngate.feed.v1.Hello
+	46, // 1: kerngate.feed.v1.ToAgent.ack:type_name -> kerngate.feed.v1.Ack
+	47, // 2: kerngate.feed.v1.ToAgent.refuse:type_name -> kerngate.feed.v1.Refuse
+	50, // 3: kerngate.feed.v1.ToAgent.query:type_name -> kerngate.feed.v1.Query
+	8,  // 4: kerngate.feed.v1.FromAgent.welcome:type_name -> kerngate.feed.v1.Welcome
+	10, // 5: kerngate.feed.v1.FromAgent.reject:type_name -> kerngate.feed.v1.Reject
+	11, // 6: kerngate.feed.v1.FromAgent.config:type_name -> kerngate.feed.v1.Config
+	48, // 7: kerngate.feed.v1.FromAgent.serving:type_name -> kerngate.feed.v1.Serving
+	49, // 8: kerngate.feed.v1.FromAgent.drain:type_name -> kerngate.feed.v1.Drain
+	51, // 9: kerngate.feed.v1.FromAgent.answer:type_name -> kerngate.feed.v1.Answer
+	9,  // 10: kerngate.feed.v1.Welcome.maps:type_name -> kerngate.feed.v1.Map
+	15, // 11: kerngate.feed.v1.Config.hosts:type_name -> kerngate.feed.v1.Host
+	42, // 12: kerngate.feed.v1.Config.services:type_name -> kerngate.feed.v1.Service
+	45, // 13: kerngate.feed.v1.Config.settings:type_name -> kerngate.feed.v1.Settings
+	12, // 14: kerngate.feed.v1.Config.certificates:type_name -> kerngate.feed.v1.Certificate
+	13, // 15: kerngate.feed.v1.Config.authorities:type_name -> kerngate.feed.v1.Authority
+	14, // 16: kerngate.feed.v1.Config.ticket_keys:type_name -> kerngate.feed.v1.TicketKeys
+	18, // 17: kerngate.feed.v1.Host.routes:type_name -> kerngate.feed.v1.Route
+	16, // 18: kerngate.feed.v1.Host.tls:type_name -> kerngate.feed.v1.TLS
+	21, // 19: kerngate.feed.v1.Host.policies:type_name -> kerngate.feed.v1.Policy
+	17, // 20: kerngate.feed.v1.TLS.client:type_name -> kerngate.feed.v1.ClientAuth
+	1,  // 21: kerngate.feed.v1.ClientAuth.mode:type_name -> kerngate.feed.v1.ClientAuth.Mode
+	19, // 22: kerngate.feed.v1.Route.upstream:type_name -> kerngate.feed.v1.Upstream
+	41, // 23: kerngate.feed.v1.Route.canaries:type_name -> kerngate.feed.v1.Canary
+	2,  // 24: kerngate.feed.v1.Upstream.protocol:type_name -> kerngate.feed.v1.Upstream.Protocol
+	20, // 25: kerngate.feed.v1.Upstream.tls:type_name -> kerngate.feed.v1.UpstreamTLS
+	33, // 26: kerngate.feed.v1.Policy.redirects:type_name -> kerngate.feed.v1.Redirect
+	34, // 27: kerngate.feed.v1.Policy.cors:type_name -> kerngate.feed.v1.CORS
+	35, // 28: kerngate.feed.v1.Policy.limits:type_name -> kerngate.feed.v1.Limits
+	37, // 29: kerngate.feed.v1.Policy.access:type_name -> kerngate.feed.v1.Access
+	39, // 30: kerngate.feed.v1.Policy.request_headers:type_name -> kerngate.feed.v1.HeaderRule
+	39, // 31: kerngate.feed.v1.Policy.response_headers:type_name -> kerngate.feed.v1.HeaderRule
+	40, // 32: kerngate.feed.v1.Policy.cookie_domains:type_name -> kerngate.feed.v1.Replacement
+	40, // 33: kerngate.feed.v1.Policy.cookie_paths:type_name -> kerngate.feed.v1.Replacement
+	40, // 34: kerngate.feed.v1.Policy.locations:type_name -> kerngate.feed.v1.Replacement
+	22, // 35: kerngate.feed.v1.Policy.balance:type_name -> kerngate.feed.v1.Balance
+	24, // 36: kerngate.feed.v1.Policy.retry:type_name -> kerngate.feed.v1.Retry
+	28, // 37: kerngate.feed.v1.Policy.mirrors:type_name -> kerngate.feed.v1.Mirror
+	29, // 38: kerngate.feed.v1.Policy.error_pages:type_name -> kerngate.feed.v1.ErrorPages
+	30, // 39: kerngate.feed.v1.Policy.compression:type_name -> kerngate.feed.v1.Compression
+	31, // 40: kerngate.feed.v1.Policy.pace:type_name -> kerngate.feed.v1.Pace
+	32, // 41: kerngate.feed.v1.Policy.trace:type_name -> kerngate.feed.v1.Trace
+	0,  // 42: kerngate.feed.v1.Balance.algorithm:type_name -> kerngate.feed.v1.Algorithm
+	23, // 43: kerngate.feed.v1.Balance.affinity:type_name -> kerngate.feed.v1.Affinity
+	25, // 44: kerngate.feed.v1.ExternalAuth.to:type_name -> kerngate.feed.v1.Destination
+	39, // 45: kerngate.feed.v1.ExternalAuth.headers:type_name -> kerngate.feed.v1.HeaderRule
+	27, // 46: kerngate.feed.v1.ExternalAuth.cache_for:type_name -> kerngate.feed.v1.CacheTime
+	25, // 47: kerngate.feed.v1.Mirror.to:type_name -> kerngate.feed.v1.Destination
+	36, // 48: kerngate.feed.v1.Limits.rates:type_name -> kerngate.feed.v1.Rate
+	38, // 49: kerngate.feed.v1.Access.basic:type_name -> kerngate.feed.v1.BasicAuth
+	26, // 50: kerngate.feed.v1.Access.external:type_name -> kerngate.feed.v1.ExternalAuth
+	3,  // 51: kerngate.feed.v1.HeaderRule.op:type_name -> kerngate.feed.v1.HeaderRule.Op
+	43, // 52: kerngate.feed.v1.Service.health:type_name -> kerngate.feed.v1.HealthCheck
+	44, // 53: kerngate.feed.v1.Service.outlier:type_name -> kerngate.feed.v1.Outlier
+	4,  // 54: kerngate.feed.v1.HealthCheck.kind:type_name -> kerngate.feed.v1.HealthCheck.Kind
+	19, // 55: kerngate.feed.v1.HealthCheck.upstream:type_name -> kerngate.feed.v1.Upstream
+	30, // 56: kerngate.feed.v1.Settings.compression:type_name -> kerngate.feed.v1.Compression
+	57, // [57:57] is the sub-list for method output_type
+	57, // [57:57] is the sub-list for method input_type
+	57, // [57:57] is the sub-list for extension type_name
+	57, // [57:57] is the sub-list for extension extendee
+	0,  // [0:57] is the sub-list for field type_name
 }
 
 func init() { file_userspace_feed_feedpb_feed_proto_init() }
@@ -3199,13 +4652,15 @@ func file_userspace_feed_feedpb_feed_proto_init() {
 		(*FromAgent_Answer)(nil),
 	}
 	file_userspace_feed_feedpb_feed_proto_msgTypes[16].OneofWrappers = []any{}
+	file_userspace_feed_feedpb_feed_proto_msgTypes[18].OneofWrappers = []any{}
+	file_userspace_feed_feedpb_feed_proto_msgTypes[27].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_userspace_feed_feedpb_feed_proto_rawDesc), len(file_userspace_feed_feedpb_feed_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   34,
+			NumEnums:      5,
+			NumMessages:   47,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -186,9 +186,12 @@ static __always_inline enum end open_flow(const struct hook *h, struct packet *p
 	flags = service->flags;
 	if (flags & KG_SERVICE_RESTRICTED && !takes(flow.service, &p->key.source))
 		return L4_SOURCE_REFUSED;
-	end = to_owner(h, p, &p->key, is_connected(p));
-	if (end != PASSED)
-		return end;
+	/* What has pods of this node alone is served where the network brings it. */
+	if (!(flags & KG_SERVICE_LOCAL_ONLY)) {
+		end = to_owner(h, p, &p->key, is_connected(p));
+		if (end != PASSED)
+			return end;
+	}
 	hash = hash_flow(&p->key, flags & KG_SERVICE_AFFINITY);
 	for (int i = 0; i < KG_TRIES; i++) {
 		struct kg_backend *backend = backend_at(service, hash, &flow.backend);

@@ -48,6 +48,7 @@ type flags struct {
 	xdpMode     string
 	deny, allow []string
 	l4          l4Flags
+	fabric      fabricFlags
 
 	bpffs       string
 	socket      string
@@ -152,6 +153,7 @@ func (f *flags) define() {
 	s.StringArrayVar(&f.allow, "allow", nil, "source prefix that is excepted from --deny; repeatable")
 
 	f.l4.define(s)
+	f.fabric.define(s)
 	s.StringVar(&f.defaultCertificate, "default-certificate", "", "certificate for names that no Ingress has one for: NAMESPACE/SECRET, or CHAIN,KEY (two PEM files, read again when they change); empty: self-signed")
 	s.StringVar(&f.tlsMinVersion, "tls-min-version", "1.2", "1.2 or 1.3")
 	s.StringArrayVar(&f.tlsSuites, "tls-suite", nil, "cipher suite of TLS 1.2 to offer, such as TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256; repeatable; none: all that are sound. Those of TLS 1.3 cannot be chosen")

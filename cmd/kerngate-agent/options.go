@@ -75,6 +75,7 @@ func (f *flags) options(e env) (*options, error) {
 		o.checkNode,
 		o.checkSettings,
 		o.checkL4,
+		o.checkFabric,
 		o.checkTLS,
 		func() error { return o.checkChild(e, uid, gid) },
 	} {

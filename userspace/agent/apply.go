@@ -52,7 +52,7 @@ func (a *Agent) applyServices(changed []model.Service, l4 []model.L4Service) {
 			continue
 		}
 		a.model.L4[i] = s
-		groups, _ := compile.L4Service(&s, a.Node)
+		groups, _ := compile.L4Service(&s, a.Node.With(a.model.Members))
 		want = append(want, groups...)
 	}
 	if len(want) == 0 {

@@ -59,10 +59,10 @@ func L4Service(s *model.L4Service, n Node) (groups []state.Service, problems []m
 		}
 		group := state.Service{
 			Name: l4Name(s.L4Key, v4), Algorithm: state.Maglev,
-			LocalOnly: s.LocalOnly || !n.L4Remote, Affinity: s.Affinity, Sources: s.Sources,
+			LocalOnly: s.LocalOnly || !n.L4Remote && !n.L4DSR, Affinity: s.Affinity, Sources: s.Sources,
 		}
 		for _, b := range s.Backends {
-			if b.Address.Addr().Is4() == v4 {
+			if b.Address.Addr().Is4() == v4 && (n.reaches(b) || s.LocalOnly || !n.L4DSR) {
 				group.Backends = append(group.Backends, backend(b, state.Protocol(s.Protocol)))
 			}
 		}

@@ -24,16 +24,20 @@ type Node struct {
 	HTTPSPort uint16         // 0: no listener
 	HTTP3     bool           // QUIC on HTTPSPort
 	L4Remote  bool           // L4 services may use pods of other nodes, whose replies come back through this one
+	L4DSR     bool           // L4 services may use pods of other members, which answer by themselves
+	Members   []model.Member // of the fabric; see With
 	Deny      []netip.Prefix // sources to drop
 	Allow     []netip.Prefix // exceptions from Deny
 }
 
 // State returns what the maps must hold for the model on this node.
 func State(m *model.Model, n Node) (state.State, []model.Problem) {
+	n = n.With(m.Members)
 	s := state.State{
 		Addresses: sortedUnique(n.Addresses, netip.Addr.Compare),
 		Deny:      sortedUnique(n.Deny, comparePrefixes),
 		Allow:     sortedUnique(n.Allow, comparePrefixes),
+		Nodes:     n.nodes(),
 	}
 	for _, a := range s.Addresses {
 		s.Listeners = append(s.Listeners, n.listeners(a)...)

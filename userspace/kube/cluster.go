@@ -199,6 +199,11 @@ func (c *Cluster) translateAll(ctx context.Context) bool {
 		m.Services = append(m.Services, c.translateService(key, t.services[n]))
 	}
 	m.L4 = c.translateAllL4(t)
+	if n, ok := c.options.fabricService(); ok {
+		var found problems
+		m.Members, found = translateMembers(c.endpointsOf(n))
+		t.found = append(t.found, found...)
+	}
 	c.routeProblems = t.found
 	return c.send(ctx, model.Update{Model: &m})
 }
@@ -279,6 +284,9 @@ func (c *Cluster) changed(before, after any) {
 		if slice, ok := o.(*discoveryv1.EndpointSlice); ok {
 			if n, ok := serviceOf(slice); ok {
 				c.changes.addService(n)
+				if fabric, ok := c.options.fabricService(); ok && n == fabric {
+					c.changes.addRoutes() // a member has come, gone or changed
+				}
 			}
 		}
 	}

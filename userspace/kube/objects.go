@@ -66,6 +66,8 @@ type Options struct {
 	AddressPool []netip.Prefix // further addresses that L4 services may name
 	TCPServices string         // "namespace/name" of a ConfigMap as ingress-nginx's tcp-services; "": none
 	UDPServices string         // the same for UDP
+
+	FabricService string // "namespace/name" of the Service whose endpoints are the nodes of the fabric; "": none
 	// StrictAnnotations leaves Ingresses unserved that have an annotation which is unknown,
 	// unsupported or invalid.
 	StrictAnnotations bool

@@ -37,6 +37,11 @@ func Translate(objects Objects, o Options) (model.Model, []model.Problem) {
 		m.L4 = append(m.L4, service)
 		t.found = append(t.found, found...)
 	}
+	if n, ok := o.fabricService(); ok {
+		var found problems
+		m.Members, found = translateMembers(endpoints[n])
+		t.found = append(t.found, found...)
+	}
 	return m, t.found.sorted()
 }
 

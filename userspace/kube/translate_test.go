@@ -51,7 +51,7 @@ func TestScenarios(t *testing.T) {
 			checkInvariants(t, m)
 			checkOrder(t, objects, options, m, problems)
 
-			options.Addresses, options.AddressPool = nil, nil // L4 services have nothing to be published on
+			options.Addresses, options.AddressPool, options.FabricService = nil, nil, "" // L4 services have nothing to be published on
 			objects.Ingresses, options.DefaultBackend, options.DefaultCertificate = nil, model.ServiceKey{}, ""
 			if m, _ := kube.Translate(objects, options); m.Dump() != "" {
 				t.Errorf("without Ingresses something is left:\n%s", m.Dump())
@@ -138,6 +138,8 @@ func read(t testing.TB, archive *txtar.Archive) (kube.Objects, kube.Options) {
 		TCPServices string         `json:"tcpServices"`
 		UDPServices string         `json:"udpServices"`
 
+		FabricService string `json:"fabricService"`
+
 		DefaultCertificate string            `json:"defaultCertificate"`
 		SecretsUnreadable  map[string]string `json:"secretsUnreadable"`
 	}{Class: "kerngate", ClassOptional: true}
@@ -159,6 +161,7 @@ func read(t testing.TB, archive *txtar.Archive) (kube.Objects, kube.Options) {
 		StrictAnnotations:  options.StrictAnnotations,
 		DefaultCertificate: options.DefaultCertificate,
 		Addresses:          options.Addresses, AddressPool: options.AddressPool, TCPServices: options.TCPServices, UDPServices: options.UDPServices,
+		FabricService: options.FabricService,
 	}
 }
 

@@ -29,6 +29,9 @@ func (m Model) Dump() string {
 	for _, s := range m.L4 {
 		b.WriteString(s.Dump())
 	}
+	for _, member := range m.Members {
+		fmt.Fprintf(&b, "node %s\n", member)
+	}
 	for _, c := range m.Certificates {
 		fmt.Fprintf(&b, "certificate %s: %s\n", c.ID, c)
 	}

@@ -19,6 +19,8 @@ type Model struct {
 
 	L4 []L4Service // by key; services that the kernel forwards to
 
+	Members []Member // of the fabric, by Name
+
 	Certificates       []Certificate // by ID; every one that a Host, an Upstream or DefaultCertificate names
 	Authorities        []Authority   // by ID; every one that a ClientAuth or an Upstream names
 	DefaultCertificate string        // ID; "": proxies make a self-signed one

@@ -173,12 +173,25 @@ static __always_inline long unwrap_skb(struct __sk_buff *skb, __u32 outer, bool 
 	return bpf_skb_adjust_room(skb, -(__s32)outer, BPF_ADJ_ROOM_MAC, flags);
 }
 
+/* make_room makes room for the outer headers, unless a packet came behind such: those are of
+ * the same size, and are overwritten. */
+static __always_inline long make_room(struct __sk_buff *skb, const struct parcel *parcel,
+				      __u32 size, __u64 family)
+{
+	__u64 flags = BPF_F_ADJ_ROOM_ENCAP_L4_UDP | family;
+
+	if (parcel->had)
+		return 0;
+	if (parcel->flags & PARCEL_UDP)
+		flags |= BPF_F_ADJ_ROOM_FIXED_GSO;
+	return bpf_skb_adjust_room(skb, size, BPF_ADJ_ROOM_MAC, flags);
+}
+
 /* send_from_skb sends a packet on the way that was found. If it is SENT, the program must
  * return TC_ACT_REDIRECT. */
 __noinline int send_from_skb(struct __sk_buff *skb, const struct parcel *parcel,
 			     const struct passage *out)
 {
-	__u64 flags = BPF_F_ADJ_ROOM_ENCAP_L4_UDP;
 	struct kg_node *node;
 	union {
 		struct outer_v4 v4;
@@ -190,20 +203,14 @@ __noinline int send_from_skb(struct __sk_buff *skb, const struct parcel *parcel,
 	node = bpf_map_lookup_elem(&kg_nodes, &out->node);
 	if (!node)
 		return NO_WAY;
-	if (parcel->had && unwrap_skb(skb, parcel->had, parcel->flags & PARCEL_UDP))
-		return NO_WAY;
-	if (parcel->flags & PARCEL_UDP)
-		flags |= BPF_F_ADJ_ROOM_FIXED_GSO;
 	if (parcel->flags & PARCEL_V6) {
 		write_outer_v6(&o.v6, node, out, parcel->length, parcel->class, parcel->port);
-		flags |= BPF_F_ADJ_ROOM_ENCAP_L3_IPV6;
-		if (bpf_skb_adjust_room(skb, sizeof(o.v6), BPF_ADJ_ROOM_MAC, flags) ||
+		if (make_room(skb, parcel, sizeof(o.v6), BPF_F_ADJ_ROOM_ENCAP_L3_IPV6) ||
 		    bpf_skb_store_bytes(skb, ETH_HLEN, &o, sizeof(o.v6), BPF_F_RECOMPUTE_CSUM))
 			return NO_WAY;
 	} else {
 		write_outer_v4(&o.v4, node, out, parcel->length, parcel->class, parcel->port);
-		flags |= BPF_F_ADJ_ROOM_ENCAP_L3_IPV4;
-		if (bpf_skb_adjust_room(skb, sizeof(o.v4), BPF_ADJ_ROOM_MAC, flags) ||
+		if (make_room(skb, parcel, sizeof(o.v4), BPF_F_ADJ_ROOM_ENCAP_L3_IPV4) ||
 		    bpf_skb_store_bytes(skb, ETH_HLEN, &o, sizeof(o.v4), BPF_F_RECOMPUTE_CSUM))
 			return NO_WAY;
 	}

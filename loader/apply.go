@@ -128,7 +128,7 @@ func (d *Datapath) Apply(want state.State) (Report, error) {
 	report.Added, report.Removed, errs = report.Added+added, report.Removed+removed, append(errs, err)
 	note(d.hashes.sources.Add(w.sources, describeSource))(&report.Added)
 	if d.hasL4 = hasL4(&want); d.needsTC() {
-		d.tc.ensure(d.forwardsInXDP)
+		d.ensureTC()
 	}
 
 	note(d.hashes.addresses.Add(w.addresses, describeAddress))(&report.Added)
@@ -141,6 +141,7 @@ func (d *Datapath) Apply(want state.State) (Report, error) {
 	note(d.hashes.sources.Prune(w.sources, describeSource))(&report.Removed)
 	if !d.needsTC() {
 		d.tc.end()
+		d.xdp.takeBack()
 	}
 	return report, errors.Join(errs...)
 }
@@ -171,7 +172,7 @@ func (d *Datapath) Reap(now time.Time) (Report, error) {
 	d.xdp.refresh(d.attachments)
 	var sweepErr error
 	if d.needsTC() {
-		d.tc.ensure(d.forwardsInXDP)
+		d.ensureTC()
 		sweepErr = d.flows.sweep(monotonic())
 	}
 	sweepErr = errors.Join(sweepErr, d.reapNodes(now))

@@ -225,6 +225,7 @@ func (d *Datapath) attach(o *Options) error {
 		full:   d.programs["kg_xdp"],
 		guard:  d.programs["kg_xdp_guard"],
 		links:  make(map[string]link.Link),
+		left:   make(map[string]bool),
 		net:    d.net,
 		log:    d.log,
 	}

@@ -54,6 +54,12 @@ func hasL4(want *state.State) bool {
 // needsTC reports whether the programs in tc have something to do.
 func (d *Datapath) needsTC() bool { return d.hasL4 || d.options.TunnelPort != 0 }
 
+// ensureTC makes the programs in tc stand, and nothing in their way.
+func (d *Datapath) ensureTC() {
+	d.xdp.leave(d.attachments, d.forwardsInXDP)
+	d.tc.ensure(d.forwardsInXDP)
+}
+
 // forwardsInXDP reports whether kg_xdp sends all L4 packets on, on this interface. Between
 // nodes it leaves some of them to kg_ingress.
 func (d *Datapath) forwardsInXDP(name string) bool {

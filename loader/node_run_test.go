@@ -481,13 +481,13 @@ func TestNodeDeparture(t *testing.T) {
 	}
 }
 
-// slotOf finds a client port whose connection to port 80 has its slot's owners as wanted.
+// portOwnedBy finds a client port whose connection to a port has these owners, the first ones first.
 func (u *uplink) portOwnedBy(t *testing.T, client netip.Addr, to uint16, protocol uint8, order ...int) uint16 {
 	t.Helper()
 	for port := uint16(1000); port < 6000; port++ {
 		p := packetTo(client, port, protocol)
 		p.to = netip.AddrPortFrom(p.to.Addr(), to)
-		o := u.nodes.owners[flowHash(p)>>18]
+		o := u.nodes.owners[fabric.Slot(p.from, p.to, state.Protocol(protocol))]
 		match := true
 		for i, node := range order {
 			match = match && o.Nodes[i] == fabric.ID(nodeName(node))
@@ -498,26 +498,6 @@ func (u *uplink) portOwnedBy(t *testing.T, client netip.Addr, to uint16, protoco
 	}
 	t.Fatalf("no slot is owned in the order %v", order)
 	return 0
-}
-
-// flowHash is hash_flow of bpf/balance.h.
-func flowHash(p flowPacket) uint32 {
-	rotate := func(x uint32, n int) uint32 { return x<<n | x>>(32-n) }
-	mix := func(hash, word uint32) uint32 {
-		word = rotate(word*0xcc9e2d51, 15)
-		hash ^= word * 0x1b873593
-		return rotate(hash, 13)*5 + 0xe6546b64
-	}
-	source := p.from.Addr().As16()
-	var hash uint32
-	for i := range 4 {
-		hash = mix(hash, binary.LittleEndian.Uint32(source[4*i:]))
-	}
-	hash = mix(hash, uint32(abi.PortOf(p.from.Port()))<<16|uint32(abi.PortOf(p.to.Port())))
-	hash = mix(hash, uint32(p.protocol))
-	hash = (hash ^ hash>>16) * 0x85ebca6b
-	hash = (hash ^ hash>>13) * 0xc2b2ae35
-	return hash ^ hash>>16
 }
 
 // TestFabric: packets of connections that are not here go to their owner; the owner asks the

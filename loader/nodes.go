@@ -1,6 +1,7 @@
 package loader
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math/bits"
@@ -46,6 +47,7 @@ type nodes struct {
 	fabric    *ebpf.Map
 
 	have   map[uint32]abi.Node // as in table: those gone stay for a while
+	names  map[uint32]string   // of members
 	gone   map[uint32]time.Time
 	owners []abi.SlotOwners           // as in fabric; nil: not known
 	pods   map[string][]state.Backend // this node's, by L4 service
@@ -76,7 +78,7 @@ func (d *Datapath) applyNodes(want []state.Node, now time.Time) (added, removed 
 	self := slices.IndexFunc(want, func(w state.Node) bool { return w.Name == d.options.Node })
 	var errs []error
 	if len(want) > 0 && self < 0 {
-		errs = append(errs, fmt.Errorf("node %q (--node-name) is not among the nodes of the fabric: other nodes would refuse its packets", d.options.Node))
+		errs = append(errs, fmt.Errorf("node %q (--node-name) is not among the nodes of the fabric, which would refuse its packets: it serves what comes to it", d.options.Node))
 	}
 	own := abi.Node{}
 	if self >= 0 {
@@ -106,8 +108,9 @@ func (d *Datapath) applyNodes(want []state.Node, now time.Time) (added, removed 
 		e.State = abi.NodeGone
 		next[id] = e
 	}
+	n.names = names
 	added, removed, err = n.store(next, fabric.ID(d.options.Node))
-	errs = append(errs, err, n.storeOwners(want, d.options.Fabric))
+	errs = append(errs, err, n.storeOwners(want, d.options.Fabric && self >= 0))
 	return added, removed, errors.Join(errs...)
 }
 
@@ -238,4 +241,33 @@ func (d *Datapath) storePods() (added, removed int, err error) {
 	added, err = d.nodes.local.Add(want, describe)
 	removed, pruneErr := d.nodes.local.Prune(want, describe)
 	return added, removed, errors.Join(err, pruneErr)
+}
+
+// NodeInfo is a node as the maps have it.
+type NodeInfo struct {
+	Name      string // "" if it is no member any more
+	ID        uint32
+	Addresses []netip.Addr
+	State     uint32 // abi.NodeServing, NodeDraining, NodeUnready, NodeGone
+	Self      bool
+	Slots     int // of abi.FabricSlots that it owns
+}
+
+// Nodes returns the nodes to which packets can be handed, this one among them, by name.
+func (d *Datapath) Nodes() []NodeInfo {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	shares := fabric.Shares(d.nodes.owners)
+	var out []NodeInfo
+	for id, e := range d.nodes.have {
+		info := NodeInfo{Name: d.nodes.names[id], ID: id, State: e.State, Self: id == fabric.ID(d.options.Node), Slots: shares[id]}
+		for _, a := range []abi.Address{e.To4, e.To6} {
+			if a != (abi.Address{}) {
+				info.Addresses = append(info.Addresses, a.Addr())
+			}
+		}
+		out = append(out, info)
+	}
+	slices.SortFunc(out, func(a, b NodeInfo) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID)) })
+	return out
 }

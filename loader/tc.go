@@ -287,3 +287,13 @@ func (t *tc) close() {
 		l.Close()
 	}
 }
+
+// hasIngress reports whether a kg_ingress is on an interface, whoever attached it.
+func hasIngress(h *netlink.Handle, dev netlink.Link) bool {
+	links, _ := tcxLinks(dev, ebpf.AttachTCXIngress) // before 6.6 there are none
+	for _, l := range links {
+		l.Close()
+	}
+	filter, _ := ourFilter(h, dev, netlink.HANDLE_MIN_INGRESS)
+	return len(links) > 0 || filter != nil
+}

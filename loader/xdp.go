@@ -36,9 +36,41 @@ type xdp struct {
 	full   *ebpf.Program        // kg_xdp
 	guard  *ebpf.Program        // kg_xdp_guard
 	links  map[string]link.Link // by interface
+	left   map[string]bool      // interfaces that are left to kg_ingress
 	net    *netlink.Handle
 	log    zerolog.Logger
 }
+
+// leftToIngress says why kg_xdp is not on an interface where kg_ingress does its work. Behind
+// the driver it would save nothing, and since 6.9 the kernel hands tc packets without their
+// Ethernet header when it had to copy them for XDP there.
+const leftToIngress = "left to kg_ingress, which does the same: the driver does not take XDP programs"
+
+// leave takes kg_xdp off interfaces where it is behind the driver, which kg_ingress gets
+// unless kg_xdp forwards all by itself. It changes attachments in place.
+func (x *xdp) leave(attachments []Attachment, forwards func(name string) bool) {
+	for i, a := range attachments {
+		if !slices.Contains(xdpPrograms, a.Program) || a.Mode != string(XDPGeneric) || forwards(a.Where) {
+			continue
+		}
+		if dev, err := x.net.LinkByName(a.Where); err == nil {
+			if err := removeLink(x.pin(dev)); err != nil {
+				x.log.Warn().Err(err).Str("interface", a.Where).Msg("cannot detach kg_xdp")
+				continue
+			}
+		}
+		if l := x.links[a.Where]; l != nil {
+			l.Close()
+			delete(x.links, a.Where)
+		}
+		x.left[a.Where] = true
+		attachments[i].Mode, attachments[i].Reason = "", leftToIngress
+		x.tell(attachments[i])
+	}
+}
+
+// takeBack makes the next refresh attach to interfaces that were left to kg_ingress.
+func (x *xdp) takeBack() { clear(x.left) }
 
 // attach puts kg_xdp on the interfaces, and takes it off those that earlier ones had. An
 // interface where that is not possible does not keep it off the others.
@@ -87,7 +119,7 @@ func (x *xdp) tell(a Attachment) {
 // the last time. It changes attachments in place.
 func (x *xdp) refresh(attachments []Attachment) {
 	for i, a := range attachments {
-		if !slices.Contains(xdpPrograms, a.Program) || x.mode == XDPOff {
+		if !slices.Contains(xdpPrograms, a.Program) || x.mode == XDPOff || x.left[a.Where] {
 			continue
 		}
 		dev, err := x.net.LinkByName(a.Where)
@@ -240,6 +272,11 @@ func (x *xdp) attachNew(dev netlink.Link, a *Attachment) (link.Link, error) {
 		a.Reason = fmt.Sprintf("generic, because native failed: %v", unwrapErrno(err))
 	}
 	a.Mode = string(XDPGeneric)
+	if x.program(dev, a); a.Program == "kg_xdp_guard" && hasIngress(x.net, dev) { // an earlier agent's
+		x.left[dev.Attrs().Name] = true
+		a.Mode = ""
+		return nil, errors.New(leftToIngress)
+	}
 	opts.Program, opts.Flags = x.program(dev, a), link.XDPGenericMode
 	l, err := link.AttachXDP(opts)
 	if err != nil {

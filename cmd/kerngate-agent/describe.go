@@ -36,6 +36,7 @@ func describer(o *options, d *loader.Datapath) func() status.Status {
 		for _, f := range d.Features() {
 			s.Features = append(s.Features, status.Feature{Name: f.Name, Present: f.Present, NeededFor: f.NeededFor, ReplacedBy: f.ReplacedBy})
 		}
+		s.Fabric = describeFabric(o, d)
 		for _, m := range d.Memory() {
 			s.Maps = append(s.Maps, status.Map(m))
 		}

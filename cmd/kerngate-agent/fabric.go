@@ -9,8 +9,11 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/kerngate/kerngate/loader"
+	"github.com/kerngate/kerngate/loader/abi"
 	"github.com/kerngate/kerngate/userspace/kube"
 	"github.com/kerngate/kerngate/userspace/model"
+	"github.com/kerngate/kerngate/userspace/status"
 )
 
 // fabricFlags are about packets between nodes.
@@ -93,4 +96,26 @@ func (o *options) readPeers() error {
 		return fmt.Errorf("--fabric-peer: this node, %s (--node-name), is not among them", o.flags.nodeName)
 	}
 	return nil
+}
+
+// nodeStates are the words for enum kg_node_state.
+var nodeStates = map[uint32]string{
+	abi.NodeServing: "serving", abi.NodeDraining: "draining", abi.NodeUnready: "not ready", abi.NodeGone: "gone",
+}
+
+func describeFabric(o *options, d *loader.Datapath) *status.Fabric {
+	f := o.flags.fabric
+	if !f.on && !f.dsr {
+		return nil
+	}
+	out := &status.Fabric{Connections: f.on, DSR: f.dsr, Port: f.port, Nodes: []status.FabricNode{}}
+	for _, n := range d.Nodes() {
+		node := status.FabricNode{Name: n.Name, ID: fmt.Sprintf("%08x", n.ID), State: nodeStates[n.State], Self: n.Self,
+			Share: float64(n.Slots) / abi.FabricSlots, Addresses: []string{}}
+		for _, a := range n.Addresses {
+			node.Addresses = append(node.Addresses, a.String())
+		}
+		out.Nodes = append(out.Nodes, node)
+	}
+	return out
 }

@@ -11,8 +11,10 @@ package fabric
 
 import (
 	"cmp"
+	"encoding/binary"
 	"hash/fnv"
 	"math/bits"
+	"net/netip"
 	"slices"
 
 	"github.com/kerngate/kerngate/loader/abi"
@@ -87,6 +89,27 @@ func mix(x uint64) uint64 {
 	x ^= x >> 33
 	x *= 0xc4ceb9fe1a85ec53
 	return bits.RotateLeft64(x, 31) ^ x>>33
+}
+
+// Slot returns the slot of a connection, as the programs compute it (hash_flow of
+// bpf/balance.h).
+func Slot(client, listener netip.AddrPort, protocol state.Protocol) uint32 {
+	var hash uint32
+	source := client.Addr().As16()
+	for i := range 4 {
+		hash = add(hash, binary.LittleEndian.Uint32(source[4*i:]))
+	}
+	hash = add(hash, uint32(abi.PortOf(client.Port()))<<16|uint32(abi.PortOf(listener.Port())))
+	hash = add(hash, uint32(protocol))
+	hash = (hash ^ hash>>16) * 0x85ebca6b
+	hash = (hash ^ hash>>13) * 0xc2b2ae35
+	return (hash ^ hash>>16) / (1 << 32 / abi.FabricSlots)
+}
+
+// add is a round of MurmurHash3.
+func add(hash, word uint32) uint32 {
+	hash ^= bits.RotateLeft32(word*0xcc9e2d51, 15) * 0x1b873593
+	return bits.RotateLeft32(hash, 13)*5 + 0xe6546b64
 }
 
 // Shares returns how many slots each node owns.

@@ -154,6 +154,7 @@ func newL4Site(t *testing.T, pods int, args ...string) (*site, []*lab.Pod) {
 // finishes checksums.
 func l4Hooks(t *testing.T, f func(t *testing.T, args []string, before func(*site))) {
 	t.Run("tc", func(t *testing.T) { f(t, nil, func(*site) {}) })
+	t.Run("tc without native XDP", func(t *testing.T) { f(t, []string{"--xdp-mode", "generic"}, func(*site) {}) })
 	for _, mode := range []string{"native", "generic"} {
 		t.Run("xdp "+mode, func(t *testing.T) {
 			f(t, []string{"--l4-hook", "xdp", "--xdp-mode", mode}, func(s *site) {

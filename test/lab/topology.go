@@ -280,3 +280,48 @@ func (n *Node) Blackhole(address Address) error {
 	}
 	return nil
 }
+
+// SpreadVIPs makes the client send packets for the ingress addresses to these nodes, by the
+// hash of addresses and ports, as a router does with equal paths. The more nodes, the more
+// connections go elsewhere than before.
+func (l *Lab) SpreadVIPs(over ...*Node) error {
+	for _, way := range []struct {
+		sysctl, network string
+		address         func(*Node) Address
+	}{
+		{"ipv4/fib_multipath_hash_policy", vipNet4, func(n *Node) Address { return n.IPv4 }},
+		{"ipv6/fib_multipath_hash_policy", vipNet6, func(n *Node) Address { return n.IPv6 }},
+	} {
+		if !way.address(over[0]).IsValid() {
+			continue
+		}
+		if err := l.Client.SetSysctl(way.sysctl, "1"); err != nil { // ports count too
+			return err
+		}
+		_, network, err := net.ParseCIDR(way.network)
+		if err != nil {
+			return err
+		}
+		eth0, err := l.Client.links.LinkByName("eth0")
+		if err != nil {
+			return err
+		}
+		route := &netlink.Route{Dst: network}
+		for _, node := range over {
+			route.MultiPath = append(route.MultiPath, &netlink.NexthopInfo{LinkIndex: eth0.Attrs().Index, Gw: way.address(node).AsSlice()})
+		}
+		if err := l.Client.links.RouteReplace(route); err != nil {
+			return fmt.Errorf("spread %s over %d nodes: %w", way.network, len(over), err)
+		}
+	}
+	return nil
+}
+
+// Cut takes a host's cable out.
+func (h *Host) Cut() error {
+	eth0, err := h.links.LinkByName("eth0")
+	if err != nil {
+		return err
+	}
+	return h.links.LinkSetDown(eth0)
+}

@@ -51,6 +51,25 @@ type Status struct {
 	AccessLog  string        `json:"accessLog,omitempty"`
 	RunsProxy  bool          `json:"runsProxy"` // the agent supervises a child proxy
 	ConfigFile string        `json:"configFile,omitempty"`
+	Fabric     *Fabric       `json:"fabric,omitempty"` // nil: nodes do nothing for each other
+}
+
+// Fabric is what nodes do for each other.
+type Fabric struct {
+	Connections bool         `json:"connections"` // hand packets to who has the connection (--fabric)
+	DSR         bool         `json:"dsr"`         // hand packets to the nodes of their pods (--l4-dsr)
+	Port        uint16       `json:"port"`
+	Nodes       []FabricNode `json:"nodes"`
+}
+
+// FabricNode is a node that takes part.
+type FabricNode struct {
+	Name      string   `json:"name"` // "" if it has gone
+	ID        string   `json:"id"`   // as in kg_nodes, hexadecimal
+	Addresses []string `json:"addresses"`
+	State     string   `json:"state"` // serving, draining, not ready, gone
+	Self      bool     `json:"self,omitempty"`
+	Share     float64  `json:"share"` // of new connections, 0 to 1
 }
 
 // Source says where the desired state comes from.

@@ -73,8 +73,12 @@ type Head interface {
 	Add(name string, value []byte)
 }
 
-// EditRequest applies the header rules to what the pod gets. Values are appended to dst.
+// EditRequest applies the header rules to what the pod gets. Values are appended to dst. A
+// password that was for the proxy is no affair of pods.
 func (p *Policy) EditRequest(dst []byte, q *Request, h Head) []byte {
+	if p.access != nil && p.access.basic != nil {
+		h.Drop("authorization")
+	}
 	return edit(dst, p.request, q, h)
 }
 

@@ -5,9 +5,14 @@
 
 #include <linux/types.h>
 
+#include "types.h"
+
 /* A worker that has been busy for longer gets no new connection while another can take
  * it. Far above any ordinary turn of a reactor, far below a client's patience. */
 const volatile __u64 kg_hung_after_ns = 500000000;
+
+/* The number of entries of kg_backends, by which those of kg_backend_load are found. */
+const volatile __u32 kg_backends_size = KG_BACKENDS;
 
 /* The UDP port at which nodes hand each other packets, network byte order; 0: they do not. */
 const volatile __be16 kg_tunnel_port = 0;

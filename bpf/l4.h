@@ -194,9 +194,11 @@ static __always_inline enum end open_flow(const struct hook *h, struct packet *p
 	}
 	hash = hash_flow(&p->key, flags & KG_SERVICE_AFFINITY);
 	for (int i = 0; i < KG_TRIES; i++) {
-		struct kg_backend *backend = backend_at(service, hash, &flow.backend);
+		struct kg_backend *backend;
 
-		if (!backend)
+		flow.backend = choose_backend(flow.service, hash);
+		backend = bpf_map_lookup_elem(&kg_backends, &flow.backend);
+		if (!flow.backend || !backend)
 			return L4_NO_BACKEND;
 		if (!taken(&p->key, &backend->address, backend->port, now)) {
 			flow.address = backend->address;

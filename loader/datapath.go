@@ -137,6 +137,9 @@ func (d *Datapath) load(o *Options) (fresh bool, err error) {
 		d.log.Warn().Str("map", name).Uint32("entries", spec.Maps[name].MaxEntries).
 			Msgf("the map exists and keeps its size: for another %s run `kerngate-agent --uninstall` first", sizeFlags[name])
 	}
+	if err := spec.Variables["kg_backends_size"].Set(spec.Maps["kg_backends"].MaxEntries); err != nil {
+		return false, fmt.Errorf("set kg_backends_size: %w", err)
+	}
 	all, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: pinned})
 	if err != nil {
 		return false, fmt.Errorf("load the programs: %w", err)

@@ -48,6 +48,7 @@ const (
 	kerngateVarKgAddressFlagType     = "kg_address_flag_type"
 	kerngateVarKgAlgorithmType       = "kg_algorithm_type"
 	kerngateVarKgBackendFlagType     = "kg_backend_flag_type"
+	kerngateVarKgBackendsSize        = "kg_backends_size"
 	kerngateVarKgConstantType        = "kg_constant_type"
 	kerngateVarKgDirectionType       = "kg_direction_type"
 	kerngateVarKgDsr                 = "kg_dsr"
@@ -156,6 +157,7 @@ type kerngateVariableSpecs struct {
 	KgAddressFlagType     *ebpf.VariableSpec `ebpf:"kg_address_flag_type"`
 	KgAlgorithmType       *ebpf.VariableSpec `ebpf:"kg_algorithm_type"`
 	KgBackendFlagType     *ebpf.VariableSpec `ebpf:"kg_backend_flag_type"`
+	KgBackendsSize        *ebpf.VariableSpec `ebpf:"kg_backends_size"`
 	KgConstantType        *ebpf.VariableSpec `ebpf:"kg_constant_type"`
 	KgDirectionType       *ebpf.VariableSpec `ebpf:"kg_direction_type"`
 	KgDsr                 *ebpf.VariableSpec `ebpf:"kg_dsr"`
@@ -256,6 +258,7 @@ type kerngateVariables struct {
 	KgAddressFlagType     *ebpf.Variable `ebpf:"kg_address_flag_type"`
 	KgAlgorithmType       *ebpf.Variable `ebpf:"kg_algorithm_type"`
 	KgBackendFlagType     *ebpf.Variable `ebpf:"kg_backend_flag_type"`
+	KgBackendsSize        *ebpf.Variable `ebpf:"kg_backends_size"`
 	KgConstantType        *ebpf.Variable `ebpf:"kg_constant_type"`
 	KgDirectionType       *ebpf.Variable `ebpf:"kg_direction_type"`
 	KgDsr                 *ebpf.Variable `ebpf:"kg_dsr"`

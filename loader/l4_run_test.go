@@ -274,6 +274,68 @@ func TestL4Choice(t *testing.T) {
 	}
 }
 
+// A backend that the serving proxies find unusable gets no new flow, while another can have
+// it; open connections stay with it. If none is usable, all get some.
+func TestL4Health(t *testing.T) {
+	d := openL4(t)
+	mustApply(t, d, l4State(backends4, nil))
+	number, err := d.StartGeneration(1)
+	if err == nil {
+		err = d.Serve(number)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	setHealth := func(address string, health, ofGeneration uint32) {
+		t.Helper()
+		id, ok := d.registry.BackendID(netip.MustParseAddrPort(address), state.TCP)
+		if !ok {
+			t.Fatalf("%s is not in the maps", address)
+		}
+		load := d.view.Load(number%abi.Generations, uint32(id))
+		load.Generation, load.Health = d.view.Backends[id].Generation+ofGeneration, health
+	}
+	port := uint16(10000)
+	spread := func() map[string]int {
+		used := make(map[string]int)
+		for range 300 {
+			port++
+			p := packetTo(client4, port, 6)
+			_, out := run(t, d, "kg_xdp", p.bytes())
+			used[translated(t, p, out, backends4)]++
+		}
+		return used
+	}
+	if used := spread(); len(used) != 3 {
+		t.Errorf("all usable: %v", used)
+	}
+	first := port - 299
+	p := packetTo(client4, first, 6)
+	p.flags = ack
+	_, out := run(t, d, "kg_xdp", p.bytes())
+	sick := translated(t, p, out, backends4)
+	setHealth(sick, 1, 0)
+	if used := spread(); used[sick] > 10 { // slots whose followers are its own as well
+		t.Errorf("%s is not usable, and new flows go to %v", sick, used)
+	}
+	if _, out := run(t, d, "kg_xdp", p.bytes()); translated(t, p, out, backends4) != sick {
+		t.Error("an open connection left a backend that is not usable")
+	}
+	for _, b := range backends4 {
+		setHealth(b, 1, 0)
+	}
+	if used := spread(); len(used) != 3 {
+		t.Errorf("none usable: %v", used)
+	}
+	for _, b := range backends4 {
+		setHealth(b, 1, 1) // said of who had the id before
+	}
+	setHealth(sick, 1, 0)
+	if used := spread(); len(used) < 2 || used[sick] > 10 {
+		t.Errorf("one usable by a stale verdict: %v", used)
+	}
+}
+
 // One client port to two listeners with the same backends: the pods must be able to tell
 // the connections apart.
 func TestL4SharedBackend(t *testing.T) {

@@ -51,25 +51,26 @@ static __always_inline void reverse_key(struct kg_flow_key *reverse,
 	reverse->pad = 0;
 }
 
-/* store_in writes both directions of a flow, and reports whether there was place. */
+/* store_in writes both directions of a flow, and reports whether there was place. One after
+ * the other in the same place on the stack: before 6.3 the kernel takes keys and values
+ * from there, and not from the arguments of a function that is not static. */
 static __always_inline bool store_in(void *map, const struct kg_flow_key *key,
 				     const struct kg_flow *flow)
 {
-	struct kg_flow_key back_key;
-	struct kg_flow back = {
-		.address = key->destination,
-		.port = key->destination_port,
-		.state = flow->state,
-		.backend = flow->backend,
-		.generation = flow->generation,
-		.service = flow->service,
-		.seen_ns = flow->seen_ns,
-		.node = flow->node,
-	};
+	struct kg_flow_key at;
+	struct kg_flow value = *flow;
 
-	reverse_key(&back_key, key, &flow->address, flow->port);
-	return !bpf_map_update_elem(map, &back_key, &back, BPF_ANY) &&
-	       !bpf_map_update_elem(map, key, flow, BPF_ANY);
+	value.address = key->destination;
+	value.port = key->destination_port;
+	value.fins = 0;
+	reverse_key(&at, key, &flow->address, flow->port);
+	if (bpf_map_update_elem(map, &at, &value, BPF_ANY))
+		return false;
+	at = *key;
+	value.address = flow->address;
+	value.port = flow->port;
+	value.fins = flow->fins;
+	return !bpf_map_update_elem(map, &at, &value, BPF_ANY);
 }
 
 /* store_open and store_opening are store_in for the two maps. Not static, so that they have

@@ -135,11 +135,13 @@ __noinline int find_way_in_skb(struct __sk_buff *skb, struct parcel *parcel,
 {
 	struct bpf_fib_lookup fib = {};
 	struct kg_node *node;
+	kg_node_id id;
 	__u32 length;
 
 	if (!parcel || !out)
 		return NO_WAY;
-	node = bpf_map_lookup_elem(&kg_nodes, &out->node);
+	id = out->node; /* a key must be on the stack */
+	node = bpf_map_lookup_elem(&kg_nodes, &id);
 	/* A second VLAN tag is in the packet, where the kernel would not move it along. */
 	if (!node || parcel->at != ETH_HLEN + parcel->had)
 		return NO_WAY;
@@ -193,6 +195,7 @@ __noinline int send_from_skb(struct __sk_buff *skb, const struct parcel *parcel,
 			     const struct passage *out)
 {
 	struct kg_node *node;
+	kg_node_id id;
 	union {
 		struct outer_v4 v4;
 		struct outer_v6 v6;
@@ -200,7 +203,8 @@ __noinline int send_from_skb(struct __sk_buff *skb, const struct parcel *parcel,
 
 	if (!parcel || !out)
 		return NO_WAY;
-	node = bpf_map_lookup_elem(&kg_nodes, &out->node);
+	id = out->node; /* a key must be on the stack */
+	node = bpf_map_lookup_elem(&kg_nodes, &id);
 	if (!node)
 		return NO_WAY;
 	if (parcel->flags & PARCEL_V6) {
@@ -306,10 +310,12 @@ __noinline int send_from_xdp(struct xdp_md *ctx, const struct parcel *parcel,
 {
 	struct bpf_fib_lookup fib = {};
 	struct kg_node *node;
+	kg_node_id id;
 
 	if (!parcel || !out)
 		return NO_WAY;
-	node = bpf_map_lookup_elem(&kg_nodes, &out->node);
+	id = out->node; /* a key must be on the stack */
+	node = bpf_map_lookup_elem(&kg_nodes, &id);
 	if (!node || !ask_route(&fib, node, parcel->flags & PARCEL_V6, ctx->ingress_ifindex,
 				parcel->length + parcel->outer))
 		return NO_WAY;

@@ -108,10 +108,10 @@ func describeFabric(o *options, d *loader.Datapath) *status.Fabric {
 	if !f.on && !f.dsr {
 		return nil
 	}
-	out := &status.Fabric{Connections: f.on, DSR: f.dsr, Port: f.port, Nodes: []status.FabricNode{}}
+	out := &status.Fabric{Connections: f.on, DSR: f.dsr, Port: f.port, Slots: abi.FabricSlots, Nodes: []status.FabricNode{}}
 	for _, n := range d.Nodes() {
 		node := status.FabricNode{Name: n.Name, ID: fmt.Sprintf("%08x", n.ID), State: nodeStates[n.State], Self: n.Self,
-			Share: float64(n.Slots) / abi.FabricSlots, Addresses: []string{}}
+			Slots: n.Slots, Addresses: []string{}}
 		for _, a := range n.Addresses {
 			node.Addresses = append(node.Addresses, a.String())
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -89,6 +90,17 @@ func TestMistakes(t *testing.T) {
 		"want NAMESPACE/SECRET, or CHAIN,KEY":               append(base, "--default-certificate", "web"),
 		"--default-certificate: open /nowhere/a":            append(base, "--default-certificate", "/nowhere/a,/nowhere/b"),
 		"--tunnel-timeout 0s":                               append(base, "--tunnel-timeout", "0s"),
+		"--l4-dsr and --l4-remote exclude":                  append(base, "--l4-dsr", "--l4-remote"),
+		"need to know the nodes":                            append(base, "--fabric", "--interface", "eth0"),
+		"--fabric-service and --fabric-peer exclude":        append(base, "--fabric", "--fabric-service", "a/b", "--fabric-peer", "n=192.0.2.2"),
+		"--fabric and --l4-dsr need an --interface":         append(base, "--l4-dsr", "--fabric-service", "a/b"),
+		"--fabric-port must not be 0":                       append(base, "--l4-dsr", "--fabric-service", "a/b", "--fabric-port", "0"),
+		`--fabric-service "b": want NAMESPACE/NAME`:         append(base, "--l4-dsr", "--interface", "eth0", "--fabric-service", "b"),
+		`--fabric-peer "n": want NODE=ADDRESS`:              append(base, "--l4-dsr", "--interface", "eth0", "--fabric-peer", "n"),
+		`--fabric-peer n: "127.0.0.1" is not an address by`: append(base, "--l4-dsr", "--interface", "eth0", "--fabric-peer", "n=127.0.0.1"),
+		"--fabric-peer n: two addresses of one family":      append(base, "--l4-dsr", "--interface", "eth0", "--fabric-peer", "n=192.0.2.2,192.0.2.3"),
+		"--fabric-peer n: named twice":                      append(base, "--l4-dsr", "--interface", "eth0", "--fabric-peer", "n=192.0.2.2", "--fabric-peer", "n=192.0.2.3"),
+		"this node, host-1 (--node-name), is not among":     append(base, "--l4-dsr", "--interface", "eth0", "--fabric-peer", "n=192.0.2.2"),
 		"invalid argument \"70000\" for \"--http-port\"":    append(base, "--http-port", "70000"),
 	} {
 		_, err := parse(t, args...)
@@ -219,5 +231,20 @@ func TestHelp(t *testing.T) {
 		if !strings.Contains(out.String(), part) {
 			t.Errorf("help does not say %q:\n%s", part, out.String())
 		}
+	}
+}
+
+// TestFabric: who takes part is read from the flags, or named for the source.
+func TestFabric(t *testing.T) {
+	base := []string{"--manifests", t.TempDir(), "--ingress-ip", "192.0.2.1", "--interface", "eth0"}
+	o := parsed(t, append(base, "--fabric", "--l4-dsr", "--fabric-service", "kerngate-system/kerngate")...)
+	if o.kube.FabricService != "kerngate-system/kerngate" || !o.node.L4DSR || o.node.Members != nil ||
+		!o.loader.Fabric || !o.loader.DSR || o.loader.TunnelPort != 6080 || o.loader.Node != "host-1" {
+		t.Errorf("%+v, %+v, %+v", o.kube, o.node, o.loader)
+	}
+	o = parsed(t, append(base, "--fabric", "--fabric-peer", "host-2=2001:db8::2,192.0.2.12", "--fabric-peer", "host-1=192.0.2.11")...)
+	want := "[host-1 [192.0.2.11] serving host-2 [192.0.2.12 2001:db8::2] serving]"
+	if got := fmt.Sprint(o.node.Members); got != want {
+		t.Errorf("members %s, want %s", got, want)
 	}
 }

@@ -39,7 +39,7 @@ func node() (*explain.Maps, map[string]any) {
 			{ID: 1, Address: netip.MustParseAddrPort("10.0.1.5:8080"), Protocol: "TCP", Weight: 1, InFlight: 1, Requests: 20, Failures: 2, LatencyUS: 1500},
 			{ID: 2, Address: netip.MustParseAddrPort("10.0.2.7:8080"), Protocol: "TCP", Weight: 1, Local: true, Requests: 22, LatencyUS: 900},
 		},
-		Counters: []explain.Counter{{Program: "kg_lookup", Reason: "steered", Count: 44}, {Program: "kg_lookup", Reason: "no_proxy"}},
+		Counters: []explain.Counter{{Program: "kg_lookup", Reason: "steered", Count: 44}, {Program: "kg_lookup", Reason: "no_proxy"}, {Program: "kg_ingress", Reason: "node_owner", Count: 17}, {Program: "kg_ingress", Reason: "node_hops"}},
 	}
 	at := noon.Add(-90 * time.Second)
 	answers := map[string]any{
@@ -49,7 +49,11 @@ func node() (*explain.Maps, map[string]any) {
 			Features: []status.Feature{{Name: "sk_lookup", Present: true, NeededFor: "steering"}, {Name: "tcx", NeededFor: "L4", ReplacedBy: "nothing uses it yet"}},
 			Maps:     []status.Map{{Name: "kg_services", Entries: 2, MaxEntries: 16384, Bytes: 262144}},
 			Proxies:  []status.Generation{{Number: 2, State: "serving", PID: 99, Build: "v0.1.0", Connected: true, Config: 3, Since: at}},
-			Counts:   status.Counts{Hosts: 1, Routes: 2, Services: 2, Backends: 2, Warnings: 1}, Apply: status.Apply{At: &at, Took: status.Duration(300 * time.Microsecond), Applied: 4}},
+			Fabric: &status.Fabric{Connections: true, DSR: true, Port: 6080, Slots: 16384, Nodes: []status.FabricNode{
+				{Name: "n1", ID: "00000001", Addresses: []string{"192.0.2.1", "2001:db8::1"}, State: "serving", Self: true, Slots: 12288},
+				{Name: "n2", ID: "00000002", Addresses: []string{"192.0.2.2"}, State: "draining"},
+				{ID: "00000003", Addresses: []string{"192.0.2.3"}, State: "gone"}}},
+			Counts: status.Counts{Hosts: 1, Routes: 2, Services: 2, Backends: 2, Warnings: 1}, Apply: status.Apply{At: &at, Took: status.Duration(300 * time.Microsecond), Applied: 4}},
 		status.QueryRoutes: status.Routes{Hosts: []status.Host{{Name: "host.example.com", Routes: []status.Route{
 			{Path: "/intro", Match: "Prefix", Service: "shop/intro:80", Source: "shop/main", RedirectHTTPS: true}, {Path: "/info", Match: "Prefix", Service: "shop/info:http", Source: "shop/main", Upstream: "grpc"}},
 			TLS: &status.TLS{Certificates: []string{"shop/web-tls"}, Client: &status.ClientAuth{Mode: "required", Authority: "shop/ca", Depth: 1}, Source: "shop/main"}}},
@@ -115,7 +119,7 @@ func golden(t *testing.T, name, got string) {
 	}
 }
 
-var commands = []string{"status", "routes", "services", "backends", "explain", "problems", "certificates", "check", "version"}
+var commands = []string{"status", "routes", "services", "backends", "nodes", "explain", "problems", "certificates", "check", "version"}
 
 // TestHelp keeps the help stable: it is what scripts and people have learned.
 func TestHelp(t *testing.T) {
@@ -138,6 +142,7 @@ func TestTables(t *testing.T) {
 		"status":        {"status"},
 		"routes":        {"routes"},
 		"services":      {"services"},
+		"nodes":         {"nodes"},
 		"backends":      {"backends"},
 		"problems":      {"problems"},
 		"explain":       {"explain", "http://host.example.com/info/x", "--from", "192.0.2.77"},

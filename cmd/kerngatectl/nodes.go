@@ -62,8 +62,8 @@ func nodesTable(w io.Writer, list nodeList) {
 			name += " (this)"
 		}
 		share := ""
-		if list.Connections {
-			share = fmt.Sprintf("%.1f%%", 100*n.Share)
+		if list.Connections && list.Slots > 0 {
+			share = fmt.Sprintf("%.1f%%", 100*float64(n.Slots)/float64(list.Slots))
 		}
 		cells = append(cells, []string{name, n.State, share, strings.Join(n.Addresses, ",")})
 	}

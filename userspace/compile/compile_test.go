@@ -246,3 +246,41 @@ func BenchmarkRoute10000Hosts(b *testing.B) {
 		first.Delta(Route(&m, all, settings, nil, first), 1)
 	}
 }
+
+// TestFabric: members become nodes; L4 services may use pods of members with DSR, of all
+// nodes with plain routing, else of this one.
+func TestFabric(t *testing.T) {
+	at := func(address, node string, local bool) model.Backend {
+		return model.Backend{Address: netip.MustParseAddrPort(address), Node: node, Local: local}
+	}
+	m := &model.Model{
+		Members: []model.Member{
+			{Name: "n1", Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.11")}, State: model.Serving},
+			{Name: "n2", Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.12")}, State: model.Leaving},
+		},
+		L4: []model.L4Service{{
+			L4Key:     model.L4Key{Service: key("db"), Protocol: model.TCP, Source: model.ObjectRef{Kind: "Service", Namespace: "ns", Name: "db"}},
+			Listeners: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:5432")},
+			Backends:  []model.Backend{at("10.0.1.1:5432", "n1", true), at("10.0.2.1:5432", "n2", false), at("10.0.3.1:5432", "n3", false)},
+		}},
+	}
+	for _, c := range []struct {
+		node      Node
+		localOnly bool
+		backends  int
+	}{
+		{Node{}, true, 3}, // the registry leaves out those of other nodes
+		{Node{L4Remote: true}, false, 3},
+		{Node{L4DSR: true}, false, 2},
+		{Node{L4DSR: true, Members: m.Members[:1]}, false, 1}, // named by flags
+	} {
+		got, problems := State(m, c.node)
+		if len(problems) > 0 || len(got.Services) != 1 || got.Services[0].LocalOnly != c.localOnly || len(got.Services[0].Backends) != c.backends {
+			t.Errorf("%+v: %+v, %v", c.node, got.Services, problems)
+		}
+	}
+	got, _ := State(m, Node{})
+	if want := "[{n1 [192.0.2.11] 1} {n2 [192.0.2.12] 2}]"; fmt.Sprint(got.Nodes) != want {
+		t.Errorf("nodes %v, want %s", got.Nodes, want)
+	}
+}

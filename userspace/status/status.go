@@ -59,6 +59,7 @@ type Fabric struct {
 	Connections bool         `json:"connections"` // hand packets to who has the connection (--fabric)
 	DSR         bool         `json:"dsr"`         // hand packets to the nodes of their pods (--l4-dsr)
 	Port        uint16       `json:"port"`
+	Slots       int          `json:"slots"` // into which connections are spread
 	Nodes       []FabricNode `json:"nodes"`
 }
 
@@ -69,7 +70,7 @@ type FabricNode struct {
 	Addresses []string `json:"addresses"`
 	State     string   `json:"state"` // serving, draining, not ready, gone
 	Self      bool     `json:"self,omitempty"`
-	Share     float64  `json:"share"` // of new connections, 0 to 1
+	Slots     int      `json:"slots"` // of Fabric.Slots that it owns: its share of new connections
 }
 
 // Source says where the desired state comes from.

@@ -4,8 +4,10 @@ package manifests
 
 import (
 	"bytes"
+	"maps"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -28,6 +30,7 @@ type installed struct {
 	bind        rbacv1.RoleBinding
 	class       networkingv1.IngressClass
 	config      corev1.ConfigMap
+	service     corev1.Service
 	daemonSet   appsv1.DaemonSet
 }
 
@@ -45,7 +48,7 @@ func install(t *testing.T) installed {
 		"ClusterRole kerngate": &in.clusterRole, "ClusterRoleBinding kerngate": &in.clusterBind,
 		"ClusterRole kerngate-secrets": &in.secretsRole, "ClusterRoleBinding kerngate-secrets": &in.secretsBind,
 		"Role kerngate": &in.role, "RoleBinding kerngate": &in.bind,
-		"IngressClass kerngate": &in.class, "ConfigMap kerngate": &in.config, "DaemonSet kerngate": &in.daemonSet,
+		"IngressClass kerngate": &in.class, "ConfigMap kerngate": &in.config, "Service kerngate": &in.service, "DaemonSet kerngate": &in.daemonSet,
 	}
 	for _, doc := range bytes.Split(text, []byte("\n---\n")) {
 		var head metav1.PartialObjectMetadata
@@ -191,6 +194,18 @@ func checkSecretRights(t *testing.T, in installed) {
 		if !named && !slices.Equal(rule.Verbs, []string{"create"}) {
 			t.Errorf("in its own namespace the agent may %v Secrets %v", rule.Verbs, rule.ResourceNames)
 		}
+	}
+}
+
+// TestFabricService: the endpoints of the Service that --fabric-service names are the pods.
+func TestFabricService(t *testing.T) {
+	in := install(t)
+	if s := in.service.Spec; s.ClusterIP != corev1.ClusterIPNone || !maps.Equal(s.Selector, in.daemonSet.Spec.Selector.MatchLabels) {
+		t.Errorf("spec %+v", s)
+	}
+	want := "fabric-service: " + in.service.Namespace + "/" + in.service.Name
+	if in.service.Namespace != in.daemonSet.Namespace || !strings.Contains(in.config.Data["config.yaml"], want) {
+		t.Errorf("the settings do not say %q", want)
 	}
 }
 

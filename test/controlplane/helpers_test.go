@@ -243,7 +243,7 @@ func (s *scene) followIn(config *rest.Config, identity, namespace string) *follo
 	f := &follower{tickets: kube.NewTicketSecret(client, kube.TicketOptions{
 		Namespace: cmp.Or(s.ticketsIn, namespace), Class: s.class, Now: s.now, Interval: 50 * time.Millisecond, Log: log,
 	})}
-	f.cluster, err = kube.NewCluster(client, connection, kube.Options{Class: s.class, Node: "node-1"}, log)
+	f.cluster, err = kube.NewCluster(client, connection, kube.Options{Class: s.class, Node: "node-1", FabricService: s.namespace + "/fabric"}, log)
 	must(s.t, err)
 	reporter := kube.NewReporter(client, f.cluster, kube.ReporterOptions{
 		Addresses: []netip.Addr{ingressIP}, PublishStatus: true, Namespace: namespace,

@@ -17,6 +17,16 @@ static __always_inline enum kg_reason reason_of(enum kg_reason first, enum kg_re
 	return end < NODE_BACKEND ? first + end : node + (end - NODE_BACKEND);
 }
 
+/* begin_passage makes a packet one that has come from nowhere and goes nowhere. */
+static __always_inline void begin_passage(struct passage *in, struct passage *out)
+{
+	in->kind = 0;
+	if (!kg_tunnel_port) /* nobody reads the rest */
+		return;
+	__builtin_memset(in, 0, sizeof(*in));
+	__builtin_memset(out, 0, sizeof(*out));
+}
+
 /* receive looks whether a packet has come from another node. If so, the headers found are
  * from here on those inside. It returns PASSED if the packet may be judged. */
 static __always_inline enum end receive(const struct hook *h, enum located located,

@@ -32,11 +32,13 @@ SEC("tc")
 int kg_ingress(struct __sk_buff *skb)
 {
 	struct headers headers = {};
-	struct passage in = {}, out = {};
+	struct passage in, out;
 	struct hook h = {.tc = true, .in = &in, .out = &out};
 	enum located located = begin(skb, &h, &headers);
-	enum end end = receive(&h, located, &headers, &in);
+	enum end end;
 
+	begin_passage(&in, &out);
+	end = receive(&h, located, &headers, &in);
 	if (end == PASSED)
 		end = judge(&h, located, &headers, true);
 	if (goes_on(end))

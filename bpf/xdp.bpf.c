@@ -13,7 +13,7 @@
 static __always_inline int run_xdp(struct xdp_md *ctx, bool l4)
 {
 	struct headers headers = {};
-	struct passage in = {}, out = {};
+	struct passage in, out;
 	enum located located = locate_in_xdp(ctx, &headers);
 	struct hook h = {
 		.data = (void *)(long)ctx->data,
@@ -22,8 +22,11 @@ static __always_inline int run_xdp(struct xdp_md *ctx, bool l4)
 		.out = &out,
 		.xdp = ctx,
 	};
-	enum end end = l4 ? receive(&h, located, &headers, &in) : PASSED;
+	enum end end = PASSED;
 
+	begin_passage(&in, &out);
+	if (l4)
+		end = receive(&h, located, &headers, &in);
 	if (end == PASSED)
 		end = judge(&h, located, &headers, l4);
 	if (l4 && goes_on(end))

@@ -482,7 +482,7 @@ func TestNodeDeparture(t *testing.T) {
 }
 
 // portOwnedBy finds a client port whose connection to a port has these owners, the first ones first.
-func (u *uplink) portOwnedBy(t *testing.T, client netip.Addr, to uint16, protocol uint8, order ...int) uint16 {
+func (u *uplink) portOwnedBy(t testing.TB, client netip.Addr, to uint16, protocol uint8, order ...int) uint16 {
 	t.Helper()
 	for port := uint16(1000); port < 6000; port++ {
 		p := packetTo(client, port, protocol)

@@ -2152,8 +2152,8 @@ type Destination struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Service       uint32                 `protobuf:"varint,1,opt,name=service,proto3" json:"service,omitempty"` // 0: the authority's host is resolved
 	Tls           bool                   `protobuf:"varint,2,opt,name=tls,proto3" json:"tls,omitempty"`
-	Authority     string                 `protobuf:"bytes,3,opt,name=authority,proto3" json:"authority,omitempty"`
-	Path          string                 `protobuf:"bytes,4,opt,name=path,proto3" json:"path,omitempty"` // template
+	Authority     string                 `protobuf:"bytes,3,opt,name=authority,proto3" json:"authority,omitempty"` // "$host": only what the proxy itself routes there
+	Path          string                 `protobuf:"bytes,4,opt,name=path,proto3" json:"path,omitempty"`           // template
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2219,7 +2219,7 @@ func (x *Destination) GetPath() string {
 type ExternalAuth struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	To              *Destination           `protobuf:"bytes,1,opt,name=to,proto3" json:"to,omitempty"`
-	Method          string                 `protobuf:"bytes,2,opt,name=method,proto3" json:"method,omitempty"` // "": the request's
+	Method          string                 `protobuf:"bytes,2,opt,name=method,proto3" json:"method,omitempty"` // "": GET
 	Headers         []*HeaderRule          `protobuf:"bytes,3,rep,name=headers,proto3" json:"headers,omitempty"`
 	Response        []string               `protobuf:"bytes,4,rep,name=response,proto3" json:"response,omitempty"`
 	SignIn          string                 `protobuf:"bytes,5,opt,name=sign_in,json=signIn,proto3" json:"sign_in,omitempty"` // template
@@ -2388,6 +2388,7 @@ type Mirror struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	To            *Destination           `protobuf:"bytes,1,opt,name=to,proto3" json:"to,omitempty"`
 	Body          bool                   `protobuf:"varint,2,opt,name=body,proto3" json:"body,omitempty"`
+	Host          string                 `protobuf:"bytes,3,opt,name=host,proto3" json:"host,omitempty"` // template, "": the destination's
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2434,6 +2435,13 @@ func (x *Mirror) GetBody() bool {
 		return x.Body
 	}
 	return false
+}
+
+func (x *Mirror) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
 }
 
 type ErrorPages struct {
@@ -4333,10 +4341,11 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\tCacheTime\x12\x16\n" +
 	"\x06status\x18\x01 \x03(\rR\x06status\x12\x1f\n" +
 	"\vfor_seconds\x18\x02 \x01(\rR\n" +
-	"forSeconds\"K\n" +
+	"forSeconds\"_\n" +
 	"\x06Mirror\x12-\n" +
 	"\x02to\x18\x01 \x01(\v2\x1d.kerngate.feed.v1.DestinationR\x02to\x12\x12\n" +
-	"\x04body\x18\x02 \x01(\bR\x04body\"v\n" +
+	"\x04body\x18\x02 \x01(\bR\x04body\x12\x12\n" +
+	"\x04host\x18\x03 \x01(\tR\x04host\"v\n" +
 	"\n" +
 	"ErrorPages\x12\x16\n" +
 	"\x06status\x18\x01 \x03(\rR\x06status\x12\x18\n" +

@@ -116,6 +116,9 @@ func (s *Snapshot) Apply(c *feedpb.Config) (*Snapshot, error) {
 	return &next, nil
 }
 
+// Service returns a service, nil if it is not in the configuration.
+func (s *Snapshot) Service(id state.ServiceID) *Service { return s.services[uint32(id)] }
+
 func (s *Snapshot) host(h *feedpb.Host, before *upstreams) (route.Host[Target], error) {
 	host := route.Host[Target]{Name: h.Name, Routes: make([]route.Route[Target], 0, len(h.Routes))}
 	for _, r := range h.Routes {

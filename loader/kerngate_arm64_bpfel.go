@@ -48,6 +48,7 @@ const (
 	kerngateVarKgDirectionType       = "kg_direction_type"
 	kerngateVarKgFlowStateType       = "kg_flow_state_type"
 	kerngateVarKgGenerationStateType = "kg_generation_state_type"
+	kerngateVarKgHealthType          = "kg_health_type"
 	kerngateVarKgHungAfterNs         = "kg_hung_after_ns"
 	kerngateVarKgModeType            = "kg_mode_type"
 	kerngateVarKgPrefixSourceType    = "kg_prefix_source_type"
@@ -145,6 +146,7 @@ type kerngateVariableSpecs struct {
 	KgDirectionType       *ebpf.VariableSpec `ebpf:"kg_direction_type"`
 	KgFlowStateType       *ebpf.VariableSpec `ebpf:"kg_flow_state_type"`
 	KgGenerationStateType *ebpf.VariableSpec `ebpf:"kg_generation_state_type"`
+	KgHealthType          *ebpf.VariableSpec `ebpf:"kg_health_type"`
 	KgHungAfterNs         *ebpf.VariableSpec `ebpf:"kg_hung_after_ns"`
 	KgModeType            *ebpf.VariableSpec `ebpf:"kg_mode_type"`
 	KgPrefixSourceType    *ebpf.VariableSpec `ebpf:"kg_prefix_source_type"`
@@ -230,6 +232,7 @@ type kerngateVariables struct {
 	KgDirectionType       *ebpf.Variable `ebpf:"kg_direction_type"`
 	KgFlowStateType       *ebpf.Variable `ebpf:"kg_flow_state_type"`
 	KgGenerationStateType *ebpf.Variable `ebpf:"kg_generation_state_type"`
+	KgHealthType          *ebpf.Variable `ebpf:"kg_health_type"`
 	KgHungAfterNs         *ebpf.Variable `ebpf:"kg_hung_after_ns"`
 	KgModeType            *ebpf.Variable `ebpf:"kg_mode_type"`
 	KgPrefixSourceType    *ebpf.Variable `ebpf:"kg_prefix_source_type"`

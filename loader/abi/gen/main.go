@@ -47,6 +47,7 @@ var declared = []struct {
 	{"kg_fragment_key", "FragmentKey", ""},
 	{"kg_fragment", "Fragment", ""},
 	{"kg_backend_load", "BackendLoad", ""},
+	{"kg_health", "Health", "KG_HEALTH_"},
 	{"kg_worker", "Worker", ""},
 	{"kg_generation_state", "Generation", "KG_GENERATION_"},
 	{"kg_generation", "Generation", ""},

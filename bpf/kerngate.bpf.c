@@ -27,6 +27,7 @@ const struct kg_write *kg_write_type __attribute__((unused));
 const struct kg_write_list *kg_write_list_type __attribute__((unused));
 const enum kg_address_flag *kg_address_flag_type __attribute__((unused));
 const enum kg_direction *kg_direction_type __attribute__((unused));
+const enum kg_health *kg_health_type __attribute__((unused));
 const enum kg_flow_state *kg_flow_state_type __attribute__((unused));
 const enum kg_node_address_flag *kg_node_address_flag_type __attribute__((unused));
 const enum kg_node_state *kg_node_state_type __attribute__((unused));

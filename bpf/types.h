@@ -313,9 +313,21 @@ struct kg_backend_load {
 	__u64 failures;   /* of these: no or broken response */
 	__u32 in_flight;  /* now */
 	__u32 latency_us; /* moving average of time to first byte */
-	__u32 health;     /* 0 = usable */
-	__u32 generation; /* kg_backend.generation these counts belong to */
-	__u64 pad[4];
+	__u32 health; /* 0 = usable, else enum kg_health: give it nothing while others are usable */
+	__u32 generation; /* kg_backend.generation these counts and the verdict belong to */
+	/* What was found, enum kg_health. It differs from health, which is 0 then, while so
+	 * many pods of its services are ill that passing over them would overload the rest. */
+	__u32 verdict;
+	__u32 ejections; /* of late, for answering badly: each makes the next last longer */
+	__u64 found_ns;  /* CLOCK_MONOTONIC when the verdict changed last, 0 = never */
+	__u64 pad[2];
+};
+
+/* Why a backend is not usable. The serving generation's verdict counts: it alone asks pods,
+ * and those that drain or start copy it. */
+enum kg_health {
+	KG_HEALTH_EJECTED = 1, /* requests to it failed, one after the other */
+	KG_HEALTH_CHECK = 2,   /* it fails the health check */
 };
 
 /* One proxy worker; a cache line each; written by that worker alone. */

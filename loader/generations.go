@@ -243,6 +243,9 @@ func clearLoad(l *abi.BackendLoad, generation uint32) {
 	atomic.StoreUint32(&l.InFlight, 0)
 	atomic.StoreUint32(&l.LatencyUS, 0)
 	atomic.StoreUint32(&l.Health, 0)
+	atomic.StoreUint32(&l.Verdict, 0)
+	atomic.StoreUint32(&l.Ejections, 0)
+	atomic.StoreUint64(&l.FoundNS, 0)
 }
 
 // countSockets returns how many sockets of a generation are open.

@@ -55,6 +55,7 @@ const (
 	kerngateVarKgFabricOn            = "kg_fabric_on"
 	kerngateVarKgFlowStateType       = "kg_flow_state_type"
 	kerngateVarKgGenerationStateType = "kg_generation_state_type"
+	kerngateVarKgHealthType          = "kg_health_type"
 	kerngateVarKgHungAfterNs         = "kg_hung_after_ns"
 	kerngateVarKgModeType            = "kg_mode_type"
 	kerngateVarKgNodeAddressFlagType = "kg_node_address_flag_type"
@@ -164,6 +165,7 @@ type kerngateVariableSpecs struct {
 	KgFabricOn            *ebpf.VariableSpec `ebpf:"kg_fabric_on"`
 	KgFlowStateType       *ebpf.VariableSpec `ebpf:"kg_flow_state_type"`
 	KgGenerationStateType *ebpf.VariableSpec `ebpf:"kg_generation_state_type"`
+	KgHealthType          *ebpf.VariableSpec `ebpf:"kg_health_type"`
 	KgHungAfterNs         *ebpf.VariableSpec `ebpf:"kg_hung_after_ns"`
 	KgModeType            *ebpf.VariableSpec `ebpf:"kg_mode_type"`
 	KgNodeAddressFlagType *ebpf.VariableSpec `ebpf:"kg_node_address_flag_type"`
@@ -265,6 +267,7 @@ type kerngateVariables struct {
 	KgFabricOn            *ebpf.Variable `ebpf:"kg_fabric_on"`
 	KgFlowStateType       *ebpf.Variable `ebpf:"kg_flow_state_type"`
 	KgGenerationStateType *ebpf.Variable `ebpf:"kg_generation_state_type"`
+	KgHealthType          *ebpf.Variable `ebpf:"kg_health_type"`
 	KgHungAfterNs         *ebpf.Variable `ebpf:"kg_hung_after_ns"`
 	KgModeType            *ebpf.Variable `ebpf:"kg_mode_type"`
 	KgNodeAddressFlagType *ebpf.Variable `ebpf:"kg_node_address_flag_type"`

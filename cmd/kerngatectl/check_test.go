@@ -28,9 +28,9 @@ func TestCheck(t *testing.T) {
 	}{
 		{"", []string{folder}, "1 annotations of 1 Ingresses: 1 supported", ""},
 		{"", []string{folder, "--all"}, "default/a   app-root     supported", ""},
-		{ingress("mirror-target: x"), []string{"-"}, "mirror-target   unsupported   requests are not mirrored", "not honoured"},
-		{ingress("mirror-target: x"), []string{"-", "-o", "json"}, `"verdict": "unsupported"`, "not honoured"},
-		{ingress("mirror-target: x"), []string{"-", "--sarif"}, `"ruleId": "annotation-unsupported"`, "not honoured"},
+		{ingress("enable-modsecurity: true"), []string{"-"}, "enable-modsecurity   unsupported   there is no web application firewall", "not honoured"},
+		{ingress("enable-modsecurity: true"), []string{"-", "-o", "json"}, `"verdict": "unsupported"`, "not honoured"},
+		{ingress("enable-modsecurity: true"), []string{"-", "--sarif"}, `"ruleId": "annotation-unsupported"`, "not honoured"},
 		{"a: [", []string{"-"}, "no annotation", "document in line 1"},
 		{"", []string{folder + "/missing"}, "no annotation", "no such file"},
 		{"", nil, "", "name one file"},

@@ -286,8 +286,17 @@ type BackendLoad struct {
 	LatencyUS  uint32
 	Health     uint32
 	Generation uint32
-	Pad        [4]uint64
+	Verdict    uint32
+	Ejections  uint32
+	FoundNS    uint64
+	Pad        [2]uint64
 }
+
+// enum kg_health
+const (
+	HealthEjected = 1
+	HealthCheck   = 2
+)
 
 // Worker is struct kg_worker of bpf/types.h.
 type Worker struct {

@@ -9,7 +9,7 @@ import (
 // ingress-nginx 1.15, with what its controller fills in; where its Lua decides, nginx's own
 // means say the same.
 func cases() []comparison {
-	return slices.Concat(routing(), paths(), rewriting(), redirecting(), fields(), cors(), bodies(), access(), limits(), canaries())
+	return slices.Concat(routing(), paths(), rewriting(), redirecting(), fields(), cors(), bodies(), access(), limits(), canaries(), external(), mirrors(), pages())
 }
 
 func routing() []comparison {
@@ -410,6 +410,7 @@ P / web`)},
 	}}
 }
 
+// long is a body of 100 bytes.
 const long = "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789"
 
 func access() []comparison {
@@ -564,5 +565,139 @@ func canaries() []comparison {
 		ingresses: canary("canarynone", "canary-weight: 0"),
 		server:    pick("canarynone", "$host", ""),
 		requests:  ask("GET /", "GET /x"),
+	}}
+}
+
+// asked is nginx's end of what the template makes of auth-url, with a location for it.
+func asked(name, location, extra string) string {
+	return "location = /_external-auth-" + name + ` {
+	internal;
+	proxy_pass_request_body off;
+	proxy_set_header Content-Length "";
+	proxy_set_header X-Forwarded-Proto "";
+	proxy_set_header Host auth.default.svc;
+	proxy_set_header X-Original-URL $scheme://$http_host$request_uri;
+	proxy_set_header X-Original-Method $request_method;
+	proxy_set_header X-Sent-From "kerngate";
+	proxy_set_header X-Real-IP $remote_addr;
+	proxy_set_header X-Forwarded-For $remote_addr;
+	proxy_set_header X-Auth-Request-Redirect $request_uri;
+	proxy_http_version 1.1;
+	proxy_set_header Connection "";
+	` + location + `
+}
+location @signin-` + name + ` { internal; add_header Set-Cookie $auth_cookie; return 302 SIGNIN$scheme://$http_host$request_uri; }
+location / {
+	auth_request /_external-auth-` + name + `;
+	auth_request_set $auth_cookie $upstream_http_set_cookie;
+	add_header Set-Cookie $auth_cookie;
+	` + extra + `
+	@web
+}`
+}
+
+func external() []comparison {
+	const plain = "proxy_pass http://auth/check;"
+	return []comparison{{
+		name: "authurl",
+		ingresses: []string{ingress("authurl", `
+auth-url: http://auth.default.svc/check
+auth-response-headers: X-User, X-Missing
+
+P / web`)},
+		server: asked("authurl", plain, "auth_request_set $x1 $upstream_http_x_user; proxy_set_header X-User $x1; auth_request_set $x2 $upstream_http_x_missing; proxy_set_header X-Missing $x2;"),
+		requests: slices.Concat(ask(
+			"GET /a?b=c", "GET /\nDo-auth: status=401", "GET /\nDo-auth: status=403", "GET /\nDo-auth: status=500", "GET /\nDo-auth: status=302&header=Location: http://evil.test/", "GET /\nDo-auth: status=404",
+			"GET /\nDo-auth: status=204", "GET /\nX-User: forged\nX-Missing: forged", "GET /\nX-User: forged\nDo-auth: header=X-User: ann", "GET /\nDo-auth: status=401&header=Www-Authenticate: Bearer realm=\"x\"",
+			"GET /\nDo-auth: header=Set-Cookie: s=1", "GET /\nDo: status=404\nDo-auth: header=Set-Cookie: s=1", "GET /\nCookie: a=b\nAuthorization: Bearer t", "HEAD /", "HEAD /\nDo-auth: status=401",
+			"POST /\n\nbody", "POST /\nDo-auth: status=403\n\nbody", "PUT /x%20y?q=%2F\n\n1", "GET /\nRange: bytes=0-1",
+		)),
+	}, {
+		name: "authmethod",
+		ingresses: []string{ingress("authmethod", `
+auth-url: http://auth.default.svc/
+auth-method: POST
+auth-signin: https://login.example/start
+
+P / web`)},
+		server:   strings.ReplaceAll(asked("authmethod", "proxy_method POST; proxy_pass http://auth/;", "error_page 401 = @signin-authmethod;"), "SIGNIN", "https://login.example/start?rd="),
+		requests: slices.Concat(ask("GET /", "GET /\nDo-auth: status=403"), differing("nginx here does not escape the URL, as ingress-nginx's set_escape_uri does", "GET /x?y=z\nDo-auth: status=401")),
+	}, {
+		name: "authbroken",
+		ingresses: []string{ingress("authbroken", `
+auth-url: http://broken.default.svc/
+
+P / web`)},
+		server:   asked("authbroken", "proxy_pass http://broken/;", ""),
+		requests: ask("GET /", "POST /\n\nbody", "HEAD /x"),
+	}, {
+		name: "authany",
+		ingresses: []string{ingress("authany", `
+auth-url: http://auth.default.svc/check
+satisfy: any
+allowlist-source-range: 192.0.2.0/24
+
+P / web`)},
+		server:   asked("authany", plain, "satisfy any; allow 192.0.2.0/24; deny all;"),
+		requests: ask("GET /", "GET /\nDo-auth: status=401", "GET /\nDo-auth: status=403"),
+	}, {
+		name: "authall",
+		ingresses: []string{ingress("authall", `
+auth-url: http://auth.default.svc/check
+denylist-source-range: 127.0.0.1
+
+P / web`)},
+		server:   asked("authall", plain, "deny 127.0.0.1;"),
+		requests: ask("GET /", "GET /\nDo-auth: status=401"),
+	}}
+}
+
+func mirrors() []comparison {
+	mirror := func(name, body string) string {
+		return "location = /_mirror-" + name + " { internal; proxy_set_header Host mirror.example; proxy_set_header X-Real-IP $remote_addr; proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header X-Forwarded-Host $http_host; proxy_set_header X-Forwarded-Port $server_port; proxy_set_header X-Forwarded-Proto $scheme; proxy_set_header Connection ''; proxy_http_version 1.1; proxy_pass http://other$request_uri; }\nlocation / { mirror /_mirror-" + name + "; mirror_request_body " + body + "; @web }"
+	}
+	return []comparison{{
+		name: "mirror", copies: 2,
+		ingresses: []string{ingress("mirror", `
+mirror-target: http://other.default.svc$request_uri
+mirror-host: mirror.example
+
+P / web`)},
+		server:   mirror("mirror", "on"),
+		requests: ask("GET /", "GET /x?y=z\nCookie: a=b", "POST /\nContent-Type: text/plain\n\nbody", "DELETE /x", "GET /\nDo-other: status=500", "PUT /a%20b\n\n"+long),
+	}}
+}
+
+func pages() []comparison {
+	page := func(codes, extra string) string {
+		out := "proxy_intercept_errors on;\n"
+		for _, code := range strings.Fields(codes) {
+			out += "error_page " + code + " = @custom_" + code + ";\nlocation @custom_" + code + " { internal; proxy_intercept_errors off; proxy_pass_request_body off; proxy_method GET; proxy_set_header Content-Length ''; proxy_set_header X-Code " + code + "; proxy_set_header X-Format $http_accept; proxy_set_header X-Original-URI $request_uri; proxy_set_header X-Namespace default; proxy_set_header X-Ingress-Name NAME; proxy_set_header X-Service-Name web; proxy_set_header X-Service-Port 80; proxy_set_header Authorization ''; proxy_set_header Host $host; proxy_http_version 1.1; proxy_set_header Connection ''; rewrite (.*) / break; proxy_pass http://errors; }\n"
+		}
+		return out + extra
+	}
+	return []comparison{{
+		name: "errorpages",
+		ingresses: []string{ingress("errorpages", `
+custom-http-errors: 404,503
+default-backend: errors
+
+P / web`)},
+		server:   strings.ReplaceAll(page("404 503", "location / { @web }"), "NAME", "errorpages"),
+		requests: ask("GET /", "GET /x?y\nDo: status=404", "GET /\nDo: status=503\nAccept: application/json", "GET /\nDo: status=500", "POST /x\nDo: status=404\n\nbody"),
+	}, {
+		name: "errorsown",
+		ingresses: []string{ingress("errorsown", `
+custom-http-errors: 502,403
+default-backend: errors
+
+P / broken`), ingressOf("errorsdenied", "errorsdenied.test", `
+custom-http-errors: 403
+default-backend: errors
+denylist-source-range: 127.0.0.1
+
+P / web`)},
+		server:   strings.ReplaceAll(strings.ReplaceAll(page("502 403", "location / { @broken }"), "NAME", "errorsown"), "X-Service-Name web", "X-Service-Name broken"),
+		requests: ask("GET /", "POST /a?b\n\nbody"),
 	}}
 }

@@ -23,6 +23,7 @@ type comparison struct {
 	ingresses []string // manifests; see ingress
 	server    string   // body of nginx's server block; @SERVICE stands for what proxies to it
 	requests  []request
+	copies    int // pods that get the request; 0: as many as there are when it is answered
 }
 
 // request is what a client sends, line by line: method and target, then fields; after an
@@ -159,8 +160,8 @@ func TestDifferential(t *testing.T) {
 				compared++
 				id := fmt.Sprintf("%s-%d", c.name, i)
 				host := c.name + ".test"
-				got := r.send(t, ours, host, id+"-k") + pods.received(id+"-k", ours)
-				want := r.send(t, theirs, host, id+"-n") + pods.received(id+"-n", theirs)
+				got := r.send(t, ours, host, id+"-k") + pods.received(id+"-k", ours, c.copies)
+				want := r.send(t, theirs, host, id+"-n") + pods.received(id+"-n", theirs, c.copies)
 				switch {
 				case got == want && r.differs != "":
 					t.Errorf("%s\n\nboth answer the same, but are said to differ: %s", r.text, r.differs)

@@ -79,7 +79,7 @@ const nginxProxy = `
 	proxy_pass http://SERVICE;
 `
 
-var proxied = regexp.MustCompile(`@([a-z]+)`)
+var proxied = regexp.MustCompile(`@(` + strings.Join(services, "|") + `)\b`)
 
 // startNginx serves the server blocks of all cases and returns nginx's address.
 func startNginx(t *testing.T, p *pods, all []comparison) string {

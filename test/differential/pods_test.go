@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // testID is the field by which a request is known again at the pods.
@@ -83,6 +84,9 @@ func (p *pods) note(service string, r *http.Request, body []byte) {
 			continue
 		}
 		for _, v := range r.Header[name] {
+			if name == "Content-Length" && v == "0" {
+				continue // says the same as none
+			}
 			fmt.Fprintf(&b, "  %s: %s\n", name, v)
 		}
 	}
@@ -95,8 +99,17 @@ func (p *pods) note(service string, r *http.Request, body []byte) {
 	p.seen[id] = append(p.seen[id], b.String())
 }
 
-// received is all that pods got of a request; the proxy's port is not shown.
-func (p *pods) received(id, proxy string) string {
+// received is all that pods got of a request, so many times at least; the proxy's port is
+// not shown.
+func (p *pods) received(id, proxy string, least int) string {
+	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		p.mu.Lock()
+		n := len(p.seen[id])
+		p.mu.Unlock()
+		if n >= least {
+			break
+		}
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	seen := slices.Clone(p.seen[id])

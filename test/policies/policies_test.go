@@ -181,7 +181,9 @@ func (s *site) all() {
 	s.want("cors.test", "/", "Access-Control-Allow-Origin=https://a.test", "Origin: https://a.test")
 	s.want("outside.test", "/", "403 ")
 	s.want("denied.test", "/", "403 ")
-	for _, host := range []string{"unread.test", "nosecret.test", "external.test"} {
+	s.want("external.test", "/", "500 ")
+	s.want("external.test", "/", "external_failed")
+	for _, host := range []string{"unread.test", "nosecret.test"} {
 		s.want(host, "/", "503 ")
 		s.want(host, "/", "access_closed", "Authorization: Basic YW5uOnNlY3JldA==")
 	}

@@ -178,7 +178,7 @@ func (a *Agent) certificatesChanged() {
 
 // takeTickets passes new ticket keys on.
 func (a *Agent) takeTickets(ring tickets.Ring) {
-	a.tickets = &feedpb.TicketKeys{Keys: ring.Keys()}
+	a.tickets = &feedpb.TicketKeys{Keys: ring.Keys(), Affinity: ring.Affinity[:]}
 	a.Log.Info().Time("in_use_since", ring.Rotated).Msg("session ticket keys")
 	if a.routing != nil {
 		a.publish()

@@ -19,7 +19,7 @@ metadata:
   annotations:
     nginx.ingress.kubernetes.io/rewrite-target: /$1
     nginx.ingress.kubernetes.io/app-root: /app
-    nginx.ingress.kubernetes.io/mirror-target: https://m.example.com
+    nginx.ingress.kubernetes.io/enable-modsecurity: "true"
     nginx.ingress.kubernetes.io/auth-type: basic
     nginx.ingress.kubernetes.io/auth-secret: staff
     other.example.com/x: y
@@ -38,7 +38,7 @@ func TestFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := map[string]string{
-		"shop/a app-root": "supported", "shop/a rewrite-target": "difference", "shop/a mirror-target": "unsupported",
+		"shop/a app-root": "supported", "shop/a rewrite-target": "difference", "shop/a enable-modsecurity": "unsupported",
 		"shop/a auth-type": "difference", "shop/a auth-secret": "difference",
 		"default/b limit-rps": "invalid", "default/b limit-rsp": "unknown",
 	}

@@ -17,7 +17,7 @@ func (r *Routing) rules(host *feedpb.Host, out *feedpb.Route, route *model.Route
 	out.Regexp = route.Match == model.Regexp
 	if p := route.Policy; p != nil {
 		if known[p] == 0 {
-			host.Policies = append(host.Policies, policyMessage(p))
+			host.Policies = append(host.Policies, r.policy(p, route.Source, ids))
 			known[p] = uint32(len(host.Policies))
 		}
 		out.Policy = known[p]
@@ -33,7 +33,12 @@ func (r *Routing) rules(host *feedpb.Host, out *feedpb.Route, route *model.Route
 	}
 }
 
-func policyMessage(p *model.Policy) *feedpb.Policy {
+// policy is policyMessage, with the services that the policy names.
+func (r *Routing) policy(p *model.Policy, source model.ObjectRef, ids IDs) *feedpb.Policy {
+	return policyMessage(p, source, func(key model.ServiceKey) uint32 { return r.service(key, ids) })
+}
+
+func policyMessage(p *model.Policy, source model.ObjectRef, service func(model.ServiceKey) uint32) *feedpb.Policy {
 	out := &feedpb.Policy{
 		MaxBodyBytes:     p.MaxBody,
 		Host:             p.Host,
@@ -46,6 +51,26 @@ func policyMessage(p *model.Policy) *feedpb.Policy {
 		SendTimeoutMs:    milliseconds(p.Timeouts.Send),
 		ReadTimeoutMs:    milliseconds(p.Timeouts.Read),
 		Unlogged:         p.Unlogged,
+		Balance:          balanceMessage(p.Balance),
+		FallbackService:  service(p.Fallback),
+	}
+	if retry := p.Retry; retry != nil {
+		out.Retry = &feedpb.Retry{On: uint32(retry.On), NonIdempotent: retry.NonIdempotent, Tries: retry.Tries, WithinMs: milliseconds(retry.Within)}
+	}
+	for _, m := range p.Mirrors {
+		out.Mirrors = append(out.Mirrors, &feedpb.Mirror{To: destinationMessage(m.To, service), Host: m.Host, Body: m.Body})
+	}
+	if e := p.ErrorPages; e != nil {
+		out.ErrorPages = &feedpb.ErrorPages{Status: numbers(e.Status), Service: service(e.Service), Namespace: source.Namespace, Ingress: source.Name}
+	}
+	if c := p.Compression; c != nil {
+		out.Compression = &feedpb.Compression{Encodings: c.Encodings, Types: c.Types, MinBytes: c.MinBytes}
+	}
+	if pace := p.Pace; pace != nil {
+		out.Pace = &feedpb.Pace{BytesPerSecond: pace.BytesPerSecond, After: pace.After}
+	}
+	if trace := p.Trace; trace != nil {
+		out.Trace = &feedpb.Trace{Enabled: trace.Enabled, Operation: trace.Operation, Trust: trace.Trust}
 	}
 	for _, d := range p.Redirects {
 		out.Redirects = append(out.Redirects, &feedpb.Redirect{Path: d.Path, Status: uint32(d.Status), Target: d.Target})
@@ -64,9 +89,50 @@ func policyMessage(p *model.Policy) *feedpb.Policy {
 		if a.Basic != nil {
 			out.Access.Basic = &feedpb.BasicAuth{Realm: a.Basic.Realm, Users: a.Basic.Users}
 		}
+		if a.External != nil {
+			out.Access.External = externalMessage(a.External, service)
+		}
 	}
 	if p.Rewrite != nil {
 		out.Rewrite = p.Rewrite.Target
+	}
+	return out
+}
+
+func balanceMessage(b *model.Balance) *feedpb.Balance {
+	if b == nil {
+		return nil
+	}
+	out := &feedpb.Balance{Algorithm: feedpb.Algorithm(b.Algorithm), HashBy: b.HashBy, Subset: b.Subset}
+	if a := b.Affinity; a != nil {
+		out.Affinity = &feedpb.Affinity{
+			Cookie: a.Cookie, Persistent: a.Persistent, ChangeOnFailure: a.ChangeOnFailure, Canary: a.Canary,
+			Path: a.Path, Domain: a.Domain, MaxAgeSeconds: uint32(a.MaxAge / time.Second), ExpiresSeconds: uint32(a.Expires / time.Second),
+			SameSite: a.SameSite, ConditionalSameSite: a.ConditionalSameSite, Secure: a.Secure,
+		}
+	}
+	return out
+}
+
+func destinationMessage(d model.Destination, service func(model.ServiceKey) uint32) *feedpb.Destination {
+	return &feedpb.Destination{Service: service(d.Service), Tls: d.TLS, Authority: d.Authority, Path: d.Path}
+}
+
+func externalMessage(e *model.ExternalAuth, service func(model.ServiceKey) uint32) *feedpb.ExternalAuth {
+	out := &feedpb.ExternalAuth{
+		To: destinationMessage(e.To, service), Method: e.Method, Headers: headerMessages(e.Headers), Response: e.Response,
+		SignIn: e.SignIn, SignInParameter: e.SignInParameter, Redirect: e.Redirect,
+		AlwaysSetCookie: e.AlwaysSetCookie, CacheKey: e.CacheKey,
+	}
+	for _, c := range e.CacheFor {
+		out.CacheFor = append(out.CacheFor, &feedpb.CacheTime{Status: numbers(c.Status), ForSeconds: uint32(c.For / time.Second)})
+	}
+	return out
+}
+
+func numbers(list []int) (out []uint32) {
+	for _, n := range list {
+		out = append(out, uint32(n))
 	}
 	return out
 }

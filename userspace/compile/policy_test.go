@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
 	"github.com/kerngate/kerngate/userspace/model"
@@ -20,7 +21,7 @@ func full() *model.Policy {
 		Redirects:       []model.Redirect{{Path: "/", Status: 302, Target: "/app"}},
 		CORS:            &model.CORS{Origins: []string{"*"}, Methods: []string{"GET"}, Headers: []string{"X-A"}, Expose: []string{"X-B"}, Credentials: true, MaxAge: time.Minute},
 		Limits:          &model.Limits{Rates: []model.Rate{{Requests: 10, Period: time.Second, Burst: 50}}, Connections: 3, Exempt: []netip.Prefix{one}, Status: 503, Scope: "ns/i"},
-		Access:          &model.Access{Allow: []netip.Prefix{one}, Deny: []netip.Prefix{one}, Basic: &model.BasicAuth{Realm: "r", Users: model.Credentials("u:h")}, Any: true, Closed: "x"},
+		Access:          &model.Access{Allow: []netip.Prefix{one}, Deny: []netip.Prefix{one}, Basic: &model.BasicAuth{Realm: "r", Users: model.Credentials("u:h")}, Any: true, Closed: "x", External: external()},
 		MaxBody:         new(uint64(1)),
 		Rewrite:         &model.Rewrite{Target: "/$1"},
 		Host:            "h",
@@ -29,6 +30,18 @@ func full() *model.Policy {
 		CookieDomains:   replace, CookiePaths: replace, Locations: replace,
 		Timeouts: model.Timeouts{Connect: time.Second, Send: 2 * time.Second, Read: 3 * time.Second},
 		Unlogged: true,
+
+		Balance: &model.Balance{
+			Algorithm: model.EWMA, HashBy: "$request_uri", Subset: 3,
+			Affinity: &model.Affinity{Cookie: "c", Persistent: true, ChangeOnFailure: true, Canary: true, Path: "/", Domain: "d", MaxAge: time.Hour, Expires: time.Hour, SameSite: "Lax", ConditionalSameSite: true, Secure: new(true)},
+		},
+		Retry:       &model.Retry{On: model.RetryError | model.Retry429, NonIdempotent: true, Tries: 3, Within: time.Second},
+		Mirrors:     []model.Mirror{{To: model.Destination{Service: key("m"), TLS: true, Authority: "m.ns.svc", Path: "/"}, Host: "h", Body: true}},
+		ErrorPages:  &model.ErrorPages{Status: []int{404}, Service: key("e")},
+		Fallback:    key("f"),
+		Compression: &model.Compression{Encodings: []string{"br"}, Types: []string{"text/html"}, MinBytes: 100},
+		Pace:        &model.Pace{BytesPerSecond: 1000, After: 10},
+		Trace:       &model.Trace{Enabled: new(true), Operation: "o", Trust: new(false)},
 	}
 }
 
@@ -40,11 +53,34 @@ func TestPolicyMessage(t *testing.T) {
 			t.Errorf("the test does not set %s", v.Type().Field(i).Name)
 		}
 	}
-	m := policyMessage(p).ProtoReflect()
+	lost(t, policyMessage(p, ingress("i"), func(model.ServiceKey) uint32 { return 7 }).ProtoReflect())
+}
+
+// lost reports fields of a message, and of those in it, that are not set.
+func lost(t *testing.T, m protoreflect.Message) {
+	t.Helper()
 	for i := range m.Descriptor().Fields().Len() {
-		if f := m.Descriptor().Fields().Get(i); !m.Has(f) {
-			t.Errorf("%s is lost", f.Name())
+		f := m.Descriptor().Fields().Get(i)
+		// Numbers of replacements and of the first operation are 0.
+		if !m.Has(f) && f.Kind() != protoreflect.EnumKind && f.FullName() != "kerngate.feed.v1.Redirect.path" {
+			t.Errorf("%s is lost", f.FullName())
 		}
+		switch {
+		case f.IsList() && f.Kind() == protoreflect.MessageKind && m.Get(f).List().Len() > 0:
+			lost(t, m.Get(f).List().Get(0).Message())
+		case !f.IsList() && f.Kind() == protoreflect.MessageKind && m.Has(f):
+			lost(t, m.Get(f).Message())
+		}
+	}
+}
+
+// external is external authentication in which everything is set.
+func external() *model.ExternalAuth {
+	return &model.ExternalAuth{
+		To: model.Destination{Service: key("auth"), TLS: true, Authority: "auth.ns.svc", Path: "/"}, Method: "GET",
+		Headers:  []model.HeaderRule{{Op: model.AddHeader, Name: "A", Value: "b"}},
+		Response: []string{"X-User"}, SignIn: "https://x", SignInParameter: "rd", Redirect: "/", AlwaysSetCookie: true,
+		CacheKey: "$cookie_a", CacheFor: []model.CacheTime{{Status: []int{200}, For: time.Minute}},
 	}
 }
 

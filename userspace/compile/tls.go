@@ -98,10 +98,12 @@ func (r *Routing) tls(t *model.TLS, ids IDs, without Without) *feedpb.TLS {
 		Certificates:       t.Certificates,
 		PassthroughService: r.service(t.Passthrough, ids),
 		Source:             Source(t.Source),
+		Suites:             t.Suites,
 	}
 	if c := t.Client; c != nil {
 		out.Client = &feedpb.ClientAuth{
 			Mode: clientModes[c.Mode], Authority: c.Authority, Depth: uint32(c.Depth), ErrorPage: c.ErrorPage, PassChain: c.PassChain,
+			Subject: c.Subject,
 		}
 	}
 	return out
@@ -123,7 +125,8 @@ func upstream(u model.Upstream) *feedpb.Upstream {
 		out.Protocol = feedpb.Upstream_HTTP2
 	}
 	if t := u.TLS; t != nil {
-		out.Tls = &feedpb.UpstreamTLS{Verify: t.Verify, Authority: t.Authority, ServerName: t.ServerName, Certificate: t.Certificate}
+		out.Tls = &feedpb.UpstreamTLS{Verify: t.Verify, Authority: t.Authority, ServerName: t.ServerName, Certificate: t.Certificate,
+			MinVersion: t.MinVersion, MaxVersion: t.MaxVersion, Suites: t.Suites}
 	}
 	return out
 }
@@ -136,14 +139,14 @@ func equalTLS(a, b *feedpb.TLS) bool {
 		return a == b
 	}
 	return a.PassthroughService == b.PassthroughService && a.Source == b.Source &&
-		slices.Equal(a.Certificates, b.Certificates) && equalClient(a.Client, b.Client)
+		slices.Equal(a.Certificates, b.Certificates) && slices.Equal(a.Suites, b.Suites) && equalClient(a.Client, b.Client)
 }
 
 func equalClient(a, b *feedpb.ClientAuth) bool {
 	if a == nil || b == nil {
 		return a == b
 	}
-	return a.Mode == b.Mode && a.Authority == b.Authority && a.Depth == b.Depth && a.ErrorPage == b.ErrorPage && a.PassChain == b.PassChain
+	return a.Mode == b.Mode && a.Authority == b.Authority && a.Depth == b.Depth && a.ErrorPage == b.ErrorPage && a.PassChain == b.PassChain && a.Subject == b.Subject
 }
 
 func equalUpstreams(a, b *feedpb.Upstream) bool {
@@ -157,5 +160,6 @@ func equalUpstreams(a, b *feedpb.Upstream) bool {
 	if x == nil || y == nil {
 		return x == y
 	}
-	return x.Verify == y.Verify && x.Authority == y.Authority && x.ServerName == y.ServerName && x.Certificate == y.Certificate
+	return x.Verify == y.Verify && x.Authority == y.Authority && x.ServerName == y.ServerName && x.Certificate == y.Certificate &&
+		x.MinVersion == y.MinVersion && x.MaxVersion == y.MaxVersion && slices.Equal(x.Suites, y.Suites)
 }

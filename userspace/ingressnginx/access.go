@@ -41,16 +41,14 @@ func (r *reader) access() {
 			r.invalid("satisfy", v, "all or any", "all is taken to be meant")
 		}
 	}
-	if key, _, set := r.text("auth-url"); set {
-		used = true
-		r.close(key, "external authentication is not supported")
+	a.External = r.external()
+	if p := &r.policy; p.Access != nil { // close has been called
+		used, a.Closed = true, p.Access.Closed
 	}
-	if !used {
+	if !used && a.External == nil {
 		return
 	}
-	if p := r.want(); p.Access != nil {
-		a.Closed = p.Access.Closed
-	}
+	r.want()
 	r.policy.Access = &a
 }
 

@@ -34,6 +34,9 @@ type References interface {
 	// Secret returns the data of a Secret in the Ingress's namespace. An error says for
 	// the Ingress's author why there is none.
 	Secret(name string) (map[string][]byte, error)
+	// Service returns the key of a Service's port, of its first if port is 0, and sees to it
+	// that its pods are known. An error is for the Ingress's author.
+	Service(namespace, name string, port int) (model.ServiceKey, error)
 }
 
 // Reading is what an Ingress asks for.
@@ -102,6 +105,10 @@ func Read(in Ingress, refs References) Reading {
 	r.access()
 	r.limits()
 	r.pod()
+	r.traffic()
+	r.mirror()
+	r.errorPages()
+	r.pace()
 	r.snippets()
 	r.canary()
 	r.judge()

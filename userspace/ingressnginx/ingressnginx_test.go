@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -19,6 +20,14 @@ func (s secrets) Secret(name string) (map[string][]byte, error) {
 		return d, nil
 	}
 	return nil, errors.New("Secret ns/" + name + " does not exist")
+}
+
+// Service knows all Services but those named "missing".
+func (s secrets) Service(namespace, name string, port int) (model.ServiceKey, error) {
+	if name == "missing" {
+		return model.ServiceKey{}, fmt.Errorf("Service %s/%s does not exist", namespace, name)
+	}
+	return model.ServiceKey{Namespace: namespace, Name: name, Port: strconv.Itoa(port)}, nil
 }
 
 var known = secrets{
@@ -117,7 +126,14 @@ func TestRead(t *testing.T) {
 		{[]string{"auth-type: basic", "auth-secret: other"}, "access: closed, as auth-secret: Secret other has no key \"auth\": it must hold a file as htpasswd writes it\nclosed auth-secret"},
 		{[]string{"auth-type: basic"}, "access: closed, as auth-secret: it is missing: it names the Secret with names and passwords\nclosed auth-secret"},
 		{[]string{"auth-type: digest", "auth-secret: file"}, "access: closed, as auth-type: \"digest\" is not supported, only basic is\nclosed auth-type"},
-		{[]string{"auth-url: https://auth.example"}, "access: closed, as auth-url: external authentication is not supported\nclosed auth-url"},
+		{[]string{"auth-url: https://auth.example/check?a=$host", "auth-signin: https://login.example/?rd=$request_uri", "auth-response-headers: X-User, X-Groups"}, `access: external https://auth.example/check?a=$host method "" headers [] response ["X-User" "X-Groups"] sign-in "https://login.example/?rd=$request_uri" parameter "rd" redirect "" always-set-cookie false cache "" []`},
+		{[]string{"auth-url: https://$host/oauth2/auth", "auth-cache-key: $cookie_a", "auth-cache-duration: 200 202 10m, 401 1m"}, `access: external https://$host/oauth2/auth method "" headers [] response [] sign-in "" parameter "" redirect "" always-set-cookie false cache "$cookie_a" [{[200 202] 10m0s} {[401] 1m0s}]`},
+		{[]string{"auth-url: http://auth.team.svc.cluster.local:8080/x"}, `access: external http://auth.team.svc.cluster.local:8080/x (team/auth:8080) method "" headers [] response [] sign-in "" parameter "" redirect "" always-set-cookie false cache "" []`},
+		{[]string{"auth-url: http://missing.team.svc/"}, "access: closed, as auth-url: Service team/missing does not exist\nclosed auth-url"},
+		{[]string{"auth-url: http://$http_x_host/"}, `access: closed, as auth-url: "" is no host: it can be a name or an address, with or without a port; of the values of a request $host alone can stand for it` + "\nclosed auth-url"},
+		{[]string{"auth-url: http://a.example$http_x/"}, `access: external http://a.example/$http_x/ method "" headers [] response [] sign-in "" parameter "" redirect "" always-set-cookie false cache "" []`},
+		{[]string{"auth-url: http://user@a.example/"}, `access: closed, as auth-url: "user@a.example" is no host: it can be a name or an address, with or without a port; of the values of a request $host alone can stand for it` + "\nclosed auth-url"},
+		{[]string{"auth-url: https://auth.example", "auth-method: BREW"}, `access: closed, as auth-method: "BREW" is none of GET, HEAD, POST, PUT, PATCH, DELETE and OPTIONS and external https://auth.example/ method "BREW" headers [] response [] sign-in "" parameter "" redirect "" always-set-cookie false cache "" []` + "\nclosed auth-method"},
 		{[]string{"limit-rps: 10", "limit-rpm: 60", "limit-burst-multiplier: 2", "limit-connections: 3", "limit-allowlist: 10.0.0.0/8"},
 			"limit ns/web: 10 requests in 1s, burst 20; else 503; exempt [10.0.0.0/8]\nlimit ns/web: 60 requests in 1m0s, burst 120; else 503; exempt [10.0.0.0/8]\nlimit ns/web: 3 requests at once; else 503; exempt [10.0.0.0/8]"},
 		{[]string{"limit-rps: -1"}, "invalid limit-rps"},
@@ -133,7 +149,10 @@ func TestRead(t *testing.T) {
 		{[]string{"canary: true", "canary-weight: 300"}, "canary none weight 0/100 ( /)\ninvalid canary-weight"},
 		{[]string{"canary-weight: 30"}, ""},
 		{[]string{"rewrite-taget: /"}, "unknown rewrite-taget"},
-		{[]string{"mirror-target: https://x"}, "unsupported mirror-target"},
+		{[]string{"mirror-target: https://x$request_uri", "mirror-host: y", "mirror-request-body: off"}, `mirror: https://x$request_uri host "y" body false`},
+		{[]string{"mirror-target: https://$host/"}, "invalid mirror-target"},
+		{[]string{"custom-http-errors: 404, 503,200", "default-backend: errors"}, "error pages: [404 503] by ns/errors:0\nfallback: ns/errors:0\ninvalid custom-http-errors"},
+		{[]string{"custom-http-errors: 404", "default-backend: errors", "disable-proxy-intercept-errors: true"}, "fallback: ns/errors:0"},
 	} {
 		if got := read(c.lines...).dump(); got != c.want {
 			t.Errorf("%q:\n%s\nwant\n%s", c.lines, got, c.want)
@@ -219,8 +238,12 @@ func TestRegistry(t *testing.T) {
 	if n != 136 {
 		t.Errorf("%d keys", n)
 	}
-	r := &reader{in: Ingress{Annotations: map[string]string{Prefix + "auth-type": "basic"}}, seen: map[string]bool{}}
-	for _, read := range []func(){r.paths, r.redirects, r.headers, r.cors, r.body, r.access, r.limits, r.pod, r.snippets, r.canary} {
+	// Some keys are asked for only where others are set.
+	r := &reader{in: Ingress{Annotations: map[string]string{
+		Prefix + "auth-type": "basic", Prefix + "auth-url": "http://auth.example", Prefix + "auth-cache-key": "$host",
+		Prefix + "custom-http-errors": "404",
+	}}, seen: map[string]bool{}}
+	for _, read := range []func(){r.paths, r.redirects, r.headers, r.cors, r.body, r.access, r.limits, r.pod, r.snippets, r.canary, r.traffic, r.mirror, r.errorPages, r.pace} {
 		read()
 	}
 	for _, k := range Keys() {

@@ -63,7 +63,4 @@ func (r *reader) pod() {
 	if _, v, set := r.text("proxy-http-version"); set && v != "1.1" {
 		r.find("proxy-http-version", Difference, "pods are spoken to in HTTP/1.1, or in HTTP/2 by backend-protocol, not in %s", shorten(v))
 	}
-	if _, v, set := r.text("load-balance"); set && v != "round_robin" && v != "ewma" {
-		r.invalid("load-balance", v, "round_robin or ewma", "the Service's own algorithm holds")
-	}
 }

@@ -35,12 +35,10 @@ func Keys() []Key { return slices.Clone(keys) }
 
 const (
 	whyStreams   = "bodies are streamed in both directions through buffers of fixed size, so there is nothing to set"
-	whyExternal  = "external authentication is not supported; with auth-url every request is refused"
+	whyKeepAlive = "connections to the service that is asked are kept as long as they are of use"
 	whyAffinity  = "clients are not kept at a pod"
 	whyModSec    = "there is no web application firewall"
 	whyFastCGI   = "pods are spoken to in HTTP or gRPC"
-	whyErrors    = "error responses of pods are passed on as they are"
-	whyMirror    = "requests are not mirrored"
 	whyRetry     = "a request is offered to another pod if no connection could be had or it cannot have reached the pod, four times at most"
 	whyHash      = "requests are balanced by load"
 	whyTracing   = "the proxy does not trace; traceparent is passed on"
@@ -59,22 +57,22 @@ var keys = []Key{
 	{Name: "affinity-mode", Group: "SessionAffinity", Verdict: Unsupported, Why: whyAffinity},
 	{Name: "allowlist-source-range", Group: "Allowlist"},
 	{Name: "app-root", Group: "Rewrite"},
-	{Name: "auth-always-set-cookie", Group: "ExternalAuth", Verdict: Unsupported, Why: whyExternal},
-	{Name: "auth-cache-duration", Group: "ExternalAuth", Verdict: Unsupported, Why: whyExternal},
-	{Name: "auth-cache-key", Group: "ExternalAuth", Verdict: Unsupported, Why: whyExternal},
-	{Name: "auth-keepalive", Group: "ExternalAuth", Verdict: Unsupported, Why: whyExternal},
-	{Name: "auth-keepalive-requests", Group: "ExternalAuth", Verdict: Unsupported, Why: whyExternal},
-	{Name: "auth-keepalive-share-vars", Group: "ExternalAuth", Verdict: Unsupported, Why: whyExternal},
-	{Name: "auth-keepalive-timeout", Group: "ExternalAuth", Verdict: Unsupported, Why: whyExternal},
-	{Name: "auth-method", Group: "ExternalAuth", Verdict: Unsupported, Why: whyExternal},
-	{Name: "auth-proxy-set-headers", Group: "ExternalAuth", Verdict: Unsupported, Why: whyExternal},
+	{Name: "auth-always-set-cookie", Group: "ExternalAuth"},
+	{Name: "auth-cache-duration", Group: "ExternalAuth"},
+	{Name: "auth-cache-key", Group: "ExternalAuth", Verdict: Difference, Why: "answers with Set-Cookie, or that forbid it by Cache-Control, are not kept, and hosts do not share them"},
+	{Name: "auth-keepalive", Group: "ExternalAuth", Verdict: Difference, Why: whyKeepAlive},
+	{Name: "auth-keepalive-requests", Group: "ExternalAuth", Verdict: Difference, Why: whyKeepAlive},
+	{Name: "auth-keepalive-share-vars", Group: "ExternalAuth", Verdict: Difference, Why: whyKeepAlive},
+	{Name: "auth-keepalive-timeout", Group: "ExternalAuth", Verdict: Difference, Why: whyKeepAlive},
+	{Name: "auth-method", Group: "ExternalAuth"},
+	{Name: "auth-proxy-set-headers", Group: "ExternalAuth", Verdict: Unsupported, Why: "ConfigMaps are not read; every request is refused"},
 	{Name: "auth-realm", Group: "BasicDigestAuth"},
-	{Name: "auth-request-redirect", Group: "ExternalAuth", Verdict: Unsupported, Why: whyExternal},
-	{Name: "auth-response-headers", Group: "ExternalAuth", Verdict: Unsupported, Why: whyExternal},
+	{Name: "auth-request-redirect", Group: "ExternalAuth"},
+	{Name: "auth-response-headers", Group: "ExternalAuth"},
 	{Name: "auth-secret", Group: "BasicDigestAuth", Verdict: Difference, Why: "Secrets of other namespaces, and DES and plain-text entries, are refused"},
 	{Name: "auth-secret-type", Group: "BasicDigestAuth"},
-	{Name: "auth-signin", Group: "ExternalAuth", Verdict: Unsupported, Why: whyExternal},
-	{Name: "auth-signin-redirect-param", Group: "ExternalAuth", Verdict: Unsupported, Why: whyExternal},
+	{Name: "auth-signin", Group: "ExternalAuth"},
+	{Name: "auth-signin-redirect-param", Group: "ExternalAuth"},
 	{Name: "auth-snippet", Group: "ExternalAuth", Verdict: Unsupported, Why: whySnippet},
 	{Name: "auth-tls-error-page", Group: "CertificateAuth", Elsewhere: true},
 	{Name: "auth-tls-match-cn", Group: "CertificateAuth", Verdict: Unsupported, Why: "names in certificates are not compared; every client is refused", Elsewhere: true},
@@ -83,7 +81,7 @@ var keys = []Key{
 	{Name: "auth-tls-verify-client", Group: "CertificateAuth", Elsewhere: true},
 	{Name: "auth-tls-verify-depth", Group: "CertificateAuth", Elsewhere: true},
 	{Name: "auth-type", Group: "BasicDigestAuth", Verdict: Difference, Why: "digest, which browsers abandon, is not supported: every request is refused"},
-	{Name: "auth-url", Group: "ExternalAuth", Verdict: Unsupported, Why: whyExternal},
+	{Name: "auth-url", Group: "ExternalAuth", Verdict: Difference, Why: "of the values of a request $host alone may stand for its host, and means what this proxy routes there; an answer other than 2xx, 401 and 403, or none, refuses the request with 500"},
 	{Name: "backend-protocol", Group: "BackendProtocol", Verdict: Difference, Why: "AUTO_HTTP is settled for each route, and FCGI is not supported", Elsewhere: true},
 	{Name: "canary", Group: "Canary"},
 	{Name: "canary-by-cookie", Group: "Canary"},
@@ -102,10 +100,10 @@ var keys = []Key{
 	{Name: "cors-expose-headers", Group: "CorsConfig"},
 	{Name: "cors-max-age", Group: "CorsConfig"},
 	{Name: "custom-headers", Group: "CustomHeaders", Verdict: Unsupported, Why: "ConfigMaps are not read; more_set_headers in configuration-snippet does the same"},
-	{Name: "custom-http-errors", Group: "CustomHTTPErrors", Verdict: Unsupported, Why: whyErrors},
-	{Name: "default-backend", Group: "DefaultBackend", Verdict: Unsupported, Why: "a Service without ready pods is answered with 503"},
+	{Name: "custom-http-errors", Group: "CustomHTTPErrors", Verdict: Difference, Why: "the service's page is taken up to 1 MiB; without it the error stays as it is"},
+	{Name: "default-backend", Group: "DefaultBackend"},
 	{Name: "denylist-source-range", Group: "Denylist"},
-	{Name: "disable-proxy-intercept-errors", Group: "DisableProxyInterceptErrors", Verdict: Difference, Why: "it is always so: " + whyErrors},
+	{Name: "disable-proxy-intercept-errors", Group: "DisableProxyInterceptErrors"},
 	{Name: "enable-access-log", Group: "Logs"},
 	{Name: "enable-cors", Group: "CorsConfig"},
 	{Name: "enable-global-auth", Group: "EnableGlobalAuth", Verdict: Difference, Why: whyNoGlobal},
@@ -127,9 +125,9 @@ var keys = []Key{
 	{Name: "limit-rps", Group: "RateLimit", Verdict: Difference, Why: "IPv6 clients count by /64"},
 	{Name: "limit-whitelist", Group: "RateLimit", Verdict: Difference, Why: whyLegacyOne + "limit-allowlist"},
 	{Name: "load-balance", Group: "LoadBalancing", Verdict: Difference, Why: "the less loaded of two random pods is chosen for both values; kerngate.dev/load-balancing on the Service sets another algorithm"},
-	{Name: "mirror-host", Group: "Mirror", Verdict: Unsupported, Why: whyMirror},
-	{Name: "mirror-request-body", Group: "Mirror", Verdict: Unsupported, Why: whyMirror},
-	{Name: "mirror-target", Group: "Mirror", Verdict: Unsupported, Why: whyMirror},
+	{Name: "mirror-host", Group: "Mirror"},
+	{Name: "mirror-request-body", Group: "Mirror", Verdict: Difference, Why: "a request with a body of more than 64 KiB is not mirrored"},
+	{Name: "mirror-target", Group: "Mirror", Verdict: Difference, Why: "of the values of a request none may stand for its host; copies are dropped rather than waited for"},
 	{Name: "modsecurity-snippet", Group: "ModSecurity", Verdict: Unsupported, Why: whyModSec},
 	{Name: "modsecurity-transaction-id", Group: "ModSecurity", Verdict: Unsupported, Why: whyModSec},
 	{Name: "opentelemetry-operation-name", Group: "Opentelemetry", Verdict: Unsupported, Why: whyTracing},

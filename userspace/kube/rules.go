@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 
 	"github.com/kerngate/kerngate/userspace/ingressnginx"
@@ -17,26 +18,52 @@ import (
 // what the Ingress API says, where the two differ.
 const annotationCompat = "kerngate.dev/compat"
 
-// ingressSecrets finds the Secrets that an Ingress's annotations name.
-type ingressSecrets struct {
-	of        *secrets
+// references finds what an Ingress's annotations name.
+type references struct {
+	*translation
 	namespace string
 }
 
-func (s ingressSecrets) Secret(secret string) (map[string][]byte, error) {
-	n := name{s.namespace, secret}
-	if err := s.of.missing(n); err != nil {
+func (r references) Secret(secret string) (map[string][]byte, error) {
+	n := name{r.namespace, secret}
+	if err := r.secrets.missing(n); err != nil {
 		return nil, err
 	}
-	return s.of.all[n].Data, nil
+	return r.secrets.all[n].Data, nil
+}
+
+func (r references) Service(namespace, service string, port int) (none model.ServiceKey, err error) {
+	s := r.translation.services[name{namespace, service}]
+	if s == nil {
+		return none, fmt.Errorf("Service %s/%s does not exist", namespace, service)
+	}
+	if s.Spec.Type == corev1.ServiceTypeExternalName {
+		return none, fmt.Errorf("Service %s/%s is of type ExternalName: name its host itself", namespace, service)
+	}
+	wanted := networkingv1.ServiceBackendPort{Number: int32(port)}
+	if port == 0 && len(s.Spec.Ports) > 0 {
+		wanted.Number = s.Spec.Ports[0].Port
+	}
+	key, err := resolvePort(s, wanted)
+	if err != nil {
+		return none, err
+	}
+	r.keys[key] = struct{}{}
+	return key, nil
 }
 
 // rulesOf reads the annotations of ingress-nginx that package ingressnginx knows, and
 // reports what does not come to what their author may expect.
 func (t *translation) rulesOf(ingress *networkingv1.Ingress) ingressnginx.Reading {
 	in := ingressnginx.Ingress{Namespace: ingress.Namespace, Name: ingress.Name, Annotations: ingress.Annotations}
-	reading := ingressnginx.Read(in, ingressSecrets{&t.secrets, ingress.Namespace})
+	reading := ingressnginx.Read(in, references{t, ingress.Namespace})
 	ref := refOf("Ingress", ingress)
+	if p := reading.Policy; p != nil && p.ErrorPages != nil && p.ErrorPages.Service == (model.ServiceKey{}) {
+		if p.ErrorPages.Service = t.classDefault(); p.ErrorPages.Service == (model.ServiceKey{}) {
+			p.ErrorPages = nil
+			t.found.add(ref, model.Warning, "AnnotationInvalid", "annotation "+ingressnginx.Prefix+"custom-http-errors: there is no service that could answer: name one by default-backend, or the agent's --default-backend")
+		}
+	}
 	for _, f := range reading.Findings {
 		if k, _ := ingressnginx.Lookup(f.Key); k.Elsewhere {
 			continue // reported where it is read

@@ -176,11 +176,12 @@ func (s *TicketSecret) tend(ctx context.Context) (changed bool, err error) {
 	case err != nil:
 		s.Log.Warn().Err(err).Str("secret", s.Namespace+"/"+s.name).Msg("session ticket keys cannot be read and are made anew")
 		ring = tickets.New(now)
-	case !ring.Due(now):
-		return false, nil
-	default:
+	case ring.Due(now):
 		ring = ring.Rotate(now)
+	case ring.Complete() == ring:
+		return false, nil
 	}
+	ring = ring.Complete()
 	secret.Data = ring.Data()
 	_, err = secrets.Update(ctx, secret, metav1.UpdateOptions{FieldManager: "kerngate"})
 	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {

@@ -75,6 +75,84 @@ func (p *Policy) dump(b *strings.Builder) {
 	if p.Unlogged {
 		line("unlogged")
 	}
+	if b := p.Balance; b != nil {
+		line("balance: %s", b)
+	}
+	if r := p.Retry; r != nil {
+		line("retry: on %s tries %d within %s non-idempotent %t", r.On, r.Tries, r.Within, r.NonIdempotent)
+	}
+	for _, m := range p.Mirrors {
+		line("mirror: %s host %q body %t", m.To, m.Host, m.Body)
+	}
+	if e := p.ErrorPages; e != nil {
+		line("error pages: %v by %s", e.Status, orNone(e.Service))
+	}
+	if p.Fallback != (ServiceKey{}) {
+		line("fallback: %s", p.Fallback)
+	}
+	if c := p.Compression; c != nil {
+		line("compression: %v of %v from %d bytes", c.Encodings, c.Types, c.MinBytes)
+	}
+	if pace := p.Pace; pace != nil {
+		line("pace: %d bytes/s after %d", pace.BytesPerSecond, pace.After)
+	}
+	if t := p.Trace; t != nil {
+		line("trace: enabled %s operation %q trust %s", optional(t.Enabled), t.Operation, optional(t.Trust))
+	}
+}
+
+func optional(b *bool) string {
+	if b == nil {
+		return "-"
+	}
+	return fmt.Sprint(*b)
+}
+
+var algorithmTexts = [...]string{P2C: "p2c", RoundRobin: "round-robin", Maglev: "maglev", EWMA: "ewma", ServiceAlgorithm: "as the service"}
+
+// String returns the balancing as text.
+func (b *Balance) String() string {
+	text := algorithmTexts[b.Algorithm]
+	if b.HashBy != "" {
+		text += fmt.Sprintf(" hash by %q subset %d", b.HashBy, b.Subset)
+	}
+	if a := b.Affinity; a != nil {
+		text += fmt.Sprintf(" cookie %s persistent %t change-on-failure %t canary %t path %q domain %q max-age %s expires %s same-site %q conditional %t secure %s",
+			a.Cookie, a.Persistent, a.ChangeOnFailure, a.Canary, a.Path, a.Domain, a.MaxAge, a.Expires, a.SameSite, a.ConditionalSameSite, optional(a.Secure))
+	}
+	return text
+}
+
+// String returns the conditions in ingress-nginx's words.
+func (on RetryOn) String() string {
+	var words []string
+	for i, word := range []string{"error", "timeout", "invalid_header", "http_500", "http_502", "http_503", "http_504", "http_403", "http_404", "http_429"} {
+		if on>>i&1 != 0 {
+			words = append(words, word)
+		}
+	}
+	if len(words) == 0 {
+		return "nothing"
+	}
+	return strings.Join(words, ",")
+}
+
+// String returns the destination as a URL, and the service that stands behind it.
+func (d Destination) String() string {
+	scheme := "http"
+	if d.TLS {
+		scheme = "https"
+	}
+	text := scheme + "://" + d.Authority + d.Path
+	if d.Service != (ServiceKey{}) {
+		text += " (" + d.Service.String() + ")"
+	}
+	return text
+}
+
+func (e *ExternalAuth) String() string {
+	return fmt.Sprintf("external %s method %q headers %v response %q sign-in %q parameter %q redirect %q always-set-cookie %t cache %q %v",
+		e.To, e.Method, e.Headers, e.Response, e.SignIn, e.SignInParameter, e.Redirect, e.AlwaysSetCookie, e.CacheKey, e.CacheFor)
 }
 
 func exempt(prefixes []netip.Prefix) string {
@@ -97,6 +175,9 @@ func (a *Access) dump() string {
 	}
 	if a.Basic != nil {
 		parts = append(parts, fmt.Sprintf("basic %q %s", a.Basic.Realm, a.Basic.Users))
+	}
+	if a.External != nil {
+		parts = append(parts, a.External.String())
 	}
 	how := " and "
 	if a.Any {

@@ -6,9 +6,12 @@ import "time"
 type Destination struct {
 	// Service is set if the URL's host is that of a Service of the cluster: its pods are
 	// asked directly. Else the proxy resolves the authority's host.
-	Service   ServiceKey
-	TLS       bool
-	Authority string // host or host:port, for Host, SNI and the certificate's check
+	Service ServiceKey
+	TLS     bool
+	// Authority is host or host:port, for Host, SNI and the certificate's check. "$host"
+	// stands for the host of the request: then the service that the proxy itself would
+	// route such a URL to is asked, and none else, whatever a client says its host is.
+	Authority string
 	Path      string // template: path and query; begins with "/"
 }
 
@@ -16,7 +19,7 @@ type Destination struct {
 // and 403 are passed on, whatever else comes, or does not, refuses it.
 type ExternalAuth struct {
 	To      Destination
-	Method  string // "": that of the request
+	Method  string // "": GET
 	Headers []HeaderRule
 	// Response names fields of the answer that the pod gets, in place of the client's.
 	Response []string
@@ -42,7 +45,8 @@ type CacheTime struct {
 // no influence on anything.
 type Mirror struct {
 	To   Destination
-	Body bool // with its body, as far as the proxy's bounds allow
+	Host string // template: the Host of the copy; "": the destination's
+	Body bool   // with its body, as far as the proxy's bounds allow
 }
 
 // ErrorPages has another service answer in place of responses with these statuses, the

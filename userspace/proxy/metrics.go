@@ -19,6 +19,8 @@ var (
 		"Responses by class of status; none: the client went away before.", []string{"class"}, nil)
 	descGRPC = prometheus.NewDesc("kerngate_proxy_grpc_responses_total",
 		"Calls of gRPC that ended with a status, by its code.", []string{"code"}, nil)
+	descMirrored = prometheus.NewDesc("kerngate_proxy_mirrored_requests_total",
+		"Copies of requests for mirrors, by what became of them.", []string{"result"}, nil)
 	descRetries = prometheus.NewDesc("kerngate_proxy_retries_total",
 		"Requests that were offered to a further pod.", nil, nil)
 	descDuration = prometheus.NewDesc("kerngate_proxy_request_duration_seconds",
@@ -83,7 +85,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (p *Proxy) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descRequests, descStatus, descGRPC, descRetries, descDuration, descFirstByte,
+	for _, d := range []*prometheus.Desc{descRequests, descStatus, descGRPC, descMirrored, descRetries, descDuration, descFirstByte,
 		descBytes, descConnections, descActive, descAccepted, descAcceptErrors, descPanics, descHeadersRefused, descAgent,
 		descServing, descGeneration, descConfigVersion, descConfigRefused, descLogDropped,
 		descHTTP2Connections, descHTTP2Streams, descHTTP2Refused, descHTTP2Errors, descHTTP2Cut,
@@ -119,6 +121,8 @@ func (p *Proxy) Collect(ch chan<- prometheus.Metric) {
 	for code := exchange.GRPCStatus(1); code < exchange.GRPCStatus(exchange.GRPCStatuses); code++ {
 		counter(descGRPC, p.sum(func(w *worker) uint64 { return w.metrics.GRPC[code].Load() }), code.String())
 	}
+	counter(descMirrored, p.sum(func(w *worker) uint64 { return w.metrics.Mirrored.Load() }), "sent")
+	counter(descMirrored, p.sum(func(w *worker) uint64 { return w.metrics.Unsent.Load() }), "dropped")
 	counter(descRetries, p.sum(func(w *worker) uint64 { return w.metrics.Retries.Load() }))
 	counter(descBytes, p.sum(func(w *worker) uint64 { return w.metrics.Sent.Load() }), "sent")
 	counter(descBytes, p.sum(func(w *worker) uint64 { return w.metrics.Received.Load() }), "received")

@@ -33,7 +33,7 @@ const (
 var values = map[string]Value{
 	"host": Host, "http_host": Authority, "best_http_host": Authority, "scheme": Scheme, "pass_access_scheme": Scheme,
 	"uri": Path, "request_uri": Target, "args": Query, "query_string": Query, "is_args": QuestionMark,
-	"request_method": Method, "remote_addr": ClientAddress, "the_real_ip": ClientAddress,
+	"request_method": Method, "remote_addr": ClientAddress, "the_real_ip": ClientAddress, "binary_remote_addr": ClientAddress,
 	"server_port": Port, "pass_server_port": Port,
 }
 

@@ -43,11 +43,14 @@ func (Key) MarshalText() ([]byte, error) { return []byte("(ticket key)"), nil }
 type Ring struct {
 	Next, Current, Previous Key
 	Rotated                 time.Time // when Current came into use, to the second
+	// Affinity signs the cookies that keep clients at a pod. It stays: clients come back
+	// after weeks. Zero in a ring of a version that knew none.
+	Affinity Key
 }
 
 // New returns a ring of random keys.
 func New(now time.Time) Ring {
-	return Ring{Next: random(), Current: random(), Previous: random(), Rotated: now.UTC().Truncate(time.Second)}
+	return Ring{Next: random(), Current: random(), Previous: random(), Rotated: now.UTC().Truncate(time.Second), Affinity: random()}
 }
 
 func random() (k Key) {
@@ -60,7 +63,15 @@ func (r Ring) Due(now time.Time) bool { return now.Sub(r.Rotated) >= Interval }
 
 // Rotate returns the ring of the next interval.
 func (r Ring) Rotate(now time.Time) Ring {
-	return Ring{Next: random(), Current: r.Next, Previous: r.Current, Rotated: now.UTC().Truncate(time.Second)}
+	return Ring{Next: random(), Current: r.Next, Previous: r.Current, Rotated: now.UTC().Truncate(time.Second), Affinity: r.Affinity}
+}
+
+// Complete returns the ring with what one of an older version lacks.
+func (r Ring) Complete() Ring {
+	if r.Affinity == (Key{}) {
+		r.Affinity = random()
+	}
+	return r
 }
 
 // Keys returns the keys as proxies take them: first the one for new tickets, then the
@@ -75,13 +86,14 @@ const (
 	partCurrent  = "current"
 	partPrevious = "previous"
 	partRotated  = "rotated"
+	partAffinity = "affinity"
 )
 
 // Data returns the ring as a Secret holds it.
 func (r Ring) Data() map[string][]byte {
 	return map[string][]byte{
 		partNext: slices.Clone(r.Next[:]), partCurrent: slices.Clone(r.Current[:]), partPrevious: slices.Clone(r.Previous[:]),
-		partRotated: []byte(r.Rotated.Format(time.RFC3339)),
+		partRotated: []byte(r.Rotated.Format(time.RFC3339)), partAffinity: slices.Clone(r.Affinity[:]),
 	}
 }
 
@@ -93,6 +105,12 @@ func Parse(data map[string][]byte) (Ring, error) {
 			return Ring{}, fmt.Errorf("%s: %d bytes, not %d", name, len(data[name]), KeySize)
 		}
 		copy(key[:], data[name])
+	}
+	if key, there := data[partAffinity]; there {
+		if len(key) != KeySize {
+			return Ring{}, fmt.Errorf("%s: %d bytes, not %d", partAffinity, len(key), KeySize)
+		}
+		copy(r.Affinity[:], key)
 	}
 	var err error
 	if r.Rotated, err = time.Parse(time.RFC3339, string(data[partRotated])); err != nil {

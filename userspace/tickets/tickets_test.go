@@ -40,12 +40,27 @@ func TestParse(t *testing.T) {
 	if err != nil || again != r {
 		t.Fatalf("%v", err)
 	}
-	for part, value := range map[string][]byte{"next": nil, "current": make([]byte, 31), "previous": make([]byte, 33), "rotated": []byte("yesterday")} {
+	for part, value := range map[string][]byte{"next": nil, "current": make([]byte, 31), "previous": make([]byte, 33), "rotated": []byte("yesterday"), "affinity": make([]byte, 31)} {
 		data := r.Data()
 		data[part] = value
 		if _, err := Parse(data); err == nil || !strings.HasPrefix(err.Error(), part+": ") {
 			t.Errorf("%s: %v", part, err)
 		}
+	}
+}
+
+// TestComplete: a ring that was stored by a version without the key for cookies gets one,
+// which then stays.
+func TestComplete(t *testing.T) {
+	data := New(start).Data()
+	delete(data, "affinity")
+	r, err := Parse(data)
+	if err != nil || r.Affinity != (Key{}) {
+		t.Fatalf("%v", err)
+	}
+	full := r.Complete()
+	if full.Affinity == (Key{}) || full.Complete() != full || full.Rotate(start).Affinity != full.Affinity {
+		t.Error("the key is not there, or does not stay")
 	}
 }
 

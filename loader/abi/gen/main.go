@@ -54,6 +54,7 @@ var declared = []struct {
 	{"kg_owners", "SlotOwners", ""},
 	{"kg_local_backend", "LocalBackend", ""},
 	{"kg_backend_load", "BackendLoad", ""},
+	{"kg_health", "Health", "KG_HEALTH_"},
 	{"kg_worker", "Worker", ""},
 	{"kg_generation_state", "Generation", "KG_GENERATION_"},
 	{"kg_generation", "Generation", ""},

@@ -1118,7 +1118,8 @@ func (x *Authority) GetRevoked() []byte {
 // that clients bring. They are the same for every proxy of the cluster.
 type TicketKeys struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Keys          [][]byte               `protobuf:"bytes,1,rep,name=keys,proto3" json:"keys,omitempty"` // 32 bytes each
+	Keys          [][]byte               `protobuf:"bytes,1,rep,name=keys,proto3" json:"keys,omitempty"`         // 32 bytes each
+	Affinity      []byte                 `protobuf:"bytes,2,opt,name=affinity,proto3" json:"affinity,omitempty"` // 32 bytes that sign affinity cookies, or empty
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1156,6 +1157,13 @@ func (*TicketKeys) Descriptor() ([]byte, []int) {
 func (x *TicketKeys) GetKeys() [][]byte {
 	if x != nil {
 		return x.Keys
+	}
+	return nil
+}
+
+func (x *TicketKeys) GetAffinity() []byte {
+	if x != nil {
+		return x.Affinity
 	}
 	return nil
 }
@@ -2152,8 +2160,8 @@ type Destination struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Service       uint32                 `protobuf:"varint,1,opt,name=service,proto3" json:"service,omitempty"` // 0: the authority's host is resolved
 	Tls           bool                   `protobuf:"varint,2,opt,name=tls,proto3" json:"tls,omitempty"`
-	Authority     string                 `protobuf:"bytes,3,opt,name=authority,proto3" json:"authority,omitempty"`
-	Path          string                 `protobuf:"bytes,4,opt,name=path,proto3" json:"path,omitempty"` // template
+	Authority     string                 `protobuf:"bytes,3,opt,name=authority,proto3" json:"authority,omitempty"` // "$host": only what the proxy itself routes there
+	Path          string                 `protobuf:"bytes,4,opt,name=path,proto3" json:"path,omitempty"`           // template
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2219,7 +2227,7 @@ func (x *Destination) GetPath() string {
 type ExternalAuth struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	To              *Destination           `protobuf:"bytes,1,opt,name=to,proto3" json:"to,omitempty"`
-	Method          string                 `protobuf:"bytes,2,opt,name=method,proto3" json:"method,omitempty"` // "": the request's
+	Method          string                 `protobuf:"bytes,2,opt,name=method,proto3" json:"method,omitempty"` // "": GET
 	Headers         []*HeaderRule          `protobuf:"bytes,3,rep,name=headers,proto3" json:"headers,omitempty"`
 	Response        []string               `protobuf:"bytes,4,rep,name=response,proto3" json:"response,omitempty"`
 	SignIn          string                 `protobuf:"bytes,5,opt,name=sign_in,json=signIn,proto3" json:"sign_in,omitempty"` // template
@@ -2388,6 +2396,7 @@ type Mirror struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	To            *Destination           `protobuf:"bytes,1,opt,name=to,proto3" json:"to,omitempty"`
 	Body          bool                   `protobuf:"varint,2,opt,name=body,proto3" json:"body,omitempty"`
+	Host          string                 `protobuf:"bytes,3,opt,name=host,proto3" json:"host,omitempty"` // template, "": the destination's
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2434,6 +2443,13 @@ func (x *Mirror) GetBody() bool {
 		return x.Body
 	}
 	return false
+}
+
+func (x *Mirror) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
 }
 
 type ErrorPages struct {
@@ -3613,7 +3629,6 @@ type Settings struct {
 	TraceTrust        bool                   `protobuf:"varint,25,opt,name=trace_trust,json=traceTrust,proto3" json:"trace_trust,omitempty"`                 // continue clients' traces
 	Proxies           uint32                 `protobuf:"varint,26,opt,name=proxies,proto3" json:"proxies,omitempty"`                                         // that serve in the cluster now, for limits that are divided: 0: 1
 	RetryPercent      uint32                 `protobuf:"varint,27,opt,name=retry_percent,json=retryPercent,proto3" json:"retry_percent,omitempty"`           // retry budget: of requests in flight that may be retries: 20
-	AffinityKey       []byte                 `protobuf:"bytes,28,opt,name=affinity_key,json=affinityKey,proto3" json:"affinity_key,omitempty"`               // 32 bytes that sign affinity cookies, the same for all proxies. Never logged
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -3835,13 +3850,6 @@ func (x *Settings) GetRetryPercent() uint32 {
 		return x.RetryPercent
 	}
 	return 0
-}
-
-func (x *Settings) GetAffinityKey() []byte {
-	if x != nil {
-		return x.AffinityKey
-	}
-	return nil
 }
 
 type Ack struct {
@@ -4201,10 +4209,11 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\tAuthority\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\"\n" +
 	"\fcertificates\x18\x02 \x01(\fR\fcertificates\x12\x18\n" +
-	"\arevoked\x18\x03 \x01(\fR\arevoked\" \n" +
+	"\arevoked\x18\x03 \x01(\fR\arevoked\"<\n" +
 	"\n" +
 	"TicketKeys\x12\x12\n" +
-	"\x04keys\x18\x01 \x03(\fR\x04keys\"\xaa\x01\n" +
+	"\x04keys\x18\x01 \x03(\fR\x04keys\x12\x1a\n" +
+	"\baffinity\x18\x02 \x01(\fR\baffinity\"\xaa\x01\n" +
 	"\x04Host\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12/\n" +
 	"\x06routes\x18\x02 \x03(\v2\x17.kerngate.feed.v1.RouteR\x06routes\x12'\n" +
@@ -4333,10 +4342,11 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\tCacheTime\x12\x16\n" +
 	"\x06status\x18\x01 \x03(\rR\x06status\x12\x1f\n" +
 	"\vfor_seconds\x18\x02 \x01(\rR\n" +
-	"forSeconds\"K\n" +
+	"forSeconds\"_\n" +
 	"\x06Mirror\x12-\n" +
 	"\x02to\x18\x01 \x01(\v2\x1d.kerngate.feed.v1.DestinationR\x02to\x12\x12\n" +
-	"\x04body\x18\x02 \x01(\bR\x04body\"v\n" +
+	"\x04body\x18\x02 \x01(\bR\x04body\x12\x12\n" +
+	"\x04host\x18\x03 \x01(\tR\x04host\"v\n" +
 	"\n" +
 	"ErrorPages\x12\x16\n" +
 	"\x06status\x18\x01 \x03(\rR\x06status\x12\x18\n" +
@@ -4440,7 +4450,7 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\vconsecutive\x18\x02 \x01(\rR\vconsecutive\x12\x1f\n" +
 	"\vejection_ms\x18\x03 \x01(\rR\n" +
 	"ejectionMs\x12!\n" +
-	"\fmost_percent\x18\x04 \x01(\rR\vmostPercent\"\xb8\b\n" +
+	"\fmost_percent\x18\x04 \x01(\rR\vmostPercent\"\x95\b\n" +
 	"\bSettings\x12&\n" +
 	"\x0fhead_timeout_ms\x18\x01 \x01(\rR\rheadTimeoutMs\x12&\n" +
 	"\x0fidle_timeout_ms\x18\x02 \x01(\rR\ridleTimeoutMs\x12,\n" +
@@ -4474,8 +4484,7 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\vtrace_trust\x18\x19 \x01(\bR\n" +
 	"traceTrust\x12\x18\n" +
 	"\aproxies\x18\x1a \x01(\rR\aproxies\x12#\n" +
-	"\rretry_percent\x18\x1b \x01(\rR\fretryPercent\x12!\n" +
-	"\faffinity_key\x18\x1c \x01(\fR\vaffinityKey\"\x1f\n" +
+	"\rretry_percent\x18\x1b \x01(\rR\fretryPercent\"\x1f\n" +
 	"\x03Ack\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\"R\n" +
 	"\x06Refuse\x12\x18\n" +

@@ -8,6 +8,7 @@ package balance
 import (
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -24,6 +25,10 @@ type Balancer struct {
 	slot  int
 	turn  []uint32 // round robin: next slot, by service id
 	rand  *rand.PCG
+
+	// Of the pick under way.
+	tried     []state.BackendID
+	anyHealth bool // nothing that is healthy is left
 }
 
 // New makes a balancer for a worker of the given generation. seed makes workers start
@@ -64,10 +69,16 @@ func (b *Balancer) Pick(service state.ServiceID, tried []state.BackendID) (Pick,
 			return Pick{}, false
 		}
 		var id state.BackendID
-		if b.view.Services[service].Algorithm == abi.AlgorithmRoundRobin {
-			id = b.roundRobin(service, block, tried)
-		} else {
-			id = b.twoChoices(block, tried)
+		for _, anyHealth := range []bool{false, true} {
+			b.tried, b.anyHealth = tried, anyHealth
+			if b.view.Services[service].Algorithm == abi.AlgorithmRoundRobin {
+				id = b.roundRobin(service, block)
+			} else {
+				id = b.twoChoices(block)
+			}
+			if id != 0 {
+				break
+			}
 		}
 		e, ok := b.view.Entry(uint32(id))
 		if b.view.Current(uint32(service), block) {
@@ -76,7 +87,7 @@ func (b *Balancer) Pick(service state.ServiceID, tried []state.BackendID) (Pick,
 	}
 }
 
-func (b *Balancer) roundRobin(service state.ServiceID, block abi.Block, tried []state.BackendID) state.BackendID {
+func (b *Balancer) roundRobin(service state.ServiceID, block abi.Block) state.BackendID {
 	n := uint32(block.Count())
 	start := b.turn[service]
 	if start == 0 {
@@ -84,7 +95,7 @@ func (b *Balancer) roundRobin(service state.ServiceID, block abi.Block, tried []
 	}
 	for i := range n {
 		at := (start + i) % n
-		if id := b.backend(block, uint64(at)); usable(id, tried) {
+		if id := b.backend(block, uint64(at)); b.usable(id) {
 			b.turn[service] = at + 1
 			return id
 		}
@@ -94,13 +105,13 @@ func (b *Balancer) roundRobin(service state.ServiceID, block abi.Block, tried []
 
 // twoChoices is the power of two choices (Mitzenmacher 2001): of two at random, the one
 // with fewer requests in flight.
-func (b *Balancer) twoChoices(block abi.Block, tried []state.BackendID) state.BackendID {
+func (b *Balancer) twoChoices(block abi.Block) state.BackendID {
 	n := uint64(block.Count())
 	r := b.rand.Uint64()
 	i := (r & 0xffffffff) * n >> 32
 	one := b.backend(block, i)
 	if n == 1 {
-		if usable(one, tried) {
+		if b.usable(one) {
 			return one
 		}
 		return 0
@@ -110,7 +121,7 @@ func (b *Balancer) twoChoices(block abi.Block, tried []state.BackendID) state.Ba
 		j++
 	}
 	two := b.backend(block, j)
-	switch okOne, okTwo := usable(one, tried), usable(two, tried); {
+	switch okOne, okTwo := b.usable(one), b.usable(two); {
 	case okOne && okTwo:
 		if b.inFlight(two) < b.inFlight(one) {
 			return two
@@ -122,7 +133,7 @@ func (b *Balancer) twoChoices(block abi.Block, tried []state.BackendID) state.Ba
 		return two
 	}
 	for k := range n {
-		if id := b.backend(block, (i+k)%n); usable(id, tried) {
+		if id := b.backend(block, (i+k)%n); b.usable(id) {
 			return id
 		}
 	}
@@ -133,16 +144,11 @@ func (b *Balancer) backend(block abi.Block, i uint64) state.BackendID {
 	return state.BackendID(b.view.Slot(block, int(i)))
 }
 
-func usable(id state.BackendID, tried []state.BackendID) bool {
-	if id == 0 {
+func (b *Balancer) usable(id state.BackendID) bool {
+	if id == 0 || !b.anyHealth && !b.healthy(id) {
 		return false
 	}
-	for _, t := range tried {
-		if t == id {
-			return false
-		}
-	}
-	return true
+	return !slices.Contains(b.tried, id)
 }
 
 // inFlight sums what all generations have in flight to a backend.

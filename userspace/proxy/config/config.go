@@ -5,6 +5,7 @@
 package config
 
 import (
+	"crypto/rand"
 	"fmt"
 	"weak"
 
@@ -33,14 +34,17 @@ type Target struct {
 
 // Snapshot is one version of the configuration. It is never changed.
 type Snapshot struct {
-	Version   uint64
-	Settings  Settings
-	Routes    *route.Table[Target]
-	Default   *Service // answers what no route matches; nil: 404
-	TLS       *TLS
-	services  map[uint32]*Service
-	upstreams upstreams
-	policies  *policies
+	Version  uint64
+	Settings Settings
+	Routes   *route.Table[Target]
+	Default  *Service // answers what no route matches; nil: 404
+	TLS      *TLS
+	// AffinityKey signs affinity cookies, 32 bytes: the same at every proxy, or until the
+	// agent has sent one, this proxy's own.
+	AffinityKey []byte
+	services    map[uint32]*Service
+	upstreams   upstreams
+	policies    *policies
 }
 
 // Empty returns the configuration before the first Config: no routes.
@@ -49,7 +53,9 @@ func Empty() *Snapshot {
 	if err != nil {
 		panic(err) // no input, so no error
 	}
-	s := &Snapshot{Settings: DefaultSettings(), Routes: routes, services: map[uint32]*Service{},
+	own := make([]byte, 32)
+	rand.Read(own) // never fails
+	s := &Snapshot{AffinityKey: own, Settings: DefaultSettings(), Routes: routes, services: map[uint32]*Service{},
 		policies: &policies{known: map[digest]weak.Pointer[policy.Policy]{}}}
 	if s.TLS, err = new(TLS).apply(&feedpb.Config{}, s); err != nil {
 		panic(err) // no input either
@@ -90,6 +96,9 @@ func (s *Snapshot) Apply(c *feedpb.Config) (*Snapshot, error) {
 		next.services[svc.Id] = &Service{ID: state.ServiceID(svc.Id), Name: svc.Name}
 	}
 	next.Default = next.services[c.DefaultService]
+	if key := c.TicketKeys.GetAffinity(); len(key) > 0 {
+		next.AffinityKey = key
+	}
 	var err error
 	if next.TLS, err = s.TLS.apply(c, &next); err != nil {
 		return nil, err
@@ -115,6 +124,9 @@ func (s *Snapshot) Apply(c *feedpb.Config) (*Snapshot, error) {
 	}
 	return &next, nil
 }
+
+// Service returns a service, nil if it is not in the configuration.
+func (s *Snapshot) Service(id state.ServiceID) *Service { return s.services[uint32(id)] }
 
 func (s *Snapshot) host(h *feedpb.Host, before *upstreams) (route.Host[Target], error) {
 	host := route.Host[Target]{Name: h.Name, Routes: make([]route.Route[Target], 0, len(h.Routes))}

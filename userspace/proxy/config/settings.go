@@ -34,6 +34,7 @@ type Settings struct {
 	RedirectPort  uint16   // of the https URLs that clear-text requests are sent to
 	HTTP3         bool     // serve QUIC on HTTPSPorts, and say so in Alt-Svc
 	DisableHTTP2  bool
+	RetryPercent  int // of requests in flight that may be retries
 	MaxStreams    int // of one HTTP/2 or HTTP/3 connection
 }
 
@@ -54,6 +55,7 @@ func DefaultSettings() Settings {
 		TLSMinVersion:   tls.VersionTLS12,
 		RedirectPort:    443,
 		MaxStreams:      128,
+		RetryPercent:    20,
 	}
 }
 
@@ -77,6 +79,7 @@ func settings(p *feedpb.Settings) (Settings, error) {
 		HTTP3:           p.Http3,
 		DisableHTTP2:    p.DisableHttp2,
 		MaxStreams:      cmp.Or(int(min(p.MaxStreams, 1<<30)), d.MaxStreams),
+		RetryPercent:    cmp.Or(int(min(p.RetryPercent, 100)), d.RetryPercent),
 	}
 	var errs [5]error
 	s.TrustedProxies, errs[0] = parsePrefixes("trusted proxies", p.TrustedProxies)

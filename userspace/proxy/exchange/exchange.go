@@ -193,6 +193,7 @@ func (x *Exchange) Serve(co *reactor.Coroutine) {
 		x.transport = x.conf.Transport(target.Upstream)
 		x.addFields()
 		if !ruled || x.edit() {
+			x.beginCopies()
 			x.forward(target.Service)
 		}
 	}
@@ -247,6 +248,8 @@ func (x *Exchange) forward(s *config.Service) {
 		case stale:
 			// The only pod's connection had gone stale: once more, by a new one.
 			fresh, stale = true, false
+		case last == NoEndpoint && x.fallback():
+			return
 		default:
 			x.refuse(last, x.Outcome.Detail)
 			return
@@ -315,6 +318,9 @@ func (x *Exchange) refuse(reason Reason, detail string) {
 func (x *Exchange) refuseWith(status int, reason Reason, detail string) {
 	x.Outcome.Detail = detail
 	x.Outcome.Reason, x.Outcome.Status = reason, status
+	if x.intercepts(status) && x.page(status) {
+		return
+	}
 	if x.speaksGRPC() {
 		x.replyGRPC(reason, detail)
 		x.Outcome.Status = http.StatusOK
@@ -342,6 +348,13 @@ func (x *Exchange) flushAll() {
 
 // finish settles what an attempt came to.
 func (x *Exchange) finish(reason Reason) {
+	if reason == Intercepted {
+		x.Outcome.Reason = reason
+		if status := x.Outcome.Status; !x.page(status) {
+			x.refuseWith(status, reason, "")
+		}
+		return
+	}
 	if reason != Forwarded && !x.responded {
 		if reason == ClientAborted {
 			x.down.Abort()

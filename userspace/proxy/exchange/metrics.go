@@ -12,8 +12,10 @@ type Metrics struct {
 	Status    [6]atomic.Uint64 // by hundreds; 0: none was sent
 	GRPC      [GRPCStatuses]atomic.Uint64
 	Retries   atomic.Uint64
-	Durations Histogram // request head to end of response
-	FirstByte Histogram // request head to first byte from the pod
+	Mirrored  atomic.Uint64 // copies of requests that were sent elsewhere
+	Unsent    atomic.Uint64 // copies that were not, for want of room
+	Durations Histogram     // request head to end of response
+	FirstByte Histogram     // request head to first byte from the pod
 	Sent      atomic.Uint64
 	Received  atomic.Uint64
 }

@@ -41,6 +41,10 @@ const (
 	SourceDenied                    // a rule does not let the client's address in
 	Unauthorized                    // a rule asks for a name and a password
 	AccessClosed                    // what a rule needs to judge is missing: nobody gets in
+	SignIn                          // a rule's service does not know the client, who is sent to sign in
+	ExternalDenied                  // a rule's service does not let the request in
+	ExternalFailed                  // a rule's service does not answer as it should: nobody gets in
+	Intercepted                     // the pod's error is replaced by a page of another service
 	Reasons
 )
 
@@ -85,6 +89,10 @@ var reasons = [Reasons]struct {
 	ConnectionLimited: {"connection_limited", http.StatusServiceUnavailable, "too many requests at the same time"},
 	SourceDenied:      {"source_denied", http.StatusForbidden, "this address may not"},
 	Unauthorized:      {"unauthorized", http.StatusUnauthorized, "a name and a password are needed"},
+	SignIn:            {"sign_in", http.StatusFound, "sign in first"},
+	ExternalDenied:    {"external_denied", http.StatusForbidden, "the service that decides about this request denies it"},
+	ExternalFailed:    {"external_failed", http.StatusInternalServerError, "the service that decides about this request cannot be asked"},
+	Intercepted:       {"intercepted", http.StatusBadGateway, "the pod answered with an error, and the page for that is not to be had"},
 	AccessClosed:      {"access_closed", http.StatusServiceUnavailable, "the access rules of the Ingress cannot be judged"},
 }
 

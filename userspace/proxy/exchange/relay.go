@@ -79,6 +79,7 @@ func (x *Exchange) moveRequest() (moved bool, reason Reason, ok bool) {
 			case err == io.EOF:
 				moved = true
 				x.reqEnded = true
+				x.sendCopies()
 				x.up.End(x.down.Trailers())
 			case err == reactor.ErrWouldBlock:
 				starved = true
@@ -122,6 +123,7 @@ func (x *Exchange) takeBody(p []byte) bool {
 	if x.webSocket {
 		x.toPod.pass(p)
 	}
+	x.copyBody(p)
 	x.up.WriteBody(p)
 	return true
 }
@@ -239,6 +241,9 @@ func (x *Exchange) head(r *http1.Response) error {
 			x.down.Inform(r)
 		}
 		return nil
+	}
+	if x.intercepts(r.Status) {
+		return &fault{reason: Intercepted}
 	}
 	x.responded = true
 	x.editResponse(r)

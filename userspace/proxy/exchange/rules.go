@@ -14,7 +14,13 @@ type rules struct {
 	policy   *policy.Policy // nil: none
 	request  policy.Request
 	admitted policy.Admitted
-	answer   http1.Response // of the proxy's own
+	answer   http1.Response  // of the proxy's own
+	allowed  *policy.Allowed // by a service that was asked; nil: none was
+	asked    *policy.External
+	fellBack bool   // the fallback is answering
+	paged    bool   // an error page was asked for
+	copied   []byte // of the body, for mirrors
+	copying  bool
 }
 
 // beginRules notes the rules of the request's route. path is normalised.
@@ -37,7 +43,8 @@ func (x *Exchange) endRules() {
 	}
 	x.rules.request.Restore()
 	x.rules.admitted.Release()
-	x.rules.policy = nil
+	x.rules.policy, x.rules.allowed, x.rules.asked = nil, nil, nil
+	x.rules.fellBack, x.rules.paged, x.rules.copying = false, false, false
 }
 
 // service chooses between a route's service and its canaries.
@@ -67,6 +74,9 @@ func (x *Exchange) obey() bool {
 			x.finish(reason)
 			return false
 		}
+	}
+	if e := p.External(verdict, q); e != nil {
+		return x.ask(e)
 	}
 	switch verdict {
 	case policy.Pass:
@@ -108,6 +118,7 @@ func (x *Exchange) edit() bool {
 		return false
 	}
 	x.values = p.EditRequest(x.values, q, podHead{x})
+	x.tellAllowed(podHead{x})
 	return true
 }
 
@@ -141,11 +152,16 @@ func (h podHead) Add(name string, value []byte) { h.x.add(name, value) }
 func (x *Exchange) editResponse(r *http1.Response) {
 	if p := x.rules.policy; p != nil {
 		x.values = p.EditResponse(x.values, &x.rules.request, r)
+		x.addCookies(r)
 	}
 }
 
 // respond sends a response without a body that a rule asks for.
 func (x *Exchange) respond(status int, reason Reason, fields []policy.AnswerField) {
+	if x.speaksGRPC() && status >= 300 {
+		x.refuseWith(status, reason, "")
+		return
+	}
 	r := &x.rules.answer
 	r.Compose(http1.DefaultLimits)
 	var room [3]byte

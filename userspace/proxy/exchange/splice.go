@@ -52,7 +52,7 @@ func (x *Exchange) spliceResponse(before bool) (moved bool, reason Reason, ok bo
 
 // openUpload starts to splice the rest of the request's body if that is worth it.
 func (x *Exchange) openUpload() bool {
-	if x.noSplice || x.tunnel {
+	if x.noSplice || x.tunnel || x.rules.copying {
 		return false
 	}
 	from, n := x.down.Source()

@@ -25,6 +25,7 @@ type access struct {
 	allow, deny *prefixset.Set
 	allowAll    bool
 	basic       *basic
+	external    *External
 	any         bool
 	closed      bool
 }
@@ -43,6 +44,9 @@ func compileAccess(a *feedpb.Access) (*access, error) {
 	}
 	if out.basic, err = compileBasic(a.Basic); err != nil {
 		return nil, fmt.Errorf("basic: %w", err)
+	}
+	if out.external, err = compileExternal(a.External); err != nil {
+		return nil, fmt.Errorf("external: %w", err)
 	}
 	return out, nil
 }
@@ -64,10 +68,7 @@ func (a *access) judge(q *Request) (Verdict, *Check) {
 	if a.closed {
 		return Closed, nil
 	}
-	source := Pass
-	if a.deny.Contains(q.Client) || !a.allowAll && !a.allow.Contains(q.Client) {
-		source = SourceDenied
-	}
+	source := a.source(q)
 	ranges := !a.allowAll || a.deny != nil
 	switch {
 	case a.basic == nil:
@@ -78,6 +79,13 @@ func (a *access) judge(q *Request) (Verdict, *Check) {
 		return source, nil
 	}
 	return a.basic.judge(q)
+}
+
+func (a *access) source(q *Request) Verdict {
+	if a.deny.Contains(q.Client) || !a.allowAll && !a.allow.Contains(q.Client) {
+		return SourceDenied
+	}
+	return Pass
 }
 
 // Challenge returns the WWW-Authenticate of a refusal with NeedPassword.

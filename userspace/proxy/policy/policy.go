@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/kerngate/kerngate/loader/state"
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
 	"github.com/kerngate/kerngate/userspace/template"
 )
@@ -42,6 +43,12 @@ type Policy struct {
 	// Unlogged leaves requests out of the access log.
 	Unlogged bool
 
+	// Mirrors get a copy of each request.
+	Mirrors    []Mirror
+	ErrorPages *ErrorPages // nil: none
+	// Fallback answers when the route's service has no ready pod; 0: nobody does.
+	Fallback state.ServiceID
+
 	plain bool // nothing of a response is changed
 }
 
@@ -54,6 +61,7 @@ func Compile(p *feedpb.Policy, path string, regexp bool) (*Policy, error) {
 		SendTimeout:    milliseconds(p.SendTimeoutMs),
 		ReadTimeout:    milliseconds(p.ReadTimeoutMs),
 		Unlogged:       p.Unlogged,
+		Fallback:       state.ServiceID(p.FallbackService),
 	}
 	if p.MaxBodyBytes != nil {
 		out.MaxBody = int64(min(*p.MaxBodyBytes, 1<<62))
@@ -72,6 +80,8 @@ func Compile(p *feedpb.Policy, path string, regexp bool) (*Policy, error) {
 		{"response headers", func() (err error) { out.response, err = compileHeaders(p.ResponseHeaders); return }},
 		{"cookie domains", func() (err error) { out.cookieDomains, err = compileReplacements(p.CookieDomains); return }},
 		{"cookie paths", func() (err error) { out.cookiePaths, err = compileReplacements(p.CookiePaths); return }},
+		{"mirror", func() (err error) { out.Mirrors, err = compileMirrors(p.Mirrors); return }},
+		{"error pages", func() (err error) { out.ErrorPages, err = compileErrorPages(p.ErrorPages); return }},
 		{"locations", func() (err error) { out.locations, err = compileReplacements(p.Locations); return }},
 	} {
 		if err := step.read(); err != nil {

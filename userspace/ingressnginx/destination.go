@@ -1,0 +1,77 @@
+package ingressnginx
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/kerngate/kerngate/userspace/model"
+	"github.com/kerngate/kerngate/userspace/template"
+)
+
+// destination reads a URL to which the proxy is to send requests of its own. What stands
+// before the path is fixed, but for "$host" alone, so that no client can choose it.
+func (r *reader) destination(text string) (d model.Destination, err error) {
+	rest, tls := strings.CutPrefix(text, "https://")
+	if !tls {
+		var clear bool
+		if rest, clear = strings.CutPrefix(text, "http://"); !clear {
+			return d, fmt.Errorf("%q does not begin with http:// or https://", shorten(text))
+		}
+	}
+	d.TLS = tls
+	for _, name := range []string{"$host", "${host}", "$http_host", "${http_host}"} {
+		if after, ok := strings.CutPrefix(rest, name); ok && (after == "" || after[0] == '/' || after[0] == '?' || after[0] == '$') {
+			d.Authority, rest = "$host", after
+		}
+	}
+	if d.Authority == "" {
+		end := strings.IndexAny(rest, "/?$")
+		if end < 0 {
+			end = len(rest)
+		}
+		d.Authority, rest = strings.ToLower(rest[:end]), rest[end:]
+		if d.Service, err = r.serviceBehind(d.Authority, tls); err != nil {
+			return d, err
+		}
+	}
+	if !strings.HasPrefix(rest, "/") && !strings.HasPrefix(rest, "$request_uri") && !strings.HasPrefix(rest, "$uri") {
+		rest = "/" + rest
+	}
+	if _, err := template.Parse(rest); err != nil {
+		return d, fmt.Errorf("%q: %w", shorten(text), err)
+	}
+	d.Path = rest
+	return d, nil
+}
+
+// serviceBehind checks an authority, and finds the Service that has this name in the
+// cluster's DNS.
+func (r *reader) serviceBehind(authority string, tls bool) (none model.ServiceKey, err error) {
+	host, port := authority, 80
+	if tls {
+		port = 443
+	}
+	if i := strings.LastIndexByte(authority, ':'); i >= 0 && !strings.HasSuffix(authority, "]") {
+		if port, err = strconv.Atoi(authority[i+1:]); err != nil || port < 1 || port > 65535 {
+			return none, fmt.Errorf("%q has a port that is not 1 to 65535", shorten(authority))
+		}
+		host = authority[:i]
+	}
+	address := strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+	if _, err := netip.ParseAddr(address); err == nil && !strings.Contains(address, "%") && strings.HasPrefix(host, "[") == strings.Contains(address, ":") {
+		return none, nil
+	}
+	if !hostName(host) || strings.HasPrefix(host, "*") {
+		return none, fmt.Errorf("%q is no host: it can be a name or an address, with or without a port; of the values of a request $host alone can stand for it", shorten(authority))
+	}
+	labels := strings.Split(strings.TrimSuffix(host, ".cluster.local"), ".")
+	if len(labels) != 3 || labels[2] != "svc" {
+		return none, nil
+	}
+	if r.refs == nil {
+		return model.ServiceKey{Namespace: labels[1], Name: labels[0], Port: strconv.Itoa(port)}, nil
+	}
+	return r.refs.Service(labels[1], labels[0], port)
+}

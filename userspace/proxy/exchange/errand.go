@@ -1,0 +1,87 @@
+package exchange
+
+import (
+	"context"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/kerngate/kerngate/loader/state"
+	"github.com/kerngate/kerngate/userspace/proxy/policy"
+	"github.com/kerngate/kerngate/userspace/proxy/subrequest"
+)
+
+// errand is work off the reactor that an exchange waits for.
+type errand struct {
+	mu        sync.Mutex
+	abandoned bool // nobody waits any more, and the loop may be gone
+
+	done bool // of the loop's thread
+}
+
+// errand has run carried out on a goroutine of its own and waits for it. It reports false
+// if the client is gone; what run was to bring back must not be looked at then.
+func (x *Exchange) errand(limit time.Duration, run func(context.Context)) bool {
+	e := &errand{}
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	co, loop := x.co, x.worker.Loop
+	go func() { // ends with its context at the latest
+		defer cancel()
+		run(ctx)
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if !e.abandoned {
+			loop.Submit(func() {
+				e.done = true
+				co.Wake() // spurious at worst: whoever runs on it by now parks again
+			})
+		}
+	}()
+	x.down.Want(0)
+	for !e.done {
+		if co.Dying() || x.down.Broken() {
+			e.mu.Lock()
+			e.abandoned = true
+			e.mu.Unlock()
+			cancel()
+			return false
+		}
+		co.Park()
+	}
+	return true
+}
+
+// address fills in whom a subrequest goes to. It reports false if that is nobody.
+func (x *Exchange) address(d *policy.Destination, r *subrequest.Request) bool {
+	r.TLS, r.Authority = d.TLS, d.Authority
+	service := d.Service
+	if d.Own {
+		// Whatever host the client has named: what is asked is what the proxy itself
+		// routes there, and nothing else can be.
+		r.Authority = string(x.Request.Authority)
+		path := r.Target
+		for i := range len(path) {
+			if path[i] == '?' {
+				path = path[:i]
+				break
+			}
+		}
+		found, ok := x.conf.Routes.Match(x.Request.Host, []byte(path))
+		if !ok || found.Value.Service == nil || found.Value.Upstream.HTTP2 {
+			return false
+		}
+		service, r.TLS = found.Value.Service.ID, found.Value.Upstream.TLS
+	}
+	if service == 0 {
+		return true
+	}
+	pod, ok := x.podOf(service)
+	r.Address = pod.String()
+	return ok
+}
+
+// podOf chooses a pod of a service that answers a request of the proxy's own.
+func (x *Exchange) podOf(service state.ServiceID) (netip.AddrPort, bool) {
+	pick, ok := x.worker.Balancer.Pick(service, nil)
+	return pick.Address, ok
+}

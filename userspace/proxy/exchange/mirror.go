@@ -1,0 +1,113 @@
+package exchange
+
+import (
+	"bytes"
+	"context"
+	"net/http"
+	"sync/atomic"
+
+	"github.com/kerngate/kerngate/userspace/proxy/subrequest"
+)
+
+// Copies of requests are sent and forgotten: what is answered, and whether, is of no
+// interest, and none of them may be in the way of a request that a client waits for.
+const (
+	maxCopies   = 256      // under way at a time
+	maxCopyBody = 64 << 10 // bytes of a body that is copied
+)
+
+var copies atomic.Int64
+
+// beginCopies prepares what the route's mirrors get: at once where there is no body, else
+// when the client has sent all of it.
+func (x *Exchange) beginCopies() {
+	if x.rules.policy == nil || len(x.rules.policy.Mirrors) == 0 || x.upgrades() {
+		return
+	}
+	x.rules.copied = x.rules.copied[:0]
+	if !x.Request.HasBody() {
+		x.copyTo()
+		return
+	}
+	x.rules.copying = true
+	for i := range x.rules.policy.Mirrors {
+		if x.rules.policy.Mirrors[i].Body {
+			return
+		}
+	}
+	x.rules.copying = false
+	x.copyTo()
+}
+
+// copyBody keeps a piece of the body for the copies. A body that is too large is not sent
+// to them at all: half of one would be a request that no client made.
+func (x *Exchange) copyBody(p []byte) {
+	if !x.rules.copying {
+		return
+	}
+	if len(x.rules.copied)+len(p) > maxCopyBody {
+		x.rules.copying = false
+		x.worker.Metrics.Unsent.Add(uint64(len(x.rules.policy.Mirrors)))
+		return
+	}
+	x.rules.copied = append(x.rules.copied, p...)
+}
+
+// sendCopies sends the copies of a request whose body is complete.
+func (x *Exchange) sendCopies() {
+	if x.rules.copying {
+		x.rules.copying = false
+		x.copyTo()
+	}
+}
+
+func (x *Exchange) copyTo() {
+	for i := range x.rules.policy.Mirrors {
+		m := &x.rules.policy.Mirrors[i]
+		r := subrequest.Request{
+			Method: string(x.Request.Method), Target: string(m.To.Target(nil, &x.rules.request)),
+			Host: string(m.Host(nil, &x.rules.request)), Header: x.podFields(),
+		}
+		if m.Body {
+			r.Body = bytes.Clone(x.rules.copied)
+		}
+		if !x.address(&m.To, &r) {
+			x.worker.Metrics.Unsent.Add(1)
+			continue
+		}
+		if copies.Add(1) > maxCopies {
+			copies.Add(-1)
+			x.worker.Metrics.Unsent.Add(1)
+			continue
+		}
+		x.worker.Metrics.Mirrored.Add(1)
+		go func() { // ends with its context at the latest
+			defer copies.Add(-1)
+			ctx, cancel := context.WithTimeout(context.Background(), subrequestTime)
+			defer cancel()
+			_, _ = subrequest.Do(ctx, r, 0)
+		}()
+	}
+}
+
+// podFields are the request's fields as a pod gets them.
+func (x *Exchange) podFields() http.Header {
+	h := x.clientFields()
+	for i := range x.added {
+		h.Add(x.added[i].Name, string(x.added[i].Value))
+	}
+	return h
+}
+
+// clientFields are the request's own fields, but for those that the proxy writes.
+func (x *Exchange) clientFields() http.Header {
+	h := http.Header{}
+	for i := range x.Request.Fields {
+		if f := &x.Request.Fields[i]; !f.HopByHop && !rebuilt.Has(f.ID) {
+			name := http.CanonicalHeaderKey(string(f.Name))
+			h[name] = append(h[name], string(f.Value))
+		}
+	}
+	h.Del("Expect")
+	return h
+}

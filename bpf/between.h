@@ -97,6 +97,18 @@ static __always_inline bool stay(const struct hook *h, const struct headers *hea
 	return unwrapped == SENT;
 }
 
+/*
+ * leaves reports whether kg_xdp leaves a packet from another node in its outer headers, for
+ * kg_ingress. That judges all that kg_xdp passes and has not given another address: without
+ * them it would take the packet for one that has just come, and two nodes that disagree
+ * about an owner would send it to each other for ever.
+ */
+static __always_inline bool leaves(const struct passage *in, enum end end)
+{
+	return kg_tunnel_port && in->kind && !drops(end) && !goes_on(end) &&
+	       !(end >= L4_FORWARDED && end <= L4_FRAGMENT);
+}
+
 /* mode_of returns the mode of the listener at the destination, 0 if there is none. */
 static __always_inline __u32 mode_of(const struct kg_flow_key *key)
 {
@@ -135,6 +147,8 @@ static __always_inline enum end to_proxy(const struct hook *h, struct packet *p,
 	struct quote q = {};
 	__u32 mode;
 
+	if (!h->tc && (h->in->kind || !p->check))
+		return PASSED; /* kg_ingress does it: see leaves */
 	if (!p->check) {
 		if (!is_error(p) || !read_quote(p, &q))
 			return PASSED;

@@ -29,6 +29,8 @@ static __always_inline int run_xdp(struct xdp_md *ctx, bool l4)
 		end = receive(&h, located, &headers, &in);
 	if (end == PASSED)
 		end = judge(&h, located, &headers, l4);
+	if (l4 && leaves(&in, end))
+		end = NODE_LEFT;
 	if (l4 && goes_on(end))
 		end = hand_over(&h, &headers, &in, &out, end);
 	count(reason_of(KG_XDP_NOT_IP, KG_XDP_NODE_BACKEND, end));

@@ -141,7 +141,7 @@ func (f *flags) define() {
 	s.BoolVar(&f.publishStatus, "publish-status", true, "write the ingress addresses to the status of served Ingresses (cluster only)")
 	s.StringVar(&f.leaseNamespace, "lease-namespace", "", "namespace of the Lease by which agents agree who writes events and status (default the pod's own, else kerngate-system)")
 	s.StringVar(&f.nodeName, "node-name", "", "name of this node; pods on it are local (default the host's name)")
-	s.StringVar(&f.loadBalancing, "load-balancing", "p2c", "p2c (power of two choices over requests in flight) or round-robin; per Service: annotation kerngate.dev/load-balancing")
+	s.StringVar(&f.loadBalancing, "load-balancing", "p2c", "p2c (power of two choices over requests in flight), round-robin or ewma (of two the one that answers sooner); per Service: annotation kerngate.dev/load-balancing")
 	s.BoolVar(&f.preferLocal, "prefer-local", false, "use pods of this node while there is one; per Service: annotation kerngate.dev/prefer-local")
 
 	s.StringArrayVar(&f.ingressIPs, "ingress-ip", nil, "address that is published, IPv4 or IPv6; repeatable, at least one is needed")

@@ -116,6 +116,8 @@ func algorithmName(a uint16) string {
 		return "round-robin"
 	case abi.AlgorithmMaglev:
 		return "maglev"
+	case uint16(state.EWMA):
+		return "ewma"
 	}
 	return "p2c"
 }

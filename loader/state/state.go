@@ -42,6 +42,7 @@ const (
 	P2C        Algorithm = 0
 	RoundRobin Algorithm = 1
 	Maglev     Algorithm = 2 // L4: by the hash of a flow, consistent when backends change
+	EWMA       Algorithm = 3 // L7: by latency; for proxies alone
 )
 
 // Service is a named group of backends. Its id is the loader's business.

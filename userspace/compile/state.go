@@ -84,8 +84,11 @@ func Service(s *model.Service) (state.Service, []model.Problem) {
 		Algorithm:   state.P2C,
 		PreferLocal: s.PreferLocal,
 	}
-	if s.Algorithm == model.RoundRobin {
+	switch s.Algorithm {
+	case model.RoundRobin:
 		out.Algorithm = state.RoundRobin
+	case model.EWMA:
+		out.Algorithm = state.EWMA
 	}
 	backends := s.Backends
 	if len(backends) > maxBackends {
@@ -104,7 +107,7 @@ func Service(s *model.Service) (state.Service, []model.Problem) {
 }
 
 func backend(b model.Backend, protocol state.Protocol) state.Backend {
-	return state.Backend{Address: b.Address, Protocol: protocol, Node: b.Node, Local: b.Local, Draining: b.Draining}
+	return state.Backend{Address: b.Address, Protocol: protocol, Node: b.Node, Local: b.Local, Draining: b.Draining, Weight: b.Weight}
 }
 
 func comparePrefixes(a, b netip.Prefix) int {

@@ -67,8 +67,11 @@ func (w *walk) backends(s *Service) {
 		return
 	}
 	how := "of two drawn at random, the one with fewer requests in flight"
-	if s.Algorithm == "round-robin" {
+	switch s.Algorithm {
+	case "round-robin":
 		how = "each in its turn"
+	case "ewma":
+		how = "of two drawn at random, the one that is expected to answer sooner"
 	}
 	if s.PreferLocal {
 		how += "; pods of this node are preferred, so the block holds no other while there is one"

@@ -107,8 +107,15 @@ func (m PathMatch) String() string {
 
 // String returns the algorithm's name in flags, annotations and the CLI.
 func (a Algorithm) String() string {
-	if a == RoundRobin {
+	switch a {
+	case RoundRobin:
 		return "round-robin"
+	case Maglev:
+		return "maglev"
+	case EWMA:
+		return "ewma"
+	case ServiceAlgorithm:
+		return "service"
 	}
 	return "p2c"
 }
@@ -120,8 +127,10 @@ func ParseAlgorithm(text string) (Algorithm, error) {
 		return P2C, nil
 	case "round-robin":
 		return RoundRobin, nil
+	case "ewma":
+		return EWMA, nil
 	}
-	return 0, fmt.Errorf("%q is neither p2c nor round-robin", text)
+	return 0, fmt.Errorf("%q is none of p2c, round-robin and ewma", text)
 }
 
 // String returns "Warning" or "Refused".

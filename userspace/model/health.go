@@ -30,10 +30,12 @@ type Outlier struct {
 	Consecutive uint32        // failures in a row
 	Ejection    time.Duration // of the first time; each further one takes as much longer
 	MostPercent uint32        // of a service's pods that may be out at once
+	// ServerErrors makes failures of answers of 500 and above, too.
+	ServerErrors bool
 }
 
 // Bounds of one service at one proxy; 0: none.
 type Bounds struct {
 	Connections uint32 // requests in flight to one pod
-	Pending     uint32 // requests that wait for one of them; above: 503
+	Pending     uint32 // requests that wait for one of them, 0: none waits; above: 503
 }

@@ -32,6 +32,7 @@ type L4Service struct {
 	Affinity  bool             // all of a client's connections to one pod, while that is ready
 	Sources   []netip.Prefix   // clients that are taken, sorted; nil: all
 	Backends  []Backend        // by Address, of both families
+	Health    *HealthCheck     // nil: pods are not asked
 }
 
 // L4Key identifies an L4Service: a port, and who asked for it to be published.

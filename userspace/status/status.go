@@ -208,7 +208,7 @@ type Services struct {
 type Service struct {
 	ID          uint32    `json:"id"` // index into kg_services, 0: not published yet
 	Name        string    `json:"name"`
-	Algorithm   string    `json:"algorithm"` // "p2c" or "round-robin"
+	Algorithm   string    `json:"algorithm"` // "p2c", "round-robin" or "ewma"
 	PreferLocal bool      `json:"preferLocal,omitempty"`
 	Listeners   []string  `json:"listeners,omitempty"` // of an L4 service: "address:port/tcp"
 	Backends    []Backend `json:"backends"`            // by Address

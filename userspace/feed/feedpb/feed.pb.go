@@ -3338,7 +3338,7 @@ type Service struct {
 	Outlier        *Outlier               `protobuf:"bytes,4,opt,name=outlier,proto3" json:"outlier,omitempty"` // absent: the proxy's defaults
 	SlowStartMs    uint32                 `protobuf:"varint,5,opt,name=slow_start_ms,json=slowStartMs,proto3" json:"slow_start_ms,omitempty"`
 	MaxConnections uint32                 `protobuf:"varint,6,opt,name=max_connections,json=maxConnections,proto3" json:"max_connections,omitempty"` // in flight to one pod, 0: no bound
-	MaxPending     uint32                 `protobuf:"varint,7,opt,name=max_pending,json=maxPending,proto3" json:"max_pending,omitempty"`             // that wait for one of them, 0: no bound
+	MaxPending     uint32                 `protobuf:"varint,7,opt,name=max_pending,json=maxPending,proto3" json:"max_pending,omitempty"`             // that wait for one of them, 0: none waits
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -3537,6 +3537,7 @@ type Outlier struct {
 	Consecutive   uint32                 `protobuf:"varint,2,opt,name=consecutive,proto3" json:"consecutive,omitempty"`
 	EjectionMs    uint32                 `protobuf:"varint,3,opt,name=ejection_ms,json=ejectionMs,proto3" json:"ejection_ms,omitempty"`
 	MostPercent   uint32                 `protobuf:"varint,4,opt,name=most_percent,json=mostPercent,proto3" json:"most_percent,omitempty"`
+	ServerErrors  bool                   `protobuf:"varint,5,opt,name=server_errors,json=serverErrors,proto3" json:"server_errors,omitempty"` // answers of 500 and above are failures too
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3597,6 +3598,13 @@ func (x *Outlier) GetMostPercent() uint32 {
 		return x.MostPercent
 	}
 	return 0
+}
+
+func (x *Outlier) GetServerErrors() bool {
+	if x != nil {
+		return x.ServerErrors
+	}
+	return false
 }
 
 // Settings of the whole proxy. Zero means the default of the field's comment.
@@ -4444,13 +4452,14 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\x04Kind\x12\b\n" +
 	"\x04HTTP\x10\x00\x12\a\n" +
 	"\x03TCP\x10\x01\x12\b\n" +
-	"\x04GRPC\x10\x02\"\x81\x01\n" +
+	"\x04GRPC\x10\x02\"\xa6\x01\n" +
 	"\aOutlier\x12\x10\n" +
 	"\x03off\x18\x01 \x01(\bR\x03off\x12 \n" +
 	"\vconsecutive\x18\x02 \x01(\rR\vconsecutive\x12\x1f\n" +
 	"\vejection_ms\x18\x03 \x01(\rR\n" +
 	"ejectionMs\x12!\n" +
-	"\fmost_percent\x18\x04 \x01(\rR\vmostPercent\"\x95\b\n" +
+	"\fmost_percent\x18\x04 \x01(\rR\vmostPercent\x12#\n" +
+	"\rserver_errors\x18\x05 \x01(\bR\fserverErrors\"\x95\b\n" +
 	"\bSettings\x12&\n" +
 	"\x0fhead_timeout_ms\x18\x01 \x01(\rR\rheadTimeoutMs\x12&\n" +
 	"\x0fidle_timeout_ms\x18\x02 \x01(\rR\ridleTimeoutMs\x12,\n" +

@@ -15,12 +15,6 @@ import (
 	"github.com/kerngate/kerngate/userspace/route"
 )
 
-// Service is a service as the proxy knows it; its backends are in the maps.
-type Service struct {
-	ID   state.ServiceID
-	Name string // "namespace/name:port"
-}
-
 // Target is what a route leads to.
 type Target struct {
 	Service  *Service       // nil: the Ingress names a service or port that does not exist
@@ -43,6 +37,7 @@ type Snapshot struct {
 	// agent has sent one, this proxy's own.
 	AffinityKey []byte
 	services    map[uint32]*Service
+	ordered     []*Service // by id
 	upstreams   upstreams
 	policies    *policies
 }
@@ -92,9 +87,11 @@ func (s *Snapshot) Apply(c *feedpb.Config) (*Snapshot, error) {
 			delete(next.services, id)
 		}
 	}
+	next.upstreams = s.upstreams.extend(c.Snapshot)
 	for _, svc := range c.Services {
-		next.services[svc.Id] = &Service{ID: state.ServiceID(svc.Id), Name: svc.Name}
+		next.services[svc.Id] = next.service(svc, &s.upstreams)
 	}
+	next.ordered = sortServices(next.services)
 	next.Default = next.services[c.DefaultService]
 	if key := c.TicketKeys.GetAffinity(); len(key) > 0 {
 		next.AffinityKey = key
@@ -104,7 +101,6 @@ func (s *Snapshot) Apply(c *feedpb.Config) (*Snapshot, error) {
 		return nil, err
 	}
 
-	next.upstreams = s.upstreams.extend(c.Snapshot)
 	hosts := make([]route.Host[Target], 0, len(c.Hosts))
 	for _, h := range c.Hosts {
 		host, err := next.host(h, &s.upstreams)

@@ -42,7 +42,6 @@ const (
 	whyRetry     = "a request is offered to another pod if no connection could be had or it cannot have reached the pod, four times at most"
 	whyHash      = "requests are balanced by load"
 	whyTracing   = "the proxy does not trace; traceparent is passed on"
-	whyRate      = "the rate of responses is not limited"
 	whySuites    = "TLS to pods uses what crypto/tls thinks safe"
 	whySuitesIn  = "suites are set for the whole proxy, by the agent's flags"
 	whySnippet   = "it is not executed; directives in it that decide who gets in close the Ingress"
@@ -75,7 +74,7 @@ var keys = []Key{
 	{Name: "auth-signin-redirect-param", Group: "ExternalAuth"},
 	{Name: "auth-snippet", Group: "ExternalAuth", Verdict: Unsupported, Why: whySnippet},
 	{Name: "auth-tls-error-page", Group: "CertificateAuth", Elsewhere: true},
-	{Name: "auth-tls-match-cn", Group: "CertificateAuth", Verdict: Unsupported, Why: "names in certificates are not compared; every client is refused", Elsewhere: true},
+	{Name: "auth-tls-match-cn", Group: "CertificateAuth", Verdict: Difference, Why: "expressions are RE2's, which has no look-around; who does not match gets 400, not 403", Elsewhere: true},
 	{Name: "auth-tls-pass-certificate-to-upstream", Group: "CertificateAuth", Elsewhere: true},
 	{Name: "auth-tls-secret", Group: "CertificateAuth", Verdict: Difference, Why: "Secrets of other namespaces are refused", Elsewhere: true},
 	{Name: "auth-tls-verify-client", Group: "CertificateAuth", Elsewhere: true},
@@ -119,8 +118,8 @@ var keys = []Key{
 	{Name: "limit-allowlist", Group: "RateLimit"},
 	{Name: "limit-burst-multiplier", Group: "RateLimit"},
 	{Name: "limit-connections", Group: "RateLimit", Verdict: Difference, Why: "requests at the same time are counted, as nginx does for HTTP/2, whichever protocol they come by"},
-	{Name: "limit-rate", Group: "RateLimit", Verdict: Unsupported, Why: whyRate},
-	{Name: "limit-rate-after", Group: "RateLimit", Verdict: Unsupported, Why: whyRate},
+	{Name: "limit-rate", Group: "RateLimit"},
+	{Name: "limit-rate-after", Group: "RateLimit"},
 	{Name: "limit-rpm", Group: "RateLimit", Verdict: Difference, Why: "IPv6 clients count by /64"},
 	{Name: "limit-rps", Group: "RateLimit", Verdict: Difference, Why: "IPv6 clients count by /64"},
 	{Name: "limit-whitelist", Group: "RateLimit", Verdict: Difference, Why: whyLegacyOne + "limit-allowlist"},

@@ -1,7 +1,9 @@
 package kube
 
 import (
+	"fmt"
 	"net/url"
+	"regexp"
 	"strings"
 
 	"github.com/kerngate/kerngate/userspace/model"
@@ -58,9 +60,12 @@ func (t *translation) clientPolicy(a annotations) *clientPolicy {
 		}
 	}
 	if v, set := a.text(annotationAuthTLSMatchCN); set {
-		a.warn("AnnotationUnsupported", annotationAuthTLSMatchCN, "is not supported; so that nobody whom "+shorten(v)+" keeps out gets in, every client is refused: remove it")
-		p.auth.Authority = id + "/" // no Secret has this name
-		return p
+		if _, err := regexp.Compile(v); err != nil || len(v) > 1000 {
+			a.warn("AnnotationInvalid", annotationAuthTLSMatchCN, fmt.Sprintf("%q is no expression of RE2 of up to 1000 bytes (%v); so that nobody whom it keeps out gets in, every client is refused", shorten(v), err))
+			p.auth.Authority = id + "/" // no Secret has this name
+			return p
+		}
+		p.auth.Subject = v
 	}
 	if n == (name{}) {
 		return p

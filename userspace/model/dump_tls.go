@@ -29,6 +29,9 @@ func (c ClientAuth) String() string {
 	if c.ErrorPage != "" {
 		text += " else " + c.ErrorPage
 	}
+	if c.Subject != "" {
+		text += fmt.Sprintf(" subject %q", c.Subject)
+	}
 	if c.PassChain {
 		text += ", passed on"
 	}

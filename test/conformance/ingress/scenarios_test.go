@@ -29,7 +29,7 @@ func TestDefaultBackend(t *testing.T) {
 			if r.Proto != "HTTP/1.1" || r.Request.Proto != "HTTP/1.1" {
 				t.Errorf("response by %s, request by %s, want HTTP/1.1", r.Proto, r.Request.Proto)
 			}
-			for _, field := range []string{"Content-Length", "Content-Type", "Date"} {
+			for _, field := range []string{"Content-Length", "Content-Type", "Date", "Server"} {
 				if r.Header.Get(field) == "" {
 					t.Errorf("the response has no %s: %v", field, r.Header)
 				}

@@ -105,6 +105,43 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+// TestSubject: an expression keeps out those whose certificate is valid but of another
+// name, and whoever shows none, in every mode.
+func TestSubject(t *testing.T) {
+	root, stranger := certtest.NewAuthority("root"), certtest.NewAuthority("stranger")
+	me, you := leaf(t, root, plain), leaf(t, root, func(c *x509.Certificate) { c.Subject.CommonName = "you" })
+	forged := leaf(t, stranger, plain)
+	for _, c := range []struct {
+		mode  clientauth.Mode
+		chain []*x509.Certificate
+		want  bool
+	}{
+		{clientauth.Required, []*x509.Certificate{me}, true},
+		{clientauth.Required, []*x509.Certificate{you}, false},
+		{clientauth.Required, []*x509.Certificate{forged}, false},
+		{clientauth.Required, nil, false},
+		{clientauth.Optional, []*x509.Certificate{me}, true},
+		{clientauth.Optional, nil, false},
+		{clientauth.OptionalNoCA, []*x509.Certificate{forged}, true}, // as the mode says: by name alone
+		{clientauth.OptionalNoCA, []*x509.Certificate{you}, false},
+	} {
+		p, err := clientauth.New(clientauth.Rules{Mode: c.mode, Certificates: root.PEM(), Subject: "^CN=me$"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := p.Admits(p.Judge(c.chain, now)); got != c.want {
+			t.Errorf("mode %d, %d certificates: admitted %t", c.mode, len(c.chain), got)
+		}
+	}
+	if _, err := clientauth.New(clientauth.Rules{Subject: "("}); err == nil {
+		t.Error("an expression that is none is taken")
+	}
+	with, without := clientauth.Rules{Subject: "CN=me"}, clientauth.Rules{}
+	if with.Fingerprint() == without.Fingerprint() {
+		t.Error("sessions of another policy could be resumed")
+	}
+}
+
 // TestBadAuthority: what cannot be read is refused, and nobody is valid without an authority.
 func TestBadAuthority(t *testing.T) {
 	for name, r := range map[string]clientauth.Rules{

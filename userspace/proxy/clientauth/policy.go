@@ -15,6 +15,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"regexp"
 )
 
 // Mode is what is asked of clients.
@@ -37,6 +38,10 @@ type Rules struct {
 	Depth     int    // signatures between the client's certificate and the authority's, at most
 	ErrorPage string // URL for clients that are not admitted, "": 400
 	PassChain bool   // pass the client's certificate on to pods
+	// Subject is an RE2 expression, of which there must be a match within the
+	// certificate's subject as DistinguishedName writes it; "": any. Who shows no
+	// certificate then is not admitted in any mode.
+	Subject string
 }
 
 // Policy is how the clients of a host authenticate. It is immutable.
@@ -51,11 +56,18 @@ type Policy struct {
 	depth     int
 	roots     *x509.CertPool
 	lists     []*x509.RevocationList
+	subject   *regexp.Regexp // nil: any
 }
 
 // New makes a policy. An error names what is wrong with the authority's Secret.
 func New(r Rules) (*Policy, error) {
 	p := &Policy{Mode: r.Mode, ErrorPage: r.ErrorPage, passChain: r.PassChain, depth: max(r.Depth, 1), roots: x509.NewCertPool()}
+	if r.Subject != "" {
+		var err error
+		if p.subject, err = regexp.Compile(r.Subject); err != nil || len(r.Subject) > maxSubject {
+			return nil, fmt.Errorf("expression for subjects: %v, of %d bytes", err, len(r.Subject))
+		}
+	}
 	count, err := p.readCertificates(r.Certificates)
 	if err != nil {
 		return nil, err
@@ -88,6 +100,7 @@ func (r *Rules) Fingerprint() (sum [32]byte) {
 	part(r.Certificates)
 	part(r.Revoked)
 	part([]byte(r.ErrorPage))
+	part([]byte(r.Subject))
 	h.Sum(sum[:0])
 	return sum
 }
@@ -121,11 +134,17 @@ func (p *Policy) readLists(text []byte) error {
 	return nil
 }
 
+// maxSubject bounds an expression for subjects, in bytes.
+const maxSubject = 1000
+
 // Authorities are named to clients, so that they can choose a certificate.
 func (p *Policy) Authorities() *x509.CertPool { return p.roots }
 
 // Admits reports whether requests of a client with this verdict are carried out.
 func (p *Policy) Admits(v *Verdict) bool {
+	if p.subject != nil && (v.Certificate == nil || !p.subject.Match(DistinguishedName(v.Certificate.RawSubject))) {
+		return false
+	}
 	switch p.Mode {
 	case Required:
 		return v.Text == Success

@@ -161,7 +161,7 @@ func (t *TLS) readHost(name string, rule *feedpb.TLS, before *TLS, fallback *tls
 	}
 	rules := clientauth.Rules{
 		Mode: clientauth.Mode(rule.Client.Mode), Depth: int(rule.Client.Depth),
-		ErrorPage: rule.Client.ErrorPage, PassChain: rule.Client.PassChain,
+		ErrorPage: rule.Client.ErrorPage, PassChain: rule.Client.PassChain, Subject: rule.Client.Subject,
 	}
 	if a := t.authorities[rule.Client.Authority]; a != nil {
 		rules.Certificates, rules.Revoked = a.certificates, a.revoked

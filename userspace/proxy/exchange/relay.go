@@ -171,6 +171,14 @@ func (x *Exchange) moveResponse() (moved bool, reason Reason, ok bool) {
 				continue
 			}
 		}
+		if x.holdsBack() {
+			if x.down.Pending() {
+				if err := x.down.Flush(); err != nil && err != reactor.ErrWouldBlock {
+					return moved, ClientAborted, false
+				}
+			}
+			return moved, 0, true
+		}
 		switch err := x.receive(); {
 		case err == nil:
 			moved = true
@@ -203,6 +211,7 @@ func (x *Exchange) receive() error {
 			x.toClient.pass(p)
 		}
 		x.down.WriteBody(p)
+		x.rules.pacing.sent += uint64(len(p))
 	}
 	if err == io.EOF {
 		x.end()
@@ -246,6 +255,7 @@ func (x *Exchange) head(r *http1.Response) error {
 		return &fault{reason: Intercepted}
 	}
 	x.responded = true
+	x.rules.pacing = pacing{began: x.worker.Loop.Clock()}
 	x.editResponse(r)
 	if x.grpc {
 		x.noteGRPC(r.Fields)
@@ -327,6 +337,11 @@ func (x *Exchange) park() (Reason, bool) {
 	if x.tunnel {
 		timeout, late = s.TunnelTimeout, UpstreamTimeout
 	}
+	held := x.rules.pacing.wait > 0 && x.phase == passBody
+	if held && up&reactor.Readable != 0 {
+		up &^= reactor.Readable
+		timeout = min(timeout, x.rules.pacing.wait)
+	}
 	x.arm(timeout)
 	x.down.Want(down)
 	x.up.Want(up)
@@ -337,6 +352,8 @@ func (x *Exchange) park() (Reason, bool) {
 	case x.tunnel && (x.timedOut || x.leaving):
 		x.sayGoodbye()
 		return Forwarded, false
+	case x.timedOut && held && timeout == x.rules.pacing.wait:
+		return 0, true
 	case x.timedOut:
 		return late, false
 	}

@@ -21,6 +21,7 @@ type rules struct {
 	paged    bool   // an error page was asked for
 	copied   []byte // of the body, for mirrors
 	copying  bool
+	pacing   pacing
 }
 
 // beginRules notes the rules of the request's route. path is normalised.

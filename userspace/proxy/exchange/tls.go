@@ -130,10 +130,17 @@ func (x *Exchange) addClientFields() {
 	}
 }
 
+// serverName is told where a pod names no server of its own (RFC 9110 section 10.2.4),
+// without a version, which is of use to attackers alone.
+var serverName = []byte("kerngate")
+
 // AnswerFields lists what is added to an answer, a pod's or, with present empty, one of the
 // proxy's own. It is valid until it is called again.
 func (x *Exchange) AnswerFields(present http1.FieldSet) []Added {
 	x.answer = x.answer[:0]
+	if !present.Has(http1.FieldServer) {
+		x.answer = append(x.answer, Added{"Server", serverName})
+	}
 	if len(x.conf.Settings.HSTS) > 0 && x.Connection.TLS != nil && !present.Has(http1.FieldStrictTransport) {
 		x.answer = append(x.answer, Added{"Strict-Transport-Security", x.conf.Settings.HSTS})
 	}

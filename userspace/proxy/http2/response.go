@@ -111,7 +111,6 @@ func (s *stream) reply(status int, token, text, detail string, more []exchange.A
 	start := len(s.conn.out.tail())
 	b := appendStatus(s.beginHead(), status)
 	b = appendField(b, dateName, s.server.dateValue())
-	b = appendStringField(b, "server", "kerngate")
 	b = appendStringField(b, "content-type", "text/plain; charset=utf-8")
 	b = appendStringField(b, "x-content-type-options", "nosniff")
 	if status == 503 {

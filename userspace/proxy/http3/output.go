@@ -151,7 +151,6 @@ func (p *stream) reply(status int, token, text, detail string, fields []exchange
 	}
 	line += "\n"
 	h := http.Header{
-		"Server":                 {"kerngate"},
 		"Content-Type":           {"text/plain; charset=utf-8"},
 		"X-Content-Type-Options": {"nosniff"},
 		"Content-Length":         {strconv.Itoa(len(line))},

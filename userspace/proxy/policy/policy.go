@@ -49,6 +49,8 @@ type Policy struct {
 	// Fallback answers when the route's service has no ready pod; 0: nobody does.
 	Fallback state.ServiceID
 
+	Pace *Pace // nil: responses go as fast as their clients take them
+
 	plain bool // nothing of a response is changed
 }
 
@@ -80,6 +82,7 @@ func Compile(p *feedpb.Policy, path string, regexp bool) (*Policy, error) {
 		{"response headers", func() (err error) { out.response, err = compileHeaders(p.ResponseHeaders); return }},
 		{"cookie domains", func() (err error) { out.cookieDomains, err = compileReplacements(p.CookieDomains); return }},
 		{"cookie paths", func() (err error) { out.cookiePaths, err = compileReplacements(p.CookiePaths); return }},
+		{"pace", func() (err error) { out.Pace, err = compilePace(p.Pace); return }},
 		{"mirror", func() (err error) { out.Mirrors, err = compileMirrors(p.Mirrors); return }},
 		{"error pages", func() (err error) { out.ErrorPages, err = compileErrorPages(p.ErrorPages); return }},
 		{"locations", func() (err error) { out.locations, err = compileReplacements(p.Locations); return }},

@@ -257,7 +257,7 @@ func (s *session) queueReply(status int, token, text, detail string, added []exc
 	}
 	dst := http1.AppendStatusLine(s.out.Tail(), status)
 	dst = append(dst, s.server.dateField()...)
-	dst = append(dst, "Server: kerngate\r\nContent-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n"...)
+	dst = append(dst, "Content-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n"...)
 	if status == 503 {
 		dst = append(dst, "Retry-After: 1\r\n"...)
 	}

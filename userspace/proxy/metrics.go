@@ -95,6 +95,9 @@ func (p *Proxy) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range tlsDescs {
 		ch <- d
 	}
+	for _, d := range healthDescs {
+		ch <- d
+	}
 }
 
 // Collect implements prometheus.Collector: it sums what the workers count.
@@ -144,6 +147,7 @@ func (p *Proxy) Collect(ch chan<- prometheus.Metric) {
 		counter(descHTTP2Cut, p.sum(func(w *worker) uint64 { return w.stats.HTTP2.Cut[l].Load() }), l.String())
 	}
 	p.collectTLS(counter, gauge)
+	p.collectHealth(ch)
 	counter(descHTTP3Connections, p.sum(func(w *worker) uint64 { return w.quic.stats.Connections.Load() }))
 	gauge(descHTTP3Open, float64(p.sum(func(w *worker) uint64 { return uint64(w.quic.stats.Open.Load()) })))
 	counter(descHTTP3Requests, p.sum(func(w *worker) uint64 { return w.quic.stats.Requests.Load() }))

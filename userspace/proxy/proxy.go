@@ -24,6 +24,7 @@ import (
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
 	"github.com/kerngate/kerngate/userspace/proxy/accesslog"
 	"github.com/kerngate/kerngate/userspace/proxy/config"
+	"github.com/kerngate/kerngate/userspace/proxy/health"
 	"github.com/kerngate/kerngate/userspace/proxy/policy/limit"
 )
 
@@ -44,6 +45,7 @@ type Proxy struct {
 	started atomic.Pointer[[]*worker] // for readers in other goroutines
 	config  atomic.Pointer[config.Snapshot]
 	limiter *limit.Limiter // of all workers
+	health  *health.Monitor
 	view    *view.View
 
 	generation uint32
@@ -99,7 +101,11 @@ func (p *Proxy) Run(ctx context.Context) error {
 	p.log.Info().Uint32("generation", p.generation).Int("workers", len(p.workers)).Msg("proxy started")
 
 	feedCtx, stopFeed := context.WithCancel(context.WithoutCancel(ctx))
-	feedDone := make(chan struct{})
+	feedDone, healthDone := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(healthDone)
+		p.health.Run(feedCtx)
+	}()
 	go func() {
 		defer close(feedDone)
 		p.follow(feedCtx, client)
@@ -122,6 +128,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	}
 	stopFeed()
 	<-feedDone
+	<-healthDone
 	for _, w := range p.workers {
 		w.quic.close()
 	}
@@ -191,6 +198,7 @@ func (p *Proxy) adopt(w *feedpb.Welcome, fds []int) error {
 }
 
 func (p *Proxy) startWorkers(s *sockets) error {
+	p.health = health.New(p.view, p.generation, &p.config, p.serving.Load, p.log)
 	for i := range p.options.Workers {
 		w, err := p.newWorker(i, s.kinds, s.of(i))
 		if err != nil {

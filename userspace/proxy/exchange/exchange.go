@@ -294,6 +294,7 @@ func (x *Exchange) attempt(p balance.Pick, fresh bool) (reason Reason, again boo
 	}
 	x.counted = false
 	b.Finish(p, reason.UpstreamFault(), latency)
+	x.noteHealth(p, reason)
 	return reason, again
 }
 

@@ -23,6 +23,7 @@ import (
 	"github.com/kerngate/kerngate/userspace/feed"
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
 	"github.com/kerngate/kerngate/userspace/proxy/accesslog"
+	"github.com/kerngate/kerngate/userspace/proxy/balance"
 	"github.com/kerngate/kerngate/userspace/proxy/config"
 	"github.com/kerngate/kerngate/userspace/proxy/health"
 	"github.com/kerngate/kerngate/userspace/proxy/policy/limit"
@@ -44,7 +45,8 @@ type Proxy struct {
 	workers []*worker
 	started atomic.Pointer[[]*worker] // for readers in other goroutines
 	config  atomic.Pointer[config.Snapshot]
-	limiter *limit.Limiter // of all workers
+	limiter *limit.Limiter  // of all workers
+	groups  *balance.Groups // the same
 	health  *health.Monitor
 	view    *view.View
 
@@ -199,6 +201,7 @@ func (p *Proxy) adopt(w *feedpb.Welcome, fds []int) error {
 
 func (p *Proxy) startWorkers(s *sockets) error {
 	p.health = health.New(p.view, p.generation, &p.config, p.serving.Load, p.log)
+	p.groups = balance.NewGroups(p.view)
 	for i := range p.options.Workers {
 		w, err := p.newWorker(i, s.kinds, s.of(i))
 		if err != nil {

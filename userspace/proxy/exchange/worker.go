@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"sync/atomic"
 
+	"github.com/kerngate/kerngate/userspace/proxy/affinity"
 	"github.com/kerngate/kerngate/userspace/proxy/balance"
 	"github.com/kerngate/kerngate/userspace/proxy/config"
 	"github.com/kerngate/kerngate/userspace/proxy/health"
@@ -26,7 +27,9 @@ type Worker struct {
 	Health         *health.Monitor // shared with the other workers; nil: nobody watches
 	AltSvc         []byte          // value of Alt-Svc where HTTP/3 is served, nil: it is not
 
-	tunnels map[*Exchange]struct{} // that are open
+	tunnels  map[*Exchange]struct{} // that are open
+	affinity affinity.Keeper
+	retries  retryBudget
 }
 
 // upgrades reports whether the client asks for another protocol that may pass through. h2c

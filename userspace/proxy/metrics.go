@@ -21,6 +21,8 @@ var (
 		"Calls of gRPC that ended with a status, by its code.", []string{"code"}, nil)
 	descMirrored = prometheus.NewDesc("kerngate_proxy_mirrored_requests_total",
 		"Copies of requests for mirrors, by what became of them.", []string{"result"}, nil)
+	descRetriesRefused = prometheus.NewDesc("kerngate_proxy_retries_refused_total",
+		"Requests that were not offered to another pod, though a rule wants it, because too many of the service's already were.", nil, nil)
 	descRetries = prometheus.NewDesc("kerngate_proxy_retries_total",
 		"Requests that were offered to a further pod.", nil, nil)
 	descDuration = prometheus.NewDesc("kerngate_proxy_request_duration_seconds",
@@ -85,7 +87,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (p *Proxy) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descRequests, descStatus, descGRPC, descMirrored, descRetries, descDuration, descFirstByte,
+	for _, d := range []*prometheus.Desc{descRequests, descStatus, descGRPC, descMirrored, descRetries, descRetriesRefused, descDuration, descFirstByte,
 		descBytes, descConnections, descActive, descAccepted, descAcceptErrors, descPanics, descHeadersRefused, descAgent,
 		descServing, descGeneration, descConfigVersion, descConfigRefused, descLogDropped,
 		descHTTP2Connections, descHTTP2Streams, descHTTP2Refused, descHTTP2Errors, descHTTP2Cut,
@@ -93,6 +95,9 @@ func (p *Proxy) Describe(ch chan<- *prometheus.Desc) {
 		ch <- d
 	}
 	for _, d := range tlsDescs {
+		ch <- d
+	}
+	for _, d := range healthDescs {
 		ch <- d
 	}
 }
@@ -123,6 +128,7 @@ func (p *Proxy) Collect(ch chan<- prometheus.Metric) {
 	}
 	counter(descMirrored, p.sum(func(w *worker) uint64 { return w.metrics.Mirrored.Load() }), "sent")
 	counter(descMirrored, p.sum(func(w *worker) uint64 { return w.metrics.Unsent.Load() }), "dropped")
+	counter(descRetriesRefused, p.sum(func(w *worker) uint64 { return w.metrics.RetriesRefused.Load() }))
 	counter(descRetries, p.sum(func(w *worker) uint64 { return w.metrics.Retries.Load() }))
 	counter(descBytes, p.sum(func(w *worker) uint64 { return w.metrics.Sent.Load() }), "sent")
 	counter(descBytes, p.sum(func(w *worker) uint64 { return w.metrics.Received.Load() }), "received")
@@ -144,6 +150,7 @@ func (p *Proxy) Collect(ch chan<- prometheus.Metric) {
 		counter(descHTTP2Cut, p.sum(func(w *worker) uint64 { return w.stats.HTTP2.Cut[l].Load() }), l.String())
 	}
 	p.collectTLS(counter, gauge)
+	p.collectHealth(ch)
 	counter(descHTTP3Connections, p.sum(func(w *worker) uint64 { return w.quic.stats.Connections.Load() }))
 	gauge(descHTTP3Open, float64(p.sum(func(w *worker) uint64 { return uint64(w.quic.stats.Open.Load()) })))
 	counter(descHTTP3Requests, p.sum(func(w *worker) uint64 { return w.quic.stats.Requests.Load() }))

@@ -23,7 +23,9 @@ import (
 	"github.com/kerngate/kerngate/userspace/feed"
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
 	"github.com/kerngate/kerngate/userspace/proxy/accesslog"
+	"github.com/kerngate/kerngate/userspace/proxy/balance"
 	"github.com/kerngate/kerngate/userspace/proxy/config"
+	"github.com/kerngate/kerngate/userspace/proxy/health"
 	"github.com/kerngate/kerngate/userspace/proxy/policy/limit"
 )
 
@@ -43,7 +45,9 @@ type Proxy struct {
 	workers []*worker
 	started atomic.Pointer[[]*worker] // for readers in other goroutines
 	config  atomic.Pointer[config.Snapshot]
-	limiter *limit.Limiter // of all workers
+	limiter *limit.Limiter  // of all workers
+	groups  *balance.Groups // the same
+	health  *health.Monitor
 	view    *view.View
 
 	generation uint32
@@ -99,7 +103,11 @@ func (p *Proxy) Run(ctx context.Context) error {
 	p.log.Info().Uint32("generation", p.generation).Int("workers", len(p.workers)).Msg("proxy started")
 
 	feedCtx, stopFeed := context.WithCancel(context.WithoutCancel(ctx))
-	feedDone := make(chan struct{})
+	feedDone, healthDone := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(healthDone)
+		p.health.Run(feedCtx)
+	}()
 	go func() {
 		defer close(feedDone)
 		p.follow(feedCtx, client)
@@ -122,6 +130,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	}
 	stopFeed()
 	<-feedDone
+	<-healthDone
 	for _, w := range p.workers {
 		w.quic.close()
 	}
@@ -191,6 +200,8 @@ func (p *Proxy) adopt(w *feedpb.Welcome, fds []int) error {
 }
 
 func (p *Proxy) startWorkers(s *sockets) error {
+	p.health = health.New(p.view, p.generation, &p.config, p.serving.Load, p.log)
+	p.groups = balance.NewGroups(p.view)
 	for i := range p.options.Workers {
 		w, err := p.newWorker(i, s.kinds, s.of(i))
 		if err != nil {

@@ -49,11 +49,12 @@ func (p *Proxy) newWorker(i int, kinds []uint32, listeners []int) (*worker, erro
 	shared := &exchange.Worker{
 		Loop:     loop,
 		Pool:     w.pool,
-		Balancer: balance.New(p.view, p.generation, random.Uint64()),
+		Balancer: balance.New(p.view, p.generation, random.Uint64()).Sharing(p.groups),
 		Config:   &p.config,
 		Metrics:  w.metrics,
 		Rand:     random,
 		Limiter:  p.limiter,
+		Health:   p.health,
 	}
 	w.server = server.New(shared, w.access, w.stats, &line.Connections, &line.Accepted, p.log)
 	loop.EndOfTurn(w.access.Flush)

@@ -117,6 +117,12 @@ func (g *Group) Member(id state.BackendID) (Member, bool) {
 	return g.Members[at], true
 }
 
+// Place returns the index of a backend in Members.
+func (g *Group) Place(id state.BackendID) (int, bool) {
+	at, ok := g.places[id]
+	return at, ok
+}
+
 // latencies returns the peaks, which are kept from the first call on.
 func (s *Groups) latencies() latencies {
 	if p := s.peaks.Load(); p != nil {

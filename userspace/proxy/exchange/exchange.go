@@ -115,7 +115,7 @@ type Exchange struct {
 	own       http1.Response // the answer to a call that fails here
 	openEnded bool           // the head of its response did not say how long the body is
 
-	tried   [balance.MaxTries]state.BackendID
+	tried   [maxTries]state.BackendID
 	tries   int
 	scratch []byte // normalised path
 	origin  origin
@@ -127,6 +127,8 @@ type Exchange struct {
 	id       [maxRequestID]byte
 	idLen    int
 	rules    rules
+	choice   choice
+	hashed   []byte // room for what a hash is taken of
 
 	unlogged bool // a rule keeps it out of the access log
 
@@ -197,6 +199,7 @@ func (x *Exchange) Serve(co *reactor.Coroutine) {
 			x.forward(target.Service)
 		}
 	}
+	x.endChoice()
 	x.endRules()
 	x.worker.Loop.Clear(&x.timer)
 	x.endTunnel()
@@ -230,46 +233,6 @@ func (x *Exchange) route() (config.Target, Reason) {
 	return config.Target{Service: x.conf.Default, Upstream: config.ClearText.Upstream}, Forwarded
 }
 
-// forward offers the request to pods of the service until one takes it.
-func (x *Exchange) forward(s *config.Service) {
-	if x.tooLarge(x.Request.ContentLength) {
-		x.refuse(BodyTooLarge, "")
-		return
-	}
-	last, stale := NoEndpoint, false
-	var pick balance.Pick
-	for x.tries < balance.MaxTries {
-		next, ok := x.worker.Balancer.Pick(s.ID, x.tried[:x.tries])
-		// The last try is by a new connection: any pooled one may have gone stale.
-		fresh := x.tries == balance.MaxTries-1
-		switch {
-		case ok:
-			pick = next
-		case stale:
-			// The only pod's connection had gone stale: once more, by a new one.
-			fresh, stale = true, false
-		case last == NoEndpoint && x.fallback():
-			return
-		default:
-			x.refuse(last, x.Outcome.Detail)
-			return
-		}
-		x.tried[x.tries] = pick.ID
-		x.tries++
-		x.Outcome.Tries = x.tries
-		x.Outcome.Upstream, x.Outcome.Detail = pick.Address, ""
-
-		reason, again := x.attempt(pick, fresh)
-		if !again {
-			x.finish(reason)
-			return
-		}
-		last, stale = reason, reason == UpstreamClosed || reason == UpstreamRefused
-		x.worker.Metrics.Retries.Add(1)
-	}
-	x.refuse(last, x.Outcome.Detail)
-}
-
 func (x *Exchange) tooLarge(n int64) bool {
 	most := x.maxBody()
 	return most > 0 && n > most
@@ -294,6 +257,7 @@ func (x *Exchange) attempt(p balance.Pick, fresh bool) (reason Reason, again boo
 	}
 	x.counted = false
 	b.Finish(p, reason.UpstreamFault(), latency)
+	x.noteHealth(p, reason)
 	return reason, again
 }
 
@@ -382,6 +346,7 @@ func (x *Exchange) Abandon() {
 	}
 	x.worker.Loop.Drop(&x.timer)
 	x.endTunnel()
+	x.endChoice()
 	x.endRules()
 	if x.up != nil {
 		x.up.Abandon()

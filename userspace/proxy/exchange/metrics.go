@@ -8,16 +8,17 @@ import (
 // Metrics are one worker's counts of exchanges. The worker alone adds to them; anybody
 // may read.
 type Metrics struct {
-	Ended     [Reasons]atomic.Uint64
-	Status    [6]atomic.Uint64 // by hundreds; 0: none was sent
-	GRPC      [GRPCStatuses]atomic.Uint64
-	Retries   atomic.Uint64
-	Mirrored  atomic.Uint64 // copies of requests that were sent elsewhere
-	Unsent    atomic.Uint64 // copies that were not, for want of room
-	Durations Histogram     // request head to end of response
-	FirstByte Histogram     // request head to first byte from the pod
-	Sent      atomic.Uint64
-	Received  atomic.Uint64
+	Ended          [Reasons]atomic.Uint64
+	Status         [6]atomic.Uint64 // by hundreds; 0: none was sent
+	GRPC           [GRPCStatuses]atomic.Uint64
+	Retries        atomic.Uint64
+	RetriesRefused atomic.Uint64 // for want of budget
+	Mirrored       atomic.Uint64 // copies of requests that were sent elsewhere
+	Unsent         atomic.Uint64 // copies that were not, for want of room
+	Durations      Histogram     // request head to end of response
+	FirstByte      Histogram     // request head to first byte from the pod
+	Sent           atomic.Uint64
+	Received       atomic.Uint64
 }
 
 // Bounds are the upper bounds of Histogram's buckets.

@@ -18,7 +18,7 @@ func (x *Exchange) relay() (reason Reason, again bool) {
 		}
 		got, reason, ok := x.moveResponse()
 		if !ok {
-			return reason, x.mayRepeat()
+			return reason, x.mayRepeat(reason)
 		}
 		if x.phase == finished && !x.down.Pending() && (x.reqDone || !x.tunnel) {
 			return Forwarded, false
@@ -27,7 +27,7 @@ func (x *Exchange) relay() (reason Reason, again bool) {
 			continue
 		}
 		if reason, ok := x.park(); !ok {
-			return reason, false
+			return reason, reason == UpstreamTimeout && x.mayRepeat(reason)
 		}
 	}
 }
@@ -39,18 +39,6 @@ func (x *Exchange) begin() {
 	x.reqEnded = !x.Request.HasBody()
 	x.reqDone, x.upFailed = false, false
 	x.bodyBytes = 0
-}
-
-// mayRepeat reports whether a request that the pod left unanswered may be sent again: all
-// of its body is still at hand, and it is not carried out twice.
-func (x *Exchange) mayRepeat() bool {
-	switch {
-	case x.responded, x.repeat == repeatNone:
-		return false
-	case x.repeat == repeatIdempotent && !x.Request.MethodID.Idempotent():
-		return false
-	}
-	return x.down.RewindBody()
 }
 
 // moveRequest sends as much of the request as there is and the pod takes. It reports false
@@ -251,12 +239,16 @@ func (x *Exchange) head(r *http1.Response) error {
 		}
 		return nil
 	}
+	if x.retriesStatus(r.Status) {
+		return errRetriedStatus
+	}
 	if x.intercepts(r.Status) {
 		return &fault{reason: Intercepted}
 	}
 	x.responded = true
 	x.rules.pacing = pacing{began: x.worker.Loop.Clock()}
 	x.editResponse(r)
+	x.keep(r)
 	if x.grpc {
 		x.noteGRPC(r.Fields)
 		x.openEnded = r.Body == http1.BodyChunked

@@ -50,6 +50,9 @@ func (x *Exchange) endRules() {
 
 // service chooses between a route's service and its canaries.
 func (x *Exchange) service(t *config.Target) *config.Service {
+	if s := x.homeService(t); s != nil {
+		return s
+	}
 	for i := range t.Canaries {
 		c := &t.Canaries[i]
 		if c.Wants(&x.rules.request, uint32(x.worker.Rand.Uint64())) {

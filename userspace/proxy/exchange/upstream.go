@@ -81,4 +81,6 @@ const (
 	repeatIdempotent
 	// repeatAll: the pod has said that it did nothing about the request (RFC 9113 section 8.7).
 	repeatAll
+	// repeatChosen: a rule has another pod asked, and everything is ready for that.
+	repeatChosen
 )

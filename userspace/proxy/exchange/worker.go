@@ -4,8 +4,10 @@ import (
 	"math/rand/v2"
 	"sync/atomic"
 
+	"github.com/kerngate/kerngate/userspace/proxy/affinity"
 	"github.com/kerngate/kerngate/userspace/proxy/balance"
 	"github.com/kerngate/kerngate/userspace/proxy/config"
+	"github.com/kerngate/kerngate/userspace/proxy/health"
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
 	"github.com/kerngate/kerngate/userspace/proxy/policy/limit"
 	"github.com/kerngate/kerngate/userspace/proxy/reactor"
@@ -21,10 +23,13 @@ type Worker struct {
 	Metrics        *Metrics
 	Rand           *rand.ChaCha8
 	ResponseLimits http1.Limits
-	Limiter        *limit.Limiter // shared with the other workers
-	AltSvc         []byte         // value of Alt-Svc where HTTP/3 is served, nil: it is not
+	Limiter        *limit.Limiter  // shared with the other workers
+	Health         *health.Monitor // shared with the other workers; nil: nobody watches
+	AltSvc         []byte          // value of Alt-Svc where HTTP/3 is served, nil: it is not
 
-	tunnels map[*Exchange]struct{} // that are open
+	tunnels  map[*Exchange]struct{} // that are open
+	affinity affinity.Keeper
+	retries  retryBudget
 }
 
 // upgrades reports whether the client asks for another protocol that may pass through. h2c

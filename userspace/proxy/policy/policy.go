@@ -43,6 +43,9 @@ type Policy struct {
 	// Unlogged leaves requests out of the access log.
 	Unlogged bool
 
+	Balance *Balance // nil: as the service says
+	Retry   *Retry   // nil: as the proxy does by itself
+
 	// Mirrors get a copy of each request.
 	Mirrors    []Mirror
 	ErrorPages *ErrorPages // nil: none
@@ -83,6 +86,8 @@ func Compile(p *feedpb.Policy, path string, regexp bool) (*Policy, error) {
 		{"cookie domains", func() (err error) { out.cookieDomains, err = compileReplacements(p.CookieDomains); return }},
 		{"cookie paths", func() (err error) { out.cookiePaths, err = compileReplacements(p.CookiePaths); return }},
 		{"pace", func() (err error) { out.Pace, err = compilePace(p.Pace); return }},
+		{"balance", func() (err error) { out.Balance, err = compileBalance(p.Balance, path, regexp); return }},
+		{"retry", func() (err error) { out.Retry, err = compileRetry(p.Retry); return }},
 		{"mirror", func() (err error) { out.Mirrors, err = compileMirrors(p.Mirrors); return }},
 		{"error pages", func() (err error) { out.ErrorPages, err = compileErrorPages(p.ErrorPages); return }},
 		{"locations", func() (err error) { out.locations, err = compileReplacements(p.Locations); return }},
@@ -97,6 +102,9 @@ func Compile(p *feedpb.Policy, path string, regexp bool) (*Policy, error) {
 
 // PerRoute reports whether a compiled policy is for one path alone; else routes with the
 // same rules may share it.
-func PerRoute(p *feedpb.Policy) bool { return p.Rewrite != "" }
+func PerRoute(p *feedpb.Policy) bool {
+	a := p.Balance.GetAffinity()
+	return p.Rewrite != "" || a != nil && a.Path == ""
+}
 
 func milliseconds(n uint32) time.Duration { return time.Duration(n) * time.Millisecond }

@@ -1,0 +1,49 @@
+package exchange
+
+import (
+	"github.com/kerngate/kerngate/userspace/proxy/balance"
+	"github.com/kerngate/kerngate/userspace/proxy/config"
+)
+
+// forward offers the request to pods of the service until one takes it.
+func (x *Exchange) forward(s *config.Service) {
+	if x.tooLarge(x.Request.ContentLength) {
+		x.refuse(BodyTooLarge, "")
+		return
+	}
+	x.beginChoice(s)
+	last, stale := NoEndpoint, false
+	var pick balance.Pick
+	c := &x.choice
+	for x.tries < c.limit {
+		next, ok := x.choose()
+		// The last try is by a new connection: any pooled one may have gone stale.
+		fresh := x.tries > 0 && x.tries == c.limit-1
+		switch {
+		case ok:
+			pick = next
+		case stale:
+			// The only pod's connection had gone stale: once more, by a new one.
+			fresh, stale = true, false
+		case last == NoEndpoint && x.fallback():
+			return
+		default:
+			x.refuse(last, x.Outcome.Detail)
+			return
+		}
+		x.tried[x.tries] = pick.ID
+		x.tries++
+		x.Outcome.Tries = x.tries
+		x.Outcome.Upstream, x.Outcome.Detail = pick.Address, ""
+		x.repeat = repeatNone
+
+		reason, again := x.attempt(pick, fresh)
+		if !again || !x.tryAgain(reason) {
+			x.finish(reason)
+			return
+		}
+		last, stale = reason, reason == UpstreamClosed || reason == UpstreamRefused
+		x.worker.Metrics.Retries.Add(1)
+	}
+	x.refuse(last, x.Outcome.Detail)
+}

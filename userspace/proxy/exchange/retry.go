@@ -1,0 +1,155 @@
+package exchange
+
+import (
+	"github.com/kerngate/kerngate/loader/state"
+	"github.com/kerngate/kerngate/userspace/model"
+	"github.com/kerngate/kerngate/userspace/proxy/policy"
+)
+
+// maxTries is how many pods a request may be offered to, whatever a rule says.
+const maxTries = 10
+
+// leastRetries is how many retries of a service may be in flight at a worker even if that
+// is more than the budget's part of its requests.
+const leastRetries = 3
+
+// retryBudget counts, for one worker, the requests in flight of each service whose route
+// has a rule for retries. Only a part of them may be retries: a service that fails is not
+// asked several times as much as one that works.
+type retryBudget map[state.ServiceID]*struct{ requests, retries int }
+
+func (x *Exchange) beginRetries(r *policy.Retry) {
+	if r == nil {
+		return
+	}
+	c := &x.choice
+	c.retry, c.begun, c.limit, c.counted = r, x.worker.Loop.Now(), maxTries, true
+	if r.Tries > 0 {
+		c.limit = min(r.Tries, maxTries)
+	}
+	if x.worker.retries == nil {
+		x.worker.retries = retryBudget{}
+	}
+	of := x.worker.retries[c.service.ID]
+	if of == nil {
+		of = new(struct{ requests, retries int })
+		x.worker.retries[c.service.ID] = of
+	}
+	of.requests++
+}
+
+// endRetries takes the exchange out of the budget.
+func (x *Exchange) endRetries() {
+	c := &x.choice
+	if !c.counted {
+		return
+	}
+	id := c.service.ID
+	of := x.worker.retries[id]
+	if c.retrying {
+		of.retries--
+	}
+	if of.requests--; of.requests == 0 {
+		delete(x.worker.retries, id) // ids are given to other services
+	}
+	c.counted, c.retrying, c.retry = false, false, nil
+}
+
+// affords reports whether the budget has room for a retry of this exchange.
+func (x *Exchange) affords() bool {
+	c := &x.choice
+	of := x.worker.retries[c.service.ID]
+	if c.retrying || of.retries < max(leastRetries, of.requests*x.conf.Settings.RetryPercent/100) {
+		return true
+	}
+	x.worker.Metrics.RetriesRefused.Add(1)
+	return false
+}
+
+func (x *Exchange) spend() {
+	if c := &x.choice; !c.retrying {
+		c.retrying = true
+		x.worker.retries[c.service.ID].retries++
+	}
+}
+
+// conditions returns what a rule for retries calls the failure of an attempt, 0 if no other
+// pod could do better.
+func conditions(reason Reason) model.RetryOn {
+	switch reason {
+	case ConnectFailed, UpstreamClosed, UpstreamAborted, UpstreamReset, UpstreamRefused, UpstreamProtocol,
+		UpstreamTLS, UpstreamUntrusted, Overloaded:
+		return model.RetryError
+	case ConnectTimeout, UpstreamTimeout:
+		return model.RetryTimeout
+	case UpstreamInvalid:
+		return model.RetryInvalidHeader
+	}
+	return 0
+}
+
+// mayRepeat reports whether a request that was sent to a pod, at least in part, may be sent
+// to another: nothing of a response has gone to the client, all of the body is still at
+// hand, and either it did not get anywhere, or a rule allows it.
+func (x *Exchange) mayRepeat(reason Reason) bool {
+	idempotent := x.Request.MethodID.Idempotent()
+	switch {
+	case x.responded:
+		return false
+	case x.repeat == repeatChosen:
+		return true // and the body is rewound
+	case x.repeat == repeatAll, x.repeat == repeatIdempotent && idempotent:
+	default:
+		r := x.choice.retry
+		if r == nil || !r.On(conditions(reason)) || !idempotent && !r.NonIdempotent {
+			return false
+		}
+	}
+	return x.down.RewindBody()
+}
+
+// tryAgain reports whether the next pod is asked, after an attempt that may be followed by
+// another one.
+func (x *Exchange) tryAgain(reason Reason) bool {
+	c := &x.choice
+	switch {
+	case c.retry == nil:
+		return true
+	case x.repeat == repeatChosen:
+		return true // everything was asked already
+	case x.repeat != repeatNone:
+		// It was the connection's fault, which had been idle: no pod has had its try.
+		c.limit = min(c.limit+1, maxTries)
+		return true
+	case !c.retry.On(conditions(reason)) || x.tries >= c.limit || x.tooLate() || !x.affords():
+		return false
+	}
+	x.spend()
+	return true
+}
+
+func (x *Exchange) tooLate() bool {
+	c := &x.choice
+	return c.retry.Within > 0 && x.worker.Loop.Clock()-c.begun >= int64(c.retry.Within)
+}
+
+// retriesStatus decides whether a response is dropped and another pod asked instead: only
+// if there is one, so that the client gets this response rather than none.
+func (x *Exchange) retriesStatus(status int) bool {
+	c := &x.choice
+	r := c.retry
+	if r == nil || !r.OnStatus(status) || !x.Request.MethodID.Idempotent() && !r.NonIdempotent ||
+		x.tries >= c.limit || x.tooLate() {
+		return false
+	}
+	var ok bool
+	if c.next, ok = x.choose(); !ok || !x.affords() || !x.down.RewindBody() {
+		return false
+	}
+	c.ahead = true
+	x.spend()
+	return true
+}
+
+// errRetriedStatus ends an attempt whose response is dropped. The pod is judged by its status.
+var errRetriedStatus = &fault{reason: Forwarded, repeat: repeatChosen}

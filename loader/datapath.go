@@ -84,12 +84,8 @@ func Open(o Options) (_ *Datapath, err error) {
 		return nil, fmt.Errorf("lift the limit of locked memory: %w", err)
 	}
 	d.features = Probe()
-	if missing := d.features.Missing(); len(missing) > 0 {
-		f := missing[0]
-		if f.Err == nil {
-			return nil, fmt.Errorf("this kernel lacks %s (Linux >= %s), needed for %s", f.Name, f.Kernel, f.NeededFor)
-		}
-		return nil, fmt.Errorf("find out whether the kernel has %s (CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN needed): %w", f.Name, f.Err)
+	if err := d.features.refusal(); err != nil {
+		return nil, err
 	}
 	fresh, err := d.load(&o)
 	if err != nil {

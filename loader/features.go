@@ -2,6 +2,8 @@ package loader
 
 import (
 	"errors"
+	"fmt"
+	"strings"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -42,6 +44,22 @@ func (f Features) Missing() Features {
 		}
 	}
 	return out
+}
+
+// refusal returns why Kerngate cannot run on this kernel, nil if it can.
+func (f Features) refusal() error {
+	var lacks []string
+	for _, m := range f.Missing() {
+		if m.Err != nil {
+			return fmt.Errorf("find out whether the kernel has %s (CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN needed): %w", m.Name, m.Err)
+		}
+		lacks = append(lacks, fmt.Sprintf("%s (Linux >= %s; needed for %s)", m.Name, m.Kernel, m.NeededFor))
+	}
+	if lacks == nil {
+		return nil
+	}
+	return fmt.Errorf("this kernel lacks %s: boot Linux 5.15 or newer on this node, or keep Kerngate off it (the DaemonSet's nodeSelector)",
+		strings.Join(lacks, ", "))
 }
 
 // Probe asks the running kernel what it can do.

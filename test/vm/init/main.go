@@ -1,9 +1,10 @@
-// Command init is the first process of a throw-away virtual machine (scripts/vm-test). It
+// Command init is the first process of a throw-away virtual machine (scripts/vm-matrix). It
 // mounts what the tests need, loads the modules in /modules, runs the test binaries in
 // /tests, tells how each ended, and powers the machine off.
 //
 // Lines for the script: "vm: kernel RELEASE", "vm: PASS NAME (N tests, S)" or
-// "vm: FAIL NAME: REASON" for each binary, and "vm: end" when all had their turn.
+// "vm: FAIL NAME: REASON" for each binary, and "vm: end" when all had their turn. A word
+// vm.run=PATTERN on the kernel's command line chooses the tests, as -test.run does.
 package main
 
 import (
@@ -60,9 +61,13 @@ func run() error {
 	if err != nil {
 		return err
 	}
+	pattern, err := chosen()
+	if err != nil {
+		return err
+	}
 	for _, test := range tests {
 		began := time.Now()
-		passed, err := runTest(test)
+		passed, err := runTest(test, pattern)
 		if err != nil {
 			fmt.Printf("vm: FAIL %s: %v\n", filepath.Base(test), err)
 			continue
@@ -97,11 +102,25 @@ func loadModules() error {
 	return nil
 }
 
-// runTest runs a test binary and returns how many tests passed.
-func runTest(path string) (passed int, err error) {
+// chosen returns the pattern of the tests to run; all if the command line names none.
+func chosen() (string, error) {
+	line, err := os.ReadFile("/proc/cmdline")
+	if err != nil {
+		return "", err
+	}
+	for _, word := range strings.Fields(string(line)) {
+		if pattern, ok := strings.CutPrefix(word, "vm.run="); ok {
+			return pattern, nil
+		}
+	}
+	return ".", nil
+}
+
+// runTest runs the tests of a binary that the pattern names and returns how many passed.
+func runTest(path, pattern string) (passed int, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	c := exec.CommandContext(ctx, path, "-test.v")
+	c := exec.CommandContext(ctx, path, "-test.v", "-test.run", pattern)
 	c.Dir = "/tmp"
 	c.Env = []string{"PATH=/", "HOME=/tmp", "TMPDIR=/tmp", "KERNGATE_TEST_NO_SKIP=1"}
 	var output bytes.Buffer

@@ -22,7 +22,8 @@ const verifierInstructions = 1_000_000
 
 var (
 	processed  = regexp.MustCompile(`processed (\d+) insns`)
-	stackDepth = regexp.MustCompile(`stack depth ([\d+]+)`)
+	// "stack depth 64+0" for the functions in order; since 7.3 a line for each: "stack 64".
+	stackDepth = regexp.MustCompile(`stack (?:depth )?([\d+]+)`)
 )
 
 // TestVerifier has the verifier say what each program costs it. scripts/vm-matrix makes
@@ -67,14 +68,16 @@ func TestVerifier(t *testing.T) {
 // verifierCost reads the statistics at the end of a verifier's log.
 func verifierCost(t *testing.T, name, log string) (instructions, stack int) {
 	t.Helper()
-	p, s := processed.FindStringSubmatch(log), stackDepth.FindStringSubmatch(log)
+	p, s := processed.FindStringSubmatch(log), stackDepth.FindAllStringSubmatch(log, -1)
 	if p == nil || s == nil {
 		t.Fatalf("%s: no statistics in the verifier's log %q", name, log)
 	}
 	instructions, _ = strconv.Atoi(p[1])
-	for _, depth := range strings.Split(s[1], "+") {
-		n, _ := strconv.Atoi(depth)
-		stack = max(stack, n)
+	for _, match := range s {
+		for _, depth := range strings.Split(match[1], "+") {
+			n, _ := strconv.Atoi(depth)
+			stack = max(stack, n)
+		}
 	}
 	return instructions, stack
 }

@@ -21,7 +21,7 @@ import (
 const verifierInstructions = 1_000_000
 
 var (
-	processed  = regexp.MustCompile(`processed (\d+) insns`)
+	processed = regexp.MustCompile(`processed (\d+) insns`)
 	// "stack depth 64+0" for the functions in order; since 7.3 a line for each: "stack 64".
 	stackDepth = regexp.MustCompile(`stack (?:depth )?([\d+]+)`)
 )

@@ -19,8 +19,9 @@ var errRefused = errors.New("some annotations are not honoured")
 
 func newCheck(e env, o *options) *cobra.Command {
 	var all, sarif bool
+	var of cluster
 	command := &cobra.Command{
-		Use:   "check FILE|DIR|-",
+		Use:   "check FILE|DIR|-|--cluster",
 		Short: "Say which annotations of ingress-nginx in manifests are honoured",
 		Long: `check reads Ingresses from a file, a folder with all that is below it, or standard
 input, and says of each annotation nginx.ingress.kubernetes.io/* what becomes of it:
@@ -32,20 +33,30 @@ input, and says of each annotation nginx.ingress.kubernetes.io/* what becomes of
   invalid      cannot be read
   closed       cannot be honoured, and so every request is refused
 
-It asks no cluster and no agent. The exit status is 1 if an annotation is none of the
+Without --cluster it asks no cluster, and never an agent. The exit status is 1 if an annotation is none of the
 first two.`,
 		Example: `  kerngatectl check manifests/
   kubectl get ingress -A -o yaml | kerngatectl check -
+  kerngatectl check --cluster --context production
   kerngatectl check --sarif deploy.yaml > check.sarif`,
 		Args: func(c *cobra.Command, args []string) error {
-			if len(args) != 1 {
-				return usageError{fmt.Errorf("name one file or folder, or - for standard input; see %s --help", c.CommandPath())}
+			if len(args) != 1 && !of.asked || len(args) > 0 && of.asked {
+				return usageError{fmt.Errorf("name one file or folder, - for standard input, or --cluster; see %s --help", c.CommandPath())}
 			}
 			return nil
 		},
-		RunE: func(_ *cobra.Command, args []string) error {
-			rows, err := checkAll(e, args[0])
-			if sarif {
+		RunE: func(c *cobra.Command, args []string) error {
+			var rows []check.Row
+			var err error
+			if of.asked {
+				rows, err = of.check(c.Context())
+			} else {
+				rows, err = checkAll(e, args[0])
+			}
+			if err != nil && of.asked {
+				return err
+			}
+			if sarif || o.output == "sarif" {
 				raw, failed := check.SARIF(rows, version)
 				if failed != nil {
 					return failed
@@ -63,7 +74,10 @@ first two.`,
 		},
 	}
 	command.Flags().BoolVar(&all, "all", false, "list supported annotations too")
-	command.Flags().BoolVar(&sarif, "sarif", false, "print SARIF 2.1.0, for code hosts")
+	command.Flags().BoolVar(&of.asked, "cluster", false, "read the Ingresses of all namespaces of a cluster, by way of kubectl")
+	command.Flags().StringVar(&of.kubeconfig, "kubeconfig", "", "kubeconfig file that kubectl is given, with --cluster")
+	command.Flags().StringVar(&of.context, "context", "", "context of it, with --cluster")
+	command.Flags().BoolVar(&sarif, "sarif", false, "print SARIF 2.1.0, for code hosts; the same as -o sarif")
 	return command
 }
 

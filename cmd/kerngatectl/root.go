@@ -36,10 +36,14 @@ When one of the two is not there it shows what the other knows, and says what to
   kerngatectl explain http://host.example.com/info`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		PersistentPreRunE: func(*cobra.Command, []string) error {
+		PersistentPreRunE: func(c *cobra.Command, _ []string) error {
 			switch o.output {
 			case "table", "json", "yaml":
 				return nil
+			case "sarif":
+				if c.Name() == "check" {
+					return nil
+				}
 			}
 			return usageError{fmt.Errorf("-o %q: it is table, json or yaml", o.output)}
 		},

@@ -36,11 +36,8 @@ func Keys() []Key { return slices.Clone(keys) }
 const (
 	whyStreams   = "bodies are streamed in both directions through buffers of fixed size, so there is nothing to set"
 	whyKeepAlive = "connections to the service that is asked are kept as long as they are of use"
-	whyAffinity  = "clients are not kept at a pod"
 	whyModSec    = "there is no web application firewall"
 	whyFastCGI   = "pods are spoken to in HTTP or gRPC"
-	whyRetry     = "a request is offered to another pod if no connection could be had or it cannot have reached the pod, four times at most"
-	whyHash      = "requests are balanced by load"
 	whyTracing   = "the proxy does not trace; traceparent is passed on"
 	whySuites    = "TLS to pods uses what crypto/tls thinks safe"
 	whySuitesIn  = "suites are set for the whole proxy, by the agent's flags"
@@ -51,9 +48,9 @@ const (
 )
 
 var keys = []Key{
-	{Name: "affinity", Group: "SessionAffinity", Verdict: Unsupported, Why: whyAffinity},
-	{Name: "affinity-canary-behavior", Group: "SessionAffinity", Verdict: Unsupported, Why: whyAffinity},
-	{Name: "affinity-mode", Group: "SessionAffinity", Verdict: Unsupported, Why: whyAffinity},
+	{Name: "affinity", Group: "SessionAffinity"},
+	{Name: "affinity-canary-behavior", Group: "SessionAffinity"},
+	{Name: "affinity-mode", Group: "SessionAffinity"},
 	{Name: "allowlist-source-range", Group: "Allowlist"},
 	{Name: "app-root", Group: "Rewrite"},
 	{Name: "auth-always-set-cookie", Group: "ExternalAuth"},
@@ -123,7 +120,7 @@ var keys = []Key{
 	{Name: "limit-rpm", Group: "RateLimit", Verdict: Difference, Why: "IPv6 clients count by /64"},
 	{Name: "limit-rps", Group: "RateLimit", Verdict: Difference, Why: "IPv6 clients count by /64"},
 	{Name: "limit-whitelist", Group: "RateLimit", Verdict: Difference, Why: whyLegacyOne + "limit-allowlist"},
-	{Name: "load-balance", Group: "LoadBalancing", Verdict: Difference, Why: "the less loaded of two random pods is chosen for both values; kerngate.dev/load-balancing on the Service sets another algorithm"},
+	{Name: "load-balance", Group: "LoadBalancing"},
 	{Name: "mirror-host", Group: "Mirror"},
 	{Name: "mirror-request-body", Group: "Mirror", Verdict: Difference, Why: "a request with a body of more than 64 KiB is not mirrored"},
 	{Name: "mirror-target", Group: "Mirror", Verdict: Difference, Why: "of the values of a request none may stand for its host; copies are dropped rather than waited for"},
@@ -144,9 +141,9 @@ var keys = []Key{
 	{Name: "proxy-cookie-path", Group: "Proxy"},
 	{Name: "proxy-http-version", Group: "Proxy", Verdict: Difference, Why: "1.0 is not spoken to pods"},
 	{Name: "proxy-max-temp-file-size", Group: "Proxy", Verdict: Difference, Why: "nothing is ever written to a file; " + whyStreams},
-	{Name: "proxy-next-upstream", Group: "Proxy", Verdict: Unsupported, Why: whyRetry},
-	{Name: "proxy-next-upstream-timeout", Group: "Proxy", Verdict: Unsupported, Why: whyRetry},
-	{Name: "proxy-next-upstream-tries", Group: "Proxy", Verdict: Unsupported, Why: whyRetry},
+	{Name: "proxy-next-upstream", Group: "Proxy", Verdict: Difference, Why: "a request whose body is no longer at hand whole is not repeated, nor one too many: a fifth of a service's requests at a time may be repeated"},
+	{Name: "proxy-next-upstream-timeout", Group: "Proxy"},
+	{Name: "proxy-next-upstream-tries", Group: "Proxy", Verdict: Difference, Why: "ten pods are asked at most"},
 	{Name: "proxy-read-timeout", Group: "Proxy"},
 	{Name: "proxy-redirect-from", Group: "Proxy"},
 	{Name: "proxy-redirect-to", Group: "Proxy", Verdict: Difference, Why: "values of the request cannot be used"},
@@ -165,15 +162,15 @@ var keys = []Key{
 	{Name: "server-alias", Group: "Aliases", Verdict: Difference, Why: "hosts and wildcards are read, expressions are not"},
 	{Name: "server-snippet", Group: "ServerSnippet", Verdict: Unsupported, Why: whySnippet},
 	{Name: "service-upstream", Group: "ServiceUpstream", Verdict: Difference, Why: "requests always go to pods, whose changes are in force within milliseconds: what the Service's address was used for"},
-	{Name: "session-cookie-change-on-failure", Group: "SessionAffinity", Verdict: Unsupported, Why: whyAffinity},
-	{Name: "session-cookie-conditional-samesite-none", Group: "SessionAffinity", Verdict: Unsupported, Why: whyAffinity},
-	{Name: "session-cookie-domain", Group: "SessionAffinity", Verdict: Unsupported, Why: whyAffinity},
-	{Name: "session-cookie-expires", Group: "SessionAffinity", Verdict: Unsupported, Why: whyAffinity},
-	{Name: "session-cookie-max-age", Group: "SessionAffinity", Verdict: Unsupported, Why: whyAffinity},
-	{Name: "session-cookie-name", Group: "SessionAffinity", Verdict: Unsupported, Why: whyAffinity},
-	{Name: "session-cookie-path", Group: "SessionAffinity", Verdict: Unsupported, Why: whyAffinity},
-	{Name: "session-cookie-samesite", Group: "SessionAffinity", Verdict: Unsupported, Why: whyAffinity},
-	{Name: "session-cookie-secure", Group: "SessionAffinity", Verdict: Unsupported, Why: whyAffinity},
+	{Name: "session-cookie-change-on-failure", Group: "SessionAffinity"},
+	{Name: "session-cookie-conditional-samesite-none", Group: "SessionAffinity"},
+	{Name: "session-cookie-domain", Group: "SessionAffinity"},
+	{Name: "session-cookie-expires", Group: "SessionAffinity"},
+	{Name: "session-cookie-max-age", Group: "SessionAffinity"},
+	{Name: "session-cookie-name", Group: "SessionAffinity"},
+	{Name: "session-cookie-path", Group: "SessionAffinity", Verdict: Difference, Why: "where paths are expressions and nothing is said, it is /"},
+	{Name: "session-cookie-samesite", Group: "SessionAffinity"},
+	{Name: "session-cookie-secure", Group: "SessionAffinity"},
 	{Name: "ssl-ciphers", Group: "SSLCipher", Verdict: Unsupported, Why: whySuitesIn},
 	{Name: "ssl-passthrough", Group: "SSLPassthrough", Elsewhere: true},
 	{Name: "ssl-prefer-server-ciphers", Group: "SSLCipher", Verdict: Unsupported, Why: whySuitesIn},
@@ -181,9 +178,9 @@ var keys = []Key{
 	{Name: "stream-snippet", Group: "StreamSnippet", Verdict: Unsupported, Why: "it is not executed"},
 	{Name: "temporal-redirect", Group: "Redirect", Verdict: Difference, Why: "of nginx's variables those of the request can be used, and $uri is escaped"},
 	{Name: "temporal-redirect-code", Group: "Redirect"},
-	{Name: "upstream-hash-by", Group: "UpstreamHashBy", Verdict: Unsupported, Why: whyHash},
-	{Name: "upstream-hash-by-subset", Group: "UpstreamHashBy", Verdict: Unsupported, Why: whyHash},
-	{Name: "upstream-hash-by-subset-size", Group: "UpstreamHashBy", Verdict: Unsupported, Why: whyHash},
+	{Name: "upstream-hash-by", Group: "UpstreamHashBy", Verdict: Difference, Why: "of nginx's variables those of the request can be used"},
+	{Name: "upstream-hash-by-subset", Group: "UpstreamHashBy"},
+	{Name: "upstream-hash-by-subset-size", Group: "UpstreamHashBy"},
 	{Name: "upstream-vhost", Group: "UpstreamVhost"},
 	{Name: "use-port-in-redirects", Group: "UsePortInRedirects", Verdict: Difference, Why: "redirects name the port that the client used"},
 	{Name: "use-regex", Group: "Rewrite", Verdict: Difference, Why: "expressions are RE2's, which has no look-around"},

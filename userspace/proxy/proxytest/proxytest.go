@@ -142,6 +142,7 @@ func Start(t testing.TB, services []Service, settings *feedpb.Settings) *Proxy {
 func (p *Proxy) Configure(t testing.TB, services []Service, settings *feedpb.Settings) {
 	t.Helper()
 	c := &feedpb.Config{Version: 1, Snapshot: true, Settings: settings}
+	c.TicketKeys = &feedpb.TicketKeys{Affinity: bytes.Repeat([]byte{7}, 32)} // that each Configure has
 	hosts := map[string]*feedpb.Host{}
 	slot, backend := uint32(1), uint32(1)
 	for i, s := range services {

@@ -73,6 +73,7 @@ func TranslateService(key model.ServiceKey, service *corev1.Service, endpoints [
 		return result, nil
 	}
 	readAnnotations(service, &result, &found)
+	readPolicy(service, &result, &found)
 	if service.Spec.Type == corev1.ServiceTypeExternalName {
 		if b, ok := externalBackend(key, service); ok && o.AllowExternalName {
 			result.Backends = []model.Backend{b}

@@ -67,6 +67,7 @@ func (s Service) Dump() string {
 		b.WriteString(" prefer-local")
 	}
 	b.WriteByte('\n')
+	dumpHealth(&b, s.Health, s.Outlier)
 	dumpBackends(&b, s.Backends)
 	return b.String()
 }

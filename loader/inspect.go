@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/cilium/ebpf"
 
@@ -177,7 +178,9 @@ type InspectedBackend struct {
 	Requests   uint64 // by the proxies that live
 	Failures   uint64
 	LatencyUS  uint32 // the highest of the proxies' moving averages
-	Health     uint32 // 0: usable by all proxies
+	Health     uint32 // abi.HealthEjected, HealthCheck: why the serving proxy passes it over, 0: usable
+	Verdict    uint32 // what the serving proxy has found, even if it is set aside
+	FoundNS    uint64 // CLOCK_MONOTONIC when the verdict changed last, 0: never
 }
 
 // Backends returns the backends by id.
@@ -206,12 +209,18 @@ func (i *Inspector) Backends() []InspectedBackend {
 			b.Requests += atomic.LoadUint64(&load.Requests)
 			b.Failures += atomic.LoadUint64(&load.Failures)
 			b.LatencyUS = max(b.LatencyUS, atomic.LoadUint32(&load.LatencyUS))
-			b.Health = max(b.Health, atomic.LoadUint32(&load.Health))
+			if i.view.Generations[slot].State == abi.GenerationServing {
+				b.Health, b.Verdict = atomic.LoadUint32(&load.Health), atomic.LoadUint32(&load.Verdict)
+				b.FoundNS = atomic.LoadUint64(&load.FoundNS)
+			}
 		}
 		out = append(out, b)
 	}
 	return out
 }
+
+// FoundAgo returns how long the verdict has been as it is.
+func (b *InspectedBackend) FoundAgo() time.Duration { return time.Duration(monotonic() - b.FoundNS) }
 
 // Generations returns the proxies that there are.
 func (i *Inspector) Generations() []Generation {

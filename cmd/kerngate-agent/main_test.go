@@ -66,7 +66,7 @@ func TestMistakes(t *testing.T) {
 		"did you mean 10.0.0.0/8?":                          append(base, "--deny", "10.1.2.3/8"),
 		`--allow "x": not a prefix`:                         append(base, "--allow", "x"),
 		"--default-backend: \"web\" is not of the form":     append(base, "--default-backend", "web"),
-		"--load-balancing: \"fair\" is none":             append(base, "--load-balancing", "fair"),
+		"--load-balancing: \"fair\" is none":                append(base, "--load-balancing", "fair"),
 		"--xdp-mode \"fast\": want auto":                    append(base, "--xdp-mode", "fast"),
 		"--log-level \"loud\"":                              append(base, "--log-level", "loud"),
 		"--idle-timeout 0s":                                 append(base, "--idle-timeout", "0s"),

@@ -26,7 +26,9 @@ func newBackends(e env, o *options) *cobra.Command {
 		Short: "List pods as the maps hold them, with their load",
 		Long: `backends lists what kg_backends and kg_backend_load hold: a pod's address, its flags,
 requests in flight now, requests and failures as the proxies that run now have counted
-them. SERVICE ("namespace/name:port") shows the pods of one service.
+them, and whether the serving proxy finds it ill: ejected, because requests to it failed one
+after the other, or check, because it fails its health check; in brackets where so many are
+ill that it gets requests all the same. SERVICE ("namespace/name:port") shows the pods of one service.
 
 A pod that two services share is one backend with one load.`,
 		Example: `  kerngatectl backends
@@ -89,7 +91,7 @@ func backendRows(v view) []backendRow {
 	return rows
 }
 
-const loadHeading = "ID ADDRESS FLAGS POD NODE IN-FLIGHT REQUESTS FAILURES LATENCY"
+const loadHeading = "ID ADDRESS FLAGS POD NODE IN-FLIGHT REQUESTS FAILURES LATENCY HEALTH"
 
 // loadCells is a backend under loadHeading.
 func loadCells(b explain.Backend, pod, node string) []string {
@@ -108,5 +110,18 @@ func loadCells(b explain.Backend, pod, node string) []string {
 		latency = (time.Duration(b.LatencyUS) * time.Microsecond).String()
 	}
 	return []string{fmt.Sprint(b.ID), b.Address.String(), strings.Join(flags, ","), pod, node,
-		fmt.Sprint(b.InFlight), fmt.Sprint(b.Requests), fmt.Sprint(b.Failures), latency}
+		fmt.Sprint(b.InFlight), fmt.Sprint(b.Requests), fmt.Sprint(b.Failures), latency, health(b)}
+}
+
+// health tells what the serving proxy has found, and for how long; in brackets what it
+// sets aside, because too many are ill.
+func health(b explain.Backend) string {
+	if len(b.Ill) == 0 {
+		return "ok"
+	}
+	text := strings.Join(b.Ill, ",") + " for " + b.IllFor.Round(time.Second).String()
+	if b.Ignored {
+		return "(" + text + ")"
+	}
+	return text
 }

@@ -36,7 +36,7 @@ func node() (*explain.Maps, map[string]any) {
 			{ID: 2, Name: "shop/intro:80", Algorithm: "round-robin", PreferLocal: true, Block: explain.Block{Offset: 2, Count: 1, Generation: 1}, Backends: []uint32{2}},
 		},
 		Backends: []explain.Backend{
-			{ID: 1, Address: netip.MustParseAddrPort("10.0.1.5:8080"), Protocol: "TCP", Weight: 1, InFlight: 1, Requests: 20, Failures: 2, LatencyUS: 1500},
+			{ID: 1, Address: netip.MustParseAddrPort("10.0.1.5:8080"), Protocol: "TCP", Weight: 1, InFlight: 1, Requests: 20, Failures: 2, LatencyUS: 1500, Ill: []string{"ejected"}, IllFor: 90 * time.Second},
 			{ID: 2, Address: netip.MustParseAddrPort("10.0.2.7:8080"), Protocol: "TCP", Weight: 1, Local: true, Requests: 22, LatencyUS: 900},
 		},
 		Counters: []explain.Counter{{Program: "kg_lookup", Reason: "steered", Count: 44}, {Program: "kg_lookup", Reason: "no_proxy"}, {Program: "kg_ingress", Reason: "node_owner", Count: 17}, {Program: "kg_ingress", Reason: "node_hops"}},

@@ -82,10 +82,25 @@ func services(i *loader.Inspector) ([]explain.Service, error) {
 func backends(i *loader.Inspector) []explain.Backend {
 	out := []explain.Backend{}
 	for _, b := range i.Backends() {
-		out = append(out, explain.Backend{ID: b.ID, Address: b.Address, Protocol: protocolName(b.Protocol), Local: b.Local, Draining: b.Draining,
-			Weight: b.Weight, InFlight: b.InFlight, Requests: b.Requests, Failures: b.Failures, LatencyUS: b.LatencyUS})
+		e := explain.Backend{ID: b.ID, Address: b.Address, Protocol: protocolName(b.Protocol), Local: b.Local, Draining: b.Draining,
+			Weight: b.Weight, InFlight: b.InFlight, Requests: b.Requests, Failures: b.Failures, LatencyUS: b.LatencyUS}
+		if e.Ill = illness(b.Verdict); e.Ill != nil {
+			e.IllFor, e.Ignored = b.FoundAgo(), b.Health == 0
+		}
+		out = append(out, e)
 	}
 	return out
+}
+
+// illness names the bits of a verdict.
+func illness(verdict uint32) (names []string) {
+	if verdict&abi.HealthEjected != 0 {
+		names = append(names, "ejected")
+	}
+	if verdict&abi.HealthCheck != 0 {
+		names = append(names, "check")
+	}
+	return names
 }
 
 func prefixes(list []loader.InspectedPrefix) []explain.Prefix {

@@ -25,7 +25,7 @@ func (b *bench) addKerngate(web, grpc []*lab.Pod) error {
 		lab.ServiceOf("grpc", "kubernetes.io/h2c"), lab.EndpointSlice("grpc", endpoints(grpc)...),
 		lab.WithTLS(lab.WithTLS(lab.Annotate(lab.Ingress("bench",
 			lab.Path{Host: benchHost, Service: "bench"}, lab.Path{Host: rsaHost, Service: "bench"}, lab.Path{Host: grpcHost, Service: "grpc"}),
-			"nginx.ingress.kubernetes.io/ssl-redirect", "false"), "ecdsa", benchHost, grpcHost), "rsa", rsaHost))
+			"nginx.ingress.kubernetes.io/ssl-redirect", "false"), "ecdsa", benchHost, grpcHost), "rsa", rsaHost), ruled())
 	if err != nil {
 		return err
 	}
@@ -70,6 +70,19 @@ func (b *bench) addKerngate(web, grpc []*lab.Pod) error {
 		plain: netip.AddrPortFrom(b.lab.VIP4, 80), secure: netip.AddrPortFrom(b.lab.VIP4, 443),
 	})
 	return nil
+}
+
+// ruled is the Ingress of rulesHost, in ingress-nginx's words.
+func ruled() lab.Object {
+	ingress := lab.Ingress("ruled", lab.Path{Host: rulesHost, Path: "/app(/|$)(.*)", Type: "ImplementationSpecific", Service: "bench"})
+	for key, value := range map[string]string{
+		"rewrite-target":        "/$2",
+		"configuration-snippet": `more_set_headers "X-Frame-Options: DENY"; more_set_headers "X-Site: $host"; proxy_set_header X-Tenant bench;`,
+		"limit-rps":             "1000000",
+	} {
+		ingress = lab.Annotate(ingress, "nginx.ingress.kubernetes.io/"+key, value)
+	}
+	return ingress
 }
 
 func endpoints(pods []*lab.Pod) []lab.Endpoint {

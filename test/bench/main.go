@@ -152,6 +152,9 @@ const (
 	benchHost = "bench.example.com"
 	grpcHost  = "grpc.bench.example.com"
 	rsaHost   = "rsa.bench.example.com"
+	// rulesHost has its path rewritten, three header rules and a limit of the rate, which
+	// is never reached.
+	rulesHost = "rules.bench.example.com"
 )
 
 func newBench(l *lab.Lab, o options) (*bench, error) {

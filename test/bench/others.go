@@ -80,6 +80,27 @@ http {
 		ssl_certificate_key %[2]s/ecdsa.pem;
 		location / { proxy_pass http://bench; }
 	}
+	limit_req_zone $binary_remote_addr zone=rules:5m rate=1000000r/s;
+	server {
+		listen %[5]d;
+		server_name %[10]s;
+		location ~* "^/app(/|$)(.*)" {
+			limit_req zone=rules burst=5000000 nodelay;
+			rewrite "(?i)/app(/|$)(.*)" /$2 break;
+			add_header X-Frame-Options DENY always;
+			add_header X-Site $host always;
+			proxy_set_header X-Tenant bench;
+			proxy_set_header Connection "";
+			proxy_set_header Host $host;
+			proxy_set_header X-Request-ID $request_id;
+			proxy_set_header X-Real-IP $remote_addr;
+			proxy_set_header X-Forwarded-For $remote_addr;
+			proxy_set_header X-Forwarded-Proto $scheme;
+			proxy_set_header X-Forwarded-Host $host;
+			proxy_set_header X-Forwarded-Port $server_port;
+			proxy_pass http://bench;
+		}
+	}
 	server {
 		listen %[6]d ssl http2;
 		server_name %[8]s;
@@ -106,7 +127,7 @@ func (b *bench) addNginx(web, grpc []*lab.Pod) error {
 		}
 		return text.String()
 	}
-	config := fmt.Sprintf(nginxConfig, 1<<proxyCPU, dir, servers(web), servers(grpc), nginxPort, nginxTLSPort, benchHost, rsaHost, grpcHost)
+	config := fmt.Sprintf(nginxConfig, 1<<proxyCPU, dir, servers(web), servers(grpc), nginxPort, nginxTLSPort, benchHost, rsaHost, grpcHost, rulesHost)
 	file := filepath.Join(dir, "nginx.conf")
 	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
 		return err
@@ -139,10 +160,21 @@ frontend bench
 	http-request set-header X-Forwarded-Host %%[req.hdr(Host)]
 	http-request set-header X-Forwarded-Port %%[dst_port]
 	http-request set-header X-Request-ID %%[uuid()]
+	acl ruled hdr(host) -i %[7]s
+	use_backend ruled if ruled
 	use_backend grpc if { hdr(host) -i %[4]s }
 	default_backend pods
 backend pods
 	balance random(2)
+%[5]sbackend ruled
+	balance random(2)
+	stick-table type ip size 100k expire 60s store http_req_rate(1s)
+	http-request track-sc0 src
+	http-request deny deny_status 503 if { sc_http_req_rate(0) gt 1000000 }
+	http-request replace-path /app(/|$)(.*) /\2
+	http-request set-header X-Tenant bench
+	http-response set-header X-Frame-Options DENY
+	http-after-response set-header X-Site %[7]s
 %[5]sbackend grpc
 	balance random(2)
 %[6]s`
@@ -155,7 +187,7 @@ func (b *bench) addHAProxy(web, grpc []*lab.Pod) error {
 		}
 		return text.String()
 	}
-	config := fmt.Sprintf(haproxyConfig, haproxyPort, haproxyTLSPort, b.lab.Dir, grpcHost, servers(web, ""), servers(grpc, " proto h2"))
+	config := fmt.Sprintf(haproxyConfig, haproxyPort, haproxyTLSPort, b.lab.Dir, grpcHost, servers(web, ""), servers(grpc, " proto h2"), rulesHost)
 	file := filepath.Join(b.lab.Dir, "haproxy.cfg")
 	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
 		return err

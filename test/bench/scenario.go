@@ -10,6 +10,7 @@ type scenario struct {
 
 var scenarios = []scenario{
 	{"keep-alive, 128 B, 64 connections", wrk{size: 128, connections: 64}},
+	{"rewrite, 3 header rules and a rate limit, keep-alive, 128 B, 64 connections", wrk{size: 128, connections: 64, rules: true}},
 	{"keep-alive, 128 B, 4 connections", wrk{size: 128, connections: 4}},
 	{"keep-alive, 128 B, 512 connections", wrk{size: 128, connections: 512}},
 	{"short connections, 128 B, 64 connections", wrk{size: 128, connections: 64, short: true}},

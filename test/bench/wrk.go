@@ -19,19 +19,24 @@ type wrk struct {
 	connections int
 	short       bool // a connection for each request
 	tls         bool
+	rules       bool // by way of rulesHost
 }
 
 func (w wrk) command(_ *bench, p *contender, d time.Duration) (lab.Command, error) {
 	path, err := exec.LookPath("wrk")
+	host, prefix := benchHost, "/"
+	if w.rules {
+		host, prefix = rulesHost, "/app/"
+	}
 	args := []string{"-t1", fmt.Sprintf("-c%d", w.connections), fmt.Sprintf("-d%.0fs", d.Seconds()), "--latency",
-		"-H", "Host: " + benchHost}
+		"-H", "Host: " + host}
 	if w.short {
 		args = append(args, "-H", "Connection: close")
 	}
 	if w.tls {
-		args = append(args, fmt.Sprintf("https://%s/%d", p.secure, w.size))
+		args = append(args, fmt.Sprintf("https://%s%s%d", p.secure, prefix, w.size))
 	} else {
-		args = append(args, fmt.Sprintf("http://%s/%d", p.plain, w.size))
+		args = append(args, fmt.Sprintf("http://%s%s%d", p.plain, prefix, w.size))
 	}
 	return lab.Command{Path: path, Args: args}, err
 }

@@ -15,7 +15,7 @@ import (
 // certificates and settings. It is never changed once it was made; versions share what did not change.
 type Routing struct {
 	hosts    map[string]*feedpb.Host
-	services map[uint32]string // id -> name
+	services map[uint32]*feedpb.Service // by id
 	fallback uint32
 	settings *feedpb.Settings
 	trust
@@ -40,7 +40,7 @@ type Common struct {
 func Route(m *model.Model, ids IDs, common Common, without Without, previous *Routing) *Routing {
 	r := &Routing{
 		hosts:    make(map[string]*feedpb.Host, len(m.Hosts)),
-		services: make(map[uint32]string, len(m.Services)),
+		services: make(map[uint32]*feedpb.Service, len(m.Services)),
 		settings: common.Settings,
 		trust:    trustOf(m, common.Tickets, previous),
 	}
@@ -52,6 +52,7 @@ func Route(m *model.Model, ids IDs, common Common, without Without, previous *Ro
 		r.hosts[host.Name] = host
 	}
 	r.fallback = r.service(m.Default, ids)
+	r.describe(m, ids)
 	if previous != nil && proto.Equal(previous.settings, r.settings) {
 		r.settings = previous.settings
 	}
@@ -90,7 +91,9 @@ func (r *Routing) service(key model.ServiceKey, ids IDs) uint32 {
 	if !ok {
 		return 0
 	}
-	r.services[uint32(id)] = name
+	if r.services[uint32(id)] == nil {
+		r.services[uint32(id)] = &feedpb.Service{Id: uint32(id), Name: name}
+	}
 	return uint32(id)
 }
 
@@ -125,8 +128,8 @@ func (r *Routing) delta(next *Routing, version uint64, snapshot bool) (c *feedpb
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(next.services)) {
-		if r.services[id] != next.services[id] {
-			c.Services = append(c.Services, &feedpb.Service{Id: id, Name: next.services[id]})
+		if !proto.Equal(r.services[id], next.services[id]) {
+			c.Services = append(c.Services, next.services[id])
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(r.services)) {

@@ -1,6 +1,9 @@
 package explain
 
-import "net/netip"
+import (
+	"net/netip"
+	"time"
+)
 
 // Maps is what the kernel maps of a node hold, as plain values: what kerngatectl shows
 // and what an explanation is drawn from. Nil slices mean empty maps.
@@ -74,6 +77,9 @@ type Backend struct {
 	Requests  uint64         `json:"requests"` // by the proxies that exist now
 	Failures  uint64         `json:"failures"`
 	LatencyUS uint32         `json:"latencyMicros"` // moving average of time to first byte
+	Ill       []string       `json:"ill,omitempty"` // "ejected", "check": what the serving proxy has found
+	IllFor    time.Duration  `json:"illForNanos,omitempty"`
+	Ignored   bool           `json:"illIgnored,omitempty"` // too many are ill: it gets requests all the same
 }
 
 // Prefix is one entry of kg_deny or kg_allow.

@@ -275,10 +275,11 @@ func resolveL4Port(service *corev1.Service, port string, protocol model.Transpor
 // listener uses those of its own.
 func completeL4(s model.L4Service, service *corev1.Service, endpoints []*discoveryv1.EndpointSlice, o Options) (model.L4Service, []model.Problem) {
 	var found problems
-	s.Backends = nil
+	s.Backends, s.Health = nil, nil
 	if service == nil {
 		return s, nil
 	}
+	s.Health = readHealthCheck(service, &found)
 	protocol := corev1.ProtocolTCP
 	if s.Protocol == model.UDP {
 		protocol = corev1.ProtocolUDP

@@ -34,6 +34,7 @@ const (
 	annotationClass         = "kubernetes.io/ingress.class"                 // on an Ingress: its class, before spec.ingressClassName existed
 	annotationDefaultClass  = "ingressclass.kubernetes.io/is-default-class" // on an IngressClass: "true"
 	annotationLoadBalancing = "kerngate.dev/load-balancing"                 // on a Service: "p2c", "round-robin" or "ewma"
+	annotationSlowStart     = "kerngate.dev/slow-start"                     // on a Service: a duration
 	annotationPreferLocal   = "kerngate.dev/prefer-local"                   // on a Service: "true" or "false"
 	annotationAddress       = "kerngate.dev/address"                        // on a Service of the load balancer class: its addresses
 )

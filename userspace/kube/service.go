@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -72,6 +73,7 @@ func TranslateService(key model.ServiceKey, service *corev1.Service, endpoints [
 		return result, nil
 	}
 	readAnnotations(service, &result, &found)
+	readPolicy(service, &result, &found)
 	if service.Spec.Type == corev1.ServiceTypeExternalName {
 		if b, ok := externalBackend(key, service); ok && o.AllowExternalName {
 			result.Backends = []model.Backend{b}
@@ -251,6 +253,9 @@ func checkExternalName(service *corev1.Service, key model.ServiceKey, allowed bo
 	return "", ""
 }
 
+// maxSlowStart is the longest time in which new pods start slowly.
+const maxSlowStart = time.Hour
+
 func readAnnotations(service *corev1.Service, result *model.Service, found *problems) {
 	if v, set := service.Annotations[annotationLoadBalancing]; set {
 		algorithm, err := model.ParseAlgorithm(v)
@@ -259,6 +264,15 @@ func readAnnotations(service *corev1.Service, result *model.Service, found *prob
 				fmt.Sprintf("annotation %s: %v; it is ignored", annotationLoadBalancing, err))
 		} else {
 			result.Algorithm = algorithm
+		}
+	}
+	if v, set := service.Annotations[annotationSlowStart]; set {
+		d, err := time.ParseDuration(v)
+		if err != nil || d < 0 || d > maxSlowStart {
+			found.add(refOf("Service", service), model.Warning, "AnnotationInvalid",
+				fmt.Sprintf("annotation %s: %q is not a duration from 0 to %v, such as 30s; it is ignored", annotationSlowStart, v, maxSlowStart))
+		} else {
+			result.SlowStart = d
 		}
 	}
 	if v, set := service.Annotations[annotationPreferLocal]; set {

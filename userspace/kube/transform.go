@@ -33,7 +33,7 @@ func slim(object any) (any, error) {
 		}, nil
 	case *corev1.Service:
 		return &corev1.Service{
-			ObjectMeta: slimMeta(&o.ObjectMeta, annotationLoadBalancing, annotationPreferLocal, annotationAddress),
+			ObjectMeta: slimMeta(&o.ObjectMeta, vocabularyOwn),
 			Spec: corev1.ServiceSpec{
 				Type: o.Spec.Type, ExternalName: o.Spec.ExternalName,
 				Ports: o.Spec.Ports, IPFamilies: o.Spec.IPFamilies,

@@ -60,10 +60,14 @@ func (r Route) manner() string {
 func (s Service) Dump() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "service %s %s", s.Key, s.Algorithm)
+	if s.SlowStart > 0 {
+		fmt.Fprintf(&b, " slow-start=%v", s.SlowStart)
+	}
 	if s.PreferLocal {
 		b.WriteString(" prefer-local")
 	}
 	b.WriteByte('\n')
+	dumpHealth(&b, s.Health, s.Outlier)
 	dumpBackends(&b, s.Backends)
 	return b.String()
 }

@@ -68,6 +68,7 @@ func (s L4Service) Dump() string {
 	for _, l := range s.Listeners {
 		fmt.Fprintf(&b, "  listener %s\n", l)
 	}
+	dumpHealth(&b, s.Health, Outlier{})
 	dumpBackends(&b, s.Backends)
 	return b.String()
 }

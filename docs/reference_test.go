@@ -19,6 +19,7 @@ import (
 	"testing"
 
 	"github.com/kerngate/kerngate/loader/abi"
+	"github.com/kerngate/kerngate/userspace/logformat"
 	"github.com/kerngate/kerngate/userspace/proxy/exchange"
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
 	"github.com/kerngate/kerngate/userspace/proxy/http2"
@@ -72,6 +73,15 @@ func sources(t *testing.T, f func(path string, text []byte)) {
 			t.Fatal(err)
 		}
 	}
+}
+
+func TestLogFields(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("| field | what |\n| --- | --- |\n")
+	for _, f := range logformat.Fields {
+		fmt.Fprintf(&b, "| `{%s}` | %s |\n", f.Name, f.Text)
+	}
+	section(t, "log fields", b.String())
 }
 
 func TestFlags(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/kerngate/kerngate/loader"
+	"github.com/kerngate/kerngate/userspace/logformat"
 )
 
 // flags are the command line as it is written; options are what it means.
@@ -74,6 +75,7 @@ type flags struct {
 	maxBody         int64
 	maxHead         int
 	accessLog       string
+	accessLogFormat string
 
 	metricsAddress string
 	logLevel       string
@@ -189,6 +191,7 @@ func (f *flags) define() {
 	s.Int64Var(&f.maxBody, "max-body", 0, "bytes of the largest request body, 413 above; 0: no limit")
 	s.IntVar(&f.maxHead, "max-head", 16<<10, "bytes of the largest request head, 431 above")
 	s.StringVar(&f.accessLog, "access-log", "off", "off, on, or N to log one request of N")
+	s.StringVar(&f.accessLogFormat, "access-log-format", logformat.JSON, "json, combined (as nginx and Apache write it) or a text with fields in braces, such as \"{client} {status} {duration_us}\"")
 
 	s.StringVar(&f.metricsAddress, "metrics-address", "127.0.0.1:9464", "where /metrics, /healthz and /readyz are answered; empty: nowhere")
 	s.StringVar(&f.logLevel, "log-level", "info", strings.Join([]string{"debug", "info", "warn", "error"}, ", "))

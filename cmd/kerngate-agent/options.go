@@ -19,6 +19,7 @@ import (
 	"github.com/kerngate/kerngate/userspace/feed"
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
 	"github.com/kerngate/kerngate/userspace/kube"
+	"github.com/kerngate/kerngate/userspace/logformat"
 	"github.com/kerngate/kerngate/userspace/model"
 )
 
@@ -221,6 +222,12 @@ func (o *options) checkSettings() error {
 		return fmt.Errorf("--max-head %d: want 1024 to 1048576", f.maxHead)
 	}
 	s.MaxHeadBytes = uint32(f.maxHead)
+	if _, err := logformat.Parse(f.accessLogFormat); err != nil {
+		return fmt.Errorf("--access-log-format: %w", err)
+	}
+	if f.accessLogFormat != logformat.JSON {
+		s.AccessLogFormat = f.accessLogFormat
+	}
 	switch f.accessLog {
 	case "off":
 	case "on":

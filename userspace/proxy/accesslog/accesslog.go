@@ -1,4 +1,4 @@
-// Package accesslog writes a line of JSON per request without ever holding up the path: a
+// Package accesslog writes a line per request, of JSON or as a template says, without ever holding up the path: a
 // worker appends to a buffer of its own, and whole buffers go to one writer. If that
 // cannot keep up, buffers are dropped and counted.
 package accesslog
@@ -10,6 +10,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/kerngate/kerngate/userspace/logformat"
 	"github.com/kerngate/kerngate/userspace/proxy/exchange"
 )
 
@@ -64,7 +65,10 @@ type Buffer struct {
 func (l *Logger) Buffer() *Buffer { return &Buffer{logger: l} }
 
 // Log appends a line for an exchange that ended at loop time end, if it is sampled.
-func (b *Buffer) Log(x *exchange.Exchange, end, sent int64) {
+func (b *Buffer) Log(x *exchange.Exchange, end, sent int64) { b.LogAs(x.LogFormat(), x, end, sent) }
+
+// LogAs is Log in the given format; nil: JSON.
+func (b *Buffer) LogAs(f *logformat.Format, x *exchange.Exchange, end, sent int64) {
 	sample := x.Sample()
 	if sample == 0 {
 		return
@@ -80,7 +84,11 @@ func (b *Buffer) Log(x *exchange.Exchange, end, sent int64) {
 			b.buf = make([]byte, 0, bufferSize)
 		}
 	}
-	b.buf = appendLine(b.buf, x, end, sent)
+	if f == nil {
+		b.buf = appendLine(b.buf, x, end, sent)
+	} else {
+		b.buf = appendTemplate(b.buf, f, x, end, sent)
+	}
 	b.lines++
 	if len(b.buf) > bufferSize-8<<10 {
 		b.Flush()

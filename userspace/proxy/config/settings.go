@@ -10,19 +10,21 @@ import (
 	"time"
 
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
+	"github.com/kerngate/kerngate/userspace/logformat"
 )
 
 // Settings of the whole proxy; every value is set.
 type Settings struct {
-	HeadTimeout     time.Duration // to read a request head, and for a TLS handshake
-	IdleTimeout     time.Duration // between requests of a connection
-	ConnectTimeout  time.Duration // to a pod
-	ResponseTimeout time.Duration // between bytes of a response
-	BodyTimeout     time.Duration // between bytes of a request body
-	TunnelTimeout   time.Duration // between bytes, either way, after an upgrade
-	MaxBody         int64         // bytes, 0: no limit
-	MaxHead         int           // bytes
-	AccessLogSample uint32        // 0 off, 1 every request, n one of n
+	HeadTimeout     time.Duration     // to read a request head, and for a TLS handshake
+	IdleTimeout     time.Duration     // between requests of a connection
+	ConnectTimeout  time.Duration     // to a pod
+	ResponseTimeout time.Duration     // between bytes of a response
+	BodyTimeout     time.Duration     // between bytes of a request body
+	TunnelTimeout   time.Duration     // between bytes, either way, after an upgrade
+	MaxBody         int64             // bytes, 0: no limit
+	MaxHead         int               // bytes
+	AccessLogSample uint32            // 0 off, 1 every request, n one of n
+	AccessLogFormat *logformat.Format // nil: JSON
 	DrainTimeout    time.Duration
 	TrustedProxies  Prefixes // whose X-Forwarded-* and Forwarded are believed
 	ProxyHeaderFrom Prefixes // whose connections must begin with a PROXY header
@@ -81,12 +83,13 @@ func settings(p *feedpb.Settings) (Settings, error) {
 		MaxStreams:      cmp.Or(int(min(p.MaxStreams, 1<<30)), d.MaxStreams),
 		RetryPercent:    cmp.Or(int(min(p.RetryPercent, 100)), d.RetryPercent),
 	}
-	var errs [5]error
+	var errs [6]error
 	s.TrustedProxies, errs[0] = parsePrefixes("trusted proxies", p.TrustedProxies)
 	s.ProxyHeaderFrom, errs[1] = parsePrefixes("PROXY header from", p.ProxyHeaderFrom)
 	s.HTTPSPorts, errs[2] = parsePorts(p)
 	s.TLSMinVersion, errs[3] = parseVersion(p.TlsMinVersion)
 	s.TLSSuites, errs[4] = parseSuites(p.TlsSuites)
+	s.AccessLogFormat, errs[5] = logformat.Parse(p.AccessLogFormat)
 	if err := errors.Join(errs[:]...); err != nil {
 		return Settings{}, err
 	}

@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"sync/atomic"
 
+	"github.com/kerngate/kerngate/userspace/logformat"
 	"github.com/kerngate/kerngate/userspace/proxy/affinity"
 	"github.com/kerngate/kerngate/userspace/proxy/balance"
 	"github.com/kerngate/kerngate/userspace/proxy/config"
@@ -31,6 +32,9 @@ type Worker struct {
 	affinity affinity.Keeper
 	retries  retryBudget
 }
+
+// LogFormat returns how the access log's lines look, nil for JSON.
+func (x *Exchange) LogFormat() *logformat.Format { return x.conf.Settings.AccessLogFormat }
 
 // upgrades reports whether the client asks for another protocol that may pass through. h2c
 // may not: it would let the client talk to the pod past every rule of the proxy.

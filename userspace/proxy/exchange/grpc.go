@@ -139,6 +139,9 @@ func (x *Exchange) grpcFault(reason Reason, detail string) int {
 	if late && (reason == UpstreamTimeout || detail == "cancel") {
 		return 4 // DEADLINE_EXCEEDED: the pod knows the call's deadline, too
 	}
+	if reason == SignIn || reason == ExternalDenied && x.Outcome.Status == http.StatusUnauthorized {
+		return 16 // UNAUTHENTICATED: a call cannot be sent elsewhere to sign in
+	}
 	if reason != UpstreamReset && reason != UpstreamAborted {
 		return grpcCode(reason.Status())
 	}

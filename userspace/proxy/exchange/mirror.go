@@ -45,6 +45,9 @@ func (x *Exchange) copyBody(p []byte) {
 	if !x.rules.copying {
 		return
 	}
+	if x.bodyBytes == int64(len(p)) {
+		x.rules.copied = x.rules.copied[:0] // the first piece, maybe for another pod
+	}
 	if len(x.rules.copied)+len(p) > maxCopyBody {
 		x.rules.copying = false
 		x.worker.Metrics.Unsent.Add(uint64(len(x.rules.policy.Mirrors)))

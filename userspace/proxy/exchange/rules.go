@@ -45,7 +45,7 @@ func (x *Exchange) endRules() {
 	x.rules.request.Restore()
 	x.rules.admitted.Release()
 	x.rules.policy, x.rules.allowed, x.rules.asked = nil, nil, nil
-	x.rules.fellBack, x.rules.paged, x.rules.copying = false, false, false
+	x.rules.fellBack, x.rules.paged, x.rules.copying, x.rules.copied = false, false, false, nil
 }
 
 // service chooses between a route's service and its canaries.
@@ -121,6 +121,7 @@ func (x *Exchange) edit() bool {
 		x.refuse(BadPath, "rewrite")
 		return false
 	}
+	p.DropClaims(q)
 	x.values = p.EditRequest(x.values, q, podHead{x})
 	x.tellAllowed(podHead{x})
 	return true

@@ -38,8 +38,11 @@ type cacheTime struct {
 	time   time.Duration
 }
 
-// maxKept bounds the memory of answers of a rule: beyond, it starts anew.
-const maxKept = 4096
+// Bounds of the answers that a rule keeps: 16 MiB of all workers together.
+const (
+	maxKept     = 4096    // answers; beyond, any of them makes room
+	maxKeptSize = 4 << 10 // bytes of one with its key; a larger one is not kept
+)
 
 // Allowed is what the service has said about a request.
 type Allowed struct {
@@ -50,6 +53,17 @@ type Allowed struct {
 	Challenge []string
 
 	until time.Time
+}
+
+// size is about how many bytes the answer takes.
+func (a *Allowed) size() (n int) {
+	for _, f := range a.Fields {
+		n += len(f.Value)
+	}
+	for _, c := range a.Challenge {
+		n += len(c)
+	}
+	return n
 }
 
 // OK reports whether the request may go on.
@@ -111,9 +125,17 @@ func joint(url, parameter string) string {
 // hidden are the request's fields that the service does not get: they frame the body,
 // which it does not get either, or tell what the proxy says itself.
 var hidden = map[string]bool{
-	"Host": true, "Content-Length": true, "Expect": true, "X-Original-Url": true, "X-Original-Method": true, "X-Sent-From": true,
-	"X-Auth-Request-Redirect": true, "X-Forwarded-Proto": true, "X-Forwarded-For": true, "X-Forwarded-Host": true,
-	"X-Forwarded-Port": true, "X-Real-Ip": true, "X-Request-Id": true, "Forwarded": true,
+	"Host": true, "Content-Length": true, "Expect": true, "X-Original-Url": true, "X-Original-Uri": true,
+	"X-Original-Method": true, "X-Sent-From": true, "X-Scheme": true, "X-Auth-Request-Redirect": true,
+	"X-Real-Ip": true, "X-Request-Id": true, "Forwarded": true,
+}
+
+// hides reports whether a field of the request is kept from the service. Of X-Forwarded-*
+// and ssl-client-* none is the client's to say: services take them for the proxy's word.
+func hides(name string) bool {
+	name = strings.ReplaceAll(name, "_", "-") // which services may not tell apart
+	name = http.CanonicalHeaderKey(name)
+	return hidden[name] || strings.HasPrefix(name, "X-Forwarded-") || strings.HasPrefix(name, "Ssl-Client-")
 }
 
 // Head returns the fields of the question.
@@ -124,14 +146,14 @@ func (e *External) Head(q *Request, id []byte) http.Header {
 		if f.HopByHop {
 			continue
 		}
-		if name := http.CanonicalHeaderKey(string(f.Name)); !hidden[name] {
+		if name := http.CanonicalHeaderKey(string(f.Name)); !hides(name) {
 			h[name] = append(h[name], string(f.Value))
 		}
 	}
 	client := q.Client.String()
 	asked := string(q.fill(nil, askedURL))
 	for name, value := range map[string]string{
-		"X-Original-Url": asked, "X-Original-Method": string(q.Method), "X-Sent-From": "kerngate",
+		"X-Original-Url": asked, "X-Original-Uri": string(q.fill(nil, originalTarget)), "X-Original-Method": string(q.Method), "X-Sent-From": "kerngate",
 		"X-Real-Ip": client, "X-Forwarded-For": client, "X-Request-Id": string(id),
 		"X-Auth-Request-Redirect": string(q.fill(nil, originalTarget)),
 	} {
@@ -222,7 +244,7 @@ func (e *External) Kept(key string, now time.Time) *Allowed {
 
 // Keep keeps an answer, if the rule and the answer's own fields let it.
 func (e *External) Keep(key string, a *Allowed, h http.Header, now time.Time) {
-	if key == "" || len(a.Cookies) > 0 || h.Get("Vary") == "*" {
+	if key == "" || len(key)+a.size() > maxKeptSize || len(a.Cookies) > 0 || h.Get("Vary") == "*" {
 		return
 	}
 	control := strings.ToLower(strings.Join(h["Cache-Control"], ","))
@@ -241,13 +263,55 @@ func (e *External) Keep(key string, a *Allowed, h http.Header, now time.Time) {
 		}
 		e.mu.Lock()
 		defer e.mu.Unlock()
-		if len(e.kept) >= maxKept {
-			clear(e.kept)
+		for other := range e.kept {
+			if len(e.kept) < maxKept {
+				break
+			}
+			delete(e.kept, other)
 		}
 		a.until = now.Add(c.time)
 		e.kept[key] = a
 		return
 	}
+}
+
+// DropClaims leaves out of a request what its client says in the fields that are for the
+// service to say, also where that was not asked, as another rule was enough, and where the
+// name is one that CGI takes for the field's.
+func (p *Policy) DropClaims(q *Request) {
+	if p.access == nil || p.access.external == nil {
+		return
+	}
+	for _, name := range p.access.external.response {
+		for i := range q.Fields {
+			if f := &q.Fields[i]; sameVariable(f.Name, name) {
+				f.HopByHop = true
+			}
+		}
+	}
+}
+
+// sameVariable reports whether two names of fields are one variable to CGI and its like.
+func sameVariable(a []byte, b string) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i, c := range a {
+		if variable(c) != variable(b[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+func variable(c byte) byte {
+	switch {
+	case c == '-':
+		return '_'
+	case 'A' <= c && c <= 'Z':
+		return c + 'a' - 'A'
+	}
+	return c
 }
 
 // SignIn appends the URL at which the client can sign in, nothing if there is none.

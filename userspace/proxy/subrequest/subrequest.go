@@ -44,6 +44,8 @@ type Answer struct {
 const (
 	maxHead  = 64 << 10 // bytes of an answer's head
 	maxAlive = 1024     // at a time
+
+	drainTime = 50 * time.Millisecond
 )
 
 // ErrTooMany says that there are too many subrequests at the same time.
@@ -81,6 +83,8 @@ func Do(ctx context.Context, r Request, most int) (*Answer, error) {
 		return nil, ErrTooMany
 	}
 	defer alive.Add(-1)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	out, via, err := r.compose(ctx)
 	if err != nil {
 		return nil, err
@@ -92,7 +96,9 @@ func Do(ctx context.Context, r Request, most int) (*Answer, error) {
 	defer response.Body.Close()
 	a := &Answer{Status: response.StatusCode, Header: response.Header}
 	if most == 0 {
-		// A short body is read, so that the connection can be used again.
+		// A short body is read, so that the connection can be used again, but waited for
+		// no longer than a new connection would take.
+		defer time.AfterFunc(drainTime, cancel).Stop()
 		_, _ = io.CopyN(io.Discard, response.Body, 4<<10)
 		return a, nil
 	}

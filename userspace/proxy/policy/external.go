@@ -153,7 +153,7 @@ func (e *External) Head(q *Request, id []byte) http.Header {
 	client := q.Client.String()
 	asked := string(q.fill(nil, askedURL))
 	for name, value := range map[string]string{
-		"X-Original-Url": asked, "X-Original-Uri": string(q.fill(nil, originalTarget)), "X-Original-Method": string(q.Method), "X-Sent-From": "kerngate",
+		"X-Original-Url": asked, "X-Original-Method": string(q.Method), "X-Sent-From": "kerngate",
 		"X-Real-Ip": client, "X-Forwarded-For": client, "X-Request-Id": string(id),
 		"X-Auth-Request-Redirect": string(q.fill(nil, originalTarget)),
 	} {

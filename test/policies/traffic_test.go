@@ -16,16 +16,18 @@ func (s *site) pods(handlers ...http.HandlerFunc) {
 	v := s.proxy.View
 	backend, slot := uint32(len(v.Backends)-16), uint32(len(v.Slots)-16)
 	generation := v.Block(1).Generation() + 1 // these are others than those before
-	for i, h := range handlers {
-		pod := httptest.NewServer(h)
-		s.t.Cleanup(pod.Close)
-		a := netip.MustParseAddrPort(strings.TrimPrefix(pod.URL, "http://"))
-		v.Backends[backend+uint32(i)] = abi.Backend{
-			Address: abi.AddressOf(a.Addr()), Port: abi.PortOf(a.Port()), Protocol: 6, Flags: abi.BackendInUse, Generation: uint32(generation), Weight: 1,
+	s.proxy.OnLoop(func() {
+		for i, h := range handlers {
+			pod := httptest.NewServer(h)
+			s.t.Cleanup(pod.Close)
+			a := netip.MustParseAddrPort(strings.TrimPrefix(pod.URL, "http://"))
+			v.Backends[backend+uint32(i)] = abi.Backend{
+				Address: abi.AddressOf(a.Addr()), Port: abi.PortOf(a.Port()), Protocol: 6, Flags: abi.BackendInUse, Generation: uint32(generation), Weight: 1,
+			}
+			v.Slots[slot+uint32(i)] = abi.Slot{Backend: backend + uint32(i)}
 		}
-		v.Slots[slot+uint32(i)] = abi.Slot{Backend: backend + uint32(i)}
-	}
-	v.Services[1].Block = uint64(abi.MakeBlock(slot, uint16(len(handlers)), generation))
+		v.Services[1].Block = uint64(abi.MakeBlock(slot, uint16(len(handlers)), generation))
+	})
 }
 
 // answers makes a pod that says its name.

@@ -141,6 +141,32 @@ func Start(t testing.TB, services []Service, settings *feedpb.Settings) *Proxy {
 // Configure puts routes and pods in force, as the agent would.
 func (p *Proxy) Configure(t testing.TB, services []Service, settings *feedpb.Settings) {
 	t.Helper()
+	var c *feedpb.Config
+	p.OnLoop(func() { c = p.publish(services, settings) })
+	next, err := config.Empty().Apply(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Config.Store(next)
+}
+
+// OnLoop has f run where the worker runs, once that does: the tables are plain memory here,
+// which nobody else may write while it reads them.
+func (p *Proxy) OnLoop(f func()) {
+	if p.Loop == nil {
+		f()
+		return
+	}
+	done := make(chan struct{})
+	p.Loop.Submit(func() {
+		defer close(done)
+		f()
+	})
+	<-done
+}
+
+// publish writes the tables, and returns what the agent would send.
+func (p *Proxy) publish(services []Service, settings *feedpb.Settings) *feedpb.Config {
 	c := &feedpb.Config{Version: 1, Snapshot: true, Settings: settings}
 	c.TicketKeys = &feedpb.TicketKeys{Affinity: bytes.Repeat([]byte{7}, 32)} // that each Configure has
 	hosts := map[string]*feedpb.Host{}
@@ -180,11 +206,7 @@ func (p *Proxy) Configure(t testing.TB, services []Service, settings *feedpb.Set
 		}
 		h.Routes = append(h.Routes, r)
 	}
-	next, err := config.Empty().Apply(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.Config.Store(next)
+	return c
 }
 
 // testLog logs to the test; a benchmark is not to measure that.
@@ -201,6 +223,10 @@ func testLog(t testing.TB) zerolog.Logger {
 func (p *Proxy) Backend(t testing.TB, service uint32, address string) {
 	t.Helper()
 	a := netip.MustParseAddrPort(address)
+	p.OnLoop(func() { p.backend(service, a) })
+}
+
+func (p *Proxy) backend(service uint32, a netip.AddrPort) {
 	slot, backend := uint32(len(p.View.Slots))-service, uint32(len(p.View.Backends))-service
 	p.View.Backends[backend] = abi.Backend{
 		Address: abi.AddressOf(a.Addr()), Port: abi.PortOf(a.Port()), Protocol: 6,

@@ -113,12 +113,12 @@ func TestAffinityFailure(t *testing.T) {
 			}}, nil)
 			home, cookie, _ := visit(t, p, "/", "")
 			id := uint32(strings.Index("abc", home) + 1)
-			p.View.Load(1, id).Health = 1
+			p.OnLoop(func() { p.View.Load(1, id).Health = 1 })
 			pod, moved, _ := visit(t, p, "/", cookie)
 			if pod == home || change != (moved != "") {
 				t.Errorf("change %t: %s answers for %s, cookie %q", change, pod, home, moved)
 			}
-			p.View.Load(1, id).Health = 0
+			p.OnLoop(func() { p.View.Load(1, id).Health = 0 })
 			if change {
 				cookie, home = moved, pod
 			}
@@ -256,7 +256,7 @@ func TestRetry(t *testing.T) {
 				Name: "default/web:80", Path: "/", Backends: []string{c.bad, good},
 				Policy: &feedpb.Policy{Retry: c.rule, ReadTimeoutMs: 100},
 			}}, nil)
-			p.View.Services[1].Algorithm = 1 // in turns
+			p.OnLoop(func() { p.View.Services[1].Algorithm = 1 }) // in turns
 			asked.Store(0)
 			failed := 0
 			for range 10 {

@@ -24,7 +24,11 @@ require (
 	sigs.k8s.io/yaml v1.6.0
 )
 
-require github.com/quic-go/qpack v0.6.0 // indirect
+require (
+	github.com/andybalholm/brotli v1.2.8 // indirect
+	github.com/klauspost/compress v1.20.3 // indirect
+	github.com/quic-go/qpack v0.6.0 // indirect
+)
 
 require (
 	cloud.google.com/go/compute/metadata v0.9.0 // indirect

@@ -50,6 +50,12 @@ func (t *translation) policyOf(ingress *networkingv1.Ingress) *policy {
 		upstream:    t.upstreamPolicy(a),
 		rules:       t.rulesOf(ingress),
 	}
+	if c := a.compression(); c != nil {
+		if p.rules.Policy == nil {
+			p.rules.Policy = new(model.Policy)
+		}
+		p.rules.Policy.Compression = c
+	}
 	t.policies[ingress] = p
 	return p
 }

@@ -77,27 +77,43 @@ func run() error {
 	return nil
 }
 
-// loadModules loads what the kernel does not have built in. A module that is there already
-// is no error.
+// loadModules loads what the kernel does not have built in. Modules need others before them:
+// those that are refused are tried again as long as another was taken meanwhile.
 func loadModules() error {
 	modules, err := filepath.Glob("/modules/*")
 	if err != nil {
 		return err
 	}
-	for _, path := range modules {
-		f, err := os.Open(path)
-		if err != nil {
-			return err
+	for len(modules) > 0 {
+		var refused []string
+		var refusals []error
+		for _, path := range modules {
+			if err := loadModule(path); err != nil {
+				refused = append(refused, path)
+				refusals = append(refusals, fmt.Errorf("load module %s: %w", path, err))
+			}
 		}
-		flags := 0
-		if !strings.HasSuffix(path, ".ko") { // .ko.xz: the kernel unpacks it
-			flags = unix.MODULE_INIT_COMPRESSED_FILE
+		if len(refused) == len(modules) {
+			return errors.Join(refusals...)
 		}
-		err = unix.FinitModule(int(f.Fd()), "", flags)
-		f.Close()
-		if err != nil && !errors.Is(err, unix.EEXIST) {
-			return fmt.Errorf("load module %s: %w", path, err)
-		}
+		modules = refused
+	}
+	return nil
+}
+
+// loadModule loads a module. One that is there already is no error.
+func loadModule(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	flags := 0
+	if !strings.HasSuffix(path, ".ko") { // .ko.xz: the kernel unpacks it
+		flags = unix.MODULE_INIT_COMPRESSED_FILE
+	}
+	if err := unix.FinitModule(int(f.Fd()), "", flags); !errors.Is(err, unix.EEXIST) {
+		return err
 	}
 	return nil
 }

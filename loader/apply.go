@@ -142,9 +142,11 @@ func (d *Datapath) Apply(want state.State) (Report, error) {
 	note(d.hashes.listeners.Prune(w.listeners, describeListener))(&report.Removed)
 	note(d.hashes.addresses.Prune(w.addresses, describeAddress))(&report.Removed)
 	note(d.hashes.sources.Prune(w.sources, describeSource))(&report.Removed)
+	if !d.translates() {
+		d.xdp.takeBack()
+	}
 	if !d.needsTC() {
 		d.tc.end()
-		d.xdp.takeBack()
 	}
 	return report, errors.Join(errs...)
 }
@@ -176,6 +178,12 @@ func (d *Datapath) Reap(now time.Time) (Report, error) {
 	var sweepErr error
 	if d.needsTC() {
 		d.ensureTC()
+	} else if len(d.tc.attachments) > 0 { // each interface can have kg_xdp after all
+		d.tc.end()
+		d.xdp.takeBack()
+		d.xdp.refresh(d.attachments)
+	}
+	if d.translates() {
 		sweepErr = d.flows.sweep(monotonic())
 	}
 	sweepErr = errors.Join(sweepErr, d.reapNodes(now), d.restoreNotrack())

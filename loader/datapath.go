@@ -230,6 +230,8 @@ func (d *Datapath) attach(o *Options) error {
 		guard:  d.programs["kg_xdp_guard"],
 		links:  make(map[string]link.Link),
 		left:   make(map[string]bool),
+		lacks:  make(map[string]refused),
+		bpffs:  d.folder,
 		net:    d.net,
 		log:    d.log,
 	}

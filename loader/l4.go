@@ -51,13 +51,24 @@ func hasL4(want *state.State) bool {
 	return slices.ContainsFunc(want.Listeners, func(l state.Listener) bool { return l.Mode == state.L4 })
 }
 
-// needsTC reports whether the programs in tc have something to do.
-func (d *Datapath) needsTC() bool { return d.hasL4 || d.options.TunnelPort != 0 }
+// translates reports whether there is something that kg_egress undoes on the way out.
+func (d *Datapath) translates() bool { return d.hasL4 || d.options.TunnelPort != 0 }
+
+// needsTC reports whether the programs in tc have something to do: L4 services, packets
+// between nodes, or the work of kg_xdp on an interface that cannot have that.
+func (d *Datapath) needsTC() bool { return d.translates() || len(d.xdp.lacks) > 0 }
 
 // ensureTC makes the programs in tc stand, and nothing in their way.
 func (d *Datapath) ensureTC() {
-	d.xdp.leave(d.attachments, d.forwardsInXDP)
-	d.tc.ensure(d.forwardsInXDP)
+	if d.translates() {
+		d.xdp.leave(d.attachments, d.forwardsInXDP)
+	}
+	d.tc.ensure(func(program, name string) bool {
+		if program == "kg_egress" {
+			return d.translates()
+		}
+		return d.xdp.isLacking(name) || d.translates() && !d.forwardsInXDP(name)
+	})
 }
 
 // forwardsInXDP reports whether kg_xdp sends all L4 packets on, on this interface. Between

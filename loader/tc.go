@@ -23,7 +23,15 @@ const (
 var tcPrograms = []string{"kg_ingress", "kg_egress"}
 
 // tc is kg_ingress and kg_egress on the uplinks. They are attached while there are L4
-// listeners: a node without such services pays nothing for them.
+// listeners: a node without such services pays nothing for them. kg_ingress also stands where
+// kg_xdp cannot be.
+//
+// Both come first among the programs of an interface. Many programs end the chain for what
+// they let pass (TC_ACT_OK), so that ours would never see it, while ours let all others see
+// what they pass on. So others see an L4 connection with its pod's address on the way in and
+// with the ingress address on the way out. Somebody who comes later and puts himself first is
+// left there, for two who both want to be first would take turns for ever; what is attached
+// tells it.
 type tc struct {
 	folder          string
 	interfaces      []string
@@ -41,13 +49,12 @@ type side struct {
 	name    string
 	attach  ebpf.AttachType
 	parent  uint32 // of a clsact filter
-	anchor  link.Anchor
 	pin     string
 }
 
-// ensure makes kg_egress stand on every interface, and kg_ingress on those where XDP does
-// not forward. It is called again and again: interfaces come and go.
-func (t *tc) ensure(forwards func(name string) bool) {
+// ensure makes the programs stand on the interfaces where they are wanted, and not on the
+// others. It is called again and again: interfaces come and go.
+func (t *tc) ensure(wanted func(program, name string) bool) {
 	var now []Attachment
 	keep := make(map[string]bool)
 	for _, name := range t.interfaces {
@@ -57,13 +64,16 @@ func (t *tc) ensure(forwards func(name string) bool) {
 			switch {
 			case err != nil:
 				a.Reason = fmt.Sprintf("find interface: %v", err)
-			case s.name == "kg_ingress" && forwards(name):
+			case !wanted(s.name, name):
 				t.remove(dev, s)
 				continue
 			default:
 				keep[s.pin] = true
+				var err error
 				if a.Mode, err = t.attach(dev, s); err != nil {
 					a.Reason = err.Error()
+				} else if first := t.ahead(dev, s); first != "" {
+					a.Reason = "behind " + first + ", which comes first and may keep packets from it"
 				}
 			}
 			now = append(now, a)
@@ -98,10 +108,8 @@ func (t *tc) sides(dev netlink.Link) []side {
 		index = strconv.Itoa(dev.Attrs().Index)
 	}
 	return []side{
-		// First of all: whoever redirects packets must see where they really go.
-		{t.ingress, "kg_ingress", ebpf.AttachTCXIngress, netlink.HANDLE_MIN_INGRESS, link.Head(), filepath.Join(t.folder, pinTCXIngress+index)},
-		// Last of all: nobody behind it should take the packet for another's.
-		{t.egress, "kg_egress", ebpf.AttachTCXEgress, netlink.HANDLE_MIN_EGRESS, link.Tail(), filepath.Join(t.folder, pinTCXEgress+index)},
+		{t.ingress, "kg_ingress", ebpf.AttachTCXIngress, netlink.HANDLE_MIN_INGRESS, filepath.Join(t.folder, pinTCXIngress+index)},
+		{t.egress, "kg_egress", ebpf.AttachTCXEgress, netlink.HANDLE_MIN_EGRESS, filepath.Join(t.folder, pinTCXEgress+index)},
 	}
 }
 
@@ -124,12 +132,16 @@ func (t *tc) attach(dev netlink.Link, s side) (mode string, err error) {
 		}
 		t.drop(s.pin)
 	}
-	l, err := t.adopt(dev, s)
+	l, pinned, err := t.adopt(dev, s)
 	if err != nil {
 		return "", err
 	}
+	if pinned { // and stays so: without a pin it would end with us
+		t.links[s.pin] = l
+		return "tcx", nil
+	}
 	if l == nil {
-		l, err = link.AttachTCX(link.TCXOptions{Interface: dev.Attrs().Index, Program: s.program, Attach: s.attach, Anchor: s.anchor})
+		l, err = link.AttachTCX(link.TCXOptions{Interface: dev.Attrs().Index, Program: s.program, Attach: s.attach, Anchor: link.Head()})
 		if err != nil {
 			return "", fmt.Errorf("attach %s: %w", s.name, err)
 		}
@@ -143,12 +155,12 @@ func (t *tc) attach(dev netlink.Link, s side) (mode string, err error) {
 }
 
 // adopt returns the link of an earlier agent on a side, with the program replaced by ours,
-// or nil if there is none. It asks the interface and not the pins, which may be lost; more
-// than one would translate twice.
-func (t *tc) adopt(dev netlink.Link, s side) (link.Link, error) {
+// or nil if there is none, and whether it is pinned where it should be. It asks the interface
+// and not the pins, which may be lost; more than one would translate twice.
+func (t *tc) adopt(dev netlink.Link, s side) (l link.Link, pinned bool, err error) {
 	found, err := tcxLinks(dev, s.attach)
 	if err != nil || len(found) == 0 {
-		return nil, err
+		return nil, false, err
 	}
 	for _, other := range found[1:] {
 		if err := detach(other); err != nil {
@@ -156,23 +168,34 @@ func (t *tc) adopt(dev netlink.Link, s side) (link.Link, error) {
 		}
 		other.Close()
 	}
-	l := found[0]
-	// A pinned link cannot be pinned elsewhere: take it by its pin, if that is its own.
-	if pinned, err := link.LoadPinnedLink(s.pin, nil); err == nil {
+	l = found[0]
+	if atPin, err := link.LoadPinnedLink(s.pin, nil); err == nil {
 		a, errA := l.Info()
-		b, errB := pinned.Info()
-		if errA == nil && errB == nil && a.ID == b.ID {
-			l.Close()
-			l = pinned
-		} else {
-			pinned.Close()
-		}
+		b, errB := atPin.Info()
+		pinned = errA == nil && errB == nil && a.ID == b.ID
+		atPin.Close()
 	}
 	if err := l.Update(s.program); err != nil {
 		l.Close()
-		return nil, fmt.Errorf("update %s: %w", s.name, err)
+		return nil, false, fmt.Errorf("update %s: %w", s.name, err)
 	}
-	return l, nil
+	return l, pinned, nil
+}
+
+// ahead says which program of somebody else comes before that of a side, "" if none does.
+func (t *tc) ahead(dev netlink.Link, s side) string {
+	if !t.tcx {
+		return filterAhead(t.net, dev, s.parent)
+	}
+	q, err := link.QueryPrograms(link.QueryOptions{Target: dev.Attrs().Index, Attach: s.attach})
+	if err != nil || len(q.Programs) == 0 {
+		return ""
+	}
+	name, _, err := describeProgram(q.Programs[0].ID)
+	if err != nil || slices.Contains(tcPrograms, name) {
+		return ""
+	}
+	return fmt.Sprintf("program %q (id %d) of somebody else", name, q.Programs[0].ID)
 }
 
 // tcxLinks returns the links by which programs of ours are on one side of an interface.
@@ -195,16 +218,18 @@ func tcxLinks(dev netlink.Link, side ebpf.AttachType) ([]link.Link, error) {
 	return found, nil
 }
 
-// Numbers that name our filters among others of a clsact qdisc.
+// Where our filters stand among others of a clsact qdisc. Of programs with one priority the
+// newest comes first; filters of other kinds can have that priority for themselves.
 const (
-	filterPriority = 0x4b47 // "KG"
-	filterHandle   = 1
+	filterFirst  = 1
+	filterSecond = 2
+	filterHandle = 0x4b47 // "KG"
 )
 
-func filterOn(dev netlink.Link, parent uint32) netlink.FilterAttrs {
+func filterOn(dev netlink.Link, parent uint32, priority uint16) netlink.FilterAttrs {
 	return netlink.FilterAttrs{
 		LinkIndex: dev.Attrs().Index, Parent: parent, Handle: filterHandle,
-		Protocol: unix.ETH_P_ALL, Priority: filterPriority,
+		Protocol: unix.ETH_P_ALL, Priority: priority,
 	}
 }
 
@@ -216,20 +241,39 @@ func (t *tc) attachFilter(dev netlink.Link, s side) error {
 	if err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("add clsact qdisc (module sch_ingress needed): %w", err)
 	}
+	where := []netlink.FilterAttrs{filterOn(dev, s.parent, filterFirst), filterOn(dev, s.parent, filterSecond)}
 	if have, err := ourFilter(t.net, dev, s.parent); err == nil && have != nil {
 		if info, err := s.program.Info(); err == nil {
 			if id, ok := info.ID(); ok && have.Id == int(id) {
 				return nil
 			}
 		}
+		where = []netlink.FilterAttrs{have.FilterAttrs}
 	}
-	err = t.net.FilterReplace(&netlink.BpfFilter{
-		FilterAttrs: filterOn(dev, s.parent), Fd: s.program.FD(), Name: s.name, DirectAction: true,
-	})
-	if err != nil {
-		return fmt.Errorf("attach %s as a filter (module cls_bpf needed): %w", s.name, err)
+	for _, at := range where {
+		err = t.net.FilterReplace(&netlink.BpfFilter{FilterAttrs: at, Fd: s.program.FD(), Name: s.name, DirectAction: true})
+		if err == nil {
+			return nil
+		}
 	}
-	return nil
+	return fmt.Errorf("attach %s as a filter (module cls_bpf needed): %w", s.name, err)
+}
+
+// filterAhead says which filter comes before ours, "" if none does.
+func filterAhead(h *netlink.Handle, dev netlink.Link, parent uint32) string {
+	filters, err := h.FilterList(dev, parent)
+	if err != nil || len(filters) == 0 {
+		return ""
+	}
+	// As the kernel lists them, it runs them.
+	f, isBPF := filters[0].(*netlink.BpfFilter)
+	switch {
+	case !isBPF:
+		return fmt.Sprintf("a filter of somebody else (%s, priority %d)", filters[0].Type(), filters[0].Attrs().Priority)
+	case slices.Contains(tcPrograms, f.Name):
+		return ""
+	}
+	return fmt.Sprintf("filter %q (priority %d) of somebody else", f.Name, f.Priority)
 }
 
 // ourFilter returns our filter on one side of an interface, nil if there is none.
@@ -239,7 +283,7 @@ func ourFilter(h *netlink.Handle, dev netlink.Link, parent uint32) (*netlink.Bpf
 		return nil, err
 	}
 	for _, f := range filters {
-		if f, ok := f.(*netlink.BpfFilter); ok && f.Priority == filterPriority && slices.Contains(tcPrograms, f.Name) {
+		if f, ok := f.(*netlink.BpfFilter); ok && slices.Contains(tcPrograms, f.Name) {
 			return f, nil
 		}
 	}

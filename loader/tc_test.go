@@ -97,6 +97,8 @@ func TestTCAttach(t *testing.T) {
 		expectTC(t, "after the next one", name, true, "kg_ingress")
 		expectTC(t, "after the next one", name, false, "kg_egress")
 		d.Close()
+		expectTC(t, "without the next one", name, true, "kg_ingress")
+		expectTC(t, "without the next one", name, false, "kg_egress")
 
 		// Pins are lost.
 		pins, _ := filepath.Glob(filepath.Join(d.folder, "link_tcx_*"))
@@ -126,7 +128,7 @@ func TestTCAttach(t *testing.T) {
 		mustApply(t, d, vips())
 		expectTC(t, "L4 gone", name, false, theirs)
 		mustApply(t, d, l4State(backends4, backends6))
-		expectTC(t, "beside another's", name, false, theirs, "kg_egress")
+		expectTC(t, "beside another's", name, false, "kg_egress", theirs)
 		d.Close()
 		if err := Uninstall(Options{BPFFS: filepath.Join(bpffs, "kerngate")}); err != nil {
 			t.Fatal(err)
@@ -164,8 +166,8 @@ func foreignTC(t *testing.T, dev netlink.Link, tcx bool) string {
 	if err != nil && err != unix.EEXIST {
 		t.Fatal(err)
 	}
-	attrs := filterOn(dev, netlink.HANDLE_MIN_EGRESS)
-	attrs.Priority = 1
+	attrs := filterOn(dev, netlink.HANDLE_MIN_EGRESS, 1)
+	attrs.Handle = 1
 	if err := netlink.FilterReplace(&netlink.BpfFilter{FilterAttrs: attrs, Fd: p.FD(), Name: "theirs", DirectAction: true}); err != nil {
 		t.Fatal(err)
 	}

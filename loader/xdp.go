@@ -37,8 +37,16 @@ type xdp struct {
 	guard  *ebpf.Program        // kg_xdp_guard
 	links  map[string]link.Link // by interface
 	left   map[string]bool      // interfaces that are left to kg_ingress
+	lacks  map[string]refused   // interfaces that cannot have it
+	bpffs  string
 	net    *netlink.Handle
 	log    zerolog.Logger
+}
+
+// refused is why an interface that is there has no kg_xdp.
+type refused struct {
+	by     ebpf.ProgramID // of somebody else; 0: for another reason
+	reason string
 }
 
 // leftToIngress says why kg_xdp is not on an interface where kg_ingress does its work. Behind
@@ -101,10 +109,23 @@ func (x *xdp) attachByName(name string) (a Attachment, dev netlink.Link) {
 		a.Reason = fmt.Sprintf("find interface: %v", err)
 		return a, nil
 	}
-	if err := x.attachTo(dev, &a); err != nil {
+	err = x.attachTo(dev, &a)
+	if err != nil {
 		a.Reason = err.Error()
 	}
+	switch {
+	case err == nil, x.left[name]:
+		delete(x.lacks, name)
+	case x.lacks[name].reason != a.Reason:
+		x.lacks[name] = refused{reason: a.Reason}
+	}
 	return a, dev
+}
+
+// isLacking reports whether an interface that is there cannot have kg_xdp, though asked for.
+func (x *xdp) isLacking(name string) bool {
+	_, lacks := x.lacks[name]
+	return lacks
 }
 
 func (x *xdp) tell(a Attachment) {
@@ -125,6 +146,9 @@ func (x *xdp) refresh(attachments []Attachment) {
 		dev, err := x.net.LinkByName(a.Where)
 		if err == nil && x.isOn(dev) {
 			continue
+		}
+		if err != nil {
+			delete(x.lacks, a.Where)
 		}
 		now, _ := x.attachByName(a.Where)
 		if now != a {
@@ -210,32 +234,47 @@ func (x *xdp) existing(dev netlink.Link) (link.Link, error) {
 		pinned.Close()
 	}
 	name, _, err := describeProgram(id)
+	if err == nil && slices.Contains(xdpPrograms, name) { // ours, but the pin is lost
+		if l, err := x.findAgain(dev, id); l != nil || err != nil {
+			return l, err
+		}
+	}
+	return nil, x.foreign(dev, id)
+}
+
+// findAgain returns the link of a program of ours, pinned anew, nil if there is none.
+func (x *xdp) findAgain(dev netlink.Link, id ebpf.ProgramID) (l link.Link, err error) {
+	found, err := findLinks(link.XDPType, xdpPrograms...)
 	if err != nil {
-		return nil, fmt.Errorf("an XDP program (id %d) is attached and cannot be looked at: %w", id, err)
+		return nil, err
 	}
-	if slices.Contains(xdpPrograms, name) { // ours, but the pin is lost
-		found, err := findLinks(link.XDPType, xdpPrograms...)
-		if err != nil {
-			return nil, err
+	for _, f := range found {
+		if f.program == id && int(f.ifindex) == dev.Attrs().Index && l == nil {
+			l = f.Link
+			continue
 		}
-		var l link.Link
-		for _, f := range found {
-			if f.program == id && int(f.ifindex) == dev.Attrs().Index && l == nil {
-				l = f.Link
-				continue
-			}
-			f.Close()
-		}
-		if l != nil {
-			if err := errors.Join(removePin(x.pin(dev)), l.Pin(x.pin(dev))); err != nil {
-				l.Close()
-				return nil, fmt.Errorf("pin kg_xdp again: %w", err)
-			}
-			return l, nil
-		}
+		f.Close()
 	}
-	return nil, fmt.Errorf("program %q (id %d) of somebody else is attached: an interface takes one XDP program; remove it with `ip link set dev %s xdp off` or leave the interface to it (--xdp off)",
-		name, id, dev.Attrs().Name)
+	if l == nil {
+		return nil, nil
+	}
+	if err := errors.Join(removePin(x.pin(dev)), l.Pin(x.pin(dev))); err != nil {
+		l.Close()
+		return nil, fmt.Errorf("pin kg_xdp again: %w", err)
+	}
+	return l, nil
+}
+
+// foreign returns the error that names the program of somebody else on an interface. Whose
+// it is, is looked up once.
+func (x *xdp) foreign(dev netlink.Link, id ebpf.ProgramID) error {
+	name := dev.Attrs().Name
+	if known := x.lacks[name]; known.by != id {
+		reason := owner(id, x.bpffs) + ", is attached, and an interface takes one XDP program: kg_ingress does the work behind it. " +
+			"To have kg_xdp here, take that program off (`ip link set dev " + name + " xdp off`, or by its owner's means); to have neither, --xdp-mode off"
+		x.lacks[name] = refused{id, reason}
+	}
+	return errors.New(x.lacks[name].reason)
 }
 
 // suits reports whether the mode in which something is attached is one we were asked for.

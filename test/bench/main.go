@@ -100,21 +100,11 @@ func measureAll(l *lab.Lab, o options) error {
 		if !strings.Contains(s.name, o.only) {
 			continue
 		}
-		results := make([][]sample, len(b.proxies))
-		for range o.rounds {
-			for i, p := range b.proxies { // in turn, so that drift meets all alike
-				got, err := b.measure(p, s.load, o.duration)
-				if err != nil {
-					return fmt.Errorf("%s, %s: %w", s.name, p.name, err)
-				}
-				results[i] = append(results[i], got)
-			}
+		table, err := b.measureScenario(s, o)
+		if err != nil {
+			return fmt.Errorf("%s, %w", s.name, err)
 		}
-		var summaries []summary
-		for i, p := range b.proxies {
-			summaries = append(summaries, summarise(p.name, results[i]))
-		}
-		fmt.Fprint(out, markdown(s, summaries))
+		fmt.Fprint(out, table)
 	}
 	if strings.Contains(memoryTitle, o.only) {
 		table, err := b.measureMemory(o.idle)
@@ -124,6 +114,36 @@ func measureAll(l *lab.Lab, o options) error {
 		fmt.Fprint(out, table)
 	}
 	return nil
+}
+
+// measureScenario runs a scenario over every proxy, in turn, so that drift meets all alike.
+func (b *bench) measureScenario(s scenario, o options) (string, error) {
+	results, plain := make([][]sample, len(b.proxies)), make([][]sample, len(b.proxies))
+	for range o.rounds {
+		for i, p := range b.proxies {
+			got, err := b.measure(p, s.load, o.duration)
+			if err != nil {
+				return "", fmt.Errorf("%s: %w", p.name, err)
+			}
+			results[i] = append(results[i], got)
+			if s.plain == nil {
+				continue
+			}
+			if got, err = b.measure(p, s.plain, o.duration); err != nil {
+				return "", fmt.Errorf("%s, plain: %w", p.name, err)
+			}
+			plain[i] = append(plain[i], got)
+		}
+	}
+	var summaries []summary
+	for i, p := range b.proxies {
+		m := summarise(p.name, results[i])
+		if s.plain != nil {
+			m.cost = cost(results[i], plain[i])
+		}
+		summaries = append(summaries, m)
+	}
+	return markdown(s, summaries), nil
 }
 
 // bench is the lab with all proxies running. Those that are not measured stand idle.

@@ -140,6 +140,17 @@ type summary struct {
 	name                 string
 	perProxy, perTotal   [3]float64 // median, lowest, highest
 	rate, busy, p50, p99 float64    // medians; latencies in seconds
+	cost                 [3]float64 // of a request, beside a plain one: median, lowest, highest; 0: not compared
+}
+
+// cost is the proxy's CPU time of a request, beside that of a plain one of the same round.
+func cost(samples, plain []sample) [3]float64 {
+	var ratios []float64
+	for i, s := range samples {
+		ratios = append(ratios, plain[i].perProxy/s.perProxy)
+	}
+	middle, low, high := median(ratios)
+	return [3]float64{middle, low, high}
 }
 
 func summarise(name string, samples []sample) summary {
@@ -178,6 +189,13 @@ func markdown(s scenario, summaries []summary) string {
 		}
 		fmt.Fprintf(&text, "| %s | %s | %s | %.0f | %.0f %% | %s | %s | %s | %s |\n", m.name, withRange(m.perProxy), withRange(m.perTotal),
 			m.rate, 100*m.busy, latency(m.p50), latency(m.p99), ratio, ratioTotal)
+	}
+	if s.plain != nil {
+		var costs []string
+		for _, m := range summaries {
+			costs = append(costs, fmt.Sprintf("%s **%.2f x** (%.2f-%.2f)", m.name, m.cost[0], m.cost[1], m.cost[2]))
+		}
+		fmt.Fprintf(&text, "\nA request's proxy CPU time beside that of one without all this, in the same rounds: %s.\n", strings.Join(costs, ", "))
 	}
 	return text.String()
 }

@@ -83,6 +83,17 @@ func TestParseHandshakes(t *testing.T) {
 	}
 }
 
+func TestCostIsThatOfTheSameRound(t *testing.T) {
+	samples, plain := []sample{{perProxy: 10}, {perProxy: 20}, {perProxy: 40}}, []sample{{perProxy: 11}, {perProxy: 24}, {perProxy: 80}}
+	if got := cost(samples, plain); got != [3]float64{1.2, 1.1, 2} {
+		t.Errorf("got %v", got)
+	}
+	s := scenario{name: "rules", load: wrk{}, plain: wrk{}}
+	if got := markdown(s, []summary{{name: "us", cost: [3]float64{1.2, 1.1, 2}}, {name: "them", cost: [3]float64{3, 2, 4}}}); !strings.Contains(got, ": us **1.20 x** (1.10-2.00), them **3.00 x** (2.00-4.00).") {
+		t.Error(got)
+	}
+}
+
 func TestMedian(t *testing.T) {
 	for _, tc := range []struct {
 		values            []float64

@@ -50,7 +50,7 @@ func Missing() error {
 	if err != nil {
 		return err
 	}
-	for _, name := range []string{"kube-apiserver", "kube-controller-manager"} {
+	for _, name := range []string{"kube-apiserver", "kube-controller-manager", "kube-proxy"} {
 		if _, err := os.Stat(filepath.Join(binaries, name)); err != nil {
 			return fmt.Errorf("%s is missing: run scripts/k8s-build", name)
 		}
@@ -170,6 +170,9 @@ func (p *Plane) StartAPIServer() error {
 		}
 	}
 }
+
+// Binary is the executable of that name, as scripts/k8s-build makes it.
+func (p *Plane) Binary(name string) string { return filepath.Join(p.binaries, name) }
 
 // Kubeconfig is a file by which the API server can be reached as cluster-admin.
 func (p *Plane) Kubeconfig() string { return filepath.Join(p.dir, "admin.kubeconfig") }

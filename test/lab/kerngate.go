@@ -42,8 +42,9 @@ type Kerngate struct {
 	Manifests Manifests
 	Agent     *Process // the one started last
 
-	// Extra arguments for the agent.
+	// Extra arguments and environment for the agent.
 	Args []string
+	Env  []string
 }
 
 // NewKerngate prepares an agent for the node, with an empty folder of manifests.
@@ -86,7 +87,7 @@ func (k *Kerngate) agentArgs() []string {
 // Start starts the agent. It does not wait for anything.
 func (k *Kerngate) Start() error {
 	var err error
-	k.Agent, err = k.Node.Start(Command{Path: k.Binaries.Path(AgentBinary), Args: k.agentArgs()})
+	k.Agent, err = k.Node.Start(Command{Path: k.Binaries.Path(AgentBinary), Args: k.agentArgs(), Env: k.Env})
 	return err
 }
 

@@ -58,7 +58,7 @@ func newCluster(t *testing.T) *cluster {
 	ctx := t.Context()
 	client, err := kubernetes.NewForConfig(plane.Config)
 	must(t, err)
-	c := &cluster{t: t, client: client, namespace: "kgt-" + strings.ToLower(strings.TrimPrefix(t.Name(), "Test"))}
+	c := &cluster{t: t, client: client, namespace: "kgt-" + strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(t.Name(), "Test")), "/", "-")}
 	must(t, controlplane.Install(ctx, plane.Config, "../../../manifests/install.yaml"))
 	if _, err := client.CoreV1().Nodes().Get(ctx, "node-1", get); err != nil {
 		_, err = client.CoreV1().Nodes().Create(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-1"}}, create)

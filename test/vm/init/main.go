@@ -4,7 +4,8 @@
 //
 // Lines for the script: "vm: kernel RELEASE", "vm: PASS NAME (N tests, S)" or
 // "vm: FAIL NAME: REASON" for each binary, and "vm: end" when all had their turn. A word
-// vm.run=PATTERN on the kernel's command line chooses the tests, as -test.run does.
+// vm.run=PATTERN on the kernel's command line chooses the tests, as -test.run does. Binaries that
+// the tests start are in /programs.
 package main
 
 import (
@@ -39,7 +40,7 @@ func main() {
 
 func run() error {
 	for _, m := range []struct{ fstype, at string }{
-		{"proc", "/proc"}, {"sysfs", "/sys"}, {"devtmpfs", "/dev"}, {"tmpfs", "/tmp"}, {"bpf", "/sys/fs/bpf"},
+		{"proc", "/proc"}, {"sysfs", "/sys"}, {"devtmpfs", "/dev"}, {"tmpfs", "/tmp"}, {"tmpfs", "/run"}, {"bpf", "/sys/fs/bpf"},
 	} {
 		if err := os.MkdirAll(m.at, 0o755); err != nil {
 			return err
@@ -78,28 +79,42 @@ func run() error {
 }
 
 // loadModules loads what the kernel does not have built in. A module that is there already
-// is no error.
+// is no error. Those that need others wait for their turn.
 func loadModules() error {
 	modules, err := filepath.Glob("/modules/*")
 	if err != nil {
 		return err
 	}
-	for _, path := range modules {
-		f, err := os.Open(path)
-		if err != nil {
-			return err
+	for len(modules) > 0 {
+		var wait []string
+		for _, path := range modules {
+			err := loadModule(path)
+			switch {
+			case errors.Is(err, unix.ENOENT): // unknown symbol
+				wait = append(wait, path)
+			case err != nil && !errors.Is(err, unix.EEXIST):
+				return fmt.Errorf("load module %s: %w", path, err)
+			}
 		}
-		flags := 0
-		if !strings.HasSuffix(path, ".ko") { // .ko.xz: the kernel unpacks it
-			flags = unix.MODULE_INIT_COMPRESSED_FILE
+		if len(wait) == len(modules) {
+			return fmt.Errorf("modules %v need others that are not there", wait)
 		}
-		err = unix.FinitModule(int(f.Fd()), "", flags)
-		f.Close()
-		if err != nil && !errors.Is(err, unix.EEXIST) {
-			return fmt.Errorf("load module %s: %w", path, err)
-		}
+		modules = wait
 	}
 	return nil
+}
+
+func loadModule(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	flags := 0
+	if !strings.HasSuffix(path, ".ko") { // .ko.xz: the kernel unpacks it
+		flags = unix.MODULE_INIT_COMPRESSED_FILE
+	}
+	return unix.FinitModule(int(f.Fd()), "", flags)
 }
 
 // chosen returns the pattern of the tests to run; all if the command line names none.
@@ -122,7 +137,10 @@ func runTest(path, pattern string) (passed int, err error) {
 	defer cancel()
 	c := exec.CommandContext(ctx, path, "-test.v", "-test.run", pattern)
 	c.Dir = "/tmp"
-	c.Env = []string{"PATH=/", "HOME=/tmp", "TMPDIR=/tmp", "KERNGATE_TEST_NO_SKIP=1"}
+	c.Env = []string{
+		"PATH=/", "HOME=/tmp", "TMPDIR=/tmp", "KERNGATE_TEST_NO_SKIP=1",
+		"KERNGATE_TEST_BINARIES=/programs", "KERNGATE_TEST_PATIENCE=10", "KERNGATE_TEST_UPLINKS=veth,vlan,bond,virtio",
+	}
 	var output bytes.Buffer
 	c.Stdout = io.MultiWriter(os.Stdout, &output)
 	c.Stderr = c.Stdout

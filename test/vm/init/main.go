@@ -78,32 +78,31 @@ func run() error {
 	return nil
 }
 
-// loadModules loads what the kernel does not have built in. A module that is there already
-// is no error. Those that need others wait for their turn.
+// loadModules loads what the kernel does not have built in. Modules need others before them:
+// those that are refused are tried again as long as another was taken meanwhile.
 func loadModules() error {
 	modules, err := filepath.Glob("/modules/*")
 	if err != nil {
 		return err
 	}
 	for len(modules) > 0 {
-		var wait []string
+		var refused []string
+		var refusals []error
 		for _, path := range modules {
-			err := loadModule(path)
-			switch {
-			case errors.Is(err, unix.ENOENT): // unknown symbol
-				wait = append(wait, path)
-			case err != nil && !errors.Is(err, unix.EEXIST):
-				return fmt.Errorf("load module %s: %w", path, err)
+			if err := loadModule(path); err != nil {
+				refused = append(refused, path)
+				refusals = append(refusals, fmt.Errorf("load module %s: %w", path, err))
 			}
 		}
-		if len(wait) == len(modules) {
-			return fmt.Errorf("modules %v need others that are not there", wait)
+		if len(refused) == len(modules) {
+			return errors.Join(refusals...)
 		}
-		modules = wait
+		modules = refused
 	}
 	return nil
 }
 
+// loadModule loads a module. One that is there already is no error.
 func loadModule(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
@@ -114,7 +113,10 @@ func loadModule(path string) error {
 	if !strings.HasSuffix(path, ".ko") { // .ko.xz: the kernel unpacks it
 		flags = unix.MODULE_INIT_COMPRESSED_FILE
 	}
-	return unix.FinitModule(int(f.Fd()), "", flags)
+	if err := unix.FinitModule(int(f.Fd()), "", flags); !errors.Is(err, unix.EEXIST) {
+		return err
+	}
+	return nil
 }
 
 // chosen returns the pattern of the tests to run; all if the command line names none.

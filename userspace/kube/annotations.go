@@ -50,6 +50,8 @@ func (t *translation) policyOf(ingress *networkingv1.Ingress) *policy {
 		upstream:    t.upstreamPolicy(a),
 		rules:       t.rulesOf(ingress),
 	}
+	tls := &p.upstream.tls
+	tls.MinVersion, tls.MaxVersion, tls.Suites = p.rules.UpstreamMin, p.rules.UpstreamMax, p.rules.UpstreamSuites
 	t.policies[ingress] = p
 	return p
 }

@@ -4,7 +4,8 @@
 //
 // Lines for the script: "vm: kernel RELEASE", "vm: PASS NAME (N tests, S)" or
 // "vm: FAIL NAME: REASON" for each binary, and "vm: end" when all had their turn. A word
-// vm.run=PATTERN on the kernel's command line chooses the tests, as -test.run does.
+// vm.run=PATTERN on the kernel's command line chooses the tests, as -test.run does. Binaries that
+// the tests start are in /programs.
 package main
 
 import (
@@ -39,7 +40,7 @@ func main() {
 
 func run() error {
 	for _, m := range []struct{ fstype, at string }{
-		{"proc", "/proc"}, {"sysfs", "/sys"}, {"devtmpfs", "/dev"}, {"tmpfs", "/tmp"}, {"bpf", "/sys/fs/bpf"},
+		{"proc", "/proc"}, {"sysfs", "/sys"}, {"devtmpfs", "/dev"}, {"tmpfs", "/tmp"}, {"tmpfs", "/run"}, {"bpf", "/sys/fs/bpf"},
 	} {
 		if err := os.MkdirAll(m.at, 0o755); err != nil {
 			return err
@@ -138,7 +139,10 @@ func runTest(path, pattern string) (passed int, err error) {
 	defer cancel()
 	c := exec.CommandContext(ctx, path, "-test.v", "-test.run", pattern)
 	c.Dir = "/tmp"
-	c.Env = []string{"PATH=/", "HOME=/tmp", "TMPDIR=/tmp", "KERNGATE_TEST_NO_SKIP=1"}
+	c.Env = []string{
+		"PATH=/", "HOME=/tmp", "TMPDIR=/tmp", "KERNGATE_TEST_NO_SKIP=1",
+		"KERNGATE_TEST_BINARIES=/programs", "KERNGATE_TEST_PATIENCE=10", "KERNGATE_TEST_UPLINKS=veth,vlan,bond,virtio",
+	}
 	var output bytes.Buffer
 	c.Stdout = io.MultiWriter(os.Stdout, &output)
 	c.Stderr = c.Stdout

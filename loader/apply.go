@@ -131,6 +131,9 @@ func (d *Datapath) Apply(want state.State) (Report, error) {
 		d.ensureTC()
 	}
 
+	// Before connections come, so that none is tracked in its first packets alone.
+	added, removed, err = d.applyNotrack(want.Listeners)
+	report.Added, report.Removed, errs = report.Added+added, report.Removed+removed, append(errs, err)
 	note(d.hashes.addresses.Add(w.addresses, describeAddress))(&report.Added)
 	note(d.hashes.listeners.Add(w.listeners, describeListener))(&report.Added)
 	d.routes.Doubt() // a network manager may have removed them
@@ -183,7 +186,7 @@ func (d *Datapath) Reap(now time.Time) (Report, error) {
 	if d.translates() {
 		sweepErr = d.flows.sweep(monotonic())
 	}
-	sweepErr = errors.Join(sweepErr, d.reapNodes(now))
+	sweepErr = errors.Join(sweepErr, d.reapNodes(now), d.restoreNotrack())
 	changes, err := d.registry.Reap(now)
 	return Report{Changes: changes}, errors.Join(err, sweepErr, d.setServing(d.meta().Serving))
 }

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kerngate/kerngate/loader/abi"
+	"github.com/kerngate/kerngate/loader/notrack"
 	"github.com/kerngate/kerngate/loader/registry"
 	"github.com/kerngate/kerngate/loader/view"
 )
@@ -42,6 +43,7 @@ type Datapath struct {
 	lookup   *lookup
 	xdp      *xdp
 	tc       *tc
+	untrack  *notrack.Table // nil: Options.Notrack is off
 
 	mu          sync.Mutex // guards what follows, and all writing to the maps
 	attachments []Attachment
@@ -85,6 +87,9 @@ func Open(o Options) (_ *Datapath, err error) {
 	}
 	d.features = Probe()
 	if err := d.features.refusal(); err != nil {
+		return nil, err
+	}
+	if d.untrack, err = openNotrack(o.Notrack, d.log); err != nil {
 		return nil, err
 	}
 	fresh, err := d.load(&o)
@@ -275,6 +280,9 @@ func (d *Datapath) Close() error {
 	if d.net != nil {
 		d.net.Close()
 	}
+	if d.untrack != nil {
+		errs = append(errs, d.untrack.Close())
+	}
 	if d.view != nil {
 		errs = append(errs, d.view.Close())
 	}
@@ -287,7 +295,7 @@ func (d *Datapath) Close() error {
 	if d.lock != nil {
 		errs = append(errs, d.lock.Close())
 	}
-	d.xdp, d.tc, d.lookup, d.net, d.view, d.programs, d.maps, d.lock = nil, nil, nil, nil, nil, nil, nil, nil
+	d.xdp, d.tc, d.lookup, d.net, d.untrack, d.view, d.programs, d.maps, d.lock = nil, nil, nil, nil, nil, nil, nil, nil, nil
 	return errors.Join(errs...)
 }
 

@@ -50,6 +50,8 @@ type Options struct {
 	XDPMode    XDPMode  // XDPAuto
 	L4Hook     L4Hook   // L4Auto
 
+	Notrack bool // connections that the proxy serves bypass connection tracking
+
 	// Packets between nodes.
 	Node       string // this node's name
 	TunnelPort uint16 // UDP port at which nodes hand each other packets; 0: they do not

@@ -13,7 +13,8 @@ import (
 )
 
 // Uninstall takes away everything that Kerngate made in this network namespace and under
-// Options.BPFFS: attached programs, maps, pins and local routes. Nothing to take away is no
+// Options.BPFFS: attached programs, maps, pins, local routes and the
+// table of --notrack. Nothing to take away is no
 // error. It refuses while an agent runs.
 func Uninstall(o Options) error {
 	o, err := o.complete()
@@ -25,12 +26,13 @@ func Uninstall(o Options) error {
 	}
 	// Routes first: without them nothing reaches the listeners, so nobody else's process
 	// gets our connections in between.
-	errs := []error{removeRoutes()}
+	errs := []error{removeRoutes(), removeNotrack()}
 	others, err := filepath.Glob(o.BPFFS + "_abi*")
 	errs = append(errs, err)
 	for _, folder := range append(others, o.BPFFS) {
 		errs = append(errs, removeFolder(folder))
 	}
+	errs = append(errs, removePin(o.BPFFS+drainMark))
 	return errors.Join(append(errs, detachStray())...)
 }
 

@@ -59,6 +59,7 @@ type flags struct {
 	maxSlots    int
 	maxPrefixes int
 	maxFlows    int
+	notrack     bool
 
 	runProxy     bool
 	proxyBinary  string
@@ -157,6 +158,8 @@ func (f *flags) define() {
 	s.StringVar(&f.xdpMode, "xdp-mode", string(loader.XDPAuto), "auto, native (in the driver or not at all), generic or off")
 	s.StringArrayVar(&f.deny, "deny", nil, "source prefix whose packets to the ingress addresses are dropped; repeatable, needs --interface")
 	s.StringArrayVar(&f.allow, "allow", nil, "source prefix that is excepted from --deny; repeatable")
+
+	s.BoolVar(&f.notrack, "notrack", false, "keep connections to the ingress addresses out of the kernel's connection tracking (nf_tables), except those of L4 services; a firewall on the node must then let them in without looking at their state")
 
 	f.l4.define(s)
 	f.fabric.define(s)

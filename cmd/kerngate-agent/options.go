@@ -58,8 +58,8 @@ func (f *flags) options(e env) (*options, error) {
 	o.loader = loader.Options{
 		BPFFS: f.bpffs, Interfaces: f.interfaces, XDPMode: loader.XDPMode(f.xdpMode),
 		MaxServices: f.maxServices, MaxBackends: f.maxBackends, MaxSlots: f.maxSlots, MaxPrefixes: f.maxPrefixes, MaxFlows: f.maxFlows,
-		L4Hook: loader.L4Hook(f.l4.hook),
-		Log:    o.log,
+		L4Hook: loader.L4Hook(f.l4.hook), Notrack: f.notrack,
+		Log: o.log,
 	}
 	if err := checkLoader(o.loader); err != nil {
 		return nil, err

@@ -15,7 +15,9 @@ import (
 // After --uninstall nothing of Kerngate is left on the node: no pins, links, routes or
 // processes, no program on the interface.
 func TestUninstall(t *testing.T) {
-	s := webSite(t, 1)
+	s := prepareSite(t, 1, []app{{"web", 1}}, lab.Path{Host: webHost, Service: "web"})
+	s.Args = append(s.Args, "--notrack")
+	s.start()
 	s.get("http://" + webHost + "/")
 	has := func(kind string) bool {
 		residue, err := s.Residue()
@@ -24,7 +26,7 @@ func TestUninstall(t *testing.T) {
 	}
 
 	// 1. What is there before, so that the test cannot pass by looking in the wrong place.
-	kept := []string{"pin", "BPF link", "XDP program", "local route"}
+	kept := []string{"pin", "BPF link", "XDP program", "local route", "table kerngate"}
 	for _, kind := range append(kept, "process "+lab.AgentBinary, "process "+lab.ProxyBinary) {
 		if !has(kind) {
 			t.Errorf("no %s while the agent runs", kind)

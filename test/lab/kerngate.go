@@ -122,7 +122,7 @@ func (k *Kerngate) WaitServing(from *Host, limit time.Duration) error {
 	for _, vip := range vips {
 		client := from.HTTPClient(netip.AddrPortFrom(vip, 80))
 		// Short, because the kernel repeats a SYN that met no route only after a second.
-		client.Timeout = 250 * time.Millisecond
+		client.Timeout = 250 * time.Millisecond * patience
 		var ended bool
 		err := Until(limit, fmt.Sprintf("answer from %s", vip), func() error {
 			select {

@@ -11,16 +11,17 @@ import (
 	"path/filepath"
 
 	"github.com/cilium/ebpf/link"
+	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
 // Residue lists what there is of Kerngate on its node: pins, BPF links, an XDP program on
-// the uplink, routes to the ingress addresses, processes. It is empty after Uninstall.
+// the uplink, routes to the ingress addresses, tables of nf_tables, processes. It is empty after Uninstall.
 func (k *Kerngate) Residue() ([]string, error) {
 	var all []string
 	var errs []error
-	for _, find := range []func() ([]string, error){k.pins, k.links, k.uplinkProgram, k.localRoutes, k.processes} {
+	for _, find := range []func() ([]string, error){k.pins, k.links, k.uplinkProgram, k.localRoutes, k.tables, k.processes} {
 		found, err := find()
 		all = append(all, found...)
 		errs = append(errs, err)
@@ -88,6 +89,28 @@ func (k *Kerngate) localRoutes() ([]string, error) {
 		for range routes {
 			found = append(found, "local route to "+vip.String())
 		}
+	}
+	return found, nil
+}
+
+// tables lists the node's tables of nf_tables, of which Kerngate alone makes any.
+func (k *Kerngate) tables() ([]string, error) {
+	namespace, err := os.Open(filepath.Join(namedNamespaces, k.Node.Namespace()))
+	if err != nil {
+		return nil, err
+	}
+	defer namespace.Close()
+	conn, err := nftables.New(nftables.WithNetNSFd(int(namespace.Fd())))
+	if err != nil {
+		return nil, err
+	}
+	tables, err := conn.ListTables()
+	if err != nil {
+		return nil, fmt.Errorf("list tables of nf_tables: %w", err)
+	}
+	var found []string
+	for _, t := range tables {
+		found = append(found, "table "+t.Name)
 	}
 	return found, nil
 }

@@ -57,6 +57,12 @@ type Reading struct {
 	// Canary is set if the Ingress takes a part of others' requests; its service is not
 	// filled in, and the Policy is theirs.
 	Canary *model.Canary
+	// Suites of TLS 1.2 for clients of the Ingress's hosts, by their IANA names, sorted;
+	// none: those of the proxy. UpstreamSuites are the same for pods.
+	Suites, UpstreamSuites []string
+	// UpstreamMin and UpstreamMax are the versions of TLS that are spoken to pods, "1.2" or
+	// "1.3"; "": both.
+	UpstreamMin, UpstreamMax string
 	// Findings are sorted by key.
 	Findings []Finding
 }
@@ -105,6 +111,7 @@ func Read(in Ingress, refs References) Reading {
 	r.access()
 	r.limits()
 	r.pod()
+	r.tls()
 	r.traffic()
 	r.mirror()
 	r.errorPages()

@@ -56,6 +56,8 @@ func (t *translation) policyOf(ingress *networkingv1.Ingress) *policy {
 		}
 		p.rules.Policy.Compression = c
 	}
+	tls := &p.upstream.tls
+	tls.MinVersion, tls.MaxVersion, tls.Suites = p.rules.UpstreamMin, p.rules.UpstreamMax, p.rules.UpstreamSuites
 	t.policies[ingress] = p
 	return p
 }

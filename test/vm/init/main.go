@@ -4,7 +4,8 @@
 //
 // Lines for the script: "vm: kernel RELEASE", "vm: PASS NAME (N tests, S)" or
 // "vm: FAIL NAME: REASON" for each binary, and "vm: end" when all had their turn. A word
-// vm.run=PATTERN on the kernel's command line chooses the tests, as -test.run does.
+// vm.run=PATTERN on the kernel's command line chooses the tests, as -test.run does. Binaries that
+// the tests start are in /programs.
 package main
 
 import (
@@ -39,7 +40,7 @@ func main() {
 
 func run() error {
 	for _, m := range []struct{ fstype, at string }{
-		{"proc", "/proc"}, {"sysfs", "/sys"}, {"devtmpfs", "/dev"}, {"tmpfs", "/tmp"}, {"bpf", "/sys/fs/bpf"},
+		{"proc", "/proc"}, {"sysfs", "/sys"}, {"devtmpfs", "/dev"}, {"tmpfs", "/tmp"}, {"tmpfs", "/run"}, {"bpf", "/sys/fs/bpf"},
 	} {
 		if err := os.MkdirAll(m.at, 0o755); err != nil {
 			return err
@@ -77,27 +78,43 @@ func run() error {
 	return nil
 }
 
-// loadModules loads what the kernel does not have built in. A module that is there already
-// is no error.
+// loadModules loads what the kernel does not have built in. Modules need others before them:
+// those that are refused are tried again as long as another was taken meanwhile.
 func loadModules() error {
 	modules, err := filepath.Glob("/modules/*")
 	if err != nil {
 		return err
 	}
-	for _, path := range modules {
-		f, err := os.Open(path)
-		if err != nil {
-			return err
+	for len(modules) > 0 {
+		var refused []string
+		var refusals []error
+		for _, path := range modules {
+			if err := loadModule(path); err != nil {
+				refused = append(refused, path)
+				refusals = append(refusals, fmt.Errorf("load module %s: %w", path, err))
+			}
 		}
-		flags := 0
-		if !strings.HasSuffix(path, ".ko") { // .ko.xz: the kernel unpacks it
-			flags = unix.MODULE_INIT_COMPRESSED_FILE
+		if len(refused) == len(modules) {
+			return errors.Join(refusals...)
 		}
-		err = unix.FinitModule(int(f.Fd()), "", flags)
-		f.Close()
-		if err != nil && !errors.Is(err, unix.EEXIST) {
-			return fmt.Errorf("load module %s: %w", path, err)
-		}
+		modules = refused
+	}
+	return nil
+}
+
+// loadModule loads a module. One that is there already is no error.
+func loadModule(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	flags := 0
+	if !strings.HasSuffix(path, ".ko") { // .ko.xz: the kernel unpacks it
+		flags = unix.MODULE_INIT_COMPRESSED_FILE
+	}
+	if err := unix.FinitModule(int(f.Fd()), "", flags); !errors.Is(err, unix.EEXIST) {
+		return err
 	}
 	return nil
 }
@@ -122,7 +139,10 @@ func runTest(path, pattern string) (passed int, err error) {
 	defer cancel()
 	c := exec.CommandContext(ctx, path, "-test.v", "-test.run", pattern)
 	c.Dir = "/tmp"
-	c.Env = []string{"PATH=/", "HOME=/tmp", "TMPDIR=/tmp", "KERNGATE_TEST_NO_SKIP=1"}
+	c.Env = []string{
+		"PATH=/", "HOME=/tmp", "TMPDIR=/tmp", "KERNGATE_TEST_NO_SKIP=1",
+		"KERNGATE_TEST_BINARIES=/programs", "KERNGATE_TEST_PATIENCE=10", "KERNGATE_TEST_UPLINKS=veth,vlan,bond,virtio",
+	}
 	var output bytes.Buffer
 	c.Stdout = io.MultiWriter(os.Stdout, &output)
 	c.Stderr = c.Stdout

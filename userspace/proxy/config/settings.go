@@ -123,7 +123,7 @@ func parseVersion(name string) (uint16, error) {
 	case "1.3":
 		return tls.VersionTLS13, nil
 	}
-	return 0, fmt.Errorf("minimum TLS version %q: there are 1.2 and 1.3", name)
+	return 0, fmt.Errorf("TLS version %q: there are 1.2 and 1.3", name)
 }
 
 // parseSuites reads names of cipher suites of TLS 1.2. Those of TLS 1.3 cannot be chosen,

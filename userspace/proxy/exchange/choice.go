@@ -35,7 +35,7 @@ type home struct {
 func (x *Exchange) beginChoice(s *config.Service) {
 	x.endChoice()
 	c := &x.choice
-	*c = choice{service: s, wish: balance.Wish{SlowStart: s.SlowStart}, limit: balance.MaxTries}
+	*c = choice{service: s, wish: balance.Wish{SlowStart: s.SlowStart, Most: s.MaxConnections}, limit: balance.MaxTries}
 	p := x.rules.policy
 	if p == nil {
 		return
@@ -119,9 +119,9 @@ func (x *Exchange) choose() (balance.Pick, bool) {
 	switch {
 	case !c.known:
 	case c.affinity.Balanced:
-		return b.Choose(c.service.ID, balance.Wish{Hash: c.home.hash, Hashed: true}, tried)
+		return b.Choose(c.service.ID, balance.Wish{Hash: c.home.hash, Hashed: true, Most: c.wish.Most}, tried)
 	default:
-		if p, ok := b.Stick(c.home.pod, tried); ok {
+		if p, ok := b.Stick(c.home.pod, c.wish.Most, tried); ok {
 			return p, true
 		}
 	}

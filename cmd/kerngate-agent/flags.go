@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/kerngate/kerngate/loader"
+	"github.com/kerngate/kerngate/userspace/compression"
 	"github.com/kerngate/kerngate/userspace/logformat"
 )
 
@@ -78,6 +79,9 @@ type flags struct {
 	maxHead         int
 	accessLog       string
 	accessLogFormat string
+	compression     []string
+	compressedTypes []string
+	compressedFrom  int64
 
 	metricsAddress string
 	logLevel       string
@@ -197,6 +201,9 @@ func (f *flags) define() {
 	s.IntVar(&f.maxHead, "max-head", 16<<10, "bytes of the largest request head, 431 above")
 	s.StringVar(&f.accessLog, "access-log", "off", "off, on, or N to log one request of N")
 	s.StringVar(&f.accessLogFormat, "access-log-format", logformat.JSON, "json, combined (as nginx and Apache write it) or a text with fields in braces, such as \"{client} {status} {duration_us}\"")
+	s.StringSliceVar(&f.compression, "compression", nil, "content codings in which responses may be sent, in order of preference: zstd, br, gzip; empty: none; per Ingress: annotation kerngate.dev/compression")
+	s.StringSliceVar(&f.compressedTypes, "compression-types", nil, "media types whose responses may be compressed, such as text/html or text/*; empty: text, JSON, XML, scripts and what else is known to gain")
+	s.Int64Var(&f.compressedFrom, "compression-min-bytes", compression.DefaultMinBytes, "of a response's body; shorter ones are not compressed")
 
 	s.StringVar(&f.metricsAddress, "metrics-address", "127.0.0.1:9464", "where /metrics, /healthz and /readyz are answered; empty: nowhere")
 	s.StringVar(&f.logLevel, "log-level", "info", strings.Join([]string{"debug", "info", "warn", "error"}, ", "))

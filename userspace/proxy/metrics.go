@@ -100,6 +100,9 @@ func (p *Proxy) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range healthDescs {
 		ch <- d
 	}
+	for _, d := range compressionDescs {
+		ch <- d
+	}
 }
 
 // Collect implements prometheus.Collector: it sums what the workers count.
@@ -128,6 +131,7 @@ func (p *Proxy) Collect(ch chan<- prometheus.Metric) {
 	}
 	counter(descMirrored, p.sum(func(w *worker) uint64 { return w.metrics.Mirrored.Load() }), "sent")
 	counter(descMirrored, p.sum(func(w *worker) uint64 { return w.metrics.Unsent.Load() }), "dropped")
+	p.collectCompression(counter)
 	counter(descRetriesRefused, p.sum(func(w *worker) uint64 { return w.metrics.RetriesRefused.Load() }))
 	counter(descRetries, p.sum(func(w *worker) uint64 { return w.metrics.Retries.Load() }))
 	counter(descBytes, p.sum(func(w *worker) uint64 { return w.metrics.Sent.Load() }), "sent")

@@ -14,6 +14,7 @@ import (
 
 	"github.com/kerngate/kerngate/loader/state"
 	"github.com/kerngate/kerngate/userspace/proxy/balance"
+	"github.com/kerngate/kerngate/userspace/proxy/compress"
 	"github.com/kerngate/kerngate/userspace/proxy/config"
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
 	"github.com/kerngate/kerngate/userspace/proxy/reactor"
@@ -130,6 +131,13 @@ type Exchange struct {
 	choice   choice
 	hashed   []byte // room for what a hash is taken of
 
+	// Of a response that is compressed.
+	packed    *compress.Stream // nil: it is not
+	prompt    bool             // nothing is held back while the pod pauses
+	packTurn  int64            // the loop's turn in which
+	packedNow int              // so many bytes were compressed
+	goOn      func()           // wakes the coroutine
+
 	unlogged bool // a rule keeps it out of the access log
 
 	// Outcome, valid until Init.
@@ -177,6 +185,11 @@ func (x *Exchange) Setup() {
 			x.co.Wake()
 		}
 	})
+	x.goOn = func() {
+		if x.co != nil {
+			x.co.Wake()
+		}
+	}
 }
 
 // Serve carries the exchange out. On return everything is queued towards the client and
@@ -199,6 +212,7 @@ func (x *Exchange) Serve(co *reactor.Coroutine) {
 			x.forward(target.Service)
 		}
 	}
+	x.endCompression()
 	x.endChoice()
 	x.endRules()
 	x.worker.Loop.Clear(&x.timer)
@@ -346,6 +360,7 @@ func (x *Exchange) Abandon() {
 	}
 	x.worker.Loop.Drop(&x.timer)
 	x.endTunnel()
+	x.endCompression()
 	x.endChoice()
 	x.endRules()
 	if x.up != nil {

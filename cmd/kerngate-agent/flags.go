@@ -26,6 +26,7 @@ type flags struct {
 	defaultBackend        string
 	allowExternalName     bool
 	strictAnnotations     bool
+	allowedFields         []string
 	publishStatus         bool
 	leaseNamespace        string
 	nodeName              string
@@ -143,6 +144,7 @@ func (f *flags) define() {
 	s.StringVar(&f.kubeconfig, "kubeconfig", "", "kubeconfig file of the cluster to serve; without it and --manifests: the cluster this pod runs in")
 	s.StringVar(&f.ingressClass, "ingress-class", "kerngate", "name of the IngressClass to serve")
 	s.StringVar(&f.defaultBackend, "default-backend", "", "NAMESPACE/NAME:PORT of the Service that answers what no route matches; empty: 404")
+	s.StringSliceVar(&f.allowedFields, "global-allowed-response-headers", nil, "fields that the annotation custom-headers may set, separated by commas; none: all but those that are the proxy's own")
 	s.BoolVar(&f.strictAnnotations, "strict-annotations", false, "serve no Ingress that has an annotation of ingress-nginx which is not honoured")
 	s.BoolVar(&f.allowExternalName, "allow-external-name", false, "forward to Services of type ExternalName that hold an address")
 	s.BoolVar(&f.publishStatus, "publish-status", true, "write the ingress addresses to the status of served Ingresses (cluster only)")

@@ -133,7 +133,7 @@ func (o *options) checkSource(e env) error {
 		return fmt.Errorf("--load-balancing: %w", err)
 	}
 	o.kube = kube.Options{
-		Class: f.ingressClass, AllowExternalName: f.allowExternalName, StrictAnnotations: f.strictAnnotations,
+		Class: f.ingressClass, AllowExternalName: f.allowExternalName, StrictAnnotations: f.strictAnnotations, AllowedResponseHeaders: f.allowedFields,
 		Node: f.nodeName, Algorithm: algorithm, PreferLocal: f.preferLocal,
 	}
 	if f.ingressClass == "" {

@@ -27,6 +27,8 @@ const Prefix = "nginx.ingress.kubernetes.io/"
 type Ingress struct {
 	Namespace, Name string
 	Annotations     map[string]string
+	// AllowedFields are the fields that custom-headers may set; none: all.
+	AllowedFields []string
 }
 
 // References finds what annotations refer to.
@@ -34,6 +36,8 @@ type References interface {
 	// Secret returns the data of a Secret in the Ingress's namespace. An error says for
 	// the Ingress's author why there is none.
 	Secret(name string) (map[string][]byte, error)
+	// ConfigMap is the same for a ConfigMap.
+	ConfigMap(name string) (map[string]string, error)
 	// Service returns the key of a Service's port, of its first if port is 0, and sees to it
 	// that its pods are known. An error is for the Ingress's author.
 	Service(namespace, name string, port int) (model.ServiceKey, error)
@@ -106,6 +110,7 @@ func Read(in Ingress, refs References) Reading {
 	r.paths()
 	r.redirects()
 	r.headers()
+	r.customHeaders()
 	r.cors()
 	r.body()
 	r.access()

@@ -55,7 +55,7 @@ func (r references) Service(namespace, service string, port int) (none model.Ser
 // rulesOf reads the annotations of ingress-nginx that package ingressnginx knows, and
 // reports what does not come to what their author may expect.
 func (t *translation) rulesOf(ingress *networkingv1.Ingress) ingressnginx.Reading {
-	in := ingressnginx.Ingress{Namespace: ingress.Namespace, Name: ingress.Name, Annotations: ingress.Annotations}
+	in := ingressnginx.Ingress{Namespace: ingress.Namespace, Name: ingress.Name, Annotations: ingress.Annotations, AllowedFields: t.options.AllowedResponseHeaders}
 	reading := ingressnginx.Read(in, references{t, ingress.Namespace})
 	ref := refOf("Ingress", ingress)
 	if p := reading.Policy; p != nil && p.ErrorPages != nil && p.ErrorPages.Service == (model.ServiceKey{}) {

@@ -97,6 +97,7 @@ type translation struct {
 	owners       map[string]model.ObjectRef // the oldest Ingress that has a rule for the host
 	aliases      map[string]string          // the host that each alias stands for
 	secrets      secrets
+	configMaps   configMaps
 	tls          map[string]*hostTLS
 	certificates map[string]model.Certificate // in use, by id
 	authorities  map[string]model.Authority   // in use, by id
@@ -130,6 +131,7 @@ func newTranslation(objects Objects, o Options) *translation {
 			unreadable: objects.SecretsUnreadable,
 			used:       map[name]struct{}{},
 		},
+		configMaps:   newConfigMaps(objects),
 		tls:          map[string]*hostTLS{},
 		certificates: map[string]model.Certificate{},
 		authorities:  map[string]model.Authority{},

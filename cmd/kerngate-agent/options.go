@@ -219,6 +219,10 @@ func (o *options) checkSettings() (err error) {
 		return fmt.Errorf("--max-body %d: must not be negative", f.maxBody)
 	}
 	s.MaxBodyBytes = uint64(f.maxBody)
+	if f.maxConnections != 0 && f.maxConnections < 16 || f.maxConnections > math.MaxInt32 {
+		return fmt.Errorf("--max-connections %d: want 16 to %d, or 0 for as many as descriptors allow", f.maxConnections, math.MaxInt32)
+	}
+	s.MaxConnections = uint32(f.maxConnections)
 	if f.maxHead < 1<<10 || f.maxHead > 1<<20 {
 		return fmt.Errorf("--max-head %d: want 1024 to 1048576", f.maxHead)
 	}

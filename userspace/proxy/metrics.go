@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"slices"
+
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -102,7 +104,7 @@ func (p *Proxy) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range healthDescs {
 		ch <- d
 	}
-	for _, d := range compressionDescs {
+	for _, d := range slices.Concat(compressionDescs, overloadDescs) {
 		ch <- d
 	}
 }
@@ -134,6 +136,7 @@ func (p *Proxy) Collect(ch chan<- prometheus.Metric) {
 	counter(descMirrored, p.sum(func(w *worker) uint64 { return w.metrics.Mirrored.Load() }), "sent")
 	counter(descMirrored, p.sum(func(w *worker) uint64 { return w.metrics.Unsent.Load() }), "dropped")
 	p.collectCompression(counter)
+	p.collectOverload(ch)
 	counter(descRetriesRefused, p.sum(func(w *worker) uint64 { return w.metrics.RetriesRefused.Load() }))
 	counter(descRetries, p.sum(func(w *worker) uint64 { return w.metrics.Retries.Load() }))
 	counter(descBytes, p.sum(func(w *worker) uint64 { return w.metrics.Sent.Load() }), "sent")

@@ -4,6 +4,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,6 +28,7 @@ import (
 	"github.com/kerngate/kerngate/userspace/proxy/config"
 	"github.com/kerngate/kerngate/userspace/proxy/exchange"
 	"github.com/kerngate/kerngate/userspace/proxy/health"
+	"github.com/kerngate/kerngate/userspace/proxy/overload"
 	"github.com/kerngate/kerngate/userspace/proxy/policy/limit"
 )
 
@@ -49,6 +51,7 @@ type Proxy struct {
 	limiter *limit.Limiter  // of all workers
 	groups  *balance.Groups // the same
 	queue   exchange.Queue  // the same
+	over    overload.Monitor
 	health  *health.Monitor
 	view    *view.View
 
@@ -75,6 +78,8 @@ func New(o Options) (*Proxy, error) {
 	}
 	p := &Proxy{options: o, log: o.Log, limiter: limit.New(limit.Sets), drained: make(chan struct{}), failed: make(chan error, o.Workers)}
 	p.config.Store(config.Empty())
+	p.over.MemoryOf = overload.OwnCgroup().Memory
+	p.over.SetConnections(overload.DefaultConnections())
 	return p, nil
 }
 
@@ -105,7 +110,11 @@ func (p *Proxy) Run(ctx context.Context) error {
 	p.log.Info().Uint32("generation", p.generation).Int("workers", len(p.workers)).Msg("proxy started")
 
 	feedCtx, stopFeed := context.WithCancel(context.WithoutCancel(ctx))
-	feedDone, healthDone := make(chan struct{}), make(chan struct{})
+	feedDone, healthDone, overDone := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(overDone)
+		p.over.Run(feedCtx)
+	}()
 	go func() {
 		defer close(healthDone)
 		p.health.Run(feedCtx)
@@ -133,6 +142,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	stopFeed()
 	<-feedDone
 	<-healthDone
+	<-overDone
 	for _, w := range p.workers {
 		w.quic.close()
 	}
@@ -323,6 +333,7 @@ func (p *Proxy) apply(c *feedpb.Config) *feedpb.ToAgent {
 		}
 	}
 	p.config.Store(next)
+	p.over.SetConnections(cmp.Or(next.Settings.MaxConnections, overload.DefaultConnections()))
 	if next.Settings.HTTP3 {
 		p.startHTTP3()
 	}

@@ -55,6 +55,7 @@ func (p *Proxy) newWorker(i int, kinds []uint32, listeners []int) (*worker, erro
 		Rand:     random,
 		Limiter:  p.limiter,
 		Queue:    &p.queue,
+		Overload: &p.over,
 		Health:   p.health,
 	}
 	w.server = server.New(shared, w.access, w.stats, &line.Connections, &line.Accepted, p.log)
@@ -66,6 +67,7 @@ func (p *Proxy) newWorker(i int, kinds []uint32, listeners []int) (*worker, erro
 			w.quic.sockets = append(w.quic.sockets, fd)
 			continue
 		}
+		p.over.Listeners = append(p.over.Listeners, fd)
 		if err := w.server.Listen(fd); err != nil {
 			return nil, fmt.Errorf("watch listening socket: %w", err)
 		}

@@ -3637,6 +3637,7 @@ type Settings struct {
 	TraceTrust        bool                   `protobuf:"varint,25,opt,name=trace_trust,json=traceTrust,proto3" json:"trace_trust,omitempty"`                 // continue clients' traces
 	Proxies           uint32                 `protobuf:"varint,26,opt,name=proxies,proto3" json:"proxies,omitempty"`                                         // that serve in the cluster now, for limits that are divided: 0: 1
 	RetryPercent      uint32                 `protobuf:"varint,27,opt,name=retry_percent,json=retryPercent,proto3" json:"retry_percent,omitempty"`           // retry budget: of requests in flight that may be retries: 20
+	MaxConnections    uint32                 `protobuf:"varint,40,opt,name=max_connections,json=maxConnections,proto3" json:"max_connections,omitempty"`     // of clients, to one proxy: half of what RLIMIT_NOFILE leaves
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -3856,6 +3857,13 @@ func (x *Settings) GetProxies() uint32 {
 func (x *Settings) GetRetryPercent() uint32 {
 	if x != nil {
 		return x.RetryPercent
+	}
+	return 0
+}
+
+func (x *Settings) GetMaxConnections() uint32 {
+	if x != nil {
+		return x.MaxConnections
 	}
 	return 0
 }
@@ -4459,7 +4467,7 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\vejection_ms\x18\x03 \x01(\rR\n" +
 	"ejectionMs\x12!\n" +
 	"\fmost_percent\x18\x04 \x01(\rR\vmostPercent\x12#\n" +
-	"\rserver_errors\x18\x05 \x01(\bR\fserverErrors\"\x95\b\n" +
+	"\rserver_errors\x18\x05 \x01(\bR\fserverErrors\"\xbe\b\n" +
 	"\bSettings\x12&\n" +
 	"\x0fhead_timeout_ms\x18\x01 \x01(\rR\rheadTimeoutMs\x12&\n" +
 	"\x0fidle_timeout_ms\x18\x02 \x01(\rR\ridleTimeoutMs\x12,\n" +
@@ -4493,7 +4501,8 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\vtrace_trust\x18\x19 \x01(\bR\n" +
 	"traceTrust\x12\x18\n" +
 	"\aproxies\x18\x1a \x01(\rR\aproxies\x12#\n" +
-	"\rretry_percent\x18\x1b \x01(\rR\fretryPercent\"\x1f\n" +
+	"\rretry_percent\x18\x1b \x01(\rR\fretryPercent\x12'\n" +
+	"\x0fmax_connections\x18( \x01(\rR\x0emaxConnections\"\x1f\n" +
 	"\x03Ack\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\"R\n" +
 	"\x06Refuse\x12\x18\n" +

@@ -40,6 +40,8 @@ type Settings struct {
 	RetryPercent  int             // of requests in flight that may be retries
 	Compression   *compress.Rules // of responses, where a route has none of its own
 	MaxStreams    int             // of one HTTP/2 or HTTP/3 connection
+	// MaxConnections bounds the clients' TCP connections; 0: by the limit of descriptors.
+	MaxConnections int
 }
 
 // IsHTTPS reports whether connections to a local port are TLS.
@@ -84,6 +86,7 @@ func settings(p *feedpb.Settings) (Settings, error) {
 		HTTP3:           p.Http3,
 		DisableHTTP2:    p.DisableHttp2,
 		MaxStreams:      cmp.Or(int(min(p.MaxStreams, 1<<30)), d.MaxStreams),
+		MaxConnections:  int(min(p.MaxConnections, 1<<30)),
 		RetryPercent:    cmp.Or(int(min(p.RetryPercent, 100)), d.RetryPercent),
 	}
 	var errs [7]error

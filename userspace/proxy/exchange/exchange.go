@@ -199,6 +199,9 @@ func (x *Exchange) Setup() {
 func (x *Exchange) Serve(co *reactor.Coroutine) {
 	x.co = co
 	target, reason := x.admit()
+	if x.worker.Overload.Sheds(x.worker.Rand.Uint64) {
+		target, reason = config.Target{}, Shed
+	}
 	x.identifyCall(target.Upstream)
 	// What the connection may not carry, and what goes to https first, no rule sees.
 	ruled := x.rules.policy != nil && (reason == Forwarded || reason == NoService)
@@ -301,7 +304,7 @@ func (x *Exchange) refuse(reason Reason, detail string) {
 func (x *Exchange) refuseWith(status int, reason Reason, detail string) {
 	x.Outcome.Detail = detail
 	x.Outcome.Reason, x.Outcome.Status = reason, status
-	if x.intercepts(status) && x.page(status) {
+	if reason != Shed && x.intercepts(status) && x.page(status) {
 		return
 	}
 	if x.speaksGRPC() {

@@ -46,6 +46,7 @@ const (
 	ExternalFailed                  // a rule's service does not answer as it should: nobody gets in
 	Intercepted                     // the pod's error is replaced by a page of another service
 	PodsBusy                        // every pod has as many requests as its Service allows
+	Shed                            // the proxy is about to run out of something
 	Reasons
 )
 
@@ -94,6 +95,7 @@ var reasons = [Reasons]struct {
 	ExternalDenied:    {"external_denied", http.StatusForbidden, "the service that decides about this request denies it"},
 	ExternalFailed:    {"external_failed", http.StatusInternalServerError, "the service that decides about this request cannot be asked"},
 	Intercepted:       {"intercepted", http.StatusBadGateway, "the pod answered with an error, and the page for that is not to be had"},
+	Shed:              {"shed", http.StatusServiceUnavailable, "too much to do at the moment"},
 	PodsBusy:          {"pods_busy", http.StatusServiceUnavailable, "every pod of the Service has as many requests as it may have"},
 	AccessClosed:      {"access_closed", http.StatusServiceUnavailable, "the access rules of the Ingress cannot be judged"},
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/kerngate/kerngate/userspace/proxy/config"
 	"github.com/kerngate/kerngate/userspace/proxy/health"
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/overload"
 	"github.com/kerngate/kerngate/userspace/proxy/policy/limit"
 	"github.com/kerngate/kerngate/userspace/proxy/reactor"
 	"github.com/kerngate/kerngate/userspace/proxy/upstream"
@@ -25,9 +26,10 @@ type Worker struct {
 	Metrics        *Metrics
 	Rand           *rand.ChaCha8
 	ResponseLimits http1.Limits
-	Limiter        *limit.Limiter  // shared with the other workers
-	Health         *health.Monitor // shared with the other workers; nil: nobody watches
-	Queue          *Queue          // shared with the other workers
+	Limiter        *limit.Limiter    // shared with the other workers
+	Health         *health.Monitor   // shared with the other workers; nil: nobody watches
+	Queue          *Queue            // shared with the other workers
+	Overload       *overload.Monitor // likewise
 	Encoders       compress.Pool
 	AltSvc         []byte // value of Alt-Svc where HTTP/3 is served, nil: it is not
 

@@ -23,6 +23,7 @@ import (
 	"github.com/kerngate/kerngate/userspace/proxy/balance"
 	"github.com/kerngate/kerngate/userspace/proxy/config"
 	"github.com/kerngate/kerngate/userspace/proxy/exchange"
+	"github.com/kerngate/kerngate/userspace/proxy/overload"
 	"github.com/kerngate/kerngate/userspace/proxy/policy/limit"
 	"github.com/kerngate/kerngate/userspace/proxy/reactor"
 	"github.com/kerngate/kerngate/userspace/proxy/server"
@@ -101,7 +102,7 @@ func Start(t testing.TB, services []Service, settings *feedpb.Settings) *Proxy {
 	loop.EndOfTurn(access.Flush)
 	worker := &exchange.Worker{
 		Loop: loop, Pool: p.Pool, Balancer: balance.New(v, 1, 1), Config: p.Config,
-		Metrics: p.Metrics, Rand: rand.NewChaCha8([32]byte{1}), Limiter: limit.New(64), Queue: new(exchange.Queue),
+		Metrics: p.Metrics, Rand: rand.NewChaCha8([32]byte{1}), Limiter: limit.New(64), Queue: new(exchange.Queue), Overload: new(overload.Monitor),
 	}
 	p.Worker, p.Access = worker, access
 	log := testLog(t)

@@ -223,6 +223,9 @@ func (s *session) Broken() bool { return s.conn.IsBroken() }
 // Reply queues a response of the proxy's own: a line of plain text with the reason's token.
 func (s *session) Reply(status int, reason exchange.Reason, detail string) {
 	s.skipBody()
+	if reason == exchange.Shed {
+		s.closing = true // what it holds is needed
+	}
 	s.queueReply(status, reason.String(), reason.Text(), detail, s.exchange.ReplyFields(reason))
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/kerngate/kerngate/userspace/proxy/accesslog"
 	"github.com/kerngate/kerngate/userspace/proxy/exchange"
 	"github.com/kerngate/kerngate/userspace/proxy/http2"
+	"github.com/kerngate/kerngate/userspace/proxy/overload"
 	"github.com/kerngate/kerngate/userspace/proxy/reactor"
 	"github.com/kerngate/kerngate/userspace/proxy/tlsconn"
 )
@@ -43,6 +44,7 @@ type Server struct {
 // Stats are a worker's counts of connections; the worker writes, anybody reads.
 type Stats struct {
 	Accepted, AcceptErrors, Refused atomic.Uint64
+	Full                            atomic.Uint64 // connections closed at once, as there were too many
 	Open, Active                    atomic.Int64
 	Panics                          atomic.Uint64
 	HeadersRefused                  HeaderStats // PROXY headers
@@ -104,23 +106,29 @@ func (s *Server) StopListening() {
 // Open returns the number of client connections.
 func (s *Server) Open() int { return len(s.conns) }
 
-// CloseIdle closes the connections that wait for a request, but not those on which one has
-// arrived that the loop has not seen yet.
+// CloseIdle closes the connections that wait for a request.
 func (s *Server) CloseIdle() {
-	var one [1]byte
 	for c := range s.conns {
-		if c.active {
-			continue
-		}
-		if n, _, err := unix.Recvfrom(c.FD(), one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT); err == nil && n > 0 {
-			continue
-		}
-		if c.http2 != nil {
-			c.http2.CloseIdle()
-			continue
-		}
-		c.close()
+		c.closeIdle()
 	}
+}
+
+// closeIdle closes the connection if it waits for a request, and none has arrived that the
+// loop has not seen yet. It reports whether it did.
+func (c *conn) closeIdle() bool {
+	if c.active {
+		return false
+	}
+	var one [1]byte
+	if n, _, err := unix.Recvfrom(c.FD(), one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT); err == nil && n > 0 {
+		return false
+	}
+	if c.http2 != nil {
+		c.http2.CloseIdle()
+		return true
+	}
+	c.close()
+	return true
 }
 
 // EndTunnels ends the tunnels, WebSockets with a close frame. Their connections close when
@@ -162,9 +170,19 @@ func (a acceptor) OnEvent(l *reactor.Conn) {
 }
 
 func (s *Server) open(fd int, peer unix.Sockaddr) {
+	switch s.worker.Overload.Enter() {
+	case overload.Full:
+		unix.Close(fd)
+		s.stats.Full.Add(1)
+		s.makeRoom()
+		return
+	case overload.Crowded:
+		s.makeRoom()
+	}
 	c := &conn{server: s}
 	c.timer.Init(c.idleTimeout)
 	if err := s.worker.Loop.Add(&c.Conn, fd, c); err != nil {
+		s.worker.Overload.Leave()
 		unix.Close(fd)
 		s.stats.AcceptErrors.Add(1)
 		return
@@ -186,13 +204,12 @@ func (s *Server) open(fd int, peer unix.Sockaddr) {
 	s.worker.Loop.Set(&c.timer, settings.HeadTimeout)
 }
 
-// makeRoom closes some connections that wait for a request, so that descriptors are free
-// again.
+// makeRoom closes some connections that wait for a further request, so that descriptors are
+// free again. Those that have not had their first are left alone.
 func (s *Server) makeRoom() {
 	left := 16
 	for c := range s.conns {
-		if !c.active {
-			c.drop()
+		if c.served && c.closeIdle() {
 			if left--; left == 0 {
 				return
 			}
@@ -277,6 +294,7 @@ func (c *conn) close() {
 		c.opening.Wake() // to see that there is nothing left to do
 	}
 	s.stats.Open.Add(-1)
+	s.worker.Overload.Leave()
 	atomic.StoreUint32(s.published, uint32(len(s.conns)))
 }
 

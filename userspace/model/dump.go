@@ -66,6 +66,9 @@ func (s Service) Dump() string {
 	if s.PreferLocal {
 		b.WriteString(" prefer-local")
 	}
+	if s.NoSkMsg {
+		b.WriteString(" no-sk-msg")
+	}
 	b.WriteByte('\n')
 	dumpHealth(&b, s.Health, s.Outlier)
 	dumpBackends(&b, s.Backends)

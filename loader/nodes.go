@@ -4,8 +4,11 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"math/bits"
 	"net/netip"
+	"os"
 	"slices"
 	"time"
 
@@ -46,8 +49,11 @@ type nodes struct {
 	local     *registry.Hash[abi.ListenerKey, abi.LocalBackend]
 	fabric    *ebpf.Map
 
-	have   map[uint32]abi.Node // as in table: those gone stay for a while
-	names  map[uint32]string   // of members
+	known  bool                       // there has been an Apply
+	want   []state.Node               // as the last Apply had them
+	found  map[string]state.NodeState // what is known here of nodes that should be serving
+	have   map[uint32]abi.Node        // as in table: those gone stay for a while
+	names  map[uint32]string          // of members
 	gone   map[uint32]time.Time
 	owners []abi.SlotOwners           // as in fabric; nil: not known
 	pods   map[string][]state.Backend // this node's, by L4 service
@@ -75,6 +81,8 @@ func (d *Datapath) applyNodes(want []state.Node, now time.Time) (added, removed 
 		want = nil
 	}
 	n := &d.nodes
+	n.known, n.want = true, want
+	want = n.judged()
 	self := slices.IndexFunc(want, func(w state.Node) bool { return w.Name == d.options.Node })
 	var errs []error
 	if len(want) > 0 && self < 0 {
@@ -112,6 +120,55 @@ func (d *Datapath) applyNodes(want []state.Node, now time.Time) (added, removed 
 	added, removed, err = n.store(next, fabric.ID(d.options.Node))
 	errs = append(errs, err, n.storeOwners(want, d.options.Fabric && self >= 0))
 	return added, removed, errors.Join(errs...)
+}
+
+// judged returns the wanted nodes in the states that they are found in. What is found can
+// only take away: a node that should not get new connections gets none.
+func (n *nodes) judged() []state.Node {
+	out := slices.Clone(n.want)
+	for i := range out {
+		out[i].State = max(out[i].State, n.found[out[i].Name])
+	}
+	return out
+}
+
+// Judge notes in which state nodes are found, those that are not as they should be:
+// NodeDraining or NodeUnready. Connections go by it at once; it holds until the next call.
+func (d *Datapath) Judge(found map[string]state.NodeState) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.nodes.found = maps.Clone(found)
+	if !d.nodes.known { // what an earlier agent wrote stays until it is known what should be
+		return nil
+	}
+	_, _, err := d.applyNodes(d.nodes.want, time.Now())
+	return err
+}
+
+// drainMark is the name behind the folder of pins by which an agent finds that its node drains.
+// It is a folder, for on a bpf file system there are no files; so it lasts as long as pins do.
+const drainMark = "_draining"
+
+// Draining reports whether this node is to get no new connections, as SetDraining said
+// to this agent or an earlier one.
+func (d *Datapath) Draining() bool {
+	_, err := os.Stat(d.bpffs + drainMark)
+	return err == nil
+}
+
+// SetDraining remembers whether this node is to get no new connections. It is Judge that has
+// them go elsewhere.
+func (d *Datapath) SetDraining(on bool) error {
+	var err error
+	if on {
+		err = os.Mkdir(d.bpffs+drainMark, 0o755)
+	} else {
+		err = os.Remove(d.bpffs + drainMark)
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remember that the node drains: %w", err)
+	}
+	return nil
 }
 
 // addressesOf returns the entry of a node with the addresses alone.
@@ -243,12 +300,16 @@ func (d *Datapath) storePods() (added, removed int, err error) {
 	return added, removed, errors.Join(err, pruneErr)
 }
 
+// Self returns this node's name.
+func (d *Datapath) Self() string { return d.options.Node }
+
 // NodeInfo is a node as the maps have it.
 type NodeInfo struct {
 	Name      string // "" if it is no member any more
 	ID        uint32
 	Addresses []netip.Addr
-	State     uint32 // abi.NodeServing, NodeDraining, NodeUnready, NodeGone
+	State     uint32          // abi.NodeServing, NodeDraining, NodeUnready, NodeGone
+	Found     state.NodeState // in which it was found, if that is worse than was said; else 0
 	Self      bool
 	Slots     int // of abi.FabricSlots that it owns
 }
@@ -261,6 +322,10 @@ func (d *Datapath) Nodes() []NodeInfo {
 	var out []NodeInfo
 	for id, e := range d.nodes.have {
 		info := NodeInfo{Name: d.nodes.names[id], ID: id, State: e.State, Self: id == fabric.ID(d.options.Node), Slots: shares[id]}
+		said := slices.IndexFunc(d.nodes.want, func(w state.Node) bool { return w.Name == info.Name })
+		if found := d.nodes.found[info.Name]; said >= 0 && found > d.nodes.want[said].State {
+			info.Found = found
+		}
 		for _, a := range []abi.Address{e.To4, e.To6} {
 			if a != (abi.Address{}) {
 				info.Addresses = append(info.Addresses, a.Addr())

@@ -32,6 +32,7 @@ func Uninstall(o Options) error {
 	for _, folder := range append(others, o.BPFFS) {
 		errs = append(errs, removeFolder(folder))
 	}
+	errs = append(errs, removePin(o.BPFFS+drainMark))
 	return errors.Join(append(errs, detachStray())...)
 }
 

@@ -26,6 +26,8 @@ type installed struct {
 	clusterBind rbacv1.ClusterRoleBinding
 	secretsRole rbacv1.ClusterRole
 	secretsBind rbacv1.ClusterRoleBinding
+	mapsRole    rbacv1.ClusterRole
+	mapsBind    rbacv1.ClusterRoleBinding
 	role        rbacv1.Role
 	bind        rbacv1.RoleBinding
 	class       networkingv1.IngressClass
@@ -47,6 +49,7 @@ func install(t *testing.T) installed {
 		"Namespace kerngate-system": &in.namespace, "ServiceAccount kerngate": &in.account,
 		"ClusterRole kerngate": &in.clusterRole, "ClusterRoleBinding kerngate": &in.clusterBind,
 		"ClusterRole kerngate-secrets": &in.secretsRole, "ClusterRoleBinding kerngate-secrets": &in.secretsBind,
+		"ClusterRole kerngate-configmaps": &in.mapsRole, "ClusterRoleBinding kerngate-configmaps": &in.mapsBind,
 		"Role kerngate": &in.role, "RoleBinding kerngate": &in.bind,
 		"IngressClass kerngate": &in.class, "ConfigMap kerngate": &in.config, "Service kerngate": &in.service, "DaemonSet kerngate": &in.daemonSet,
 	}
@@ -153,7 +156,7 @@ func TestTwoPodsFitOnANode(t *testing.T) {
 
 func TestRolesAskForNoMoreThanIsUsed(t *testing.T) {
 	in := install(t)
-	for _, rule := range slices.Concat(in.clusterRole.Rules, in.secretsRole.Rules, in.role.Rules) {
+	for _, rule := range slices.Concat(in.clusterRole.Rules, in.secretsRole.Rules, in.mapsRole.Rules, in.role.Rules) {
 		if slices.Contains(rule.Verbs, "*") || slices.Contains(rule.Resources, "*") || slices.Contains(rule.APIGroups, "*") {
 			t.Errorf("a rule with a wildcard: %+v", rule)
 		}
@@ -162,6 +165,12 @@ func TestRolesAskForNoMoreThanIsUsed(t *testing.T) {
 		}
 	}
 	checkSecretRights(t, in)
+	if r := in.mapsRole.Rules; len(r) != 1 || !slices.Equal(r[0].Resources, []string{"configmaps"}) || !slices.Equal(r[0].Verbs, []string{"list", "watch"}) {
+		t.Errorf("kerngate-configmaps allows %+v", r)
+	}
+	if b := in.mapsBind; b.RoleRef.Name != in.mapsRole.Name || b.Subjects[0].Name != in.account.Name {
+		t.Errorf("kerngate-configmaps is bound to %+v", b.Subjects)
+	}
 	for _, r := range []string{"ingresses", "ingressclasses", "services", "endpointslices"} {
 		found := slices.ContainsFunc(in.clusterRole.Rules, func(rule rbacv1.PolicyRule) bool {
 			return slices.Contains(rule.Resources, r) && slices.Equal(rule.Verbs, []string{"get", "list", "watch"})

@@ -6,11 +6,13 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 
 	"github.com/kerngate/kerngate/loader"
 	"github.com/kerngate/kerngate/loader/abi"
+	"github.com/kerngate/kerngate/loader/state"
 	"github.com/kerngate/kerngate/userspace/kube"
 	"github.com/kerngate/kerngate/userspace/model"
 	"github.com/kerngate/kerngate/userspace/status"
@@ -23,6 +25,7 @@ type fabricFlags struct {
 	service string
 	peers   []string
 	port    uint16
+	timeout time.Duration
 }
 
 func (f *fabricFlags) define(s *pflag.FlagSet) {
@@ -31,6 +34,7 @@ func (f *fabricFlags) define(s *pflag.FlagSet) {
 	s.StringVar(&f.service, "fabric-service", "", "NAMESPACE/NAME of the Service whose endpoints are the nodes that take part")
 	s.StringArrayVar(&f.peers, "fabric-peer", nil, "NODE=ADDRESS[,ADDRESS] of a node that takes part, this one too, IPv4 and IPv6; repeatable, instead of --fabric-service")
 	s.Uint16Var(&f.port, "fabric-port", 6080, "UDP port at which nodes hand each other packets; must be open between them")
+	s.DurationVar(&f.timeout, "fabric-timeout", time.Second, "how long a node must not answer (TCP --fabric-port, where nobody needs to listen) to get no new connections from this one; 0: Kubernetes alone says so")
 }
 
 // checkFabric checks what nodes may do for each other. It comes after the node's name and
@@ -51,6 +55,8 @@ func (o *options) checkFabric() error {
 		return errors.New("--fabric and --l4-dsr need to know the nodes: --fabric-service or --fabric-peer")
 	case f.port == 0:
 		return errors.New("--fabric-port must not be 0")
+	case f.timeout != 0 && f.timeout < 100*time.Millisecond:
+		return fmt.Errorf("--fabric-timeout %v: want 0, or 100ms or more", f.timeout)
 	case o.flags.nodeName == "":
 		return errors.New("--fabric and --l4-dsr need a --node-name")
 	case len(o.flags.interfaces) == 0:
@@ -112,6 +118,9 @@ func describeFabric(o *options, d *loader.Datapath) *status.Fabric {
 	for _, n := range d.Nodes() {
 		node := status.FabricNode{Name: n.Name, ID: fmt.Sprintf("%08x", n.ID), State: nodeStates[n.State], Self: n.Self,
 			Slots: n.Slots, Addresses: []string{}}
+		if n.Found == state.NodeUnready {
+			node.State = "silent"
+		}
 		for _, a := range n.Addresses {
 			node.Addresses = append(node.Addresses, a.String())
 		}

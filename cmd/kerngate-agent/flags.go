@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/kerngate/kerngate/loader"
+	"github.com/kerngate/kerngate/userspace/compression"
 	"github.com/kerngate/kerngate/userspace/logformat"
 )
 
@@ -25,6 +26,7 @@ type flags struct {
 	defaultBackend        string
 	allowExternalName     bool
 	strictAnnotations     bool
+	allowedFields         []string
 	publishStatus         bool
 	leaseNamespace        string
 	nodeName              string
@@ -79,6 +81,9 @@ type flags struct {
 	maxHead         int
 	accessLog       string
 	accessLogFormat string
+	compression     []string
+	compressedTypes []string
+	compressedFrom  int64
 
 	metricsAddress string
 	logLevel       string
@@ -141,6 +146,7 @@ func (f *flags) define() {
 	s.StringVar(&f.kubeconfig, "kubeconfig", "", "kubeconfig file of the cluster to serve; without it and --manifests: the cluster this pod runs in")
 	s.StringVar(&f.ingressClass, "ingress-class", "kerngate", "name of the IngressClass to serve")
 	s.StringVar(&f.defaultBackend, "default-backend", "", "NAMESPACE/NAME:PORT of the Service that answers what no route matches; empty: 404")
+	s.StringSliceVar(&f.allowedFields, "global-allowed-response-headers", nil, "fields that the annotation custom-headers may set, separated by commas; none: all but those that are the proxy's own")
 	s.BoolVar(&f.strictAnnotations, "strict-annotations", false, "serve no Ingress that has an annotation of ingress-nginx which is not honoured")
 	s.BoolVar(&f.allowExternalName, "allow-external-name", false, "forward to Services of type ExternalName that hold an address")
 	s.BoolVar(&f.publishStatus, "publish-status", true, "write the ingress addresses to the status of served Ingresses (cluster only)")
@@ -199,6 +205,9 @@ func (f *flags) define() {
 	s.IntVar(&f.maxHead, "max-head", 16<<10, "bytes of the largest request head, 431 above")
 	s.StringVar(&f.accessLog, "access-log", "off", "off, on, or N to log one request of N")
 	s.StringVar(&f.accessLogFormat, "access-log-format", logformat.JSON, "json, combined (as nginx and Apache write it) or a text with fields in braces, such as \"{client} {status} {duration_us}\"")
+	s.StringSliceVar(&f.compression, "compression", nil, "content codings in which responses may be sent, in order of preference: zstd, br, gzip; empty: none; per Ingress: annotation kerngate.dev/compression")
+	s.StringSliceVar(&f.compressedTypes, "compression-types", nil, "media types whose responses may be compressed, such as text/html or text/*; empty: text, JSON, XML, scripts and what else is known to gain")
+	s.Int64Var(&f.compressedFrom, "compression-min-bytes", compression.DefaultMinBytes, "of a response's body; shorter ones are not compressed")
 
 	s.StringVar(&f.metricsAddress, "metrics-address", "127.0.0.1:9464", "where /metrics, /healthz and /readyz are answered; empty: nowhere")
 	s.StringVar(&f.logLevel, "log-level", "info", strings.Join([]string{"debug", "info", "warn", "error"}, ", "))

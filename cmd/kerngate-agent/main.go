@@ -131,6 +131,14 @@ func serve(ctx context.Context, e env, o *options) error {
 	if o.flags.ocsp {
 		stapler = ocsp.New(ocsp.Dial, registry, log)
 	}
+	watch, err := newWatch(o, datapath, registry)
+	if err != nil {
+		return err
+	}
+	var drain func(on bool) error
+	if watch != nil {
+		drain = watch.drain
+	}
 	a := agent.New(agent.Options{
 		Datapath: datapath,
 		Source:   from.source,
@@ -140,6 +148,8 @@ func serve(ctx context.Context, e env, o *options) error {
 		Settings: o.settings,
 		Child:    o.child,
 		Describe: describer(o, datapath),
+		Drain:    drain,
+		NodeName: o.flags.nodeName,
 		Metrics:  agent.NewMetrics(registry),
 		Log:      log,
 
@@ -160,6 +170,9 @@ func serve(ctx context.Context, e env, o *options) error {
 		group.Go(func() error { return from.reporter.Run(groupCtx) })
 	}
 	group.Go(func() error { from.keys(groupCtx); return nil })
+	if watch != nil {
+		group.Go(func() error { return watch.run(groupCtx, o.flags.fabric.timeout > 0) })
+	}
 	group.Go(func() error {
 		defer done()
 		agentCtx, cancel := context.WithCancel(ctx)

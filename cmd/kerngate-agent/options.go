@@ -16,6 +16,7 @@ import (
 	"github.com/kerngate/kerngate/loader"
 	"github.com/kerngate/kerngate/userspace/agent"
 	"github.com/kerngate/kerngate/userspace/compile"
+	"github.com/kerngate/kerngate/userspace/compression"
 	"github.com/kerngate/kerngate/userspace/feed"
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
 	"github.com/kerngate/kerngate/userspace/kube"
@@ -133,7 +134,7 @@ func (o *options) checkSource(e env) error {
 		return fmt.Errorf("--load-balancing: %w", err)
 	}
 	o.kube = kube.Options{
-		Class: f.ingressClass, AllowExternalName: f.allowExternalName, StrictAnnotations: f.strictAnnotations,
+		Class: f.ingressClass, AllowExternalName: f.allowExternalName, StrictAnnotations: f.strictAnnotations, AllowedResponseHeaders: f.allowedFields,
 		Node: f.nodeName, Algorithm: algorithm, PreferLocal: f.preferLocal,
 	}
 	if f.ingressClass == "" {
@@ -193,7 +194,7 @@ func parsePrefixes(flag string, texts []string) (prefixes []netip.Prefix, err er
 	return prefixes, nil
 }
 
-func (o *options) checkSettings() error {
+func (o *options) checkSettings() (err error) {
 	f := o.flags
 	s := &feedpb.Settings{}
 	o.settings = s
@@ -240,7 +241,27 @@ func (o *options) checkSettings() error {
 		}
 		s.AccessLogSample = uint32(n)
 	}
-	return nil
+	s.Compression, err = compressionOf(f)
+	return err
+}
+
+// compressionOf returns what the flags say of compression, nil if that is nothing.
+func compressionOf(f *flags) (*feedpb.Compression, error) {
+	if _, err := compression.ParseEncodings(f.compression); err != nil {
+		return nil, fmt.Errorf("--compression: %w", err)
+	}
+	for _, name := range f.compressedTypes {
+		if _, err := compression.ParseType(name); err != nil {
+			return nil, fmt.Errorf("--compression-types: %w", err)
+		}
+	}
+	if f.compressedFrom < 1 {
+		return nil, fmt.Errorf("--compression-min-bytes %d: want at least 1", f.compressedFrom)
+	}
+	if len(f.compression)+len(f.compressedTypes) == 0 && f.compressedFrom == compression.DefaultMinBytes {
+		return nil, nil
+	}
+	return &feedpb.Compression{Encodings: f.compression, Types: f.compressedTypes, MinBytes: uint64(f.compressedFrom)}, nil
 }
 
 func (o *options) checkChild(e env, uid, gid int) error {

@@ -63,6 +63,8 @@ func node() (*explain.Maps, map[string]any) {
 			{ID: "shop/web-tls", Hosts: []string{"host.example.com", "*.example.com", "", "a.example"}, Names: []string{"host.example.com"}, Type: "ECDSA P-256", Issuer: "CN=Example CA", NotBefore: noon.AddDate(0, -1, 0), NotAfter: noon.AddDate(0, 2, 0), Fingerprint: strings.Repeat("a1", 32), Stapled: true, UsedBy: []string{"shop/main"}}}},
 		status.QueryServices: status.Services{Services: []status.Service{{ID: 1, Name: "shop/info:http", Algorithm: "p2c", Backends: []status.Backend{{Address: "10.0.1.5:8080", Pod: "shop/info-a", Node: "n2"}}},
 			{Name: "shop/later:80", Algorithm: "p2c", Backends: []status.Backend{{Address: "10.0.9.9:80"}}}}},
+		status.QueryDrain:    status.Drain{Node: "n1", Draining: true},
+		status.QueryUndrain:  status.Drain{Node: "n1"},
 		status.QueryProblems: status.Problems{Problems: []status.Problem{{Object: "Ingress shop/other", Severity: "Warning", Reason: "Conflict", Message: "shop/main publishes /info already; it is older", Since: at}}},
 	}
 	return maps, answers
@@ -119,7 +121,7 @@ func golden(t *testing.T, name, got string) {
 	}
 }
 
-var commands = []string{"status", "routes", "services", "backends", "nodes", "explain", "problems", "certificates", "check", "version"}
+var commands = []string{"status", "routes", "services", "backends", "nodes", "drain", "undrain", "explain", "problems", "certificates", "check", "version"}
 
 // TestHelp keeps the help stable: it is what scripts and people have learned.
 func TestHelp(t *testing.T) {
@@ -143,6 +145,8 @@ func TestTables(t *testing.T) {
 		"routes":        {"routes"},
 		"services":      {"services"},
 		"nodes":         {"nodes"},
+		"drain":         {"drain"},
+		"undrain":       {"undrain"},
 		"backends":      {"backends"},
 		"problems":      {"problems"},
 		"explain":       {"explain", "http://host.example.com/info/x", "--from", "192.0.2.77"},

@@ -306,6 +306,21 @@ P / web`)},
 		), differing("pods cannot have the proxy ask for something else", "GET /\nDo: header=X-Accel-Redirect: /secret"),
 			differing("a client that speaks h2c to a pod would go past every rule", "GET /\nUpgrade: h2c")),
 	}, {
+		name: "schemes",
+		ingresses: []string{ingress("schemes", `
+
+P / web`)},
+		server:   `location / { proxy_set_header X-Forwarded-Scheme $scheme; proxy_set_header X-Scheme $scheme; @web }`,
+		requests: ask("GET /\nX-Scheme: https", "GET /\nX-Forwarded-Scheme: https", "GET /\nX-Scheme: a\nX-Scheme: b\nX-Forwarded-Scheme: c\nX-Forwarded-Proto: https", "GET /\nX_Scheme: https\nX-Scheme: https"),
+	}, {
+		name: "customheaders",
+		ingresses: []string{ingress("customheaders", `
+custom-headers: default/page-fields
+
+P / web`), configMap("page-fields", "X-Team: shop garden", "Content-Security-Policy: \"default-src 'self'; img-src *\"", "X-Powered-By: ''")},
+		server:   `location / { proxy_hide_header X-Team; proxy_hide_header X-Powered-By; add_header X-Team "shop garden" always; add_header Content-Security-Policy "default-src 'self'; img-src *" always; @web }`,
+		requests: ask("GET /", "HEAD /", "GET /\nDo: header=X-Team: pod&header=X-Powered-By: pod", "GET /\nDo: status=404", "GET /\nDo: status=204", "GET /\nX-Team: client", "POST /\nDo: status=500\n\nbody"),
+	}, {
 		name: "cookiedomain",
 		ingresses: []string{ingress("cookiedomain", `
 proxy-cookie-domain: pod.local public.example
@@ -609,7 +624,8 @@ P / web`)},
 		requests: slices.Concat(ask(
 			"GET /a?b=c", "GET /\nDo-auth: status=401", "GET /\nDo-auth: status=403", "GET /\nDo-auth: status=500", "GET /\nDo-auth: status=302&header=Location: http://evil.test/", "GET /\nDo-auth: status=404",
 			"GET /\nDo-auth: status=204", "GET /\nX-User: forged\nX-Missing: forged", "GET /\nX-User: forged\nDo-auth: header=X-User: ann", "GET /\nDo-auth: status=401&header=Www-Authenticate: Bearer realm=\"x\"",
-			"GET /\nDo-auth: header=Set-Cookie: s=1", "GET /\nDo: status=404\nDo-auth: header=Set-Cookie: s=1", "GET /\nCookie: a=b\nAuthorization: Bearer t", "HEAD /", "HEAD /\nDo-auth: status=401",
+			"GET /\nDo-auth: header=Set-Cookie: s=1", "GET /\nDo: status=404\nDo-auth: header=Set-Cookie: s=1",
+			"GET /\nDo-auth: status=401&header=Set-Cookie: s=1", "GET /\nDo-auth: status=403&header=Set-Cookie: s=1", "GET /\nCookie: a=b\nAuthorization: Bearer t", "HEAD /", "HEAD /\nDo-auth: status=401",
 			"POST /\n\nbody", "POST /\nDo-auth: status=403\n\nbody", "PUT /x%20y?q=%2F\n\n1", "GET /\nRange: bytes=0-1",
 		)),
 	}, {
@@ -620,8 +636,27 @@ auth-method: POST
 auth-signin: https://login.example/start
 
 P / web`)},
-		server:   strings.ReplaceAll(asked("authmethod", "proxy_method POST; proxy_pass http://auth/;", "error_page 401 = @signin-authmethod;"), "SIGNIN", "https://login.example/start?rd="),
-		requests: slices.Concat(ask("GET /", "GET /\nDo-auth: status=403"), differing("nginx here does not escape the URL, as ingress-nginx's set_escape_uri does", "GET /x?y=z\nDo-auth: status=401")),
+		server:   strings.ReplaceAll(asked("authmethod", "proxy_method POST; proxy_set_header X-Original-URI $request_uri; proxy_set_header X-Scheme $scheme; proxy_pass http://auth/;", "error_page 401 = @signin-authmethod;"), "SIGNIN", "https://login.example/start?rd="),
+		requests: slices.Concat(ask("GET /", "GET /\nDo-auth: status=403", "GET /a%20b?c=d\nX-Original-URI: /x"), differing("nginx here does not escape the URL, as ingress-nginx's set_escape_uri does", "GET /x?y=z\nDo-auth: status=401")),
+	}, {
+		name: "authheaders",
+		ingresses: []string{ingress("authheaders", `
+auth-url: http://auth.default.svc/check
+auth-proxy-set-headers: question-fields
+
+P / web`), configMap("question-fields", "X-Asked-By: kerngate", "X-Method: $request_method of $http_host", "Cookie: ''")},
+		server:   asked("authheaders", `proxy_set_header X-Asked-By 'kerngate'; proxy_set_header X-Method '$request_method of $http_host'; proxy_set_header Cookie ''; `+plain, ""),
+		requests: ask("GET /", "POST /\nX-Asked-By: client\nCookie: a=b\n\nbody", "GET /x?y\nX-Method: z"),
+	}, {
+		name: "authcookie",
+		ingresses: []string{ingress("authcookie", `
+auth-url: http://auth.default.svc/check
+auth-always-set-cookie: true
+
+P / web`)},
+		server: strings.ReplaceAll(asked("authcookie", plain, ""), "add_header Set-Cookie $auth_cookie;\n", "add_header Set-Cookie $auth_cookie always;\n"),
+		requests: ask("GET /", "GET /\nDo-auth: header=Set-Cookie: s=1", "GET /\nDo: status=404\nDo-auth: header=Set-Cookie: s=1",
+			"GET /\nDo-auth: status=401&header=Set-Cookie: s=1", "GET /\nDo-auth: status=403&header=Set-Cookie: s=1", "GET /\nDo-auth: status=403"),
 	}, {
 		name: "authbroken",
 		ingresses: []string{ingress("authbroken", `

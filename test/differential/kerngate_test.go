@@ -61,6 +61,11 @@ func startKerngate(t *testing.T, p *pods, all []comparison) string {
 // staff is a Secret with one user, ann, whose password is "secret".
 const staff = "apiVersion: v1\nkind: Secret\nmetadata: {name: staff, namespace: default}\nstringData: {auth: \"ann:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=\"}\n"
 
+// configMap is a ConfigMap with these entries.
+func configMap(name string, entries ...string) string {
+	return "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: " + name + ", namespace: default}\ndata:\n  " + strings.Join(entries, "\n  ") + "\n"
+}
+
 // ingress is an Ingress for the host NAME.test of the case: annotations, one a line, then
 // after an empty line paths: TYPE PATH SERVICE (P, E or I for the type).
 func ingress(name, text string) string { return ingressOf(name, name+".test", text) }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"sync"
 	"time"
 
@@ -66,7 +67,7 @@ func (l *Lab) addHost(name string) (*Host, error) {
 	l.hosts = append(l.hosts, h)
 	l.mu.Unlock()
 	var err error
-	if h.links, err = netlink.NewHandleAt(h.space); err != nil {
+	if h.links, err = netlink.NewHandleAt(h.space, unix.NETLINK_ROUTE); err != nil {
 		return nil, fmt.Errorf("netlink in %s: %w", h.Namespace(), err)
 	}
 	lo, err := h.links.LinkByName("lo")
@@ -204,9 +205,16 @@ func (h *Host) release() {
 	_ = h.space.Close()
 }
 
+// patience lengthens all limits where machines are emulated (KERNGATE_TEST_PATIENCE=10).
+var patience = func() time.Duration {
+	n, _ := strconv.Atoi(os.Getenv("KERNGATE_TEST_PATIENCE"))
+	return time.Duration(max(n, 1))
+}()
+
 // Until asks condition again and again until it returns nil, and gives up after the limit
 // with its last error. It is what the lab has instead of sleeping.
 func Until(limit time.Duration, what string, condition func() error) error {
+	limit *= patience
 	deadline := time.Now().Add(limit)
 	pause := time.Millisecond
 	for {

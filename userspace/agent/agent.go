@@ -88,6 +88,8 @@ type Options struct {
 	Stapler      *ocsp.Stapler        // nil: nothing is stapled
 	Child        *Child               // nil: proxies are started by somebody else
 	Describe     func() status.Status // the parts of the status that the agent does not know
+	Drain        func(on bool) error  // has the node get no new connections, or some again; nil: it cannot
+	NodeName     string
 	Metrics      *Metrics
 	Log          zerolog.Logger
 }

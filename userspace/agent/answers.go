@@ -3,6 +3,7 @@ package agent
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -32,6 +33,17 @@ func (a *Agent) answer(e feed.Asked) {
 		told = a.certificateList()
 	case status.QueryProxies:
 		told = status.Proxies{Proxies: a.generations()}
+	case status.QueryDrain, status.QueryUndrain:
+		on := e.What == status.QueryDrain
+		if a.Drain == nil {
+			e.Answer(nil, errors.New("this node hands no connections to others (--fabric): withdraw the announcement of its addresses instead"))
+			return
+		}
+		if err := a.Drain(on); err != nil {
+			e.Answer(nil, err)
+			return
+		}
+		told = status.Drain{Node: a.NodeName, Draining: on}
 	default:
 		e.Answer(nil, fmt.Errorf("the agent does not know %q: ask for %s, %s, %s, %s, %s or %s", e.What,
 			status.QueryStatus, status.QueryRoutes, status.QueryServices, status.QueryCertificates, status.QueryProblems, status.QueryProxies))

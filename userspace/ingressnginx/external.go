@@ -15,9 +15,7 @@ import (
 // Ingress: nobody can tell what it was to keep out.
 func (r *reader) external() *model.ExternalAuth {
 	_, url, set := r.text("auth-url")
-	if key, _, named := r.text("auth-proxy-set-headers"); named {
-		r.close(key, "ConfigMaps are not read")
-	}
+	told := r.authHeaders()
 	if !set {
 		return nil
 	}
@@ -26,7 +24,7 @@ func (r *reader) external() *model.ExternalAuth {
 		r.close("auth-url", err.Error())
 		return nil
 	}
-	e := &model.ExternalAuth{To: to, AlwaysSetCookie: r.boolean("auth-always-set-cookie", false)}
+	e := &model.ExternalAuth{To: to, Headers: told, AlwaysSetCookie: r.boolean("auth-always-set-cookie", false)}
 	if _, v, set := r.text("auth-method"); set {
 		if e.Method = strings.ToUpper(v); !slices.Contains([]string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}, e.Method) {
 			r.close("auth-method", fmt.Sprintf("%q is none of GET, HEAD, POST, PUT, PATCH, DELETE and OPTIONS", shorten(v)))

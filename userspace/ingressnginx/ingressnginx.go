@@ -27,6 +27,8 @@ const Prefix = "nginx.ingress.kubernetes.io/"
 type Ingress struct {
 	Namespace, Name string
 	Annotations     map[string]string
+	// AllowedFields are the fields that custom-headers may set; none: all.
+	AllowedFields []string
 }
 
 // References finds what annotations refer to.
@@ -34,6 +36,8 @@ type References interface {
 	// Secret returns the data of a Secret in the Ingress's namespace. An error says for
 	// the Ingress's author why there is none.
 	Secret(name string) (map[string][]byte, error)
+	// ConfigMap is the same for a ConfigMap.
+	ConfigMap(name string) (map[string]string, error)
 	// Service returns the key of a Service's port, of its first if port is 0, and sees to it
 	// that its pods are known. An error is for the Ingress's author.
 	Service(namespace, name string, port int) (model.ServiceKey, error)
@@ -57,6 +61,12 @@ type Reading struct {
 	// Canary is set if the Ingress takes a part of others' requests; its service is not
 	// filled in, and the Policy is theirs.
 	Canary *model.Canary
+	// Suites of TLS 1.2 for clients of the Ingress's hosts, by their IANA names, sorted;
+	// none: those of the proxy. UpstreamSuites are the same for pods.
+	Suites, UpstreamSuites []string
+	// UpstreamMin and UpstreamMax are the versions of TLS that are spoken to pods, "1.2" or
+	// "1.3"; "": both.
+	UpstreamMin, UpstreamMax string
 	// Findings are sorted by key.
 	Findings []Finding
 }
@@ -100,11 +110,13 @@ func Read(in Ingress, refs References) Reading {
 	r.paths()
 	r.redirects()
 	r.headers()
+	r.customHeaders()
 	r.cors()
 	r.body()
 	r.access()
 	r.limits()
 	r.pod()
+	r.tls()
 	r.traffic()
 	r.mirror()
 	r.errorPages()

@@ -22,6 +22,19 @@ func (s secrets) Secret(name string) (map[string][]byte, error) {
 	return nil, errors.New("Secret ns/" + name + " does not exist")
 }
 
+// ConfigMap makes texts of Secrets.
+func (s secrets) ConfigMap(name string) (map[string]string, error) {
+	d, ok := s[name]
+	if !ok {
+		return nil, errors.New("ConfigMap ns/" + name + " does not exist")
+	}
+	out := map[string]string{}
+	for key, v := range d {
+		out[key] = string(v)
+	}
+	return out, nil
+}
+
 // Service knows all Services but those named "missing".
 func (s secrets) Service(namespace, name string, port int) (model.ServiceKey, error) {
 	if name == "missing" {
@@ -35,6 +48,13 @@ var known = secrets{
 	"map":   {"ann": []byte("{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ="), "bob": []byte("plain\nx:y")},
 	"plain": {"auth": []byte("ann:secret\n")},
 	"other": {"x": []byte("y")},
+
+	// ConfigMaps
+	"fields":   {"X-B": []byte("2"), "X-A": []byte("a b")},
+	"dollar":   {"X-A": []byte("$host"), "X-B": []byte("c")},
+	"lines":    {"X-A": []byte("a\r\nSet-Cookie: b"), "X-B": []byte("c")},
+	"own":      {"Connection": []byte("close"), "Content_Length": []byte("1"), "X-B": []byte("c")},
+	"nameless": {"X A": []byte("b"), "X-B": []byte("c")},
 }
 
 // read reads "key: value" lines.
@@ -110,6 +130,13 @@ func TestRead(t *testing.T) {
 			"cors: origins [\"https://a.example\" \"https://*.b.example:8443\"] methods [\"GET\"] headers [\"X-A\"] expose [\"X-B\"] credentials false max-age 5s\ninvalid cors-allow-origin"},
 		{[]string{"enable-cors: true", "cors-allow-origin: evil"}, "invalid cors-allow-origin\ninvalid cors-allow-origin"},
 		{[]string{"cors-allow-origin: https://a.example"}, ""},
+		{[]string{"custom-headers: fields"}, "response: set X-A \"a b\"\nresponse: set X-B \"2\""},
+		{[]string{"custom-headers: dollar"}, "response: set X-B \"c\"\ninvalid custom-headers"},
+		{[]string{"custom-headers: lines"}, "response: set X-B \"c\"\ninvalid custom-headers"},
+		{[]string{"custom-headers: own"}, "response: set X-B \"c\"\ninvalid custom-headers\ninvalid custom-headers"},
+		{[]string{"custom-headers: nameless"}, "response: set X-B \"c\"\ninvalid custom-headers"},
+		{[]string{"custom-headers: gone"}, "invalid custom-headers"},
+		{[]string{"auth-proxy-set-headers: lines"}, "access: closed, as auth-proxy-set-headers: the value of field X-A has control characters, or more than 4096 bytes\nclosed auth-proxy-set-headers"},
 		{[]string{"allowlist-source-range: 10.0.0.0/8, 192.0.2.7"}, "access: allow [10.0.0.0/8 192.0.2.7/32]"},
 		{[]string{"whitelist-source-range: 10.0.0.0/8"}, "access: allow [10.0.0.0/8]"},
 		{[]string{"allowlist-source-range: 10.0.0.0/8", "whitelist-source-range: 0.0.0.0/0"}, "access: allow [10.0.0.0/8]"},

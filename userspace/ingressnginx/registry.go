@@ -39,8 +39,8 @@ const (
 	whyModSec    = "there is no web application firewall"
 	whyFastCGI   = "pods are spoken to in HTTP or gRPC"
 	whyTracing   = "the proxy does not trace; traceparent is passed on"
-	whySuites    = "TLS to pods uses what crypto/tls thinks safe"
-	whySuitesIn  = "suites are set for the whole proxy, by the agent's flags"
+	whySuites    = "of TLS 1.2 those count that crypto/tls has and holds secure, in its own order; those of TLS 1.3 cannot be chosen"
+	whyOrder     = "the order is that of crypto/tls, which considers whether both sides have AES in hardware"
 	whySnippet   = "it is not executed; directives in it that decide who gets in close the Ingress"
 	whyPushOver  = "browsers have removed server push, and nginx 1.25 did; Link fields are passed on"
 	whyNoGlobal  = "there is no global authentication that could be left out"
@@ -61,7 +61,7 @@ var keys = []Key{
 	{Name: "auth-keepalive-share-vars", Group: "ExternalAuth", Verdict: Difference, Why: whyKeepAlive},
 	{Name: "auth-keepalive-timeout", Group: "ExternalAuth", Verdict: Difference, Why: whyKeepAlive},
 	{Name: "auth-method", Group: "ExternalAuth"},
-	{Name: "auth-proxy-set-headers", Group: "ExternalAuth", Verdict: Unsupported, Why: "ConfigMaps are not read; every request is refused"},
+	{Name: "auth-proxy-set-headers", Group: "ExternalAuth", Verdict: Difference, Why: "ConfigMaps of other namespaces are refused"},
 	{Name: "auth-realm", Group: "BasicDigestAuth"},
 	{Name: "auth-request-redirect", Group: "ExternalAuth"},
 	{Name: "auth-response-headers", Group: "ExternalAuth"},
@@ -95,7 +95,7 @@ var keys = []Key{
 	{Name: "cors-allow-origin", Group: "CorsConfig", Verdict: Difference, Why: "an origin that cannot be read is left out, in place of allowing all; Vary: Origin is added"},
 	{Name: "cors-expose-headers", Group: "CorsConfig"},
 	{Name: "cors-max-age", Group: "CorsConfig"},
-	{Name: "custom-headers", Group: "CustomHeaders", Verdict: Unsupported, Why: "ConfigMaps are not read; more_set_headers in configuration-snippet does the same"},
+	{Name: "custom-headers", Group: "CustomHeaders", Verdict: Difference, Why: "ConfigMaps of other namespaces are refused; a field that cannot be set is left out, in place of answering 503; without --global-allowed-response-headers all but the proxy's own may be set"},
 	{Name: "custom-http-errors", Group: "CustomHTTPErrors", Verdict: Difference, Why: "the service's page is taken up to 1 MiB; without it the error stays as it is"},
 	{Name: "default-backend", Group: "DefaultBackend"},
 	{Name: "denylist-source-range", Group: "Denylist"},
@@ -149,9 +149,9 @@ var keys = []Key{
 	{Name: "proxy-redirect-to", Group: "Proxy", Verdict: Difference, Why: "values of the request cannot be used"},
 	{Name: "proxy-request-buffering", Group: "Proxy", Verdict: Difference, Why: whyStreams},
 	{Name: "proxy-send-timeout", Group: "Proxy"},
-	{Name: "proxy-ssl-ciphers", Group: "ProxySSL", Verdict: Unsupported, Why: whySuites},
+	{Name: "proxy-ssl-ciphers", Group: "ProxySSL", Verdict: Difference, Why: whySuites + "; they hold without proxy-ssl-secret, too"},
 	{Name: "proxy-ssl-name", Group: "ProxySSL", Elsewhere: true},
-	{Name: "proxy-ssl-protocols", Group: "ProxySSL", Verdict: Unsupported, Why: whySuites},
+	{Name: "proxy-ssl-protocols", Group: "ProxySSL", Verdict: Difference, Why: "versions before 1.2 are not spoken; it holds without proxy-ssl-secret, too"},
 	{Name: "proxy-ssl-secret", Group: "ProxySSL", Verdict: Difference, Why: "Secrets of other namespaces are refused", Elsewhere: true},
 	{Name: "proxy-ssl-server-name", Group: "ProxySSL", Verdict: Difference, Why: "the name is always sent", Elsewhere: true},
 	{Name: "proxy-ssl-verify", Group: "ProxySSL", Elsewhere: true},
@@ -171,9 +171,9 @@ var keys = []Key{
 	{Name: "session-cookie-path", Group: "SessionAffinity", Verdict: Difference, Why: "where paths are expressions and nothing is said, it is /"},
 	{Name: "session-cookie-samesite", Group: "SessionAffinity"},
 	{Name: "session-cookie-secure", Group: "SessionAffinity"},
-	{Name: "ssl-ciphers", Group: "SSLCipher", Verdict: Unsupported, Why: whySuitesIn},
+	{Name: "ssl-ciphers", Group: "SSLCipher", Verdict: Difference, Why: whySuites},
 	{Name: "ssl-passthrough", Group: "SSLPassthrough", Elsewhere: true},
-	{Name: "ssl-prefer-server-ciphers", Group: "SSLCipher", Verdict: Unsupported, Why: whySuitesIn},
+	{Name: "ssl-prefer-server-ciphers", Group: "SSLCipher", Verdict: Difference, Why: whyOrder},
 	{Name: "ssl-redirect", Group: "Rewrite", Elsewhere: true},
 	{Name: "stream-snippet", Group: "StreamSnippet", Verdict: Unsupported, Why: "it is not executed"},
 	{Name: "temporal-redirect", Group: "Redirect", Verdict: Difference, Why: "of nginx's variables those of the request can be used, and $uri is escaped"},

@@ -50,6 +50,14 @@ func (t *translation) policyOf(ingress *networkingv1.Ingress) *policy {
 		upstream:    t.upstreamPolicy(a),
 		rules:       t.rulesOf(ingress),
 	}
+	if c := a.compression(); c != nil {
+		if p.rules.Policy == nil {
+			p.rules.Policy = new(model.Policy)
+		}
+		p.rules.Policy.Compression = c
+	}
+	tls := &p.upstream.tls
+	tls.MinVersion, tls.MaxVersion, tls.Suites = p.rules.UpstreamMin, p.rules.UpstreamMax, p.rules.UpstreamSuites
 	t.policies[ingress] = p
 	return p
 }

@@ -16,9 +16,9 @@ type changes struct {
 	wake chan struct{} // holds one value if there is something to look at
 
 	mu          sync.Mutex
-	services    map[name]struct{} // whose endpoints have changed
-	secrets     map[name]struct{} // that have changed
-	first, last time.Time         // of the route changes that wait; zero: none
+	services    map[name]struct{}      // whose endpoints have changed
+	referenced  map[reference]struct{} // that have changed
+	first, last time.Time              // of the route changes that wait; zero: none
 }
 
 func (c *changes) addService(n name) {
@@ -28,9 +28,15 @@ func (c *changes) addService(n name) {
 	c.signal()
 }
 
-func (c *changes) addSecret(n name) {
+// reference is an object that annotations or spec.tls of Ingresses name.
+type reference struct {
+	kind string
+	name name
+}
+
+func (c *changes) addReferenced(r reference) {
 	c.mu.Lock()
-	c.secrets[n] = struct{}{}
+	c.referenced[r] = struct{}{}
 	c.mu.Unlock()
 	c.signal()
 }
@@ -62,12 +68,12 @@ func (c *changes) takeServices() map[name]struct{} {
 	return taken
 }
 
-func (c *changes) takeSecrets() map[name]struct{} {
+func (c *changes) takeReferenced() map[reference]struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	taken := c.secrets
+	taken := c.referenced
 	if len(taken) > 0 {
-		c.secrets = map[name]struct{}{}
+		c.referenced = map[reference]struct{}{}
 	}
 	return taken
 }

@@ -51,7 +51,8 @@ type Cluster struct {
 	services  corelisters.ServiceLister
 	configs   []corelisters.ConfigMapLister // of --tcp- and --udp-services-configmap
 	slices    cache.Indexer
-	secrets   *secretWatches
+	secrets   *watches
+	named     *watches // ConfigMaps that annotations name
 
 	// Of the last full translation; Run's goroutine owns them.
 	keys            map[name][]model.ServiceKey
@@ -61,7 +62,7 @@ type Cluster struct {
 	routeProblems   problems
 	serviceProblems map[model.ServiceKey][]model.Problem
 	secretsRead     *secretMemory
-	secretsUsed     map[name]struct{} // that a change of would change the translation
+	used            map[reference]struct{} // that a change of would change the translation
 
 	mu        sync.Mutex                       // guards what follows
 	l4Status  map[model.ObjectRef][]netip.Addr // of Services that are published
@@ -83,12 +84,13 @@ func NewCluster(client kubernetes.Interface, connection *Connection, options Opt
 	c := &Cluster{
 		options: options, connection: connection, log: log,
 		updates:         make(chan model.Update),
-		changes:         changes{wake: make(chan struct{}, 1), services: map[name]struct{}{}, secrets: map[name]struct{}{}},
+		changes:         changes{wake: make(chan struct{}, 1), services: map[name]struct{}{}, referenced: map[reference]struct{}{}},
 		serviceProblems: map[model.ServiceKey][]model.Problem{},
 		secretsRead:     newSecretMemory(),
 		l4Problems:      map[model.L4Key][]model.Problem{},
 	}
-	c.secrets = newSecretWatches(client, log, &c.changes)
+	c.secrets = newWatches(watchedSecrets, client, log, &c.changes)
+	c.named = newWatches(watchedConfigMaps, client, log, &c.changes)
 	factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(slim))
 	networking := factory.Networking().V1()
 	c.ingresses, c.classes = networking.Ingresses().Lister(), networking.IngressClasses().Lister()
@@ -136,6 +138,7 @@ func (c *Cluster) Run(ctx context.Context) error {
 		defer w.factory.Shutdown()
 	}
 	defer c.secrets.stop()
+	defer c.named.stop()
 	for _, w := range c.informers {
 		if !cache.WaitForCacheSync(ctx.Done(), w.informer.HasSynced) {
 			return nil // ctx has ended
@@ -156,7 +159,7 @@ func (c *Cluster) Run(ctx context.Context) error {
 		if changed := c.changes.takeServices(); len(changed) > 0 && !c.translateServices(ctx, changed) {
 			return nil
 		}
-		if c.usesAnyOf(c.changes.takeSecrets()) {
+		if c.usesAnyOf(c.changes.takeReferenced()) {
 			c.changes.addRoutes()
 		}
 		due, wait := c.changes.takeRoutes(time.Now())
@@ -181,15 +184,18 @@ func (c *Cluster) translateAll(ctx context.Context) bool {
 		c.log.Error().Err(err).Msg("reading the informers' lists") // of memory: cannot happen
 		return true
 	}
-	if !c.secrets.want(ctx, secretNamespaces(objects, c.options)) {
+	looked := newTranslation(Objects{Ingresses: objects.Ingresses, Classes: objects.Classes}, c.options).served()
+	secrets, configMaps := c.secrets.want(ctx, secretNamespaces(looked, c.options)), c.named.want(ctx, configMapNames(looked))
+	if !secrets || !configMaps {
 		return true // asked again when they are there
 	}
-	objects.Secrets, objects.SecretsUnreadable = c.secrets.list()
+	objects.Secrets, objects.SecretsUnreadable = listSecrets(c.secrets)
+	objects.ConfigMaps, objects.ConfigMapsUnreadable = withReferenced(c.named, objects.ConfigMaps)
 	t := newTranslation(objects, c.options)
 	t.secrets.read = c.secretsRead
 	m, served := t.routes()
 	c.secretsRead.keepOnly(&t.secrets)
-	c.secretsUsed = t.secrets.used
+	c.used = t.used()
 	c.served = refsOf(served)
 	c.keys = make(map[name][]model.ServiceKey, len(t.keys))
 	clear(c.serviceProblems)
@@ -303,9 +309,21 @@ func (c *Cluster) changed(before, after any) {
 	}
 }
 
-func (c *Cluster) usesAnyOf(changed map[name]struct{}) bool {
-	for n := range changed {
-		if _, used := c.secretsUsed[n]; used {
+// used returns what is referred to, there or not.
+func (t *translation) used() map[reference]struct{} {
+	out := make(map[reference]struct{}, len(t.secrets.used)+len(t.configMaps.used))
+	for n := range t.secrets.used {
+		out[reference{"Secret", n}] = struct{}{}
+	}
+	for n := range t.configMaps.used {
+		out[reference{"ConfigMap", n}] = struct{}{}
+	}
+	return out
+}
+
+func (c *Cluster) usesAnyOf(changed map[reference]struct{}) bool {
+	for r := range changed {
+		if _, used := c.used[r]; used {
 			return true
 		}
 	}
@@ -330,7 +348,7 @@ func (c *Cluster) Describe() status.Source {
 			d.Waiting = append(d.Waiting, w.resource)
 		}
 	}
-	d.Waiting = append(d.Waiting, c.secrets.waiting()...)
+	d.Waiting = slices.Concat(d.Waiting, c.secrets.waiting(), c.named.waiting())
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if last := c.lastEvent; !last.IsZero() {

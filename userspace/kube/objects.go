@@ -47,11 +47,14 @@ type Objects struct {
 	Services  []*corev1.Service
 	Slices    []*discoveryv1.EndpointSlice
 	Secrets   []*corev1.Secret
-	// ConfigMaps that Options.TCPServices and UDPServices name; others are ignored.
+	// ConfigMaps that Options.TCPServices and UDPServices or annotations name; others are
+	// ignored.
 	ConfigMaps []*corev1.ConfigMap
 
 	// SecretsUnreadable says of namespaces why their Secrets cannot be read.
 	SecretsUnreadable map[string]string
+	// ConfigMapsUnreadable says of ConfigMaps, "namespace/name", why they cannot be read.
+	ConfigMapsUnreadable map[string]string
 }
 
 // Options of a translation.
@@ -73,6 +76,9 @@ type Options struct {
 	// StrictAnnotations leaves Ingresses unserved that have an annotation which is unknown,
 	// unsupported or invalid.
 	StrictAnnotations bool
+	// AllowedResponseHeaders are the fields that the annotation custom-headers may set; none:
+	// all but those that are the proxy's own.
+	AllowedResponseHeaders []string
 
 	// DefaultCertificate is "namespace/name" of the Secret for names that no Ingress has a
 	// certificate for, "" for none.

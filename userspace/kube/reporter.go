@@ -201,7 +201,7 @@ func (c *Cluster) reference(ref model.ObjectRef) (runtime.Object, error) {
 		meta, err = c.secrets.get(name{ref.Namespace, ref.Name})
 	case "ConfigMap":
 		out.APIVersion = "v1"
-		err = errNotInCluster
+		meta, err = c.named.get(name{ref.Namespace, ref.Name})
 		for _, config := range c.listConfigMaps() {
 			if refOf("ConfigMap", config) == ref {
 				meta, err = config, nil

@@ -55,7 +55,7 @@ func (r references) Service(namespace, service string, port int) (none model.Ser
 // rulesOf reads the annotations of ingress-nginx that package ingressnginx knows, and
 // reports what does not come to what their author may expect.
 func (t *translation) rulesOf(ingress *networkingv1.Ingress) ingressnginx.Reading {
-	in := ingressnginx.Ingress{Namespace: ingress.Namespace, Name: ingress.Name, Annotations: ingress.Annotations}
+	in := ingressnginx.Ingress{Namespace: ingress.Namespace, Name: ingress.Name, Annotations: ingress.Annotations, AllowedFields: t.options.AllowedResponseHeaders}
 	reading := ingressnginx.Read(in, references{t, ingress.Namespace})
 	ref := refOf("Ingress", ingress)
 	if p := reading.Policy; p != nil && p.ErrorPages != nil && p.ErrorPages.Service == (model.ServiceKey{}) {
@@ -230,7 +230,9 @@ func (t *translation) addHosts(served []*networkingv1.Ingress) {
 			}
 			if i == 0 {
 				for _, alias := range p.rules.Aliases {
-					t.addHost(ref, "server-alias", alias, routes)
+					if t.addHost(ref, "server-alias", alias, routes) {
+						t.aliases[alias] = rule.Host
+					}
 				}
 			}
 			if p.rules.RedirectWWW && rule.Host != "" && !strings.HasPrefix(rule.Host, "*.") {
@@ -247,20 +249,22 @@ func (t *translation) addHosts(served []*networkingv1.Ingress) {
 	}
 }
 
-func (t *translation) addHost(ref model.ObjectRef, key, host string, routes map[routeKey]published) {
+// addHost reports whether the host is now served.
+func (t *translation) addHost(ref model.ObjectRef, key, host string, routes map[routeKey]published) bool {
 	if err := checkHost(host); err != nil {
 		t.found.add(ref, model.Warning, "AnnotationInvalid", fmt.Sprintf("annotation %s: host %q: %v", ingressnginx.Prefix+key, shorten(host), err))
-		return
+		return false
 	}
 	if t.hosts[host] != nil {
 		if key == "server-alias" {
 			t.found.add(ref, model.Warning, "HostConflict", fmt.Sprintf("annotation %s: host %q is served by another Ingress already, and stays as it is", ingressnginx.Prefix+key, host))
 		}
-		return
+		return false
 	}
 	copied := t.claim(host)
 	for k, r := range routes {
 		copied[k] = r
 	}
 	t.owners[host] = ref
+	return true
 }

@@ -22,6 +22,8 @@ type hostTLS struct {
 	client       *model.ClientAuth
 	clientSource model.ObjectRef
 	passthrough  model.ServiceKey
+	suites       []string // of TLS 1.2; none: the proxy's
+	suitesSource model.ObjectRef
 }
 
 // offered is a certificate of a host. One of each kind of key stands side by side.
@@ -38,7 +40,7 @@ func (h *hostTLS) model() *model.TLS {
 	if h == nil {
 		return nil
 	}
-	t := &model.TLS{Client: h.client, Passthrough: h.passthrough, Source: h.source}
+	t := &model.TLS{Client: h.client, Passthrough: h.passthrough, Suites: h.suites, Source: h.source}
 	if t.Client != nil {
 		t.Source = h.clientSource // who is to be told if a proxy refuses it
 	}
@@ -109,6 +111,11 @@ func (t *translation) addTLS(ingress *networkingv1.Ingress) {
 	if p.client != nil {
 		for _, host := range hosts {
 			t.addClient(host, ref, p.client)
+		}
+	}
+	if len(p.rules.Suites) > 0 {
+		for _, host := range hosts {
+			t.addSuites(host, ref, p.rules.Suites)
 		}
 	}
 	if p.passthrough {
@@ -190,6 +197,17 @@ func (t *translation) addClient(host string, ref model.ObjectRef, p *clientPolic
 	}
 }
 
+// addSuites: suites are settled before any path is known, like clients' certificates.
+func (t *translation) addSuites(host string, ref model.ObjectRef, suites []string) {
+	h := t.tlsOf(host, ref)
+	if h.suites == nil {
+		h.suites, h.suitesSource = suites, ref
+	} else if !slices.Equal(h.suites, suites) {
+		t.found.add(ref, model.Warning, "SuitesConflict",
+			fmt.Sprintf("annotation %sssl-ciphers: the suites of host %q are already settled by %s, which is older", vocabularyNginx, host, h.suitesSource))
+	}
+}
+
 // addPassthrough gives the connections of an Ingress's hosts, still encrypted, to the
 // service of path "/". That takes the host from all others, so only its owner may.
 func (t *translation) addPassthrough(ref model.ObjectRef, hosts []string) {
@@ -221,6 +239,9 @@ func (t *translation) addPassthrough(ref model.ObjectRef, hosts []string) {
 
 // completeTLS settles what depends on several hosts.
 func (t *translation) completeTLS() {
+	for _, alias := range slices.Sorted(maps.Keys(t.aliases)) {
+		t.shareTLS(alias)
+	}
 	for _, host := range slices.Sorted(maps.Keys(t.tls)) {
 		if t.hosts[host] == nil {
 			t.shareRoutes(host)
@@ -246,6 +267,22 @@ func (t *translation) completeTLS() {
 	}
 }
 
+// shareTLS: an alias asks no less of clients than the host that it stands for, whichever
+// Ingress has said so.
+func (t *translation) shareTLS(alias string) {
+	above := t.tls[t.aliases[alias]]
+	if above == nil || above.client == nil && above.suites == nil {
+		return
+	}
+	h := t.tlsOf(alias, above.source)
+	if h.client == nil {
+		h.client, h.clientSource = above.client, above.clientSource
+	}
+	if h.suites == nil {
+		h.suites, h.suitesSource = above.suites, above.suitesSource
+	}
+}
+
 // shareRoutes: a host that spec.tls names and no rule does has the routes of the less
 // specific host whose requests it would get if it were not named at all, and what is asked
 // of that one's clients.
@@ -259,6 +296,9 @@ func (t *translation) shareRoutes(host string) {
 		t.hosts[host] = maps.Clone(routes)
 		if above := t.tls[less]; above != nil {
 			h.passthrough = above.passthrough
+			if h.suites == nil {
+				h.suites, h.suitesSource = above.suites, above.suitesSource
+			}
 			if h.client == nil && above.client != nil {
 				h.client, h.clientSource = above.client, above.clientSource
 			}

@@ -95,7 +95,9 @@ type translation struct {
 	strict       bool                       // annotationCompat of the class
 	regexpHosts  map[string]bool            // all paths are expressions
 	owners       map[string]model.ObjectRef // the oldest Ingress that has a rule for the host
+	aliases      map[string]string          // the host that each alias stands for
 	secrets      secrets
+	configMaps   configMaps
 	tls          map[string]*hostTLS
 	certificates map[string]model.Certificate // in use, by id
 	authorities  map[string]model.Authority   // in use, by id
@@ -123,11 +125,13 @@ func newTranslation(objects Objects, o Options) *translation {
 
 		policies: map[*networkingv1.Ingress]*policy{},
 		owners:   map[string]model.ObjectRef{},
+		aliases:  map[string]string{},
 		secrets: secrets{
 			all:        make(map[name]*corev1.Secret, len(objects.Secrets)),
 			unreadable: objects.SecretsUnreadable,
 			used:       map[name]struct{}{},
 		},
+		configMaps:   newConfigMaps(objects),
 		tls:          map[string]*hostTLS{},
 		certificates: map[string]model.Certificate{},
 		authorities:  map[string]model.Authority{},

@@ -142,6 +142,9 @@ func read(t testing.TB, archive *txtar.Archive) (kube.Objects, kube.Options) {
 
 		DefaultCertificate string            `json:"defaultCertificate"`
 		SecretsUnreadable  map[string]string `json:"secretsUnreadable"`
+
+		ConfigMapsUnreadable   map[string]string `json:"configMapsUnreadable"`
+		AllowedResponseHeaders []string          `json:"allowedResponseHeaders"`
 	}{Class: "kerngate", ClassOptional: true}
 	if err := yaml.UnmarshalStrict([]byte(section(archive, "options.yaml")), &options); err != nil {
 		t.Fatalf("options.yaml: %v", err)
@@ -154,14 +157,15 @@ func read(t testing.TB, archive *txtar.Archive) (kube.Objects, kube.Options) {
 		}
 	}
 	objects := objectsOf(t, section(archive, "input.yaml"))
-	objects.SecretsUnreadable = options.SecretsUnreadable
+	objects.SecretsUnreadable, objects.ConfigMapsUnreadable = options.SecretsUnreadable, options.ConfigMapsUnreadable
 	return objects, kube.Options{
 		Class: options.Class, ClassOptional: options.ClassOptional, DefaultBackend: key,
 		AllowExternalName: options.AllowExternalName, Node: options.Node, PreferLocal: options.PreferLocal,
 		StrictAnnotations:  options.StrictAnnotations,
 		DefaultCertificate: options.DefaultCertificate,
 		Addresses:          options.Addresses, AddressPool: options.AddressPool, TCPServices: options.TCPServices, UDPServices: options.UDPServices,
-		FabricService: options.FabricService,
+		FabricService:          options.FabricService,
+		AllowedResponseHeaders: options.AllowedResponseHeaders,
 	}
 }
 

@@ -20,6 +20,9 @@ func (t TLS) String() string {
 	if t.Client != nil {
 		text += "; client certificate " + t.Client.String()
 	}
+	if len(t.Suites) > 0 {
+		text += "; suites " + strings.Join(t.Suites, " ")
+	}
 	return text
 }
 
@@ -82,6 +85,12 @@ func (t UpstreamTLS) options() string {
 	}
 	if t.Certificate != "" {
 		text += ", with certificate " + t.Certificate
+	}
+	if t.MinVersion != "" || t.MaxVersion != "" {
+		text += fmt.Sprintf(", TLS %s to %s", orWord(t.MinVersion, "1.2"), orWord(t.MaxVersion, "1.3"))
+	}
+	if len(t.Suites) > 0 {
+		text += ", suites " + strings.Join(t.Suites, " ")
 	}
 	return text
 }

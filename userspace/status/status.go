@@ -17,6 +17,10 @@ const (
 	QueryProxies  = "proxies"  // Proxies
 
 	QueryCertificates = "certificates" // Certificates
+
+	// These two change something, and are answered with Drain.
+	QueryDrain   = "drain"
+	QueryUndrain = "undrain"
 )
 
 // Status is the agent at a glance.
@@ -63,12 +67,18 @@ type Fabric struct {
 	Nodes       []FabricNode `json:"nodes"`
 }
 
+// Drain says whether this node gets new connections.
+type Drain struct {
+	Node     string `json:"node"`
+	Draining bool   `json:"draining"`
+}
+
 // FabricNode is a node that takes part.
 type FabricNode struct {
 	Name      string   `json:"name"` // "" if it has gone
 	ID        string   `json:"id"`   // as in kg_nodes, hexadecimal
 	Addresses []string `json:"addresses"`
-	State     string   `json:"state"` // serving, draining, not ready, gone
+	State     string   `json:"state"` // serving, draining, not ready, silent, gone
 	Self      bool     `json:"self,omitempty"`
 	Slots     int      `json:"slots"` // of Fabric.Slots that it owns: its share of new connections
 }

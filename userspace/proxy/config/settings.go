@@ -11,6 +11,7 @@ import (
 
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
 	"github.com/kerngate/kerngate/userspace/logformat"
+	"github.com/kerngate/kerngate/userspace/proxy/compress"
 )
 
 // Settings of the whole proxy; every value is set.
@@ -36,9 +37,10 @@ type Settings struct {
 	RedirectPort  uint16   // of the https URLs that clear-text requests are sent to
 	HTTP3         bool     // serve QUIC on HTTPSPorts, and say so in Alt-Svc
 	DisableHTTP2  bool
-	SkMsg         bool // ask the kernel to join connections to pods of this node
-	RetryPercent  int  // of requests in flight that may be retries
-	MaxStreams    int  // of one HTTP/2 or HTTP/3 connection
+	SkMsg         bool            // ask the kernel to join connections to pods of this node
+	RetryPercent  int             // of requests in flight that may be retries
+	Compression   *compress.Rules // of responses, where a route has none of its own
+	MaxStreams    int             // of one HTTP/2 or HTTP/3 connection
 }
 
 // IsHTTPS reports whether connections to a local port are TLS.
@@ -59,6 +61,7 @@ func DefaultSettings() Settings {
 		RedirectPort:    443,
 		MaxStreams:      128,
 		RetryPercent:    20,
+		Compression:     &compress.Rules{},
 	}
 }
 
@@ -85,13 +88,14 @@ func settings(p *feedpb.Settings) (Settings, error) {
 		SkMsg:           p.SkMsg,
 		RetryPercent:    cmp.Or(int(min(p.RetryPercent, 100)), d.RetryPercent),
 	}
-	var errs [6]error
+	var errs [7]error
 	s.TrustedProxies, errs[0] = parsePrefixes("trusted proxies", p.TrustedProxies)
 	s.ProxyHeaderFrom, errs[1] = parsePrefixes("PROXY header from", p.ProxyHeaderFrom)
 	s.HTTPSPorts, errs[2] = parsePorts(p)
 	s.TLSMinVersion, errs[3] = parseVersion(p.TlsMinVersion)
 	s.TLSSuites, errs[4] = parseSuites(p.TlsSuites)
 	s.AccessLogFormat, errs[5] = logformat.Parse(p.AccessLogFormat)
+	s.Compression, errs[6] = compress.Compile(p.Compression)
 	if err := errors.Join(errs[:]...); err != nil {
 		return Settings{}, err
 	}
@@ -121,7 +125,7 @@ func parseVersion(name string) (uint16, error) {
 	case "1.3":
 		return tls.VersionTLS13, nil
 	}
-	return 0, fmt.Errorf("minimum TLS version %q: there are 1.2 and 1.3", name)
+	return 0, fmt.Errorf("TLS version %q: there are 1.2 and 1.3", name)
 }
 
 // parseSuites reads names of cipher suites of TLS 1.2. Those of TLS 1.3 cannot be chosen,

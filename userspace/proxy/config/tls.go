@@ -41,7 +41,8 @@ type VirtualHost struct {
 	Passthrough *Service           // gets the connection still encrypted; nil: it is terminated here
 
 	certificates []*tls.Certificate // in order of preference
-	config, quic *tls.Config        // for hosts with a policy
+	suites       []uint16           // of TLS 1.2, nil: those of Settings
+	config, quic *tls.Config        // for hosts with a policy or suites of their own
 }
 
 // Lookup finds the host that a name belongs to: exactly, by a wildcard for its first label,
@@ -156,6 +157,10 @@ func (t *TLS) readHost(name string, rule *feedpb.TLS, before *TLS, fallback *tls
 	if len(h.certificates) == 0 {
 		h.certificates = []*tls.Certificate{fallback}
 	}
+	var err error
+	if h.suites, err = parseSuites(rule.Suites); err != nil {
+		return nil, fmt.Errorf("host %q: %w", name, err)
+	}
 	if rule.Client == nil {
 		return h, nil
 	}
@@ -174,7 +179,6 @@ func (t *TLS) readHost(name string, rule *feedpb.TLS, before *TLS, fallback *tls
 		p = before.policies[sum]
 	}
 	if p == nil {
-		var err error
 		if p, err = clientauth.New(rules); err != nil {
 			return nil, fmt.Errorf("Secret %s: %w", rule.Client.Authority, err)
 		}
@@ -203,7 +207,13 @@ func (t *TLS) configure(s *Settings) {
 	t.Config, t.QUIC = base.Clone(), quic
 	t.Config.SetSessionTicketKeys(t.tickets)
 	t.QUIC.SetSessionTicketKeys(t.tickets)
-	if t.Policies = len(t.policies) > 0; !t.Policies {
+	t.Policies = len(t.policies) > 0
+	own := ownConfigs{base: &base, quic: quic, tickets: t.tickets, made: map[ownKey][2]*tls.Config{}}
+	own.set(t.fallback)
+	for _, h := range t.hosts {
+		own.set(h)
+	}
+	if len(own.made) == 0 {
 		return
 	}
 	t.Config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
@@ -212,28 +222,47 @@ func (t *TLS) configure(s *Settings) {
 	t.QUIC.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		return t.Lookup(strings.ToLower(hello.ServerName)).quic, nil
 	}
-	asking := map[*clientauth.Policy][2]*tls.Config{}
-	for _, p := range t.policies {
-		keys := policyTickets(t.tickets, p)
-		var pair [2]*tls.Config
-		for i, c := range []*tls.Config{&base, quic} {
-			pair[i] = c.Clone()
-			// Whether the certificate is good is decided after the handshake.
-			pair[i].ClientAuth = tls.RequestClientCert
-			pair[i].ClientCAs = p.Authorities()
-			pair[i].SetSessionTicketKeys(keys)
-		}
-		asking[p] = pair
+}
+
+// ownConfigs makes the configurations of hosts that have something of their own, one for
+// all hosts that have the same.
+type ownConfigs struct {
+	base, quic *tls.Config
+	tickets    [][32]byte
+	made       map[ownKey][2]*tls.Config
+}
+
+type ownKey struct {
+	client *clientauth.Policy
+	suites string
+}
+
+func (o *ownConfigs) set(h *VirtualHost) {
+	if h.Client == nil && h.suites == nil {
+		return
 	}
-	set := func(h *VirtualHost) {
+	key := ownKey{h.Client, fmt.Sprint(h.suites)}
+	pair, made := o.made[key]
+	if !made {
+		pair = [2]*tls.Config{o.base.Clone(), o.quic.Clone()}
+		tickets := o.tickets
 		if h.Client != nil {
-			h.config, h.quic = asking[h.Client][0], asking[h.Client][1]
+			tickets = policyTickets(o.tickets, h.Client)
 		}
+		for _, c := range pair {
+			if h.Client != nil {
+				// Whether the certificate is good is decided after the handshake.
+				c.ClientAuth = tls.RequestClientCert
+				c.ClientCAs = h.Client.Authorities()
+			}
+			if h.suites != nil { // a session of another suite is not resumed, either
+				c.CipherSuites = h.suites
+			}
+			c.SetSessionTicketKeys(tickets)
+		}
+		o.made[key] = pair
 	}
-	set(t.fallback)
-	for _, h := range t.hosts {
-		set(h)
-	}
+	h.config, h.quic = pair[0], pair[1]
 }
 
 // policyTickets derives keys for the tickets of hosts with this policy. crypto/tls resumes

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"crypto/tls"
 	"fmt"
 	"maps"
@@ -24,6 +25,9 @@ type UpstreamTLS struct {
 	Authority   string // id, "": the system's
 	ServerName  string // SNI, and what the certificate must be for; "": the request's host
 	Certificate string // id, "": none
+
+	MinVersion, MaxVersion uint16 // of TLS; 0: 1.2, and what crypto/tls has
+	suites                 string // of TLS 1.2, each ID a character; "": those of crypto/tls
 }
 
 // clearText is HTTP/1.1 in clear text, which most pods speak.
@@ -73,6 +77,9 @@ func (s *upstreams) take(p *feedpb.Upstream, before *upstreams) (*Upstream, erro
 	if t := p.Tls; t != nil {
 		u.TLS = true
 		u.UpstreamTLS = UpstreamTLS{Verify: t.Verify, Authority: t.Authority, ServerName: t.ServerName, Certificate: t.Certificate}
+		if err := u.readVersions(t); err != nil {
+			return nil, err
+		}
 	}
 	if u == *clearText {
 		return clearText, nil
@@ -86,6 +93,28 @@ func (s *upstreams) take(p *feedpb.Upstream, before *upstreams) (*Upstream, erro
 	}
 	s.known[u] = known
 	return known, nil
+}
+
+// readVersions reads which versions and suites of TLS are spoken to the pods.
+func (u *UpstreamTLS) readVersions(t *feedpb.UpstreamTLS) (err error) {
+	if t.MinVersion != "" {
+		if u.MinVersion, err = parseVersion(t.MinVersion); err != nil {
+			return err
+		}
+	}
+	if t.MaxVersion != "" {
+		if u.MaxVersion, err = parseVersion(t.MaxVersion); err != nil {
+			return err
+		}
+	}
+	if u.MaxVersion != 0 && u.MaxVersion < u.MinVersion {
+		return fmt.Errorf("TLS to pods from %s to %s: there is no such version", t.MinVersion, t.MaxVersion)
+	}
+	ids, err := parseSuites(t.Suites)
+	for _, id := range ids { // they lie below 0xd800, where characters that are none begin
+		u.suites += string(rune(id))
+	}
+	return err
 }
 
 // extend returns upstreams to which more can be added while s stays as it is. A whole new
@@ -116,10 +145,14 @@ func (s *upstreams) resolve(before *upstreams, known *TLS) {
 // resolve makes what TLS connections to the pods have in common.
 func (t *Transport) resolve(known *TLS) {
 	t.Config = &tls.Config{
-		MinVersion:                  tls.VersionTLS12,
+		MinVersion:                  cmp.Or(t.MinVersion, tls.VersionTLS12),
+		MaxVersion:                  t.MaxVersion,
 		InsecureSkipVerify:          !t.Verify, // pods' own certificates are seldom for a name
 		NextProtos:                  []string{"http/1.1"},
 		DynamicRecordSizingDisabled: true,
+	}
+	for _, id := range t.suites {
+		t.Config.CipherSuites = append(t.Config.CipherSuites, uint16(id))
 	}
 	if t.HTTP2 {
 		t.Config.NextProtos = []string{"h2"}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/tls"
 	"testing"
 
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
@@ -60,5 +61,40 @@ func TestUpstreams(t *testing.T) {
 	}
 	if _, err := one.Apply(&feedpb.Config{Version: 2, Hosts: []*feedpb.Host{hostWith("c", &feedpb.Upstream{ProxyHeader: 3})}}); err == nil {
 		t.Error("a PROXY header of version 3 is taken")
+	}
+}
+
+// TestUpstreamVersions: different versions and suites are different upstreams, and what
+// there is none of is refused.
+func TestUpstreamVersions(t *testing.T) {
+	with := func(u *feedpb.UpstreamTLS) *feedpb.Upstream { return &feedpb.Upstream{Tls: u} }
+	one := apply(t, Empty(), &feedpb.Config{
+		Version: 1, Snapshot: true, Services: []*feedpb.Service{{Id: 1, Name: "d/a:80"}},
+		Hosts: []*feedpb.Host{
+			hostWith("any", with(&feedpb.UpstreamTLS{})),
+			hostWith("new", with(&feedpb.UpstreamTLS{MinVersion: "1.3"})),
+			hostWith("few", with(&feedpb.UpstreamTLS{Suites: []string{"TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256"}})),
+			hostWith("same", with(&feedpb.UpstreamTLS{Suites: []string{"TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256"}})),
+		},
+	})
+	few := upstreamOf(t, one, "few")
+	if few != upstreamOf(t, one, "same") || few == upstreamOf(t, one, "any") || few == upstreamOf(t, one, "new") {
+		t.Error("upstreams are told apart by other things than what they are")
+	}
+	if c := one.Transport(few).Config; len(c.CipherSuites) != 1 || c.CipherSuites[0] != tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256 || c.MinVersion != tls.VersionTLS12 {
+		t.Errorf("suites %x from version %x", c.CipherSuites, c.MinVersion)
+	}
+	if c := one.Transport(upstreamOf(t, one, "new")).Config; c.MinVersion != tls.VersionTLS13 || c.CipherSuites != nil {
+		t.Errorf("suites %x from version %x", c.CipherSuites, c.MinVersion)
+	}
+	for name, u := range map[string]*feedpb.UpstreamTLS{
+		"version": {MinVersion: "1.1"}, "order": {MinVersion: "1.3", MaxVersion: "1.2"}, "suite": {Suites: []string{"TLS_RSA_WITH_RC4_128_SHA"}},
+	} {
+		if _, err := one.Apply(&feedpb.Config{Version: 2, Hosts: []*feedpb.Host{hostWith("c", with(u))}}); err == nil {
+			t.Errorf("%s: taken", name)
+		}
+	}
+	if _, err := one.Apply(&feedpb.Config{Version: 2, Hosts: []*feedpb.Host{{Name: "c", Tls: &feedpb.TLS{Suites: []string{"TLS_X"}, Source: "d/c"}}}}); err == nil {
+		t.Error("a suite that does not exist is taken for a host")
 	}
 }

@@ -47,7 +47,7 @@ func (x *Exchange) ask(e *policy.External) bool {
 	case allowed.Status == http.StatusUnauthorized:
 		x.sendToSignIn(e, allowed)
 	case allowed.Status == http.StatusForbidden:
-		x.refuse(ExternalDenied, "")
+		x.deny(e, allowed)
 	default:
 		x.refuse(ExternalFailed, "status")
 	}
@@ -56,13 +56,13 @@ func (x *Exchange) ask(e *policy.External) bool {
 
 // sendToSignIn answers a client that the service does not know.
 func (x *Exchange) sendToSignIn(e *policy.External, a *policy.Allowed) {
-	var fields []policy.AnswerField
-	for _, c := range a.Cookies {
-		fields = append(fields, policy.AnswerField{Name: "Set-Cookie", Value: c})
-	}
 	if url := e.SignIn(nil, &x.rules.request); len(url) > 0 {
-		x.respond(SignIn.Status(), SignIn, append(fields, policy.AnswerField{Name: "Location", Value: string(url)}))
+		x.respond(SignIn.Status(), SignIn, append(cookieFields(a), policy.AnswerField{Name: "Location", Value: string(url)}))
 		return
+	}
+	var fields []policy.AnswerField
+	if e.AlwaysSetCookie {
+		fields = cookieFields(a)
 	}
 	for _, c := range a.Challenge {
 		fields = append(fields, policy.AnswerField{Name: "WWW-Authenticate", Value: c})
@@ -72,6 +72,23 @@ func (x *Exchange) sendToSignIn(e *policy.External, a *policy.Allowed) {
 		return
 	}
 	x.respond(http.StatusUnauthorized, ExternalDenied, fields)
+}
+
+// deny answers a client that the service does not let in. Its cookies go along where they
+// always do, as with nginx's add_header.
+func (x *Exchange) deny(e *policy.External, a *policy.Allowed) {
+	if !e.AlwaysSetCookie || len(a.Cookies) == 0 || x.intercepts(http.StatusForbidden) {
+		x.refuse(ExternalDenied, "")
+		return
+	}
+	x.respond(http.StatusForbidden, ExternalDenied, cookieFields(a))
+}
+
+func cookieFields(a *policy.Allowed) (fields []policy.AnswerField) {
+	for _, c := range a.Cookies {
+		fields = append(fields, policy.AnswerField{Name: "Set-Cookie", Value: c})
+	}
+	return fields
 }
 
 // tellAllowed gives the pod what the service has said of the client, in place of what the

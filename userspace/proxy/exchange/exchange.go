@@ -8,12 +8,14 @@
 package exchange
 
 import (
+	"container/list"
 	"net/http"
 	"net/netip"
 	"time"
 
 	"github.com/kerngate/kerngate/loader/state"
 	"github.com/kerngate/kerngate/userspace/proxy/balance"
+	"github.com/kerngate/kerngate/userspace/proxy/compress"
 	"github.com/kerngate/kerngate/userspace/proxy/config"
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
 	"github.com/kerngate/kerngate/userspace/proxy/reactor"
@@ -128,7 +130,15 @@ type Exchange struct {
 	idLen    int
 	rules    rules
 	choice   choice
-	hashed   []byte // room for what a hash is taken of
+	place    *list.Element // in the line of those that wait for a pod; nil: it does not
+	hashed   []byte        // room for what a hash is taken of
+
+	// Of a response that is compressed.
+	packed    *compress.Stream // nil: it is not
+	prompt    bool             // nothing is held back while the pod pauses
+	packTurn  int64            // the loop's turn in which
+	packedNow int              // so many bytes were compressed
+	goOn      func()           // wakes the coroutine
 
 	unlogged bool // a rule keeps it out of the access log
 
@@ -177,6 +187,11 @@ func (x *Exchange) Setup() {
 			x.co.Wake()
 		}
 	})
+	x.goOn = func() {
+		if x.co != nil {
+			x.co.Wake()
+		}
+	}
 }
 
 // Serve carries the exchange out. On return everything is queued towards the client and
@@ -199,6 +214,7 @@ func (x *Exchange) Serve(co *reactor.Coroutine) {
 			x.forward(target.Service)
 		}
 	}
+	x.endCompression()
 	x.endChoice()
 	x.endRules()
 	x.worker.Loop.Clear(&x.timer)
@@ -257,6 +273,9 @@ func (x *Exchange) attempt(p balance.Pick, fresh bool) (reason Reason, again boo
 	}
 	x.counted = false
 	b.Finish(p, reason.UpstreamFault(), latency)
+	if s := x.choice.service; s.MaxConnections > 0 {
+		x.worker.Queue.next(s.ID)
+	}
 	x.noteHealth(p, reason)
 	return reason, again
 }
@@ -345,7 +364,11 @@ func (x *Exchange) Abandon() {
 		return
 	}
 	x.worker.Loop.Drop(&x.timer)
+	if x.place != nil {
+		x.worker.Queue.leave(x.choice.service.ID, x)
+	}
 	x.endTunnel()
+	x.endCompression()
 	x.endChoice()
 	x.endRules()
 	if x.up != nil {

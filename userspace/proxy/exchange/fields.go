@@ -12,8 +12,12 @@ import (
 // passed on: pods get X-Forwarded-*, and one account of the client, not two.
 var rebuilt = http1.Fields(http1.FieldHost, http1.FieldContentLength, http1.FieldXForwardedFor,
 	http1.FieldXForwardedProto, http1.FieldXForwardedHost, http1.FieldXForwardedPort,
-	http1.FieldXRealIP, http1.FieldForwarded, http1.FieldXRequestID,
+	http1.FieldXForwardedScheme, http1.FieldXScheme, http1.FieldXRealIP, http1.FieldForwarded, http1.FieldXRequestID,
 	http1.FieldSSLClientVerify, http1.FieldSSLClientSubject, http1.FieldSSLClientIssuer, http1.FieldSSLClientCert)
+
+// oldSchemes are names for X-Forwarded-Proto that some applications believe before it: a
+// client that writes one does not get its word through. Who writes none costs nothing.
+var oldSchemes = http1.Fields(http1.FieldXForwardedScheme, http1.FieldXScheme)
 
 // Added is a field that the proxy adds to a request.
 type Added struct {
@@ -35,10 +39,14 @@ func (x *Exchange) addFields() {
 		x.add("X-Forwarded-For", x.continueForwardedFor())
 	}
 	x.add("X-Real-IP", client)
+	scheme := schemeHTTP
 	if o.secure {
-		x.add("X-Forwarded-Proto", schemeHTTPS)
-	} else {
-		x.add("X-Forwarded-Proto", schemeHTTP)
+		scheme = schemeHTTPS
+	}
+	x.add("X-Forwarded-Proto", scheme)
+	if x.Request.Present&oldSchemes != 0 {
+		x.add("X-Forwarded-Scheme", scheme)
+		x.add("X-Scheme", scheme)
 	}
 	if o.host != nil {
 		x.add("X-Forwarded-Host", o.host)

@@ -3,6 +3,8 @@ package exchange
 import (
 	"sync/atomic"
 	"time"
+
+	"github.com/kerngate/kerngate/userspace/compression"
 )
 
 // Metrics are one worker's counts of exchanges. The worker alone adds to them; anybody
@@ -12,11 +14,15 @@ type Metrics struct {
 	Status         [6]atomic.Uint64 // by hundreds; 0: none was sent
 	GRPC           [GRPCStatuses]atomic.Uint64
 	Retries        atomic.Uint64
-	RetriesRefused atomic.Uint64 // for want of budget
-	Mirrored       atomic.Uint64 // copies of requests that were sent elsewhere
-	Unsent         atomic.Uint64 // copies that were not, for want of room
-	Durations      Histogram     // request head to end of response
-	FirstByte      Histogram     // request head to first byte from the pod
+	RetriesRefused atomic.Uint64                        // for want of budget
+	Mirrored       atomic.Uint64                        // copies of requests that were sent elsewhere
+	Unsent         atomic.Uint64                        // copies that were not, for want of room
+	Compressed     [compression.Encodings]atomic.Uint64 // responses
+	Uncompressed   [UncompressedReasons]atomic.Uint64   // likewise, of routes that compress
+	PackedIn       atomic.Uint64                        // bytes that pods sent
+	PackedOut      atomic.Uint64                        // and what they came to
+	Durations      Histogram                            // request head to end of response
+	FirstByte      Histogram                            // request head to first byte from the pod
 	Sent           atomic.Uint64
 	Received       atomic.Uint64
 }

@@ -159,7 +159,7 @@ func (x *Exchange) moveResponse() (moved bool, reason Reason, ok bool) {
 				continue
 			}
 		}
-		if x.holdsBack() {
+		if x.holdsBack() || x.restsPacking() {
 			if x.down.Pending() {
 				if err := x.down.Flush(); err != nil && err != reactor.ErrWouldBlock {
 					return moved, ClientAborted, false
@@ -194,7 +194,9 @@ func (x *Exchange) receive() error {
 		return x.head(r)
 	}
 	p, err := x.up.ReadBody()
-	if len(p) > 0 {
+	if x.packed != nil {
+		err = x.pack(p, err)
+	} else if len(p) > 0 {
 		if x.webSocket {
 			x.toClient.pass(p)
 		}
@@ -253,6 +255,7 @@ func (x *Exchange) head(r *http1.Response) error {
 		x.noteGRPC(r.Fields)
 		x.openEnded = r.Body == http1.BodyChunked
 	}
+	x.compress(r)
 	x.down.Respond(r)
 	x.phase = passBody
 	return nil

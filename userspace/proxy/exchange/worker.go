@@ -7,6 +7,7 @@ import (
 	"github.com/kerngate/kerngate/userspace/logformat"
 	"github.com/kerngate/kerngate/userspace/proxy/affinity"
 	"github.com/kerngate/kerngate/userspace/proxy/balance"
+	"github.com/kerngate/kerngate/userspace/proxy/compress"
 	"github.com/kerngate/kerngate/userspace/proxy/config"
 	"github.com/kerngate/kerngate/userspace/proxy/health"
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
@@ -26,7 +27,9 @@ type Worker struct {
 	ResponseLimits http1.Limits
 	Limiter        *limit.Limiter  // shared with the other workers
 	Health         *health.Monitor // shared with the other workers; nil: nobody watches
-	AltSvc         []byte          // value of Alt-Svc where HTTP/3 is served, nil: it is not
+	Queue          *Queue          // shared with the other workers
+	Encoders       compress.Pool
+	AltSvc         []byte // value of Alt-Svc where HTTP/3 is served, nil: it is not
 
 	tunnels  map[*Exchange]struct{} // that are open
 	affinity affinity.Keeper

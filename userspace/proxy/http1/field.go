@@ -37,6 +37,8 @@ const (
 	FieldXForwardedProto
 	FieldXForwardedHost
 	FieldXForwardedPort
+	FieldXForwardedScheme
+	FieldXScheme
 	FieldXRealIP
 	FieldForwarded
 	FieldVia
@@ -89,6 +91,8 @@ var fieldNames = [fieldCount]string{
 	FieldXForwardedProto:    "x-forwarded-proto",
 	FieldXForwardedHost:     "x-forwarded-host",
 	FieldXForwardedPort:     "x-forwarded-port",
+	FieldXForwardedScheme:   "x-forwarded-scheme",
+	FieldXScheme:            "x-scheme",
 	FieldXRealIP:            "x-real-ip",
 	FieldForwarded:          "forwarded",
 	FieldVia:                "via",
@@ -163,8 +167,8 @@ var (
 	// noTrailer are the fields that mean something else, or something harmful,
 	// when they arrive after the body (RFC 9110 section 6.5.1).
 	noTrailer = hopByHop.With(Fields(FieldTrailer, FieldContentLength, FieldHost, FieldExpect,
-		FieldXForwardedFor, FieldXForwardedProto, FieldXForwardedHost, FieldXForwardedPort, FieldXRealIP,
-		FieldForwarded, FieldVia, FieldXRequestID, FieldTraceparent, FieldDate, FieldAuthorization, FieldCookie,
+		FieldXForwardedFor, FieldXForwardedProto, FieldXForwardedHost, FieldXForwardedPort, FieldXForwardedScheme,
+		FieldXScheme, FieldXRealIP, FieldForwarded, FieldVia, FieldXRequestID, FieldTraceparent, FieldDate, FieldAuthorization, FieldCookie,
 		FieldSetCookie, FieldOrigin, FieldContentType, FieldContentEncoding, FieldContentRange, FieldCacheControl,
 		FieldRange, FieldMaxForwards, FieldLocation, FieldRetryAfter, FieldWWWAuthenticate, FieldStrictTransport,
 		FieldSSLClientVerify, FieldSSLClientSubject, FieldSSLClientIssuer, FieldSSLClientCert))

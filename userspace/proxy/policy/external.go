@@ -159,6 +159,10 @@ func (e *External) Head(q *Request, id []byte) http.Header {
 	} {
 		h[name] = []string{value}
 	}
+	if e.Method != "" { // ingress-nginx adds these two with auth-method alone
+		h["X-Original-Uri"] = []string{string(q.fill(nil, originalTarget))}
+		h["X-Scheme"] = []string{string(q.fill(nil, scheme))}
+	}
 	if len(e.redirect) > 0 {
 		h["X-Auth-Request-Redirect"] = []string{string(q.fill(nil, e.redirect))}
 	}
@@ -173,7 +177,11 @@ func (h httpHead) Has(lower string) bool         { return len(http.Header(h).Val
 func (h httpHead) Drop(lower string)             { http.Header(h).Del(lower) }
 func (h httpHead) Add(name string, value []byte) { http.Header(h).Add(name, string(value)) }
 
-var askedURL, originalTarget = mustParse("$scheme://$http_host$request_uri"), mustParse("$request_uri")
+var (
+	askedURL       = mustParse("$scheme://$http_host$request_uri")
+	originalTarget = mustParse("$request_uri")
+	scheme         = mustParse("$scheme")
+)
 
 func mustParse(text string) template.Template {
 	t, err := template.Parse(text)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/kerngate/kerngate/loader/state"
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
+	"github.com/kerngate/kerngate/userspace/proxy/compress"
 	"github.com/kerngate/kerngate/userspace/template"
 )
 
@@ -53,6 +54,8 @@ type Policy struct {
 	Fallback state.ServiceID
 
 	Pace *Pace // nil: responses go as fast as their clients take them
+
+	Compression *compress.Rules // nil: those of the proxy
 
 	plain bool // nothing of a response is changed
 }
@@ -91,6 +94,7 @@ func Compile(p *feedpb.Policy, path string, regexp bool) (*Policy, error) {
 		{"mirror", func() (err error) { out.Mirrors, err = compileMirrors(p.Mirrors); return }},
 		{"error pages", func() (err error) { out.ErrorPages, err = compileErrorPages(p.ErrorPages); return }},
 		{"locations", func() (err error) { out.locations, err = compileReplacements(p.Locations); return }},
+		{"compression", func() (err error) { out.Compression, err = compileCompression(p.Compression); return }},
 	} {
 		if err := step.read(); err != nil {
 			return nil, fmt.Errorf("%s: %w", step.rule, err)
@@ -98,6 +102,13 @@ func Compile(p *feedpb.Policy, path string, regexp bool) (*Policy, error) {
 	}
 	out.plain = out.cors == nil && len(out.response)+len(out.cookieDomains)+len(out.cookiePaths)+len(out.locations) == 0
 	return out, nil
+}
+
+func compileCompression(p *feedpb.Compression) (*compress.Rules, error) {
+	if p == nil {
+		return nil, nil
+	}
+	return compress.Compile(p)
 }
 
 // PerRoute reports whether a compiled policy is for one path alone; else routes with the

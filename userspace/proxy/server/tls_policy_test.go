@@ -257,3 +257,43 @@ func TestCoverageChanges(t *testing.T) {
 		t.Errorf("got %s, want 421", r.Status)
 	}
 }
+
+// TestHostSuites: a host's own suites hold for it and for no other, for sessions that are
+// resumed as well.
+func TestHostSuites(t *testing.T) {
+	s := startSite(t, nil)
+	only := func(id uint16, cache tls.ClientSessionCache) func(*tls.Config) {
+		return func(c *tls.Config) {
+			c.MaxVersion, c.CipherSuites, c.ClientSessionCache = tls.VersionTLS12, []uint16{id}, cache
+		}
+	}
+	const allowed, other = tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+	for _, c := range []struct {
+		name  string
+		suite uint16
+		done  bool
+	}{{"few.test", allowed, true}, {"few.test", other, false}, {"a.test", allowed, true}, {"a.test", other, true}, {"unknown.test", other, true}} {
+		conn, err := s.connect(c.name, only(c.suite, nil))
+		if (err == nil) != c.done {
+			t.Errorf("%s with %s: %v", c.name, tls.CipherSuiteName(c.suite), err)
+			continue
+		}
+		if err == nil {
+			if r, _ := ask(t, conn, get(c.name, "/")); r.StatusCode != 200 {
+				t.Errorf("%s: %s", c.name, r.Status)
+			}
+		}
+	}
+	cache := &oneSession{}
+	conn, err := s.connect("a.test", only(other, cache))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask(t, conn, get("a.test", "/"))
+	if _, err := s.connect("few.test", only(other, cache)); err == nil {
+		t.Error("a session of another host brings a suite that this one does not have")
+	}
+	if conn, err = s.connect("few.test", nil); err != nil || conn.ConnectionState().Version != tls.VersionTLS13 {
+		t.Errorf("TLS 1.3 is not left as it is: %v", err)
+	}
+}

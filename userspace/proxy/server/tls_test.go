@@ -95,6 +95,7 @@ func startSite(t testing.TB, settings *feedpb.Settings) *site {
 		"page.test":      {Client: &feedpb.ClientAuth{Authority: "d/clients", Depth: 1, ErrorPage: "https://help.test/certificates"}},
 		"optional.test":  {Certificates: []string{"d/shared"}, Client: &feedpb.ClientAuth{Mode: feedpb.ClientAuth_OPTIONAL, Authority: "d/clients", Depth: 1}},
 		"noca.test":      {Client: &feedpb.ClientAuth{Mode: feedpb.ClientAuth_OPTIONAL_NO_CA, Authority: "d/clients", Depth: 1}},
+		"few.test":       {Suites: []string{"TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384"}},
 		"lost.test":      {Client: &feedpb.ClientAuth{Mode: feedpb.ClientAuth_OPTIONAL, Authority: "d/gone", Depth: 1}},
 	} {
 		c.Hosts = append(c.Hosts, &feedpb.Host{Name: name, Tls: rule,

@@ -1,0 +1,235 @@
+package exchange
+
+import (
+	"bytes"
+	"errors"
+	"io"
+
+	"github.com/kerngate/kerngate/userspace/compression"
+	"github.com/kerngate/kerngate/userspace/proxy/compress"
+	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/reactor"
+)
+
+// Uncompressed is why a response went out as the pod sent it, on a route that compresses.
+type Uncompressed uint8
+
+const (
+	NotAccepted      Uncompressed = iota // the client takes none of the codings
+	OtherType                            // not worth it, or not known to be
+	TooShort                             // likewise
+	Unsuitable                           // by its status; or it has no body, or a part of one
+	AlreadyEncoded                       // by the pod
+	NotTransformable                     // Cache-Control: no-transform
+	EncodersBusy                         // as many responses as may be are being compressed
+
+	UncompressedReasons = iota
+)
+
+var uncompressedTokens = [UncompressedReasons]string{"not_accepted", "other_type", "too_short", "unsuitable", "already_encoded",
+	"no_transform", "encoders_busy"}
+
+func (u Uncompressed) String() string { return uncompressedTokens[u] }
+
+// described is what a response says of its body.
+type described struct {
+	typ         []byte
+	encoded     bool // by the pod
+	keep        bool // Cache-Control: no-transform (RFC 9111 section 5.2.2.6)
+	varies      bool // caches know that Accept-Encoding matters
+	etag        *http1.Field
+	contentSize int64 // bytes, -1: not known
+}
+
+func describe(r *http1.Response) described {
+	d := described{contentSize: r.ContentLength}
+	for i := range r.Fields {
+		f := &r.Fields[i]
+		if f.HopByHop {
+			continue
+		}
+		switch f.ID {
+		case http1.FieldContentType:
+			d.typ = f.Value
+		case http1.FieldContentEncoding:
+			d.encoded = true
+		case http1.FieldCacheControl:
+			d.keep = d.keep || containsFold(f.Value, "no-transform")
+		case http1.FieldOther:
+			switch {
+			case foldEqual(f.Name, "etag"):
+				d.etag = f
+			case foldEqual(f.Name, "vary"):
+				d.varies = d.varies || containsFold(f.Value, "accept-encoding") || bytes.IndexByte(f.Value, '*') >= 0
+			}
+		}
+	}
+	return d
+}
+
+// compress makes of a pod's final response the head of a compressed one where rules, client
+// and response allow it. The body then goes through x.packed.
+func (x *Exchange) compress(r *http1.Response) {
+	own := x.conf.Settings.Compression
+	rules := own
+	if p := x.rules.policy; p != nil && p.Compression != nil {
+		rules = p.Compression
+	}
+	if len(rules.Encodings) == 0 || x.grpc {
+		return
+	}
+	m := x.worker.Metrics
+	d := describe(r)
+	var not Uncompressed
+	switch {
+	case !compressible(r, x.Request.MethodID):
+		not = Unsuitable
+	case d.encoded:
+		not = AlreadyEncoded
+	case d.keep:
+		not = NotTransformable
+	case !rules.Gains(own, d.typ):
+		not = OtherType
+	case d.contentSize >= 0 && d.contentSize < rules.MinBytes(own):
+		not = TooShort
+	default:
+		if !d.varies {
+			r.Add("Vary", acceptEncoding)
+		}
+		e := x.negotiate(rules)
+		switch {
+		case e == compression.Identity:
+			not = NotAccepted
+		case !x.openEncoder(e, r):
+			not = EncodersBusy
+		default:
+			x.encode(r, d, e)
+			return
+		}
+	}
+	m.Uncompressed[not].Add(1)
+}
+
+var acceptEncoding = []byte("Accept-Encoding")
+
+// compressible goes by status and framing. A response to HEAD has the head of the one to GET
+// (RFC 9110 section 9.3.2).
+func compressible(r *http1.Response, method http1.Method) bool {
+	switch {
+	case r.Status < 200, r.Status >= 300 && r.Status < 400, r.Status == 204, r.Status == 205, r.Status == 206:
+		return false
+	case r.Present.Has(http1.FieldContentRange):
+		return false
+	}
+	return r.Body != http1.BodyNone || method == http1.MethodHead
+}
+
+// negotiate chooses the coding. HTTP/1.0 clients get none: they could not tell a body that
+// ends early from one that is whole.
+func (x *Exchange) negotiate(rules *compress.Rules) compression.Encoding {
+	r := x.Request
+	if r.Minor == 0 || !r.Present.Has(http1.FieldAcceptEncoding) {
+		return compression.Identity
+	}
+	var accepted compression.Accepted
+	for i := range r.Fields {
+		if f := &r.Fields[i]; f.ID == http1.FieldAcceptEncoding {
+			accepted.Add(f.Value)
+		}
+	}
+	return accepted.Choose(rules.Encodings)
+}
+
+// encode rewrites the head: its length is not known any more, its parts cannot be asked for,
+// and what it tags is the same body only in meaning (RFC 9110 sections 8.8.1, 14.3).
+func (x *Exchange) encode(r *http1.Response, d described, e compression.Encoding) {
+	r.Add("Content-Encoding", codings[e])
+	for _, name := range [...]string{"accept-ranges", "content-md5", "digest", "content-digest"} {
+		r.Drop(name)
+	}
+	if d.etag != nil && !bytes.HasPrefix(d.etag.Value, weak) {
+		at := len(x.values)
+		x.values = append(append(x.values, weak...), d.etag.Value...)
+		d.etag.Value = x.values[at:len(x.values):len(x.values)]
+	}
+	r.ContentLength = -1
+	if r.Chunked = true; r.Body != http1.BodyNone {
+		r.Body = http1.BodyChunked
+		x.prompt = d.contentSize < 0
+	}
+}
+
+var (
+	weak    = []byte("W/")
+	codings = func() (list [compression.Encodings][]byte) {
+		for i := range list {
+			list[i] = []byte(compression.Encoding(i).String())
+		}
+		return list
+	}()
+)
+
+// openEncoder takes an encoder if there is a body to compress.
+func (x *Exchange) openEncoder(e compression.Encoding, r *http1.Response) bool {
+	if r.Body == http1.BodyNone {
+		return true
+	}
+	x.packedNow = 0
+	x.packed = x.worker.Encoders.Open(e)
+	return x.packed != nil
+}
+
+// pack takes the next piece of a body that is compressed, and what the pod's side said with
+// it.
+func (x *Exchange) pack(p []byte, from error) error {
+	s := x.packed
+	var err error
+	switch {
+	case len(p) > 0:
+		if now := x.worker.Loop.Now(); x.packTurn != now {
+			x.packTurn, x.packedNow = now, 0
+		}
+		x.packedNow += len(p)
+		err = s.Write(p)
+	case from == reactor.ErrWouldBlock && x.prompt:
+		err = s.Flush() // of a body without a length, the client may wait for just this
+	}
+	if from == io.EOF {
+		err = errors.Join(err, s.Close())
+	}
+	if err != nil {
+		return &fault{reason: Crashed, detail: "compression"}
+	}
+	if out := s.Take(); len(out) > 0 {
+		x.down.WriteBody(out)
+		x.rules.pacing.sent += uint64(len(out))
+	}
+	return from
+}
+
+// packQuantum is how much of a body is compressed in one turn of the loop before others have
+// theirs: about a millisecond's work.
+const packQuantum = 64 << 10
+
+// restsPacking reports whether the exchange has compressed enough for this turn. It goes on
+// in the next.
+func (x *Exchange) restsPacking() bool {
+	if x.packed == nil || x.packedNow < packQuantum || x.packTurn != x.worker.Loop.Now() {
+		return false
+	}
+	x.worker.Loop.Submit(x.goOn)
+	return true
+}
+
+// endCompression gives the encoder back.
+func (x *Exchange) endCompression() {
+	if x.packed == nil {
+		return
+	}
+	m := x.worker.Metrics
+	m.Compressed[x.packed.Encoding].Add(1)
+	m.PackedIn.Add(x.packed.In)
+	m.PackedOut.Add(x.packed.Out)
+	x.worker.Encoders.Put(x.packed)
+	x.packed = nil
+}

@@ -234,6 +234,26 @@ func TestHelp(t *testing.T) {
 	}
 }
 
+// TestLimits: what bounds the proxies.
+func TestLimits(t *testing.T) {
+	base := []string{"--manifests", t.TempDir(), "--ingress-ip", "192.0.2.1"}
+	o := parsed(t, append(base, "--divide-limits", "kerngate-system/kerngate", "--max-connections", "5000", "--compression", "br,gzip", "--compression-types", "text/*")...)
+	if o.kube.ProxyService != "kerngate-system/kerngate" || o.settings.MaxConnections != 5000 {
+		t.Errorf("%+v, %v", o.kube, o.settings)
+	}
+	if c := o.settings.Compression; !slices.Equal(c.GetEncodings(), []string{"br", "gzip"}) || !slices.Equal(c.GetTypes(), []string{"text/*"}) {
+		t.Errorf("compression %v", c)
+	}
+	if o := parsed(t, base...); o.settings.Compression != nil || o.settings.MaxConnections != 0 || o.kube.ProxyService != "" {
+		t.Errorf("by default %v", o.settings)
+	}
+	for _, bad := range [][]string{{"--divide-limits", "kerngate"}, {"--max-connections", "3"}, {"--compression", "deflate"}, {"--compression-types", "html"}, {"--compression-min-bytes", "0"}} {
+		if _, err := parse(t, append(base, bad...)...); err == nil || !strings.Contains(err.Error(), bad[0]) {
+			t.Errorf("%v: %v", bad, err)
+		}
+	}
+}
+
 // TestFabric: who takes part is read from the flags, or named for the source.
 func TestFabric(t *testing.T) {
 	base := []string{"--manifests", t.TempDir(), "--ingress-ip", "192.0.2.1", "--interface", "eth0"}

@@ -224,6 +224,13 @@ func (o *options) checkSettings() (err error) {
 		return fmt.Errorf("--max-connections %d: want 16 to %d, or 0 for as many as descriptors allow", f.maxConnections, math.MaxInt32)
 	}
 	s.MaxConnections = uint32(f.maxConnections)
+	if f.divideLimits != "" {
+		namespace, name, ok := strings.Cut(f.divideLimits, "/")
+		if !ok || namespace == "" || name == "" || strings.Contains(name, "/") {
+			return fmt.Errorf("--divide-limits %q: want NAMESPACE/NAME", f.divideLimits)
+		}
+		o.kube.ProxyService = f.divideLimits
+	}
 	if f.maxHead < 1<<10 || f.maxHead > 1<<20 {
 		return fmt.Errorf("--max-head %d: want 1024 to 1048576", f.maxHead)
 	}

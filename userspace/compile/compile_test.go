@@ -284,3 +284,18 @@ func TestFabric(t *testing.T) {
 		t.Errorf("nodes %v, want %s", got.Nodes, want)
 	}
 }
+
+// TestDividedLimits: how many share the limits is the cluster's to say, and a change of it is
+// a change of settings alone.
+func TestDividedLimits(t *testing.T) {
+	common := Common{Settings: &feedpb.Settings{HeadTimeoutMs: 1}}
+	alone := Route(&model.Model{}, ids(), common, nil, nil)
+	three := Route(&model.Model{Proxies: 3}, ids(), common, nil, alone)
+	if _, changed := three.Delta(Route(&model.Model{Proxies: 3}, ids(), common, nil, three), 3); changed {
+		t.Error("nothing has changed")
+	}
+	c, changed := alone.Delta(three, 2)
+	if !changed || c.Settings.GetProxies() != 3 || c.Settings.HeadTimeoutMs != 1 || common.Settings.Proxies != 0 {
+		t.Errorf("%v, %v", c, changed)
+	}
+}

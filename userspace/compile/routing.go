@@ -41,7 +41,7 @@ func Route(m *model.Model, ids IDs, common Common, without Without, previous *Ro
 	r := &Routing{
 		hosts:    make(map[string]*feedpb.Host, len(m.Hosts)),
 		services: make(map[uint32]*feedpb.Service, len(m.Services)),
-		settings: common.Settings,
+		settings: settingsOf(m, common.Settings),
 		trust:    trustOf(m, common.Tickets, previous),
 	}
 	for i := range m.Hosts {
@@ -57,6 +57,19 @@ func Route(m *model.Model, ids IDs, common Common, without Without, previous *Ro
 		r.settings = previous.settings
 	}
 	return r
+}
+
+// settingsOf adds to the settings what the cluster has a say in.
+func settingsOf(m *model.Model, s *feedpb.Settings) *feedpb.Settings {
+	if m.Proxies == 0 {
+		return s
+	}
+	s = proto.CloneOf(s)
+	if s == nil {
+		s = &feedpb.Settings{}
+	}
+	s.Proxies = m.Proxies
+	return s
 }
 
 func (r *Routing) host(h *model.Host, ids IDs, without Without) *feedpb.Host {

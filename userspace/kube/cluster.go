@@ -210,6 +210,9 @@ func (c *Cluster) translateAll(ctx context.Context) bool {
 		m.Members, found = translateMembers(c.endpointsOf(n))
 		t.found = append(t.found, found...)
 	}
+	if n, ok := c.options.proxyService(); ok {
+		m.Proxies = countProxies(c.endpointsOf(n))
+	}
 	c.routeProblems = t.found
 	return c.send(ctx, model.Update{Model: &m})
 }
@@ -290,8 +293,10 @@ func (c *Cluster) changed(before, after any) {
 		if slice, ok := o.(*discoveryv1.EndpointSlice); ok {
 			if n, ok := serviceOf(slice); ok {
 				c.changes.addService(n)
-				if fabric, ok := c.options.fabricService(); ok && n == fabric {
-					c.changes.addRoutes() // a member has come, gone or changed
+				fabric, _ := c.options.fabricService()
+				proxies, _ := c.options.proxyService()
+				if n == fabric || n == proxies {
+					c.changes.addRoutes() // a node has come, gone or changed
 				}
 			}
 		}

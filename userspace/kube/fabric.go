@@ -14,9 +14,26 @@ import (
 )
 
 // fabricService returns the Service whose endpoints are the nodes of the fabric.
-func (o Options) fabricService() (name, bool) {
-	namespace, service, ok := strings.Cut(o.FabricService, "/")
-	return name{namespace, service}, ok
+func (o Options) fabricService() (name, bool) { return cutName(o.FabricService) }
+
+// proxyService returns the Service whose endpoints' nodes share limits of requests.
+func (o Options) proxyService() (name, bool) { return cutName(o.ProxyService) }
+
+func cutName(text string) (name, bool) {
+	namespace, object, ok := strings.Cut(text, "/")
+	return name{namespace, object}, ok
+}
+
+// countProxies returns how many nodes have a ready endpoint of the Service, at least one: this.
+func countProxies(endpoints []*discoveryv1.EndpointSlice) uint32 {
+	members, _ := translateMembers(endpoints)
+	n := uint32(0)
+	for _, m := range members {
+		if m.State == model.Serving {
+			n++
+		}
+	}
+	return max(n, 1)
 }
 
 // translateMembers returns the nodes of the fabric: those of the endpoints of its Service,

@@ -72,6 +72,7 @@ type Options struct {
 	TCPServices string         // "namespace/name" of a ConfigMap as ingress-nginx's tcp-services; "": none
 	UDPServices string         // the same for UDP
 
+	ProxyService  string // "namespace/name" of the Service whose endpoints' nodes share limits of requests; "": none
 	FabricService string // "namespace/name" of the Service whose endpoints are the nodes of the fabric; "": none
 	// StrictAnnotations leaves Ingresses unserved that have an annotation which is unknown,
 	// unsupported or invalid.

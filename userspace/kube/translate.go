@@ -42,6 +42,9 @@ func Translate(objects Objects, o Options) (model.Model, []model.Problem) {
 		m.Members, found = translateMembers(endpoints[n])
 		t.found = append(t.found, found...)
 	}
+	if n, ok := o.proxyService(); ok {
+		m.Proxies = countProxies(endpoints[n])
+	}
 	return m, t.found.sorted()
 }
 

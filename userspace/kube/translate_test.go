@@ -139,6 +139,7 @@ func read(t testing.TB, archive *txtar.Archive) (kube.Objects, kube.Options) {
 		UDPServices string         `json:"udpServices"`
 
 		FabricService string `json:"fabricService"`
+		ProxyService  string `json:"proxyService"`
 
 		DefaultCertificate string            `json:"defaultCertificate"`
 		SecretsUnreadable  map[string]string `json:"secretsUnreadable"`
@@ -164,6 +165,7 @@ func read(t testing.TB, archive *txtar.Archive) (kube.Objects, kube.Options) {
 		StrictAnnotations:  options.StrictAnnotations,
 		DefaultCertificate: options.DefaultCertificate,
 		Addresses:          options.Addresses, AddressPool: options.AddressPool, TCPServices: options.TCPServices, UDPServices: options.UDPServices,
+		ProxyService:           options.ProxyService,
 		FabricService:          options.FabricService,
 		AllowedResponseHeaders: options.AllowedResponseHeaders,
 	}

@@ -29,6 +29,9 @@ func (m Model) Dump() string {
 	for _, s := range m.L4 {
 		b.WriteString(s.Dump())
 	}
+	if m.Proxies > 0 {
+		fmt.Fprintf(&b, "limits are shared by %d\n", m.Proxies)
+	}
 	for _, member := range m.Members {
 		fmt.Fprintf(&b, "node %s\n", member)
 	}

@@ -20,6 +20,7 @@ type Model struct {
 	L4 []L4Service // by key; services that the kernel forwards to
 
 	Members []Member // of the fabric, by Name
+	Proxies uint32   // that share the limits of requests; 0: each has them for itself
 
 	Certificates       []Certificate // by ID; every one that a Host, an Upstream or DefaultCertificate names
 	Authorities        []Authority   // by ID; every one that a ClientAuth or an Upstream names

@@ -41,6 +41,7 @@ type Settings struct {
 	RetryPercent  int             // of requests in flight that may be retries
 	Compression   *compress.Rules // of responses, where a route has none of its own
 	MaxStreams    int             // of one HTTP/2 or HTTP/3 connection
+	Proxies       uint32          // that share limits of requests, this one among them
 	// MaxConnections bounds the clients' TCP connections; 0: by the limit of descriptors.
 	MaxConnections int
 }
@@ -64,6 +65,7 @@ func DefaultSettings() Settings {
 		MaxStreams:      128,
 		RetryPercent:    20,
 		Compression:     &compress.Rules{},
+		Proxies:         1,
 	}
 }
 
@@ -88,6 +90,7 @@ func settings(p *feedpb.Settings) (Settings, error) {
 		DisableHTTP2:    p.DisableHttp2,
 		MaxStreams:      cmp.Or(int(min(p.MaxStreams, 1<<30)), d.MaxStreams),
 		MaxConnections:  int(min(p.MaxConnections, 1<<30)),
+		Proxies:         max(p.Proxies, 1),
 		SkMsg:           p.SkMsg,
 		RetryPercent:    cmp.Or(int(min(p.RetryPercent, 100)), d.RetryPercent),
 	}

@@ -34,6 +34,7 @@ func (x *Exchange) beginRules(t *config.Target, path []byte) {
 	q := &x.rules.request
 	q.Of(x.Request, path)
 	q.Client, q.Secure, q.Port = x.Client(), x.Secure(), x.origin.port
+	q.Proxies = x.conf.Settings.Proxies
 	q.Now = x.At(x.Outcome.Start).UnixNano()
 }
 

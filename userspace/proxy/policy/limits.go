@@ -76,13 +76,16 @@ func (l *limits) count(q *Request, by *limit.Limiter, a *Admitted) Verdict {
 	if l == nil || l.exempt.Contains(q.Client) {
 		return Pass
 	}
+	share := max(q.Proxies, 1)
 	for i := range l.rates {
-		if r := &l.rates[i]; !by.Allow(r.scope, q.Client, r.Rate, q.Now) {
+		r := l.rates[i]
+		r.Interval *= int64(share) // and the burst with it: Tolerance stays the same time
+		if !by.Allow(r.scope, q.Client, r.Rate, q.Now) {
 			return TooMany
 		}
 	}
 	if l.connections > 0 {
-		if !by.Begin(l.scope, q.Client, l.connections) {
+		if !by.Begin(l.scope, q.Client, (l.connections+share-1)/share) {
 			return TooManyAtOnce
 		}
 		*a = Admitted{by, l.scope, q.Client}

@@ -223,6 +223,50 @@ func TestCORS(t *testing.T) {
 	}
 }
 
+// TestDividedLimits: of three proxies each lets a third through, the burst's too.
+func TestDividedLimits(t *testing.T) {
+	p := compile(t, &feedpb.Policy{Limits: &feedpb.Limits{
+		Rates: []*feedpb.Rate{{Requests: 60, PeriodMs: 60000, Burst: 29}}, Connections: 7, Status: 503, Scope: "ns/a",
+	}}, "/", false)
+	by := limit.New(16)
+	q := request(t, "GET /")
+	q.Proxies = 3
+	held := make([]Admitted, 3) // 7 at once, of three: 3 each
+	for i := range held {
+		if v, _ := p.Admit(q, by, &held[i]); v != Pass {
+			t.Errorf("request %d: %d", i, v)
+		}
+	}
+	var a Admitted
+	if v, _ := p.Admit(q, by, &a); v != TooManyAtOnce {
+		t.Errorf("four at once: %d", v)
+	}
+	for i := range held {
+		held[i].Release()
+	}
+	passed := 4 // so many have used up some of the rate, the refused one among them
+	for range 60 {
+		if v, _ := p.Admit(q, by, &a); v == Pass {
+			passed++
+			a.Release()
+		}
+	}
+	if passed != 10 {
+		t.Errorf("%d of 60 at one moment: want a third of a burst of 29, and one", passed)
+	}
+	q.Now += 30e9
+	passed = 0
+	for range 60 {
+		if v, _ := p.Admit(q, by, &a); v == Pass {
+			passed++
+			a.Release()
+		}
+	}
+	if passed != 10 {
+		t.Errorf("%d of 60 after half a minute: want a third of 30", passed)
+	}
+}
+
 func TestLimits(t *testing.T) {
 	p := compile(t, &feedpb.Policy{Limits: &feedpb.Limits{
 		Rates:       []*feedpb.Rate{{Requests: 10, PeriodMs: 1000, Burst: 4}, {Requests: 6, PeriodMs: 60000, Burst: 5}},

@@ -20,6 +20,8 @@ type Request struct {
 	Secure bool
 	Port   uint16 // that the client asked for
 	Now    int64  // wall-clock time in nanoseconds, for rates
+
+	Proxies uint32 // that share limits, this one among them; 0: the same as 1
 }
 
 // Of makes q the request of a head whose path is normal to routing.

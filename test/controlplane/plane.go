@@ -152,7 +152,7 @@ func (p *Plane) StartAPIServer() error {
 	if err != nil {
 		return err
 	}
-	deadline := time.Now().Add(60 * time.Second)
+	deadline := time.Now().Add(5 * time.Minute) // emulated machines take their time
 	for {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		_, err := client.Discovery().RESTClient().Get().AbsPath("/readyz").DoRaw(ctx)
@@ -166,7 +166,7 @@ func (p *Plane) StartAPIServer() error {
 		case <-time.After(50 * time.Millisecond):
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("kube-apiserver is not ready after a minute: %w\n%s", err, p.lastWords("kube-apiserver"))
+			return fmt.Errorf("kube-apiserver is not ready after five minutes: %w\n%s", err, p.lastWords("kube-apiserver"))
 		}
 	}
 }

@@ -29,9 +29,8 @@ const (
 // neighbour is a lab where programs of somebody else are at the node's uplink.
 type neighbour struct {
 	*site
-	echo   *lab.Pod
-	uplink string
-	index  int // of the uplink
+	echo  *lab.Pod
+	index int // of eth0
 }
 
 func besideOthers(t *testing.T, args ...string) *neighbour {
@@ -43,7 +42,7 @@ func besideOthers(t *testing.T, args ...string) *neighbour {
 	s.Args = append(s.Args, args...)
 	eth0, err := s.Node.Links().LinkByName("eth0")
 	must(t, err)
-	n := &neighbour{s, pod, "eth0", eth0.Attrs().Index}
+	n := &neighbour{s, pod, eth0.Attrs().Index}
 	n.publishEcho()
 	return n
 }
@@ -123,7 +122,7 @@ func (n *neighbour) attached(program string, ok func(a status.Attachment) bool) 
 		}
 		at := status.Attachment{}
 		for _, a := range told.Agent.Attached {
-			if a.Where == n.uplink && strings.HasPrefix(a.Program, program) {
+			if a.Where == n.Uplink && strings.HasPrefix(a.Program, program) {
 				at = a
 			}
 		}

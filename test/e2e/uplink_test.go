@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"cmp"
 	"errors"
 	"os"
 	"slices"
@@ -24,12 +25,14 @@ func TestUplinks(t *testing.T) {
 	needed := strings.Split(os.Getenv("KERNGATE_TEST_UPLINKS"), ",")
 	for _, kind := range []struct {
 		name string
-		xdp  string // mode of kg_xdp without L4 services; "" if there is none
+		xdp  string // mode of kg_xdp without L4 services
+		on   string // the interface that the agent is told; "": the uplink
 	}{
-		{lab.UplinkVeth, "native"},
-		{lab.UplinkVLAN, "generic"}, // VLAN devices have no driver that could run it
-		{lab.UplinkBond, "native"},  // as all that are bonded can
-		{lab.UplinkVirtio, "native"},
+		{lab.UplinkVeth, "native", ""},
+		{lab.UplinkVLAN, "generic", ""},    // VLAN devices have no driver that could run it
+		{lab.UplinkVLAN, "native", "eth0"}, // which carries the tagged packets
+		{lab.UplinkBond, "native", ""},     // as all that are bonded can
+		{lab.UplinkVirtio, "native", ""},
 	} {
 		n := besideOthers(t)
 		name, err := n.lab.AddUplink(n.Node, kind.name)
@@ -42,8 +45,10 @@ func TestUplinks(t *testing.T) {
 			continue
 		}
 		must(t, err)
-		n.uplink = name
-		n.Args = append(n.Args, "--interface", name)
+		n.Uplink = cmp.Or(kind.on, name)
+		if kind.on != "" {
+			kind.name += "-parent"
+		}
 		must(t, n.Manifests.Remove("echo.yaml"))
 		n.start()
 		n.attached("kg_xdp", func(a status.Attachment) bool { return a.Mode == kind.xdp })

@@ -42,6 +42,8 @@ type Kerngate struct {
 	Manifests Manifests
 	Agent     *Process // the one started last
 
+	Uplink string // interface on which the agent expects clients; eth0
+
 	// Extra arguments and environment for the agent.
 	Args []string
 	Env  []string
@@ -49,7 +51,7 @@ type Kerngate struct {
 
 // NewKerngate prepares an agent for the node, with an empty folder of manifests.
 func (n *Node) NewKerngate(binaries Binaries) (*Kerngate, error) {
-	k := &Kerngate{Node: n, Binaries: binaries, Manifests: Manifests(filepath.Join(n.lab.Dir, n.Name, "manifests"))}
+	k := &Kerngate{Node: n, Binaries: binaries, Uplink: "eth0", Manifests: Manifests(filepath.Join(n.lab.Dir, n.Name, "manifests"))}
 	return k, os.MkdirAll(string(k.Manifests), 0o755)
 }
 
@@ -72,7 +74,7 @@ func (k *Kerngate) agentArgs() []string {
 	args := []string{
 		"--manifests", string(k.Manifests),
 		"--ingress-ip", k.Node.lab.VIP4.String(),
-		"--interface", "eth0",
+		"--interface", k.Uplink,
 		"--bpffs", k.Pins(),
 		"--socket", k.Socket(),
 		"--node-name", k.Node.Name,
@@ -159,6 +161,6 @@ func (k *Kerngate) Uninstall() (string, error) {
 			}
 		}
 	}
-	args := []string{"--uninstall", "--bpffs", k.Pins(), "--interface", "eth0"}
+	args := []string{"--uninstall", "--bpffs", k.Pins(), "--interface", k.Uplink}
 	return k.Node.Run(Command{Path: k.Binaries.Path(AgentBinary), Args: args})
 }

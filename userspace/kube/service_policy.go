@@ -12,7 +12,8 @@ import (
 	"github.com/kerngate/kerngate/userspace/model"
 )
 
-// Annotations on a Service that say how it is found out which of its pods are ill.
+// Annotations on a Service that say how it is found out which of its pods are ill, and how
+// much each may be asked at a time.
 const (
 	annotationHealthCheck   = "kerngate.dev/health-check"           // "http:/PATH", "tcp", "grpc" or "grpc:SERVICE"
 	annotationCheckHost     = "kerngate.dev/health-check-host"      // of HTTP and gRPC requests, and of TLS
@@ -21,6 +22,8 @@ const (
 	annotationCheckTimeout  = "kerngate.dev/health-check-timeout"   // "5s"
 	annotationCheckFailures = "kerngate.dev/health-check-unhealthy" // failures in a row that take a pod out
 	annotationCheckPasses   = "kerngate.dev/health-check-healthy"   // successes in a row that take it back
+	annotationConnections   = "kerngate.dev/max-connections"        // requests in flight to one pod
+	annotationPending       = "kerngate.dev/max-pending"            // requests that wait for one of them
 	annotationOutlier       = "kerngate.dev/outlier-detection"      // "off", or some of "consecutive=10,ejection=30s,most-percent=30,server-errors"
 )
 
@@ -29,6 +32,7 @@ const (
 	leastInterval = 100 * time.Millisecond
 	mostDuration  = time.Hour
 	mostInRow     = 1000
+	mostRequests  = 1_000_000
 )
 
 // serviceAnnotations reads those of one Service. A value that cannot be read is reported and
@@ -58,7 +62,7 @@ func (a *serviceAnnotations) count(key string, to *uint32) {
 	a.read(key, func(v string) (err error) { *to, err = parseCount(v, mostInRow); return err })
 }
 
-// readPolicy reads what a Service says of its pods' health.
+// readPolicy reads what a Service says of its pods' health, and how much they can take.
 func readPolicy(service *corev1.Service, result *model.Service, found *problems) {
 	a := serviceAnnotations{of: service, found: found}
 	a.read(annotationOutlier, func(v string) error {
@@ -69,6 +73,14 @@ func readPolicy(service *corev1.Service, result *model.Service, found *problems)
 		return err
 	})
 	result.Health = readHealthCheck(service, found)
+	a.wrong = false
+	bounds := &result.Bounds
+	a.read(annotationConnections, func(v string) (err error) { bounds.Connections, err = parseCount(v, mostRequests); return err })
+	a.read(annotationPending, func(v string) (err error) { bounds.Pending, err = parseCount(v, mostRequests); return err })
+	if bounds.Pending > 0 && bounds.Connections == 0 && !a.wrong {
+		bounds.Pending = 0
+		found.add(refOf("Service", service), model.Warning, "AnnotationIneffective", "annotation "+annotationPending+": nothing waits without "+annotationConnections)
+	}
 }
 
 // readHealthCheck returns nil if pods are not to be asked.

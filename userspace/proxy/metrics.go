@@ -29,6 +29,8 @@ var (
 		"From a request's head to the end of its response.", nil, nil)
 	descFirstByte = prometheus.NewDesc("kerngate_proxy_first_byte_seconds",
 		"From a request's head to the pod's first byte.", nil, nil)
+	descPending = prometheus.NewDesc("kerngate_proxy_pending_requests",
+		"Requests that wait because every pod has as many as its Service allows.", nil, nil)
 	descBytes = prometheus.NewDesc("kerngate_proxy_client_bytes_total",
 		"Bytes of responses (sent) and of request bodies (received).", []string{"direction"}, nil)
 	descConnections = prometheus.NewDesc("kerngate_proxy_client_connections",
@@ -87,7 +89,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (p *Proxy) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descRequests, descStatus, descGRPC, descMirrored, descRetries, descRetriesRefused, descDuration, descFirstByte,
+	for _, d := range []*prometheus.Desc{descRequests, descStatus, descGRPC, descMirrored, descPending, descRetries, descRetriesRefused, descDuration, descFirstByte,
 		descBytes, descConnections, descActive, descAccepted, descAcceptErrors, descPanics, descHeadersRefused, descAgent,
 		descServing, descGeneration, descConfigVersion, descConfigRefused, descLogDropped,
 		descHTTP2Connections, descHTTP2Streams, descHTTP2Refused, descHTTP2Errors, descHTTP2Cut,
@@ -138,6 +140,7 @@ func (p *Proxy) Collect(ch chan<- prometheus.Metric) {
 	counter(descBytes, p.sum(func(w *worker) uint64 { return w.metrics.Received.Load() }), "received")
 	ch <- p.histogram(descDuration, func(w *worker) *exchange.Histogram { return &w.metrics.Durations })
 	ch <- p.histogram(descFirstByte, func(w *worker) *exchange.Histogram { return &w.metrics.FirstByte })
+	gauge(descPending, float64(p.queue.Waiting()))
 	gauge(descConnections, float64(p.open()))
 	gauge(descActive, float64(p.sum(func(w *worker) uint64 { return uint64(w.stats.Active.Load()) })))
 	counter(descAccepted, p.sum(func(w *worker) uint64 { return w.stats.Accepted.Load() }))

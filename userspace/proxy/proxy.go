@@ -25,6 +25,7 @@ import (
 	"github.com/kerngate/kerngate/userspace/proxy/accesslog"
 	"github.com/kerngate/kerngate/userspace/proxy/balance"
 	"github.com/kerngate/kerngate/userspace/proxy/config"
+	"github.com/kerngate/kerngate/userspace/proxy/exchange"
 	"github.com/kerngate/kerngate/userspace/proxy/health"
 	"github.com/kerngate/kerngate/userspace/proxy/policy/limit"
 )
@@ -47,6 +48,7 @@ type Proxy struct {
 	config  atomic.Pointer[config.Snapshot]
 	limiter *limit.Limiter  // of all workers
 	groups  *balance.Groups // the same
+	queue   exchange.Queue  // the same
 	health  *health.Monitor
 	view    *view.View
 

@@ -54,6 +54,7 @@ func (p *Proxy) newWorker(i int, kinds []uint32, listeners []int) (*worker, erro
 		Metrics:  w.metrics,
 		Rand:     random,
 		Limiter:  p.limiter,
+		Queue:    &p.queue,
 		Health:   p.health,
 	}
 	w.server = server.New(shared, w.access, w.stats, &line.Connections, &line.Accepted, p.log)

@@ -44,7 +44,10 @@ func testMain(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	if binaries, err = lab.BuildAll(dir); err == nil {
+	if binaries = lab.Binaries(os.Getenv("KERNGATE_TEST_BINARIES")); binaries == "" {
+		binaries, err = lab.BuildAll(dir)
+	}
+	if err == nil {
 		// The plane's processes are to die with this one, which the kernel ties to the
 		// thread that started them: keep it.
 		runtime.LockOSThread()

@@ -20,6 +20,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -41,6 +42,7 @@ func main() {
 func run() error {
 	for _, m := range []struct{ fstype, at string }{
 		{"proc", "/proc"}, {"sysfs", "/sys"}, {"devtmpfs", "/dev"}, {"tmpfs", "/tmp"}, {"tmpfs", "/run"}, {"bpf", "/sys/fs/bpf"},
+		{"cgroup2", "/sys/fs/cgroup"},
 	} {
 		if err := os.MkdirAll(m.at, 0o755); err != nil {
 			return err
@@ -51,6 +53,11 @@ func run() error {
 	}
 	if err := loadModules(); err != nil {
 		return err
+	}
+	if lo, err := netlink.LinkByName("lo"); err != nil {
+		return err
+	} else if err := netlink.LinkSetUp(lo); err != nil {
+		return fmt.Errorf("set lo up: %w", err)
 	}
 	var name unix.Utsname
 	if err := unix.Uname(&name); err != nil {
@@ -140,7 +147,7 @@ func runTest(path, pattern string) (passed int, err error) {
 	c := exec.CommandContext(ctx, path, "-test.v", "-test.run", pattern)
 	c.Dir = "/tmp"
 	c.Env = []string{
-		"PATH=/", "HOME=/tmp", "TMPDIR=/tmp", "KERNGATE_TEST_NO_SKIP=1",
+		"PATH=/usr/sbin:/usr/bin", "HOME=/tmp", "TMPDIR=/tmp", "KERNGATE_CACHE=/cache", "KERNGATE_TEST_NO_SKIP=1",
 		"KERNGATE_TEST_BINARIES=/programs", "KERNGATE_TEST_PATIENCE=10", "KERNGATE_TEST_UPLINKS=veth,vlan,bond,virtio",
 	}
 	var output bytes.Buffer

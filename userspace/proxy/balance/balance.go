@@ -37,6 +37,8 @@ type Balancer struct {
 	anyAge    bool // nothing that has warmed up is left
 	ramp      ramp
 	subset    []state.BackendID // room for those of a hash
+	most      uint32            // requests in flight to one backend, 0: no bound
+	full      bool              // a backend was passed over for that
 }
 
 // New makes a balancer for a worker of the given generation. seed makes workers start
@@ -86,6 +88,9 @@ type Wish struct {
 	// SlowStart is the time in which the share of a new backend grows to its own. It does
 	// not matter to a choice by hash: a value that moved twice would lose what it came for.
 	SlowStart time.Duration
+	// Most bounds the requests in flight to one backend, 0: no bound. Workers that pick in the
+	// same moment may exceed it by one each.
+	Most uint32
 }
 
 // Algorithm is how a backend is chosen.
@@ -109,7 +114,7 @@ func (b *Balancer) Choose(service state.ServiceID, w Wish, tried []state.Backend
 	if int(service) >= len(b.view.Services) {
 		return Pick{}, false
 	}
-	b.tried = tried
+	b.tried, b.most, b.full = tried, w.Most, false
 	// Again while the agent publishes, which it does far more slowly than this loop runs.
 	for {
 		block := b.view.Block(uint32(service))
@@ -138,6 +143,8 @@ func (b *Balancer) choose(service state.ServiceID, block abi.Block, w *Wish) sta
 		switch {
 		case !b.anyAge:
 			b.anyAge = true
+		case b.full:
+			return 0 // better to wait for one of them than to ask one that is ill
 		case !b.anyHealth:
 			b.anyHealth = true
 		default:
@@ -178,9 +185,10 @@ func (b *Balancer) of(service state.ServiceID, from candidates, w *Wish) state.B
 }
 
 // Stick picks the backend that a client is kept at. It reports false if that may not be
-// picked, or is not what it was.
-func (b *Balancer) Stick(m Member, tried []state.BackendID) (Pick, bool) {
+// picked, has most requests in flight (0: no bound), or is not what it was.
+func (b *Balancer) Stick(m Member, most uint32, tried []state.BackendID) (Pick, bool) {
 	b.tried, b.ramp, b.anyHealth, b.anyAge = tried, ramp{}, false, true
+	b.most, b.full = most, false
 	e, ok := b.view.Entry(uint32(m.ID))
 	if !ok || e.Generation != m.Generation || !b.usable(m.ID) {
 		return Pick{}, false
@@ -308,9 +316,17 @@ func (b *Balancer) usable(id state.BackendID) bool {
 	if id == 0 || !b.anyHealth && !b.healthy(id) || slices.Contains(b.tried, id) {
 		return false
 	}
+	if b.most > 0 && b.inFlight(id) >= b.most {
+		b.full = true
+		return false
+	}
 	// One that starts slowly declines in proportion to what it lacks.
 	return b.anyAge || uint32(b.rand.Uint64()>>(64-rampBits)) < b.ramp.share(id)
 }
+
+// Full reports whether the last pick passed over a backend that could be had, had it fewer
+// requests in flight.
+func (b *Balancer) Full() bool { return b.full }
 
 // inFlight sums what all generations have in flight to a backend.
 func (b *Balancer) inFlight(id state.BackendID) (sum uint32) {

@@ -288,19 +288,19 @@ func TestStick(t *testing.T) {
 	if !ok {
 		t.Fatal("backend 2 is not in the group")
 	}
-	if p, ok := b.Stick(m, nil); !ok || p.ID != 2 || p.Address != m.Address {
+	if p, ok := b.Stick(m, 0, nil); !ok || p.ID != 2 || p.Address != m.Address {
 		t.Errorf("%v %v", p, ok)
 	}
-	if _, ok := b.Stick(m, []state.BackendID{2}); ok {
+	if _, ok := b.Stick(m, 0, []state.BackendID{2}); ok {
 		t.Error("it was tried")
 	}
 	v.Load(1, 2).Health = 1
-	if _, ok := b.Stick(m, nil); ok {
+	if _, ok := b.Stick(m, 0, nil); ok {
 		t.Error("it is ill")
 	}
 	v.Load(1, 2).Health = 0
 	v.Backends[2].Generation++
-	if _, ok := b.Stick(m, nil); ok {
+	if _, ok := b.Stick(m, 0, nil); ok {
 		t.Error("it is another pod")
 	}
 }

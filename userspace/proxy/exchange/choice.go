@@ -34,8 +34,9 @@ type home struct {
 // beginChoice prepares for the pods of a service.
 func (x *Exchange) beginChoice(s *config.Service) {
 	x.endChoice()
+	s = x.conf.Current(s)
 	c := &x.choice
-	*c = choice{service: s, wish: balance.Wish{SlowStart: s.SlowStart}, limit: balance.MaxTries}
+	*c = choice{service: s, wish: balance.Wish{SlowStart: s.SlowStart, Most: s.MaxConnections}, limit: balance.MaxTries}
 	p := x.rules.policy
 	if p == nil {
 		return
@@ -119,9 +120,9 @@ func (x *Exchange) choose() (balance.Pick, bool) {
 	switch {
 	case !c.known:
 	case c.affinity.Balanced:
-		return b.Choose(c.service.ID, balance.Wish{Hash: c.home.hash, Hashed: true}, tried)
+		return b.Choose(c.service.ID, balance.Wish{Hash: c.home.hash, Hashed: true, Most: c.wish.Most}, tried)
 	default:
-		if p, ok := b.Stick(c.home.pod, tried); ok {
+		if p, ok := b.Stick(c.home.pod, c.wish.Most, tried); ok {
 			return p, true
 		}
 	}

@@ -8,6 +8,7 @@
 package exchange
 
 import (
+	"container/list"
 	"net/http"
 	"net/netip"
 	"time"
@@ -129,7 +130,8 @@ type Exchange struct {
 	idLen    int
 	rules    rules
 	choice   choice
-	hashed   []byte // room for what a hash is taken of
+	place    *list.Element // in the line of those that wait for a pod; nil: it does not
+	hashed   []byte        // room for what a hash is taken of
 
 	// Of a response that is compressed.
 	packed    *compress.Stream // nil: it is not
@@ -271,6 +273,9 @@ func (x *Exchange) attempt(p balance.Pick, fresh bool) (reason Reason, again boo
 	}
 	x.counted = false
 	b.Finish(p, reason.UpstreamFault(), latency)
+	if s := x.choice.service; s.MaxConnections > 0 {
+		x.worker.Queue.next(s.ID)
+	}
 	x.noteHealth(p, reason)
 	return reason, again
 }
@@ -359,6 +364,9 @@ func (x *Exchange) Abandon() {
 		return
 	}
 	x.worker.Loop.Drop(&x.timer)
+	if x.place != nil {
+		x.worker.Queue.leave(x.choice.service.ID, x)
+	}
 	x.endTunnel()
 	x.endCompression()
 	x.endChoice()

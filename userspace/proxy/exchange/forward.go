@@ -16,12 +16,15 @@ func (x *Exchange) forward(s *config.Service) {
 	var pick balance.Pick
 	c := &x.choice
 	for x.tries < c.limit {
-		next, ok := x.choose()
+		next, reason := x.choosePod()
 		// The last try is by a new connection: any pooled one may have gone stale.
 		fresh := x.tries > 0 && x.tries == c.limit-1
 		switch {
-		case ok:
+		case reason == Forwarded:
 			pick = next
+		case reason != NoEndpoint:
+			x.finish(reason)
+			return
 		case stale:
 			// The only pod's connection had gone stale: once more, by a new one.
 			fresh, stale = true, false
@@ -37,7 +40,8 @@ func (x *Exchange) forward(s *config.Service) {
 		x.Outcome.Upstream, x.Outcome.Detail = pick.Address, ""
 		x.repeat = repeatNone
 
-		reason, again := x.attempt(pick, fresh)
+		var again bool
+		reason, again = x.attempt(pick, fresh)
 		if !again || !x.tryAgain(reason) {
 			x.finish(reason)
 			return

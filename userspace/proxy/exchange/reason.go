@@ -45,6 +45,7 @@ const (
 	ExternalDenied                  // a rule's service does not let the request in
 	ExternalFailed                  // a rule's service does not answer as it should: nobody gets in
 	Intercepted                     // the pod's error is replaced by a page of another service
+	PodsBusy                        // every pod has as many requests as its Service allows
 	Reasons
 )
 
@@ -93,6 +94,7 @@ var reasons = [Reasons]struct {
 	ExternalDenied:    {"external_denied", http.StatusForbidden, "the service that decides about this request denies it"},
 	ExternalFailed:    {"external_failed", http.StatusInternalServerError, "the service that decides about this request cannot be asked"},
 	Intercepted:       {"intercepted", http.StatusBadGateway, "the pod answered with an error, and the page for that is not to be had"},
+	PodsBusy:          {"pods_busy", http.StatusServiceUnavailable, "every pod of the Service has as many requests as it may have"},
 	AccessClosed:      {"access_closed", http.StatusServiceUnavailable, "the access rules of the Ingress cannot be judged"},
 }
 

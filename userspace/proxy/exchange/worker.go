@@ -27,6 +27,7 @@ type Worker struct {
 	ResponseLimits http1.Limits
 	Limiter        *limit.Limiter  // shared with the other workers
 	Health         *health.Monitor // shared with the other workers; nil: nobody watches
+	Queue          *Queue          // shared with the other workers
 	Encoders       compress.Pool
 	AltSvc         []byte // value of Alt-Svc where HTTP/3 is served, nil: it is not
 

@@ -72,6 +72,8 @@ type Service struct {
 	Canary   *feedpb.Canary // takes a part of the requests of the service before this one
 	Backends []string
 	Upstream *feedpb.Upstream // how they are spoken to, nil: HTTP/1.1 in clear text
+
+	MaxConnections, MaxPending uint32
 }
 
 // Start runs a worker until the test ends.
@@ -99,7 +101,7 @@ func Start(t testing.TB, services []Service, settings *feedpb.Settings) *Proxy {
 	loop.EndOfTurn(access.Flush)
 	worker := &exchange.Worker{
 		Loop: loop, Pool: p.Pool, Balancer: balance.New(v, 1, 1), Config: p.Config,
-		Metrics: p.Metrics, Rand: rand.NewChaCha8([32]byte{1}), Limiter: limit.New(64),
+		Metrics: p.Metrics, Rand: rand.NewChaCha8([32]byte{1}), Limiter: limit.New(64), Queue: new(exchange.Queue),
 	}
 	p.Worker, p.Access = worker, access
 	log := testLog(t)
@@ -186,7 +188,7 @@ func (p *Proxy) publish(services []Service, settings *feedpb.Settings) *feedpb.C
 			Block: uint64(abi.MakeBlock(slot, uint16(len(s.Backends)), 1)), Flags: abi.ServiceInUse,
 		}
 		slot += uint32(len(s.Backends))
-		c.Services = append(c.Services, &feedpb.Service{Id: id, Name: s.Name})
+		c.Services = append(c.Services, &feedpb.Service{Id: id, Name: s.Name, MaxConnections: s.MaxConnections, MaxPending: s.MaxPending})
 		h := hosts[s.Host]
 		if h == nil {
 			h = &feedpb.Host{Name: s.Host}

@@ -79,6 +79,9 @@ type flags struct {
 	drainTimeout    time.Duration
 	maxBody         int64
 	maxConnections  int
+	otlpEndpoint    string
+	traceRatio      float64
+	traceTrust      bool
 	divideLimits    string
 	maxHead         int
 	accessLog       string
@@ -204,6 +207,9 @@ func (f *flags) define() {
 	s.DurationVar(&f.tunnelTimeout, "tunnel-timeout", time.Hour, "between bytes of a WebSocket or another upgraded connection, either way")
 	s.DurationVar(&f.drainTimeout, "drain-timeout", 240*time.Second, "a proxy that was replaced may take to finish what is open")
 	s.Int64Var(&f.maxBody, "max-body", 0, "bytes of the largest request body, 413 above; 0: no limit")
+	s.StringVar(&f.otlpEndpoint, "otlp-endpoint", "", "URL of an OpenTelemetry collector that takes OTLP over HTTP, such as http://collector:4318; empty: requests are not traced")
+	s.Float64Var(&f.traceRatio, "trace-ratio", 0.01, "of the requests that begin a trace: so many are sampled, 0 to 1")
+	s.BoolVar(&f.traceTrust, "trace-trust", false, "continue the traces that clients say their requests belong to; per Ingress: nginx.ingress.kubernetes.io/opentelemetry-trust-incoming-span")
 	s.StringVar(&f.divideLimits, "divide-limits", "", "NAMESPACE/NAME of the Service whose ready nodes share limits of requests, such as kerngate-system/kerngate: each of N takes an Nth; empty: every node allows all of a limit")
 	s.IntVar(&f.maxConnections, "max-connections", 0, "TCP connections of clients to one proxy; above nine tenths idle ones are closed and some requests get 503; 0: half of what the limit of descriptors leaves")
 	s.IntVar(&f.maxHead, "max-head", 16<<10, "bytes of the largest request head, 431 above")

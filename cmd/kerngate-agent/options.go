@@ -22,6 +22,7 @@ import (
 	"github.com/kerngate/kerngate/userspace/kube"
 	"github.com/kerngate/kerngate/userspace/logformat"
 	"github.com/kerngate/kerngate/userspace/model"
+	"github.com/kerngate/kerngate/userspace/otlp"
 )
 
 // options are the checked meaning of the flags.
@@ -224,6 +225,15 @@ func (o *options) checkSettings() (err error) {
 		return fmt.Errorf("--max-connections %d: want 16 to %d, or 0 for as many as descriptors allow", f.maxConnections, math.MaxInt32)
 	}
 	s.MaxConnections = uint32(f.maxConnections)
+	if !(f.traceRatio >= 0 && f.traceRatio <= 1) {
+		return fmt.Errorf("--trace-ratio %v: want 0 to 1", f.traceRatio)
+	}
+	if f.otlpEndpoint != "" {
+		if _, err := otlp.ParseEndpoint(f.otlpEndpoint); err != nil {
+			return fmt.Errorf("--otlp-endpoint %q: %w", f.otlpEndpoint, err)
+		}
+		s.TraceEndpoint, s.TraceRatio, s.TraceTrust = f.otlpEndpoint, f.traceRatio, f.traceTrust
+	}
 	if f.divideLimits != "" {
 		namespace, name, ok := strings.Cut(f.divideLimits, "/")
 		if !ok || namespace == "" || name == "" || strings.Contains(name, "/") {

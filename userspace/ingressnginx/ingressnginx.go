@@ -118,6 +118,7 @@ func Read(in Ingress, refs References) Reading {
 	r.pod()
 	r.tls()
 	r.traffic()
+	r.tracing()
 	r.mirror()
 	r.errorPages()
 	r.pace()

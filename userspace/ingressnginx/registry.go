@@ -38,7 +38,7 @@ const (
 	whyKeepAlive = "connections to the service that is asked are kept as long as they are of use"
 	whyModSec    = "there is no web application firewall"
 	whyFastCGI   = "pods are spoken to in HTTP or gRPC"
-	whyTracing   = "the proxy does not trace; traceparent is passed on"
+	whyTracing   = "the collector, and how many requests are traced, is the agent's to say (--otlp-endpoint, --trace-ratio)"
 	whySuites    = "of TLS 1.2 those count that crypto/tls has and holds secure, in its own order; those of TLS 1.3 cannot be chosen"
 	whyOrder     = "the order is that of crypto/tls, which considers whether both sides have AES in hardware"
 	whySnippet   = "it is not executed; directives in it that decide who gets in close the Ingress"
@@ -104,7 +104,7 @@ var keys = []Key{
 	{Name: "enable-cors", Group: "CorsConfig"},
 	{Name: "enable-global-auth", Group: "EnableGlobalAuth", Verdict: Difference, Why: whyNoGlobal},
 	{Name: "enable-modsecurity", Group: "ModSecurity", Verdict: Unsupported, Why: whyModSec},
-	{Name: "enable-opentelemetry", Group: "Opentelemetry", Verdict: Unsupported, Why: whyTracing},
+	{Name: "enable-opentelemetry", Group: "Opentelemetry", Verdict: Difference, Why: whyTracing},
 	{Name: "enable-owasp-core-rules", Group: "ModSecurity", Verdict: Unsupported, Why: whyModSec},
 	{Name: "enable-rewrite-log", Group: "Logs", Verdict: Difference, Why: "there is no such log: kerngatectl explain shows where a request goes and why"},
 	{Name: "fastcgi-index", Group: "FastCGI", Verdict: Unsupported, Why: whyFastCGI},
@@ -126,8 +126,8 @@ var keys = []Key{
 	{Name: "mirror-target", Group: "Mirror", Verdict: Difference, Why: "of the values of a request none may stand for its host; copies are dropped rather than waited for"},
 	{Name: "modsecurity-snippet", Group: "ModSecurity", Verdict: Unsupported, Why: whyModSec},
 	{Name: "modsecurity-transaction-id", Group: "ModSecurity", Verdict: Unsupported, Why: whyModSec},
-	{Name: "opentelemetry-operation-name", Group: "Opentelemetry", Verdict: Unsupported, Why: whyTracing},
-	{Name: "opentelemetry-trust-incoming-span", Group: "Opentelemetry", Verdict: Unsupported, Why: whyTracing},
+	{Name: "opentelemetry-operation-name", Group: "Opentelemetry"},
+	{Name: "opentelemetry-trust-incoming-span", Group: "Opentelemetry", Verdict: Difference, Why: "by default as the agent says (--trace-trust, off)"},
 	{Name: "permanent-redirect", Group: "Redirect", Verdict: Difference, Why: "of nginx's variables those of the request can be used, and $uri is escaped"},
 	{Name: "permanent-redirect-code", Group: "Redirect"},
 	{Name: "preserve-trailing-slash", Group: "Rewrite", Verdict: Difference, Why: "a redirect to https always preserves it"},

@@ -45,6 +45,8 @@ const (
 	Service
 	Ingress
 	RequestID
+	TraceID
+	SpanID
 	RequestField
 )
 
@@ -76,6 +78,8 @@ var Fields = []struct {
 	{Service, "service", "namespace/name:port"},
 	{Ingress, "ingress", "namespace/name"},
 	{RequestID, "request_id", "the X-Request-ID that the pod got"},
+	{TraceID, "trace_id", "of the trace that the request belongs to, if requests are traced"},
+	{SpanID, "span_id", "of the proxy's own span in it"},
 	{RequestField, "field_NAME", "the request's field of that name, the first one"},
 }
 

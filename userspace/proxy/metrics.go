@@ -104,7 +104,7 @@ func (p *Proxy) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range healthDescs {
 		ch <- d
 	}
-	for _, d := range slices.Concat(compressionDescs, overloadDescs) {
+	for _, d := range slices.Concat(compressionDescs, overloadDescs, []*prometheus.Desc{descSpans}) {
 		ch <- d
 	}
 }
@@ -137,6 +137,7 @@ func (p *Proxy) Collect(ch chan<- prometheus.Metric) {
 	counter(descMirrored, p.sum(func(w *worker) uint64 { return w.metrics.Unsent.Load() }), "dropped")
 	p.collectCompression(counter)
 	p.collectOverload(ch)
+	p.collectTracing(counter)
 	counter(descRetriesRefused, p.sum(func(w *worker) uint64 { return w.metrics.RetriesRefused.Load() }))
 	counter(descRetries, p.sum(func(w *worker) uint64 { return w.metrics.Retries.Load() }))
 	counter(descBytes, p.sum(func(w *worker) uint64 { return w.metrics.Sent.Load() }), "sent")

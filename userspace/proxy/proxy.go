@@ -30,6 +30,7 @@ import (
 	"github.com/kerngate/kerngate/userspace/proxy/health"
 	"github.com/kerngate/kerngate/userspace/proxy/overload"
 	"github.com/kerngate/kerngate/userspace/proxy/policy/limit"
+	"github.com/kerngate/kerngate/userspace/proxy/tracing"
 )
 
 // Options of a proxy.
@@ -52,6 +53,7 @@ type Proxy struct {
 	groups  *balance.Groups // the same
 	queue   exchange.Queue  // the same
 	over    overload.Monitor
+	tracer  tracing.Exporter
 	health  *health.Monitor
 	view    *view.View
 
@@ -149,6 +151,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	for _, w := range p.workers {
 		<-w.done
 	}
+	p.tracer.Close()
 	return err
 }
 
@@ -333,6 +336,11 @@ func (p *Proxy) apply(c *feedpb.Config) *feedpb.ToAgent {
 		}
 	}
 	p.config.Store(next)
+	endpoint := ""
+	if next.Settings.Trace != nil {
+		endpoint = next.Settings.Trace.Endpoint
+	}
+	p.tracer.Use(endpoint, p.log)
 	p.over.SetConnections(cmp.Or(next.Settings.MaxConnections, overload.DefaultConnections()))
 	if next.Settings.HTTP3 {
 		p.startHTTP3()

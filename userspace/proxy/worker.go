@@ -56,6 +56,7 @@ func (p *Proxy) newWorker(i int, kinds []uint32, listeners []int) (*worker, erro
 		Limiter:  p.limiter,
 		Queue:    &p.queue,
 		Overload: &p.over,
+		Tracer:   &p.tracer,
 		Health:   p.health,
 	}
 	w.server = server.New(shared, w.access, w.stats, &line.Connections, &line.Accepted, p.log)

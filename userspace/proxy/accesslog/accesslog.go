@@ -4,6 +4,7 @@
 package accesslog
 
 import (
+	"encoding/hex"
 	"io"
 	"strconv"
 	"sync/atomic"
@@ -184,6 +185,13 @@ func appendLine(dst []byte, x *exchange.Exchange, end, sent int64) []byte {
 	if r.Method != nil {
 		dst = append(dst, `,"request_id":"`...)
 		dst = append(dst, x.RequestID()...)
+		dst = append(dst, '"')
+	}
+	if trace, span, traced := x.Trace(); traced {
+		dst = append(dst, `,"trace_id":"`...)
+		dst = hex.AppendEncode(dst, trace[:])
+		dst = append(dst, `","span_id":"`...)
+		dst = hex.AppendEncode(dst, span[:])
 		dst = append(dst, '"')
 	}
 	return append(dst, "}\n"...)

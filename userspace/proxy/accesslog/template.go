@@ -1,6 +1,7 @@
 package accesslog
 
 import (
+	"encoding/hex"
 	"net/netip"
 	"strconv"
 	"time"
@@ -86,6 +87,15 @@ func appendField(dst []byte, f *logformat.Format, p *logformat.Part, x *exchange
 	case logformat.RequestID:
 		if r.Method != nil {
 			return appendValue(dst, x.RequestID(), f, p)
+		}
+	case logformat.TraceID, logformat.SpanID:
+		trace, span, traced := x.Trace()
+		switch {
+		case !traced:
+		case p.Field == logformat.TraceID:
+			return hex.AppendEncode(dst, trace[:])
+		default:
+			return hex.AppendEncode(dst, span[:])
 		}
 	case logformat.RequestField:
 		return appendValue(dst, r.Lookup(p.Text), f, p)

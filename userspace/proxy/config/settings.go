@@ -12,6 +12,7 @@ import (
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
 	"github.com/kerngate/kerngate/userspace/logformat"
 	"github.com/kerngate/kerngate/userspace/proxy/compress"
+	"github.com/kerngate/kerngate/userspace/proxy/tracing"
 )
 
 // Settings of the whole proxy; every value is set.
@@ -37,11 +38,12 @@ type Settings struct {
 	RedirectPort  uint16   // of the https URLs that clear-text requests are sent to
 	HTTP3         bool     // serve QUIC on HTTPSPorts, and say so in Alt-Svc
 	DisableHTTP2  bool
-	SkMsg         bool            // ask the kernel to join connections to pods of this node
-	RetryPercent  int             // of requests in flight that may be retries
-	Compression   *compress.Rules // of responses, where a route has none of its own
-	MaxStreams    int             // of one HTTP/2 or HTTP/3 connection
-	Proxies       uint32          // that share limits of requests, this one among them
+	SkMsg         bool              // ask the kernel to join connections to pods of this node
+	RetryPercent  int               // of requests in flight that may be retries
+	Compression   *compress.Rules   // of responses, where a route has none of its own
+	MaxStreams    int               // of one HTTP/2 or HTTP/3 connection
+	Trace         *tracing.Settings // nil: requests are not traced
+	Proxies       uint32            // that share limits of requests, this one among them
 	// MaxConnections bounds the clients' TCP connections; 0: by the limit of descriptors.
 	MaxConnections int
 }
@@ -94,7 +96,7 @@ func settings(p *feedpb.Settings) (Settings, error) {
 		SkMsg:           p.SkMsg,
 		RetryPercent:    cmp.Or(int(min(p.RetryPercent, 100)), d.RetryPercent),
 	}
-	var errs [7]error
+	var errs [8]error
 	s.TrustedProxies, errs[0] = parsePrefixes("trusted proxies", p.TrustedProxies)
 	s.ProxyHeaderFrom, errs[1] = parsePrefixes("PROXY header from", p.ProxyHeaderFrom)
 	s.HTTPSPorts, errs[2] = parsePorts(p)
@@ -102,6 +104,7 @@ func settings(p *feedpb.Settings) (Settings, error) {
 	s.TLSSuites, errs[4] = parseSuites(p.TlsSuites)
 	s.AccessLogFormat, errs[5] = logformat.Parse(p.AccessLogFormat)
 	s.Compression, errs[6] = compress.Compile(p.Compression)
+	s.Trace, errs[7] = tracing.Compile(p.TraceEndpoint, p.TraceRatio, p.TraceTrust)
 	if err := errors.Join(errs[:]...); err != nil {
 		return Settings{}, err
 	}

@@ -130,6 +130,7 @@ type Exchange struct {
 	idLen    int
 	rules    rules
 	choice   choice
+	trace    traced
 	place    *list.Element // in the line of those that wait for a pod; nil: it does not
 	hashed   []byte        // room for what a hash is taken of
 
@@ -174,6 +175,7 @@ func (x *Exchange) Init(w *Worker, down Downstream, r *http1.Request, c *Connect
 	x.worker, x.down, x.Request, x.Connection = w, down, r, c
 	x.conf = w.Config.Load()
 	x.tries, x.idLen, x.responded, x.tunnel, x.upClosed, x.noSplice = 0, 0, false, false, false, false
+	x.trace.on = false
 	x.bodyBytes, x.webSocket, x.leaving, x.unlogged = 0, false, false, false
 	x.Outcome = Outcome{Start: w.Loop.Now()}
 	x.identify()
@@ -203,6 +205,7 @@ func (x *Exchange) Serve(co *reactor.Coroutine) {
 		target, reason = config.Target{}, Shed
 	}
 	x.identifyCall(target.Upstream)
+	x.beginTrace()
 	// What the connection may not carry, and what goes to https first, no rule sees.
 	ruled := x.rules.policy != nil && (reason == Forwarded || reason == NoService)
 	switch {
@@ -212,6 +215,7 @@ func (x *Exchange) Serve(co *reactor.Coroutine) {
 	default:
 		x.transport = x.conf.Transport(target.Upstream)
 		x.addFields()
+		x.passTrace()
 		if !ruled || x.edit() {
 			x.beginCopies()
 			x.forward(target.Service)
@@ -219,6 +223,7 @@ func (x *Exchange) Serve(co *reactor.Coroutine) {
 	}
 	x.endCompression()
 	x.endChoice()
+	x.endTrace()
 	x.endRules()
 	x.worker.Loop.Clear(&x.timer)
 	x.endTunnel()
@@ -280,6 +285,7 @@ func (x *Exchange) attempt(p balance.Pick, fresh bool) (reason Reason, again boo
 		x.worker.Queue.next(s.ID)
 	}
 	x.noteHealth(p, reason)
+	x.noteAttempt(began, reason)
 	return reason, again
 }
 

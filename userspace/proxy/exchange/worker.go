@@ -14,6 +14,7 @@ import (
 	"github.com/kerngate/kerngate/userspace/proxy/overload"
 	"github.com/kerngate/kerngate/userspace/proxy/policy/limit"
 	"github.com/kerngate/kerngate/userspace/proxy/reactor"
+	"github.com/kerngate/kerngate/userspace/proxy/tracing"
 	"github.com/kerngate/kerngate/userspace/proxy/upstream"
 )
 
@@ -30,6 +31,7 @@ type Worker struct {
 	Health         *health.Monitor   // shared with the other workers; nil: nobody watches
 	Queue          *Queue            // shared with the other workers
 	Overload       *overload.Monitor // likewise
+	Tracer         *tracing.Exporter // likewise
 	Encoders       compress.Pool
 	AltSvc         []byte // value of Alt-Svc where HTTP/3 is served, nil: it is not
 

@@ -56,6 +56,7 @@ type Policy struct {
 	Pace *Pace // nil: responses go as fast as their clients take them
 
 	Compression *compress.Rules // nil: those of the proxy
+	Trace       *Trace          // nil: as the proxy's settings say
 
 	plain bool // nothing of a response is changed
 }
@@ -94,6 +95,7 @@ func Compile(p *feedpb.Policy, path string, regexp bool) (*Policy, error) {
 		{"mirror", func() (err error) { out.Mirrors, err = compileMirrors(p.Mirrors); return }},
 		{"error pages", func() (err error) { out.ErrorPages, err = compileErrorPages(p.ErrorPages); return }},
 		{"locations", func() (err error) { out.locations, err = compileReplacements(p.Locations); return }},
+		{"trace", func() (err error) { out.Trace, err = compileTrace(p.Trace); return }},
 		{"compression", func() (err error) { out.Compression, err = compileCompression(p.Compression); return }},
 	} {
 		if err := step.read(); err != nil {

@@ -27,6 +27,7 @@ import (
 	"github.com/kerngate/kerngate/userspace/proxy/policy/limit"
 	"github.com/kerngate/kerngate/userspace/proxy/reactor"
 	"github.com/kerngate/kerngate/userspace/proxy/server"
+	"github.com/kerngate/kerngate/userspace/proxy/tracing"
 	"github.com/kerngate/kerngate/userspace/proxy/upstream"
 )
 
@@ -102,7 +103,7 @@ func Start(t testing.TB, services []Service, settings *feedpb.Settings) *Proxy {
 	loop.EndOfTurn(access.Flush)
 	worker := &exchange.Worker{
 		Loop: loop, Pool: p.Pool, Balancer: balance.New(v, 1, 1), Config: p.Config,
-		Metrics: p.Metrics, Rand: rand.NewChaCha8([32]byte{1}), Limiter: limit.New(64), Queue: new(exchange.Queue), Overload: new(overload.Monitor),
+		Metrics: p.Metrics, Rand: rand.NewChaCha8([32]byte{1}), Limiter: limit.New(64), Queue: new(exchange.Queue), Overload: new(overload.Monitor), Tracer: new(tracing.Exporter),
 	}
 	p.Worker, p.Access = worker, access
 	log := testLog(t)

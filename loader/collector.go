@@ -15,6 +15,9 @@ var (
 		"Entries in use, those in their grace time included.", []string{"map"}, nil)
 	maxEntriesDesc = prometheus.NewDesc("kerngate_kernel_map_max_entries",
 		"Entries that the map can hold.", []string{"map"}, nil)
+	joinsDesc = prometheus.NewDesc("kerngate_kernel_sk_msg_total",
+		"Connections that proxies asked to have joined with pods of this node, and their messages, by what became of them; with --sk-msg, since the agent's start.",
+		[]string{"event"}, nil)
 	bytesDesc = prometheus.NewDesc("kerngate_kernel_map_bytes",
 		"Memory that the kernel keeps for the map.", []string{"map"}, nil)
 )
@@ -84,7 +87,7 @@ func (d *Datapath) Collector() prometheus.Collector { return collector{d} }
 type collector struct{ *Datapath }
 
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{packetsDesc, entriesDesc, maxEntriesDesc, bytesDesc} {
+	for _, desc := range []*prometheus.Desc{packetsDesc, entriesDesc, maxEntriesDesc, bytesDesc, joinsDesc} {
 		ch <- desc
 	}
 }
@@ -97,11 +100,28 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	for _, n := range counters {
 		ch <- prometheus.MustNewConstMetric(packetsDesc, prometheus.CounterValue, float64(n.Packets), n.Program, n.Reason)
 	}
+	if c.joins != nil {
+		c.collectJoins(ch)
+	}
 	for _, use := range c.Memory() {
 		if use.Entries >= 0 {
 			ch <- prometheus.MustNewConstMetric(entriesDesc, prometheus.GaugeValue, float64(use.Entries), use.Name)
 		}
 		ch <- prometheus.MustNewConstMetric(maxEntriesDesc, prometheus.GaugeValue, float64(use.MaxEntries), use.Name)
 		ch <- prometheus.MustNewConstMetric(bytesDesc, prometheus.GaugeValue, float64(use.Bytes), use.Name)
+	}
+}
+
+func (c collector) collectJoins(ch chan<- prometheus.Metric) {
+	n, err := c.joins.Counters()
+	if err != nil {
+		ch <- prometheus.NewInvalidMetric(joinsDesc, err)
+		return
+	}
+	for event, count := range map[string]uint64{
+		"asked": n.Asked, "joined": n.Joined, "full": n.Full, "past_tcp": n.PastTCP, "by_tcp": n.ByTCP,
+		"window_full": n.WindowFull, "no_peer": n.NoPeer,
+	} {
+		ch <- prometheus.MustNewConstMetric(joinsDesc, prometheus.CounterValue, float64(count), event)
 	}
 }

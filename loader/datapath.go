@@ -19,6 +19,7 @@ import (
 	"github.com/kerngate/kerngate/loader/abi"
 	"github.com/kerngate/kerngate/loader/notrack"
 	"github.com/kerngate/kerngate/loader/registry"
+	"github.com/kerngate/kerngate/loader/skmsg"
 	"github.com/kerngate/kerngate/loader/view"
 )
 
@@ -43,7 +44,8 @@ type Datapath struct {
 	lookup   *lookup
 	xdp      *xdp
 	tc       *tc
-	untrack  *notrack.Table // nil: Options.Notrack is off
+	joins    *skmsg.Programs // nil: connections to pods are plain
+	untrack  *notrack.Table  // nil: Options.Notrack is off
 
 	mu          sync.Mutex // guards what follows, and all writing to the maps
 	attachments []Attachment
@@ -105,6 +107,7 @@ func Open(o Options) (_ *Datapath, err error) {
 		}
 		return nil, err
 	}
+	d.openJoins(o.SkMsg)
 	d.logStart(fresh)
 	return d, nil
 }
@@ -280,6 +283,9 @@ func (d *Datapath) Close() error {
 	if d.net != nil {
 		d.net.Close()
 	}
+	if d.joins != nil {
+		errs = append(errs, d.joins.Close())
+	}
 	if d.untrack != nil {
 		errs = append(errs, d.untrack.Close())
 	}
@@ -295,7 +301,7 @@ func (d *Datapath) Close() error {
 	if d.lock != nil {
 		errs = append(errs, d.lock.Close())
 	}
-	d.xdp, d.tc, d.lookup, d.net, d.untrack, d.view, d.programs, d.maps, d.lock = nil, nil, nil, nil, nil, nil, nil, nil, nil
+	d.xdp, d.tc, d.lookup, d.net, d.joins, d.untrack, d.view, d.programs, d.maps, d.lock = nil, nil, nil, nil, nil, nil, nil, nil, nil, nil
 	return errors.Join(errs...)
 }
 

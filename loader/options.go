@@ -52,6 +52,8 @@ type Options struct {
 
 	Notrack bool // connections that the proxy serves bypass connection tracking
 
+	SkMsg SkMsg
+
 	// Packets between nodes.
 	Node       string // this node's name
 	TunnelPort uint16 // UDP port at which nodes hand each other packets; 0: they do not

@@ -61,6 +61,8 @@ type flags struct {
 	maxPrefixes int
 	maxFlows    int
 	notrack     bool
+	skMsg       bool
+	cgroup      string
 
 	runProxy     bool
 	proxyBinary  string
@@ -162,6 +164,8 @@ func (f *flags) define() {
 	s.StringArrayVar(&f.allow, "allow", nil, "source prefix that is excepted from --deny; repeatable")
 
 	s.BoolVar(&f.notrack, "notrack", false, "keep connections to the ingress addresses out of the kernel's connection tracking (nf_tables), except those of L4 services; a firewall on the node must then let them in without looking at their state")
+	s.BoolVar(&f.skMsg, "sk-msg", false, "let the kernel hand data between the proxy and pods of this node over past TCP, if it passes a self-test; per Service: annotation kerngate.dev/sk-msg")
+	s.StringVar(&f.cgroup, "cgroup", "", "cgroup v2 folder that all pods of this node are below, for --sk-msg (default the root of those mounted)")
 
 	f.l4.define(s)
 	f.fabric.define(s)

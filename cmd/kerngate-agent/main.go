@@ -119,6 +119,7 @@ func serve(ctx context.Context, e env, o *options) error {
 	}
 	defer datapath.Close()
 
+	o.settings.SkMsg = datapath.Joins()
 	o.feed.MapABI, o.feed.Log = abi.ABI, log
 	server, err := feed.Listen(o.feed)
 	if err != nil {

@@ -68,6 +68,7 @@ func (f *flags) options(e env) (*options, error) {
 	if err != nil {
 		return nil, err
 	}
+	o.loader.SkMsg = loader.SkMsg{On: f.skMsg, UID: uint32(uid), Cgroup: f.cgroup}
 	o.feed = feed.Options{Path: f.socket, ProxyUID: uid, ProxyGID: gid}
 	if f.uninstall {
 		return o, nil

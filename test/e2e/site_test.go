@@ -61,6 +61,8 @@ func prepareSite(t *testing.T, nodes int, apps []app, paths ...lab.Path) *site {
 	t.Cleanup(s.close)
 	s.Kerngate, err = l.Nodes[0].NewKerngate(bin)
 	must(t, err)
+	// KERNGATE_E2E_ARGS has all of these tests run with further arguments of the agent.
+	s.Args = strings.Fields(os.Getenv("KERNGATE_E2E_ARGS"))
 	must(t, s.Manifests.Write("class.yaml", lab.IngressClass()))
 	for _, a := range apps {
 		for i := range a.pods {

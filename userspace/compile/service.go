@@ -48,6 +48,7 @@ func upstreams(m *model.Model) map[model.ServiceKey]model.Upstream {
 
 func serviceMessage(out *feedpb.Service, s *model.Service, u model.Upstream) {
 	out.SlowStartMs = milliseconds(s.SlowStart)
+	out.NoSkMsg = s.NoSkMsg
 	out.MaxConnections, out.MaxPending = s.Bounds.Connections, s.Bounds.Pending
 	if o := s.Outlier; o != (model.Outlier{}) {
 		out.Outlier = &feedpb.Outlier{Off: o.Off, Consecutive: o.Consecutive, EjectionMs: milliseconds(o.Ejection), MostPercent: o.MostPercent, ServerErrors: o.ServerErrors}

@@ -36,6 +36,7 @@ const (
 	annotationLoadBalancing = "kerngate.dev/load-balancing"                 // on a Service: "p2c", "round-robin" or "ewma"
 	annotationSlowStart     = "kerngate.dev/slow-start"                     // on a Service: a duration
 	annotationPreferLocal   = "kerngate.dev/prefer-local"                   // on a Service: "true" or "false"
+	annotationSkMsg         = "kerngate.dev/sk-msg"                         // on a Service: "true" or "false"
 	annotationAddress       = "kerngate.dev/address"                        // on a Service of the load balancer class: its addresses
 )
 

@@ -275,14 +275,24 @@ func readAnnotations(service *corev1.Service, result *model.Service, found *prob
 			result.SlowStart = d
 		}
 	}
-	if v, set := service.Annotations[annotationPreferLocal]; set {
-		prefer, err := strconv.ParseBool(v)
+	for _, b := range []struct {
+		key string
+		to  func(bool)
+	}{
+		{annotationPreferLocal, func(yes bool) { result.PreferLocal = yes }},
+		{annotationSkMsg, func(yes bool) { result.NoSkMsg = !yes }},
+	} {
+		v, set := service.Annotations[b.key]
+		if !set {
+			continue
+		}
+		yes, err := strconv.ParseBool(v)
 		if err != nil {
 			found.add(refOf("Service", service), model.Warning, "AnnotationInvalid",
-				fmt.Sprintf("annotation %s: %q is neither true nor false; it is ignored", annotationPreferLocal, v))
-			return
+				fmt.Sprintf("annotation %s: %q is neither true nor false; it is ignored", b.key, v))
+			continue
 		}
-		result.PreferLocal = prefer
+		b.to(yes)
 	}
 }
 

@@ -66,6 +66,9 @@ func (s Service) Dump() string {
 	if s.PreferLocal {
 		b.WriteString(" prefer-local")
 	}
+	if s.NoSkMsg {
+		b.WriteString(" no-sk-msg")
+	}
 	if s.Bounds != (Bounds{}) {
 		fmt.Fprintf(&b, " max-connections=%d max-pending=%d", s.Bounds.Connections, s.Bounds.Pending)
 	}

@@ -86,6 +86,7 @@ type Service struct {
 	Key         ServiceKey
 	Algorithm   Algorithm
 	PreferLocal bool      // use pods of this node while there is one
+	NoSkMsg     bool      // speak to its pods by TCP alone, also to those of this node
 	Backends    []Backend // by Address; those that may get new requests
 
 	Health    *HealthCheck // nil: pods are not asked

@@ -3339,6 +3339,7 @@ type Service struct {
 	SlowStartMs    uint32                 `protobuf:"varint,5,opt,name=slow_start_ms,json=slowStartMs,proto3" json:"slow_start_ms,omitempty"`
 	MaxConnections uint32                 `protobuf:"varint,6,opt,name=max_connections,json=maxConnections,proto3" json:"max_connections,omitempty"` // in flight to one pod, 0: no bound
 	MaxPending     uint32                 `protobuf:"varint,7,opt,name=max_pending,json=maxPending,proto3" json:"max_pending,omitempty"`             // that wait for one of them, 0: none waits
+	NoSkMsg        bool                   `protobuf:"varint,20,opt,name=no_sk_msg,json=noSkMsg,proto3" json:"no_sk_msg,omitempty"`                   // its pods are spoken to by TCP alone
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -3420,6 +3421,13 @@ func (x *Service) GetMaxPending() uint32 {
 		return x.MaxPending
 	}
 	return 0
+}
+
+func (x *Service) GetNoSkMsg() bool {
+	if x != nil {
+		return x.NoSkMsg
+	}
+	return false
 }
 
 type HealthCheck struct {
@@ -3637,6 +3645,7 @@ type Settings struct {
 	TraceTrust        bool                   `protobuf:"varint,25,opt,name=trace_trust,json=traceTrust,proto3" json:"trace_trust,omitempty"`                 // continue clients' traces
 	Proxies           uint32                 `protobuf:"varint,26,opt,name=proxies,proto3" json:"proxies,omitempty"`                                         // that serve in the cluster now, for limits that are divided: 0: 1
 	RetryPercent      uint32                 `protobuf:"varint,27,opt,name=retry_percent,json=retryPercent,proto3" json:"retry_percent,omitempty"`           // retry budget: of requests in flight that may be retries: 20
+	SkMsg             bool                   `protobuf:"varint,45,opt,name=sk_msg,json=skMsg,proto3" json:"sk_msg,omitempty"`                                // ask the kernel to join connections to pods of this node
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -3858,6 +3867,13 @@ func (x *Settings) GetRetryPercent() uint32 {
 		return x.RetryPercent
 	}
 	return 0
+}
+
+func (x *Settings) GetSkMsg() bool {
+	if x != nil {
+		return x.SkMsg
+	}
+	return false
 }
 
 type Ack struct {
@@ -4427,7 +4443,7 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\apattern\x18\x05 \x01(\tR\apattern\x12\x16\n" +
 	"\x06cookie\x18\x06 \x01(\tR\x06cookie\x12\x16\n" +
 	"\x06weight\x18\a \x01(\rR\x06weight\x12\x14\n" +
-	"\x05total\x18\b \x01(\rR\x05total\"\x87\x02\n" +
+	"\x05total\x18\b \x01(\rR\x05total\"\xa3\x02\n" +
 	"\aService\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x125\n" +
@@ -4436,7 +4452,8 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\rslow_start_ms\x18\x05 \x01(\rR\vslowStartMs\x12'\n" +
 	"\x0fmax_connections\x18\x06 \x01(\rR\x0emaxConnections\x12\x1f\n" +
 	"\vmax_pending\x18\a \x01(\rR\n" +
-	"maxPending\"\xd6\x02\n" +
+	"maxPending\x12\x1a\n" +
+	"\tno_sk_msg\x18\x14 \x01(\bR\anoSkMsg\"\xd6\x02\n" +
 	"\vHealthCheck\x126\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\".kerngate.feed.v1.HealthCheck.KindR\x04kind\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x12\n" +
@@ -4459,7 +4476,7 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\vejection_ms\x18\x03 \x01(\rR\n" +
 	"ejectionMs\x12!\n" +
 	"\fmost_percent\x18\x04 \x01(\rR\vmostPercent\x12#\n" +
-	"\rserver_errors\x18\x05 \x01(\bR\fserverErrors\"\x95\b\n" +
+	"\rserver_errors\x18\x05 \x01(\bR\fserverErrors\"\xac\b\n" +
 	"\bSettings\x12&\n" +
 	"\x0fhead_timeout_ms\x18\x01 \x01(\rR\rheadTimeoutMs\x12&\n" +
 	"\x0fidle_timeout_ms\x18\x02 \x01(\rR\ridleTimeoutMs\x12,\n" +
@@ -4493,7 +4510,8 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\vtrace_trust\x18\x19 \x01(\bR\n" +
 	"traceTrust\x12\x18\n" +
 	"\aproxies\x18\x1a \x01(\rR\aproxies\x12#\n" +
-	"\rretry_percent\x18\x1b \x01(\rR\fretryPercent\"\x1f\n" +
+	"\rretry_percent\x18\x1b \x01(\rR\fretryPercent\x12\x15\n" +
+	"\x06sk_msg\x18- \x01(\bR\x05skMsg\"\x1f\n" +
 	"\x03Ack\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\"R\n" +
 	"\x06Refuse\x12\x18\n" +

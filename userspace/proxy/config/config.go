@@ -37,6 +37,7 @@ type Snapshot struct {
 	// agent has sent one, this proxy's own.
 	AffinityKey []byte
 	services    map[uint32]*Service
+	renewed     bool       // a service came again, and routes hold what it was
 	ordered     []*Service // by id
 	upstreams   upstreams
 	policies    *policies
@@ -79,6 +80,7 @@ func (s *Snapshot) Apply(c *feedpb.Config) (*Snapshot, error) {
 		next.Settings = settings
 	}
 	next.services = make(map[uint32]*Service, len(s.services)+len(c.Services))
+	next.renewed = s.renewed && !c.Snapshot
 	if !c.Snapshot {
 		for id, svc := range s.services {
 			next.services[id] = svc
@@ -89,6 +91,8 @@ func (s *Snapshot) Apply(c *feedpb.Config) (*Snapshot, error) {
 	}
 	next.upstreams = s.upstreams.extend(c.Snapshot)
 	for _, svc := range c.Services {
+		_, known := next.services[svc.Id]
+		next.renewed = next.renewed || known
 		next.services[svc.Id] = next.service(svc, &s.upstreams)
 	}
 	next.ordered = sortServices(next.services)
@@ -123,6 +127,17 @@ func (s *Snapshot) Apply(c *feedpb.Config) (*Snapshot, error) {
 
 // Service returns a service, nil if it is not in the configuration.
 func (s *Snapshot) Service(id state.ServiceID) *Service { return s.services[uint32(id)] }
+
+// Current returns the service that a route led to when it came, as it is now: routes do not come
+// again when only their service has changed.
+func (s *Snapshot) Current(svc *Service) *Service {
+	if s.renewed {
+		if now := s.services[uint32(svc.ID)]; now != nil {
+			return now
+		}
+	}
+	return svc
+}
 
 func (s *Snapshot) host(h *feedpb.Host, before *upstreams) (route.Host[Target], error) {
 	host := route.Host[Target]{Name: h.Name, Routes: make([]route.Route[Target], 0, len(h.Routes))}

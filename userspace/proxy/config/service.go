@@ -22,6 +22,8 @@ type Service struct {
 
 	MaxConnections uint32 // requests in flight to one pod, 0: no bound
 	MaxPending     uint32 // requests that wait for one of them, 0: none waits
+
+	NoSkMsg bool // speak to its pods by TCP alone
 }
 
 // CheckKind is how a pod's health is asked for.
@@ -81,7 +83,7 @@ func (s *Snapshot) service(p *feedpb.Service, before *upstreams) *Service {
 	ms := func(v uint32) time.Duration { return time.Duration(v) * time.Millisecond }
 	out := &Service{
 		ID: state.ServiceID(p.Id), Name: p.Name, SlowStart: ms(p.SlowStartMs),
-		MaxConnections: p.MaxConnections, MaxPending: p.MaxPending, Outlier: DefaultOutlier,
+		MaxConnections: p.MaxConnections, MaxPending: p.MaxPending, NoSkMsg: p.NoSkMsg, Outlier: DefaultOutlier,
 	}
 	if o := p.Outlier; o != nil {
 		out.Outlier = Outlier{

@@ -37,6 +37,7 @@ type Settings struct {
 	RedirectPort  uint16   // of the https URLs that clear-text requests are sent to
 	HTTP3         bool     // serve QUIC on HTTPSPorts, and say so in Alt-Svc
 	DisableHTTP2  bool
+	SkMsg         bool            // ask the kernel to join connections to pods of this node
 	RetryPercent  int             // of requests in flight that may be retries
 	Compression   *compress.Rules // of responses, where a route has none of its own
 	MaxStreams    int             // of one HTTP/2 or HTTP/3 connection
@@ -84,6 +85,7 @@ func settings(p *feedpb.Settings) (Settings, error) {
 		HTTP3:           p.Http3,
 		DisableHTTP2:    p.DisableHttp2,
 		MaxStreams:      cmp.Or(int(min(p.MaxStreams, 1<<30)), d.MaxStreams),
+		SkMsg:           p.SkMsg,
 		RetryPercent:    cmp.Or(int(min(p.RetryPercent, 100)), d.RetryPercent),
 	}
 	var errs [7]error

@@ -34,6 +34,7 @@ type home struct {
 // beginChoice prepares for the pods of a service.
 func (x *Exchange) beginChoice(s *config.Service) {
 	x.endChoice()
+	s = x.conf.Current(s)
 	c := &x.choice
 	*c = choice{service: s, wish: balance.Wish{SlowStart: s.SlowStart, Most: s.MaxConnections}, limit: balance.MaxTries}
 	p := x.rules.policy

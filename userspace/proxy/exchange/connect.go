@@ -15,6 +15,7 @@ func (x *Exchange) connect(p balance.Pick, fresh bool) (reason Reason, again boo
 	t := upstream.Target{
 		ID: p.ID, Generation: p.Generation, Address: p.Address, Transport: x.transport,
 		Name: x.Request.Host, Client: x.Connection.Client, Local: x.Connection.Local,
+		Join: p.Local && x.conf.Settings.SkMsg && !x.transport.TLS && !x.choice.service.NoSkMsg,
 	}
 	pool := x.worker.Pool
 	if !t.Transport.HTTP2 && !fresh {

@@ -220,14 +220,14 @@ func (p *podHTTP1) lost(err error) error {
 }
 
 func (p *podHTTP1) Sink() *reactor.Conn {
-	if p.chunked || p.conn == nil || p.conn.Layer() != nil {
+	if p.chunked || p.conn == nil || p.conn.Layer() != nil || p.conn.IsJoined() {
 		return nil
 	}
 	return &p.conn.Conn
 }
 
 func (p *podHTTP1) Source() (*reactor.Conn, int64) {
-	if p.framing != http1.BodyLength || p.r < p.w || p.conn == nil || p.conn.Layer() != nil {
+	if p.framing != http1.BodyLength || p.r < p.w || p.conn == nil || p.conn.Layer() != nil || p.conn.IsJoined() {
 		return nil, 0
 	}
 	return &p.conn.Conn, p.remaining

@@ -32,6 +32,7 @@ type Conn struct {
 	ready    Interest
 	want     Interest
 	peerDone bool // EPOLLRDHUP: the peer will send no more
+	joined   bool // bytes may come by two queues: see SetJoined
 	owner    *Coroutine
 	handler  Handler
 	layer    Layer
@@ -93,6 +94,15 @@ func (c *Conn) IsBroken() bool { return c.ready&Broken != 0 }
 // PeerDone reports whether the peer has closed its side.
 func (c *Conn) PeerDone() bool { return c.peerDone }
 
+// SetJoined says that the socket may be in a sockmap (bpf/skmsg.bpf.c). Then bytes come by two
+// queues, and a read that returns less than it was given may have emptied one of them alone:
+// only EAGAIN says that there is nothing more. splice(2) sees one of them only, and must not be
+// used.
+func (c *Conn) SetJoined() { c.joined = true }
+
+// IsJoined reports whether SetJoined was called.
+func (c *Conn) IsJoined() bool { return c.joined }
+
 // IsOpen reports whether the connection has not been closed by us.
 func (c *Conn) IsOpen() bool { return c.loop != nil && c.fd >= 0 }
 
@@ -144,7 +154,7 @@ func (c *Conn) ReadSocket(p []byte) (int, error) {
 			if n == 0 {
 				return 0, io.EOF
 			}
-			if n < len(p) && !c.peerDone {
+			if n < len(p) && !c.peerDone && !c.joined {
 				c.ready &^= Readable
 			}
 			return n, nil

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/kerngate/kerngate/loader/abi"
 	"github.com/kerngate/kerngate/userspace/proxy/proxyproto"
 	"github.com/kerngate/kerngate/userspace/proxy/reactor"
 )
@@ -33,13 +34,16 @@ func (p *Pool) establish(co *reactor.Coroutine, c *reactor.Conn, h reactor.Handl
 }
 
 func (p *Pool) connect(co *reactor.Coroutine, c *reactor.Conn, h reactor.Handler, t *Target, deadline int64) error {
-	fd, err := open(t.Address)
+	fd, err := open(t.Address, t.Join)
 	if err != nil {
 		return err
 	}
 	if err := p.loop.Add(c, fd, h); err != nil {
 		unix.Close(fd)
 		return fmt.Errorf("watch connection: %w", err)
+	}
+	if t.Join {
+		c.SetJoined() // it may be, nobody tells
 	}
 	p.Stats.Open++
 	p.Stats.Dialed++
@@ -63,7 +67,7 @@ func (p *Pool) connect(co *reactor.Coroutine, c *reactor.Conn, h reactor.Handler
 
 // open starts a TCP connection. The socket is made with socket(2): Go's own dialer would
 // make an MPTCP socket, which cannot enter a SOCKMAP.
-func open(a netip.AddrPort) (int, error) {
+func open(a netip.AddrPort, join bool) (int, error) {
 	family, sa := unix.AF_INET6, unix.Sockaddr(nil)
 	if ip := a.Addr().Unmap(); ip.Is4() {
 		family, sa = unix.AF_INET, &unix.SockaddrInet4{Port: int(a.Port()), Addr: ip.As4()}
@@ -75,6 +79,10 @@ func open(a netip.AddrPort) (int, error) {
 		return -1, fmt.Errorf("make socket: %w", err)
 	}
 	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	if join {
+		// If that fails the connection stays plain.
+		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PRIORITY, abi.JoinPriority)
+	}
 	if err := unix.Connect(fd, sa); err != nil && err != unix.EINPROGRESS {
 		unix.Close(fd)
 		return -1, err

@@ -27,6 +27,9 @@ type Target struct {
 	Transport  *config.Transport
 	// Name is the host of the request, for TLS to pods without a server name of their own.
 	Name []byte
+	// Join asks the kernel to join the connection with the pod's end, on this node. Only for
+	// connections in clear text that are not spliced.
+	Join bool
 	// Client and Local are the ends of the client's connection, for the PROXY header.
 	Client, Local netip.AddrPort
 }
@@ -78,6 +81,7 @@ type perBackend struct {
 // group are the connections to one pod that are made alike, so that any serves.
 type group struct {
 	transport *config.Transport
+	join      bool
 	name      string      // that the pod's certificate is for, if not the transport's
 	tls       *tls.Config // nil until the first connection
 	session   sessionCache
@@ -113,7 +117,7 @@ func (p *Pool) group(t *Target) *group {
 	}
 	name := t.name()
 	for _, g := range b.groups {
-		if g.transport == t.Transport && g.name == string(name) {
+		if g.transport == t.Transport && g.join == t.Join && g.name == string(name) {
 			return g
 		}
 	}
@@ -124,7 +128,7 @@ func (p *Pool) group(t *Target) *group {
 			b.groups = append(b.groups[:0], b.groups[1:]...)
 		}
 	}
-	g := &group{transport: t.Transport, name: string(bytes.Clone(name))}
+	g := &group{transport: t.Transport, join: t.Join, name: string(bytes.Clone(name))}
 	b.groups = append(b.groups, g)
 	return g
 }

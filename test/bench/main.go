@@ -114,7 +114,11 @@ func measureAll(l *lab.Lab, o options) error {
 		if !strings.Contains(s.name, o.only) {
 			continue
 		}
-		table, err := b.measureScenario(s, o)
+		measure := b.measureScenario
+		if o.skMsg {
+			measure = b.measureSkMsg
+		}
+		table, err := measure(s, o)
 		if err != nil {
 			return fmt.Errorf("%s, %w", s.name, err)
 		}

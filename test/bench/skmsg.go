@@ -107,6 +107,32 @@ func trackConnections(node *lab.Node) error {
 	return c.Flush()
 }
 
+// measureSkMsg returns the scenario's row. The two are compared round by round, because what else
+// the machine does changes from one round to the next.
+func (b *bench) measureSkMsg(s scenario, o options) (string, error) {
+	var samples [2][]sample
+	var proxy, total []float64
+	for range o.rounds {
+		for i, p := range b.proxies {
+			got, err := b.measure(p, s.load, o.duration)
+			if err != nil {
+				return "", fmt.Errorf("%s: %w", p.name, err)
+			}
+			samples[i] = append(samples[i], got)
+		}
+		with, without := samples[0][len(samples[0])-1], samples[1][len(samples[1])-1]
+		proxy = append(proxy, with.perProxy/without.perProxy)
+		total = append(total, with.perTotal/without.perTotal)
+	}
+	ratio := func(values []float64) string {
+		middle, low, high := median(values)
+		return fmt.Sprintf("**%.2f** (%.2f-%.2f)", middle, low, high)
+	}
+	with, without := summarise("", samples[0]), summarise("", samples[1])
+	return fmt.Sprintf("| %s | %.0f | %.0f | %s | %s | %s | %s |\n", s.name, with.perProxy[0], without.perProxy[0], ratio(proxy), ratio(total),
+		latency(with.p50), latency(without.p50)), nil
+}
+
 // skMsgPreamble says what was measured, on what, and how.
 func (b *bench) skMsgPreamble(o options) string {
 	return fmt.Sprintf(`# The short way to pods of the same node
@@ -116,9 +142,12 @@ Written by %[1]sscripts/bench -sk-msg -o docs/benchmark-skmsg.md%[1]s on %[2]s; 
 - Machine: %[3]d CPUs, %[4]s, Linux %[5]s
 - Kerngate with %[1]s--sk-msg%[1]s and without, each on a node (network namespace) with %[6]d pods of its own behind veth and a bridge, and with
   rules that track connections, as kube-proxy and network policies have them.
-- The proxy has CPU %[7]d to itself; client (wrk, h2load) and pods have the rest. %[8]d rounds of %[9]s of each in turn; medians, with the
-  range of the rounds in brackets. The machine is shared: differences below 10 %% mean nothing.
-- "per proxy CPU-second" counts the proxy's user and system time, "per total CPU-second" all that the machine was busy. Work that
-  the proxy's sends and receives no longer do shows in the first, what the pods save in the second.
+- The proxy has CPU %[7]d to itself; client (wrk, h2load) and pods have the rest. %[8]d rounds of %[9]s of each in turn; medians. Ratios are those of
+  neighbouring rounds, with their range in brackets. The machine is shared: differences below 10 %% mean nothing.
+- "requests per proxy CPU-second" counts the proxy's user and system time; the ratio of the whole machine's takes in client and
+  pods, and whatever else ran.
+
+| answers | requests per proxy CPU-second, %[1]s--sk-msg%[1]s | without | ratio | ratio, whole machine | p50 | p50 without |
+| --- | ---: | ---: | --- | --- | ---: | ---: |
 `, "`", time.Now().UTC().Format("2 January 2006"), len(b.rest)+1, cpuModel(), kernelRelease(), o.pods, proxyCPU, o.rounds, o.duration)
 }

@@ -341,6 +341,26 @@ configuration-snippet: more_set_headers "X-One: 1"; proxy_set_header X-Two "two 
 P / web`)},
 		server:   `location / { add_header X-One 1 always; add_header X-Three three always; proxy_set_header X-Two "two $host"; proxy_hide_header X-Hidden; @web }`,
 		requests: ask("GET /", "GET /\nX-Two: client", "GET /\nDo: header=X-Hidden: secret", "GET /\nDo: status=500", "GET /\nDo: status=404&header=X-Hidden: a"),
+	}, {
+		name: "snippetrewrite",
+		ingresses: []string{ingress("snippetrewrite", `
+configuration-snippet: rewrite ^/old/(.*)$ /new/$1 permanent; rewrite ^/away(/.*)?$ https://away.example$1? redirect; rewrite "^/n([0-9]{2})$" http://n.example/?n=$1; return 302 https://rest.example$request_uri;
+
+P /old web
+P /away web
+P / other`)},
+		server: `location / { rewrite ^/old/(.*)$ /new/$1 permanent; rewrite ^/away(/.*)?$ https://away.example$1? redirect; rewrite "^/n([0-9]{2})$" http://n.example/?n=$1; return 302 https://rest.example$request_uri; }`,
+		requests: slices.Concat(ask("GET /old/a/b", "GET /old/a?b=c", "GET /old/", "GET /old", "GET /away", "GET /away/x?y", "GET /n12", "GET /n12?a=b", "GET /n123", "HEAD /old/x", "POST /old/x\n\nbody", "GET /OLD/x", "GET /x?y=z"),
+			differing("what a group has matched is escaped as a path is; nginx leaves some of it as it came", "GET /old/a%3fb")),
+	}, {
+		name: "serversnippet",
+		ingresses: []string{ingress("serversnippet", `
+server-snippet: rewrite ^/gone/ /here redirect; add_header X-Server "a b" always;
+
+P / web`)},
+		server: `rewrite ^/gone/ /here redirect; add_header X-Server "a b" always; location / { @web }`,
+		requests: slices.Concat(ask("GET /", "GET /gone", "GET /\nDo: status=404"),
+			differing("what rules add to responses is added to those of pods; the Location is the same", "GET /gone/x?y=z")),
 	}}
 }
 

@@ -293,7 +293,7 @@ func TestRegistry(t *testing.T) {
 		Prefix + "auth-type": "basic", Prefix + "auth-url": "http://auth.example", Prefix + "auth-cache-key": "$host",
 		Prefix + "custom-http-errors": "404",
 	}}, seen: map[string]bool{}}
-	for _, read := range []func(){r.paths, r.redirects, r.headers, r.cors, r.body, r.access, r.limits, r.pod, r.snippets, r.canary, r.traffic, r.mirror, r.errorPages, r.pace} {
+	for _, read := range []func(){r.paths, r.redirects, r.headers, r.cors, r.body, r.access, r.limits, r.pod, r.snippets, r.canary, r.traffic, r.mirror, r.errorPages, r.pace, r.tracing} {
 		read()
 	}
 	for _, k := range Keys() {

@@ -14,7 +14,7 @@ import (
 )
 
 // addKerngate runs agent and proxy apart, so that the proxy alone is tied to its CPU.
-func (b *bench) addKerngate(web, grpc []*lab.Pod) error {
+func (b *bench) addKerngate(web, grpc []*lab.Pod, args ...string) error {
 	k, err := b.node.NewKerngate(lab.Binaries(b.bin))
 	if err != nil {
 		return err
@@ -31,6 +31,7 @@ func (b *bench) addKerngate(web, grpc []*lab.Pod) error {
 	}
 	// wrk sends no SNI for an address; idle connections stay until they are measured.
 	k.Args = []string{"--run-proxy=false", "--default-certificate", "default/ecdsa", "--idle-timeout=10m"}
+	k.Args = append(k.Args, args...)
 	if err := k.Start(); err != nil {
 		return err
 	}

@@ -33,6 +33,7 @@ type options struct {
 	only     string
 	pods     int
 	idle     int
+	skMsg    bool
 }
 
 func main() {
@@ -45,6 +46,7 @@ func main() {
 	flag.StringVar(&o.only, "only", "", "run only scenarios whose name contains this")
 	flag.IntVar(&o.pods, "pods", 2, "pods behind the service")
 	flag.IntVar(&o.idle, "idle", 10_000, "connections that stand idle while memory is measured")
+	flag.BoolVar(&o.skMsg, "sk-msg", false, "measure --sk-msg beside Kerngate without it, and no other proxies")
 	flag.Parse()
 	if err := run(o); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -64,7 +66,11 @@ func run(o options) error {
 			return fmt.Errorf("%w; scripts/setup bench installs it", err)
 		}
 	}
-	l, err := lab.New(lab.Options{Nodes: 1})
+	nodes := 1
+	if o.skMsg {
+		nodes = 2
+	}
+	l, err := lab.New(lab.Options{Nodes: nodes})
 	if err != nil {
 		return err
 	}
@@ -82,7 +88,11 @@ func run(o options) error {
 
 // measureAll runs every scenario over every proxy, round by round, and prints tables.
 func measureAll(l *lab.Lab, o options) error {
-	b, err := newBench(l, o)
+	open, list := newBench, scenarios
+	if o.skMsg {
+		open, list = newSkMsgBench, skMsgScenarios
+	}
+	b, err := open(l, o)
 	if err != nil {
 		return err
 	}
@@ -95,18 +105,26 @@ func measureAll(l *lab.Lab, o options) error {
 		defer file.Close()
 		out = io.MultiWriter(os.Stdout, file)
 	}
-	fmt.Fprint(out, b.preamble(o))
-	for _, s := range scenarios {
+	if o.skMsg {
+		fmt.Fprint(out, b.skMsgPreamble(o))
+	} else {
+		fmt.Fprint(out, b.preamble(o))
+	}
+	for _, s := range list {
 		if !strings.Contains(s.name, o.only) {
 			continue
 		}
-		table, err := b.measureScenario(s, o)
+		measure := b.measureScenario
+		if o.skMsg {
+			measure = b.measureSkMsg
+		}
+		table, err := measure(s, o)
 		if err != nil {
 			return fmt.Errorf("%s, %w", s.name, err)
 		}
 		fmt.Fprint(out, table)
 	}
-	if strings.Contains(memoryTitle, o.only) {
+	if !o.skMsg && strings.Contains(memoryTitle, o.only) {
 		table, err := b.measureMemory(o.idle)
 		if err != nil {
 			return fmt.Errorf("%s: %w", memoryTitle, err)
@@ -163,6 +181,7 @@ type contender struct {
 	plain, secure netip.AddrPort // where it speaks HTTP, and HTTPS
 	processes     func() ([]int, error)
 	restart       func() error
+	enter         func() error // leads the client to it; nil: it is there anyway
 }
 
 // The hosts that are asked for: benchHost and grpcHost have a certificate with an ECDSA key,
@@ -177,13 +196,19 @@ const (
 	rulesHost = "rules.bench.example.com"
 )
 
-func newBench(l *lab.Lab, o options) (*bench, error) {
+// emptyBench is a bench without proxies.
+func emptyBench(l *lab.Lab, o options) *bench {
 	b := &bench{lab: l, node: l.Nodes[0], bin: o.bin}
 	for cpu := range runtime.NumCPU() {
 		if cpu != proxyCPU {
 			b.rest = append(b.rest, cpu)
 		}
 	}
+	return b
+}
+
+func newBench(l *lab.Lab, o options) (*bench, error) {
+	b := emptyBench(l, o)
 	if err := b.makeCertificates(); err != nil {
 		return nil, err
 	}
@@ -195,7 +220,7 @@ func newBench(l *lab.Lab, o options) (*bench, error) {
 	if err != nil {
 		return nil, err
 	}
-	add := map[string]func(web, grpc []*lab.Pod) error{"kerngate": b.addKerngate, "nginx": b.addNginx, "haproxy": b.addHAProxy}
+	add := map[string]func(web, grpc []*lab.Pod) error{"kerngate": func(web, grpc []*lab.Pod) error { return b.addKerngate(web, grpc) }, "nginx": b.addNginx, "haproxy": b.addHAProxy}
 	for _, name := range strings.Split(o.proxies, ",") {
 		if add[name] == nil {
 			return nil, fmt.Errorf("-proxies: %q is none of kerngate, nginx and haproxy", name)

@@ -33,6 +33,11 @@ type load interface {
 
 // measure runs a load once against a proxy.
 func (b *bench) measure(p *contender, l load, duration time.Duration) (sample, error) {
+	if p.enter != nil {
+		if err := p.enter(); err != nil {
+			return sample{}, err
+		}
+	}
 	// A short run first, so that connections to the pods exist and buffers have their size.
 	if _, err := b.run(p, l, time.Second); err != nil {
 		return sample{}, err

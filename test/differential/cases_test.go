@@ -1,6 +1,7 @@
 package differential
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -340,6 +341,26 @@ configuration-snippet: more_set_headers "X-One: 1"; proxy_set_header X-Two "two 
 P / web`)},
 		server:   `location / { add_header X-One 1 always; add_header X-Three three always; proxy_set_header X-Two "two $host"; proxy_hide_header X-Hidden; @web }`,
 		requests: ask("GET /", "GET /\nX-Two: client", "GET /\nDo: header=X-Hidden: secret", "GET /\nDo: status=500", "GET /\nDo: status=404&header=X-Hidden: a"),
+	}, {
+		name: "snippetrewrite",
+		ingresses: []string{ingress("snippetrewrite", `
+configuration-snippet: rewrite ^/old/(.*)$ /new/$1 permanent; rewrite ^/away(/.*)?$ https://away.example$1? redirect; rewrite "^/n([0-9]{2})$" http://n.example/?n=$1; return 302 https://rest.example$request_uri;
+
+P /old web
+P /away web
+P / other`)},
+		server: `location / { rewrite ^/old/(.*)$ /new/$1 permanent; rewrite ^/away(/.*)?$ https://away.example$1? redirect; rewrite "^/n([0-9]{2})$" http://n.example/?n=$1; return 302 https://rest.example$request_uri; }`,
+		requests: slices.Concat(ask("GET /old/a/b", "GET /old/a?b=c", "GET /old/", "GET /old", "GET /away", "GET /away/x?y", "GET /n12", "GET /n12?a=b", "GET /n123", "HEAD /old/x", "POST /old/x\n\nbody", "GET /OLD/x", "GET /x?y=z"),
+			differing("what a group has matched is escaped as a path is; nginx leaves some of it as it came", "GET /old/a%3fb")),
+	}, {
+		name: "serversnippet",
+		ingresses: []string{ingress("serversnippet", `
+server-snippet: rewrite ^/gone/ /here redirect; add_header X-Server "a b" always;
+
+P / web`)},
+		server: `rewrite ^/gone/ /here redirect; add_header X-Server "a b" always; location / { @web }`,
+		requests: slices.Concat(ask("GET /", "GET /gone", "GET /\nDo: status=404"),
+			differing("what rules add to responses is added to those of pods; the Location is the same", "GET /gone/x?y=z")),
 	}}
 }
 
@@ -734,5 +755,32 @@ denylist-source-range: 127.0.0.1
 P / web`)},
 		server:   strings.ReplaceAll(strings.ReplaceAll(page("502 403", "location / { @broken }"), "NAME", "errorsown"), "X-Service-Name web", "X-Service-Name broken"),
 		requests: ask("GET /", "POST /a?b\n\nbody"),
+	}, {
+		name: "errorsbasic",
+		ingresses: []string{ingress("errorsbasic", `
+custom-http-errors: 401
+default-backend: errors
+auth-type: basic
+auth-secret: staff
+auth-realm: staff only
+
+P / web`)},
+		server: strings.ReplaceAll(page("401", `location / { auth_basic "staff only"; auth_basic_user_file DIR/staff; proxy_set_header Authorization ""; @web }`), "NAME", "errorsbasic"),
+		requests: ask("GET /", "GET /x?y\nDo-errors: status=401", "GET /\nAuthorization: Basic YW5uOndyb25n\nDo-errors: status=401&header=Www-Authenticate: Bearer",
+			"POST /\nDo-errors: status=401\n\nbody", "GET /\nAuthorization: Basic YW5uOnNlY3JldA==",
+			"GET /\nAuthorization: Basic YW5uOnNlY3JldA==\nDo: status=401&header=Www-Authenticate: Bearer realm=\"pod\""),
+	}, {
+		name: "errorsasked",
+		ingresses: []string{ingress("errorsasked", `
+custom-http-errors: 401,403
+default-backend: errors
+auth-url: http://auth.default.svc/check
+
+P / web`)},
+		// The errors of the location alone: the answer to the question must not be a page.
+		server: strings.ReplaceAll(asked("errorsasked", "proxy_pass http://auth/check;", "proxy_intercept_errors on; error_page 401 = @custom_401; error_page 403 = @custom_403;")+
+			regexp.MustCompile(`(?m)^(error_page|proxy_intercept).*$`).ReplaceAllString(page("401 403", ""), ""), "NAME", "errorsasked"),
+		requests: ask("GET /", "GET /\nDo-auth: status=401&header=Www-Authenticate: Bearer realm=\"x\"\nDo-errors: status=401", "GET /\nDo-auth: status=403\nDo-errors: status=403",
+			"GET /\nDo-auth: status=401"),
 	}}
 }

@@ -134,6 +134,8 @@ func TestPolicies(t *testing.T) {
 		ingress("slash", "slash.test", "/app/", "web", "enable-access-log: false"),
 		ingress("root", "root.test", "/", "web", "app-root: /app", "server-alias: alias.test", "from-to-www-redirect: true"),
 		ingress("moved", "moved.test", "/", "missing", "permanent-redirect: https://new.test$request_uri", "permanent-redirect-code: 308"),
+		ingress("snippets", "snippets.test", "/", "web", "server-snippet: rewrite ^/old/(.*)$ /new/$1 permanent; add_header X-S \"1\";", "custom-headers: page"),
+		"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: page, namespace: default}\ndata: {X-A: from a map}\n",
 		ingress("cookies", "cookies.test", "/", "web", "proxy-cookie-domain: pod.local cookies.test", "proxy-cookie-path: /in /", "proxy-redirect-from: http://pod.local/", "proxy-redirect-to: /out/"),
 		ingress("cors", "cors.test", "/", "web", "enable-cors: true", "cors-allow-origin: https://a.test"),
 		ingress("outside", "outside.test", "/", "web", "allowlist-source-range: 192.0.2.0/24"),
@@ -176,6 +178,9 @@ func (s *site) all() {
 	s.want("alias.test", "/x", "| GET /x host=alias.test")
 	s.want("www.root.test", "/x?y", "308 Location=http://root.test/x?y")
 	s.want("moved.test", "/x?y", "308 Location=https://new.test/x?y")
+	s.want("snippets.test", "/old/x?y", "301 Location=http://snippets.test/new/x?y")
+	s.want("snippets.test", "/x", "X-A=from a map")
+	s.want("snippets.test", "/x", "| GET /x host=snippets.test", "X-Forwarded-Scheme: https")
 	s.want("cookies.test", "/", "200 Location=/out/next Pod=web Set-Cookie=c=1; Path=/; Domain=cookies.test")
 	s.want("cors.test", "OPTIONS /", "204 Access-Control-Allow-Origin=https://a.test", "Origin: https://a.test")
 	s.want("cors.test", "/", "Access-Control-Allow-Origin=https://a.test", "Origin: https://a.test")

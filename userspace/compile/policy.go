@@ -73,7 +73,7 @@ func policyMessage(p *model.Policy, source model.ObjectRef, service func(model.S
 		out.Trace = &feedpb.Trace{Enabled: trace.Enabled, Operation: trace.Operation, Trust: trace.Trust}
 	}
 	for _, d := range p.Redirects {
-		out.Redirects = append(out.Redirects, &feedpb.Redirect{Path: d.Path, Status: uint32(d.Status), Target: d.Target})
+		out.Redirects = append(out.Redirects, &feedpb.Redirect{Path: d.Path, Status: uint32(d.Status), Target: d.Target, Pattern: d.Pattern, Query: d.Query})
 	}
 	if c := p.CORS; c != nil {
 		out.Cors = &feedpb.CORS{Origins: c.Origins, Methods: c.Methods, Headers: c.Headers, Expose: c.Expose, Credentials: c.Credentials, MaxAgeSeconds: uint32(c.MaxAge / time.Second)}

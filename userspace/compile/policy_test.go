@@ -18,7 +18,7 @@ func full() *model.Policy {
 	one := netip.MustParsePrefix("10.0.0.0/8")
 	replace := []model.Replacement{{From: "a", To: "b", Pattern: true}}
 	return &model.Policy{
-		Redirects:       []model.Redirect{{Path: "/", Status: 302, Target: "/app"}},
+		Redirects:       []model.Redirect{{Path: "/", Status: 302, Target: "/app", Pattern: "^/(.)", Query: true}},
 		CORS:            &model.CORS{Origins: []string{"*"}, Methods: []string{"GET"}, Headers: []string{"X-A"}, Expose: []string{"X-B"}, Credentials: true, MaxAge: time.Minute},
 		Limits:          &model.Limits{Rates: []model.Rate{{Requests: 10, Period: time.Second, Burst: 50}}, Connections: 3, Exempt: []netip.Prefix{one}, Status: 503, Scope: "ns/i"},
 		Access:          &model.Access{Allow: []netip.Prefix{one}, Deny: []netip.Prefix{one}, Basic: &model.BasicAuth{Realm: "r", Users: model.Credentials("u:h")}, Any: true, Closed: "x", External: external()},

@@ -195,6 +195,21 @@ func TestSnippet(t *testing.T) {
 		{`proxy_hide_header Server; more_clear_headers "X-Powered-By";`, "response: set Server \"\"\nresponse: set X-Powered-By \"\""},
 		{`return 301 https://new.example$request_uri;`, "redirect: 301 https://new.example$request_uri"},
 		{`return 403;`, "redirect: 403"},
+		{`rewrite ^/old/(.*)$ /new/$1 permanent;`, "redirect of ~^/old/(.*)$ with its query: 301 $scheme://$host/new/$1"},
+		{`rewrite ^ https://new.example$request_uri? permanent;`, "redirect of ~^: 301 https://new.example$request_uri"},
+		{`rewrite "^/(\d{2})$" http://new.example/?n=$1;`, "redirect of ~^/(\\d{2})$ with its query: 302 http://new.example/?n=$1"},
+		{`rewrite ^/x $scheme://a.example/ redirect;`, "redirect of ~^/x with its query: 302 $scheme://a.example/"},
+		{`rewrite ^/x https://a.example/ last;`, "redirect of ~^/x with its query: 302 https://a.example/"},
+		{`rewrite ^/(.*) /y/$1 break;`, "invalid configuration-snippet"},
+		{`rewrite ^/(.*) /y/$1;`, "invalid configuration-snippet"},
+		{`rewrite ^/(.*) https://$1 redirect;`, "invalid configuration-snippet"},
+		{`rewrite ^/(.*) //$1 redirect;`, "invalid configuration-snippet"},
+		{`rewrite ^/(.*) javascript:$1 redirect;`, "invalid configuration-snippet"},
+		{`rewrite ^/(.* /y redirect;`, "invalid configuration-snippet"},
+		{`rewrite ^/(?=x) /y redirect;`, "invalid configuration-snippet"},
+		{`rewrite ^/x /y/$1 redirect;`, "invalid configuration-snippet"},
+		{`rewrite ^/x /y sideways;`, "invalid configuration-snippet"},
+		{`rewrite ^/x;`, "invalid configuration-snippet"},
 		{`return 200 "hello";`, "invalid configuration-snippet"},
 		{`proxy_set_header Connection "";`, "invalid configuration-snippet"},
 		{"add_header X-A \"a\nb\";", "invalid configuration-snippet"},
@@ -213,7 +228,15 @@ func TestSnippet(t *testing.T) {
 			t.Errorf("%s:\n%s\nwant\n%s", c.text, got, c.want)
 		}
 	}
-	if got := read("server-snippet: location /x { add_header A b; }").dump(); got != "unsupported server-snippet\nunsupported server-snippet" {
+	if got := read("server-snippet: location /x { add_header A b; }").dump(); got != "invalid server-snippet\ninvalid server-snippet" {
+		t.Error(got)
+	}
+	if got := read("relative-redirects: true", "configuration-snippet: rewrite ^/x(.*) /y$1 redirect; rewrite ^/z(.*) /$1 redirect;").dump(); got != "redirect of ~^/x(.*) with its query: 302 /y$1\ninvalid configuration-snippet" {
+		t.Error(got)
+	}
+	if got := read("permanent-redirect: https://c.example", "configuration-snippet: return 302 https://b.example;",
+		"server-snippet: rewrite ^/a https://a.example? redirect; add_header X-A b; proxy_set_header X-B c;").dump(); got !=
+		"redirect of ~^/a: 302 https://a.example\nredirect: 301 https://c.example\nredirect: 302 https://b.example\nresponse: add X-A \"b\"\ninvalid server-snippet" {
 		t.Error(got)
 	}
 	if got := read("server-snippet: location /x { deny all; }").dump(); !strings.HasPrefix(got, "access: closed") {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -11,35 +12,52 @@ import (
 	"github.com/kerngate/kerngate/userspace/template"
 )
 
-// snippets reads configuration-snippet. It is never executed: the few directives that have
-// an equal here are taken for it, and the others are said. A directive that keeps somebody
-// out keeps everybody out, since we do not know whom it meant; in a server-snippet, of
-// which nothing else is read, too.
+// snippets reads configuration-snippet and server-snippet. They are never executed: the few
+// directives that have an equal here are taken for it, and the others are said. A directive
+// that keeps somebody out keeps everybody out, since we do not know whom it meant; in an
+// auth-snippet, of which nothing else is read, too.
 func (r *reader) snippets() {
-	for _, key := range []string{"configuration-snippet", "server-snippet", "auth-snippet"} {
-		_, text, set := r.text(key)
-		if !set {
+	// What a server answers by itself goes before what its locations do.
+	later := r.policy.Redirects
+	r.policy.Redirects = nil
+	r.snippet("server-snippet")
+	r.policy.Redirects = append(r.policy.Redirects, later...)
+	r.snippet("configuration-snippet")
+	r.snippet("auth-snippet")
+}
+
+func (r *reader) snippet(key string) {
+	_, text, set := r.text(key)
+	if !set {
+		return
+	}
+	directives, err := parseSnippet(text)
+	if err != nil {
+		r.close(key, fmt.Sprintf("it cannot be read: %v", err))
+		return
+	}
+	for _, d := range directives {
+		if d.guards() {
+			r.close(key, fmt.Sprintf("the directive %q decides who gets in, and is not executed", shorten(d.words[0])))
 			continue
 		}
-		directives, err := parseSnippet(text)
+		if key == "auth-snippet" {
+			r.find(key, Unsupported, "the directive %q is not executed", shorten(d.words[0]))
+			continue
+		}
+		err := errNoEqual
+		if key == "configuration-snippet" || ofServers[d.words[0]] {
+			err = r.directive(d)
+		}
 		if err != nil {
-			r.close(key, fmt.Sprintf("it cannot be read: %v", err))
-			continue
-		}
-		for _, d := range directives {
-			switch {
-			case d.guards():
-				r.close(key, fmt.Sprintf("the directive %q decides who gets in, and is not executed", shorten(d.words[0])))
-			case key != "configuration-snippet":
-				r.find(key, Unsupported, "the directive %q is not executed", shorten(d.words[0]))
-			default:
-				if err := r.directive(d); err != nil {
-					r.find(key, Invalid, "the directive %q is not executed: %v", shorten(strings.Join(d.words, " ")), err)
-				}
-			}
+			r.find(key, Invalid, "the directive %q is not executed: %v", shorten(strings.Join(d.words, " ")), err)
 		}
 	}
 }
+
+// ofServers are the directives that have their equal in a server-snippet, too. Those for
+// requests to pods have no effect there in ingress-nginx, whose locations have their own.
+var ofServers = map[string]bool{"add_header": true, "more_set_headers": true, "more_clear_headers": true, "return": true, "rewrite": true}
 
 // directive is a statement of nginx's configuration.
 type directive struct {
@@ -223,6 +241,8 @@ func (r *reader) directive(d directive) error {
 		return r.moreHeaders(d.words[0] == "more_clear_headers", args)
 	case "return":
 		return r.returns(args)
+	case "rewrite":
+		return r.rewrites(args)
 	}
 	return errNoEqual
 }
@@ -310,3 +330,54 @@ func (r *reader) returns(args []string) error {
 	p.Redirects = append(p.Redirects, d)
 	return nil
 }
+
+// rewrites takes "rewrite EXPRESSION URL [redirect|permanent]", of which every URL that
+// begins with a scheme is a redirect (ngx_http_rewrite_module).
+func (r *reader) rewrites(args []string) error {
+	if len(args) != 2 && len(args) != 3 {
+		return errors.New("it is written rewrite EXPRESSION URL redirect")
+	}
+	d := model.Redirect{Pattern: args[0], Status: http.StatusFound, Query: true}
+	target, absolute := args[1], false
+	for _, scheme := range []string{"http://", "https://", "$scheme://"} {
+		absolute = absolute || strings.HasPrefix(target, scheme)
+	}
+	flag := args[len(args)-1]
+	switch {
+	case len(args) == 3 && flag == "permanent":
+		d.Status = http.StatusMovedPermanently
+	case len(args) == 3 && flag == "redirect", absolute && (len(args) == 2 || flag == "last" || flag == "break"):
+	case len(args) == 3 && flag != "last" && flag != "break":
+		return fmt.Errorf("%q is none of redirect, permanent, last and break", shorten(flag))
+	default:
+		return errors.New("a path for pods is set by rewrite-target")
+	}
+	if rest, alone := strings.CutSuffix(target, "?"); alone {
+		target, d.Query = rest, false
+	}
+	switch {
+	case !absolute && (!strings.HasPrefix(target, "/") || strings.HasPrefix(target, "//")):
+		return fmt.Errorf("%q is neither a URL with http://, https:// or $scheme://, nor a path", shorten(target))
+	case !absolute && !r.out.RelativeRedirects:
+		target = "$scheme://$host" + target
+	case !absolute && strings.HasPrefix(target, "/$"):
+		return errors.New("a path whose first segment is a value could be another host")
+	}
+	if _, after, _ := strings.Cut(target, "://"); len(after) > 1 && after[0] == '$' && after[1] >= '1' && after[1] <= '9' {
+		return errors.New("clients must not choose the host that they are sent to")
+	}
+	pattern, err := regexp.Compile(d.Pattern)
+	if err != nil || len(d.Pattern) > maxExpression {
+		return fmt.Errorf("%q is no expression of RE2 of up to %d bytes: %v", shorten(d.Pattern), maxExpression, err)
+	}
+	if _, err := template.ParseGroups(target, pattern.NumSubexp()); err != nil {
+		return err
+	}
+	d.Target = target
+	p := r.want()
+	p.Redirects = append(p.Redirects, d)
+	return nil
+}
+
+// maxExpression is the length in bytes of the longest expression; the proxy has the same.
+const maxExpression = 1024

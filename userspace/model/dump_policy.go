@@ -29,6 +29,12 @@ func (p *Policy) dump(b *strings.Builder) {
 		if r.Path != "" {
 			path = " of " + r.Path
 		}
+		if r.Pattern != "" {
+			path += " of ~" + r.Pattern
+		}
+		if r.Query {
+			path += " with its query"
+		}
 		line("redirect%s: %d %s", path, r.Status, r.Target)
 	}
 	if c := p.CORS; c != nil {

@@ -13,4 +13,8 @@ type Redirect struct {
 	Path   string // only requests for exactly this path, "": all
 	Status int    // 301, 302, 303, 307 or 308; or, without Target, any that has no body
 	Target string // template: a URL or a path; "": none
+	// Pattern is an RE2 expression: only paths in which it is found, "": all. In Target $1 to
+	// $9 then stand for what its groups have matched.
+	Pattern string
+	Query   bool // the request's query goes after that of Target
 }

@@ -28,6 +28,7 @@ const (
 	Field                      // $http_NAME: Part.Text is the field's name in lower case
 	Cookie                     // $cookie_NAME
 	Argument                   // $arg_NAME: of the query, as sent
+	Group                      // $1 to $9: Part.Text is the digit; of ParseGroups alone
 )
 
 var values = map[string]Value{
@@ -40,7 +41,7 @@ var values = map[string]Value{
 // Part is a piece of a template.
 type Part struct {
 	Value Value
-	Text  string // of Literal, Field, Cookie and Argument
+	Text  string // of Literal, Field, Cookie, Argument and Group
 }
 
 // Template is a text that was read. The zero value is the empty text.
@@ -55,7 +56,13 @@ const (
 
 // Parse reads a text. It refuses control characters, so that what is made of a template
 // never ends a line, and values that it does not know.
-func Parse(text string) (Template, error) {
+func Parse(text string) (Template, error) { return parse(text, 0) }
+
+// ParseGroups is Parse for a text in which what an expression's groups have matched may
+// stand, of which there are so many.
+func ParseGroups(text string, groups int) (Template, error) { return parse(text, min(groups, 9)) }
+
+func parse(text string, groups int) (Template, error) {
 	if len(text) > MaxLength {
 		return nil, fmt.Errorf("%d bytes are more than %d", len(text), MaxLength)
 	}
@@ -70,6 +77,14 @@ func Parse(text string) (Template, error) {
 		}
 		if !found {
 			break
+		}
+		if groups > 0 && rest != "" && rest[0] >= '1' && rest[0] <= '9' {
+			if int(rest[0]-'0') > groups {
+				return nil, fmt.Errorf("there is no group $%c", rest[0])
+			}
+			t = append(t, Part{Value: Group, Text: rest[:1]})
+			text = rest[1:]
+			continue
 		}
 		name, after, err := cutName(rest)
 		if err != nil {

@@ -2697,7 +2697,9 @@ type Redirect struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"` // "": every path
 	Status        uint32                 `protobuf:"varint,2,opt,name=status,proto3" json:"status,omitempty"`
-	Target        string                 `protobuf:"bytes,3,opt,name=target,proto3" json:"target,omitempty"` // template, "": no Location
+	Target        string                 `protobuf:"bytes,3,opt,name=target,proto3" json:"target,omitempty"`   // template, "": no Location
+	Pattern       string                 `protobuf:"bytes,4,opt,name=pattern,proto3" json:"pattern,omitempty"` // RE2, found in the path, whose groups are $1 to $9 in target; "": every path
+	Query         bool                   `protobuf:"varint,5,opt,name=query,proto3" json:"query,omitempty"`    // the request's query follows
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2751,6 +2753,20 @@ func (x *Redirect) GetTarget() string {
 		return x.Target
 	}
 	return ""
+}
+
+func (x *Redirect) GetPattern() string {
+	if x != nil {
+		return x.Pattern
+	}
+	return ""
+}
+
+func (x *Redirect) GetQuery() bool {
+	if x != nil {
+		return x.Query
+	}
+	return false
 }
 
 type CORS struct {
@@ -4390,11 +4406,13 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\x05trust\x18\x03 \x01(\bH\x01R\x05trust\x88\x01\x01B\n" +
 	"\n" +
 	"\b_enabledB\b\n" +
-	"\x06_trust\"N\n" +
+	"\x06_trust\"~\n" +
 	"\bRedirect\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x16\n" +
 	"\x06status\x18\x02 \x01(\rR\x06status\x12\x16\n" +
-	"\x06target\x18\x03 \x01(\tR\x06target\"\xb6\x01\n" +
+	"\x06target\x18\x03 \x01(\tR\x06target\x12\x18\n" +
+	"\apattern\x18\x04 \x01(\tR\apattern\x12\x14\n" +
+	"\x05query\x18\x05 \x01(\bR\x05query\"\xb6\x01\n" +
 	"\x04CORS\x12\x18\n" +
 	"\aorigins\x18\x01 \x03(\tR\aorigins\x12\x18\n" +
 	"\amethods\x18\x02 \x03(\tR\amethods\x12\x18\n" +

@@ -130,7 +130,7 @@ func TestRedirect(t *testing.T) {
 			t.Errorf("%s: %q, want %q", line, got, want)
 		}
 	}
-	for _, r := range []*feedpb.Redirect{{Status: 302}, {Status: 99, Target: "/"}, {Status: 600}, {Status: 301, Target: "$1"}, {Status: 301, Target: "/a\nb"}} {
+	for _, r := range []*feedpb.Redirect{{Status: 302, Pattern: "(", Target: "/"}, {Status: 302, Pattern: "^/a", Target: "/$1"}, {Status: 302, Pattern: strings.Repeat("a", 1025), Target: "/"}, {Status: 302}, {Status: 99, Target: "/"}, {Status: 600}, {Status: 301, Target: "$1"}, {Status: 301, Target: "/a\nb"}} {
 		if _, err := Compile(&feedpb.Policy{Redirects: []*feedpb.Redirect{r}}, "/", false); err == nil {
 			t.Errorf("%v is taken", r)
 		}
@@ -387,5 +387,41 @@ func TestTemplateValues(t *testing.T) {
 	const want = "shop.example|Shop.Example:8080|https|/b|/%41/../b?c=%20d&c=e|c=%20d&c=e|POST|192.0.2.7|443|v|2|%20d"
 	if got := string(p.Host(nil, q)); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+// TestRedirectByPattern: what groups have matched is escaped, and never part of a host.
+func TestRedirectByPattern(t *testing.T) {
+	p := compile(t, &feedpb.Policy{Redirects: []*feedpb.Redirect{
+		{Pattern: "^/old/(.*)$", Status: 301, Target: "$scheme://$host/new/$1", Query: true},
+		{Pattern: "^/at(.*)$", Status: 302, Target: "https://new.example$1", Query: true},
+		{Pattern: "^/q/(.)(.*)", Status: 302, Target: "https://new.example/?first=$1&rest=$2", Query: true},
+		{Pattern: "(?s)^/all/(.*)$", Status: 302, Target: "/of/$1"},
+		{Pattern: "/any/(x)?", Status: 302, Target: "/some$1/$1/"},
+	}}, "/", false)
+	for line, want := range map[string]string{
+		"GET /old/a/b?c=d":     "http://shop.example/new/a/b?c=d",
+		"GET /old/":            "http://shop.example/new/",
+		"GET /old/%0d%0aX:%20": "",
+		"GET /all/%0d%0aX:%20": "/of/%0D%0AX:%20",
+		"GET /old/a%3fb%23c":   "http://shop.example/new/a%3Fb%23c",
+		"GET /OLD/a":           "",
+		"GET /at/x":            "https://new.example/x",
+		"GET /at":              "https://new.example",
+		"GET /at.evil.example": "https://new.example/.evil.example",
+		"GET /at@evil.example": "https://new.example/@evil.example",
+		"GET /at:1?q":          "https://new.example/:1?q",
+		"GET /q/ab?c=d":        "https://new.example/?first=a&rest=b&c=d",
+		"GET /in/any/x?y":      "/somex/x/",
+		"GET /in/any/":         "/some//",
+		"GET /other":           "",
+	} {
+		got := ""
+		if a := p.Answer(request(t, line)); a != nil {
+			got = a.Fields[0].Value
+		}
+		if got != want {
+			t.Errorf("%s: %q, want %q", line, got, want)
+		}
 	}
 }

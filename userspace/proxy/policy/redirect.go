@@ -2,6 +2,8 @@ package policy
 
 import (
 	"fmt"
+	"regexp"
+	"strings"
 
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
 	"github.com/kerngate/kerngate/userspace/template"
@@ -11,24 +13,104 @@ type redirect struct {
 	path   string // "": every path
 	status int
 	target template.Template
+
+	pattern *regexp.Regexp // found in the path; nil: every path
+	host    int            // parts of target that say which host it is
+	joint   byte           // what goes before the request's query, 0: that is left out
 }
+
+// maxPattern bounds an expression that every request of a route is searched for.
+const maxPattern = 1024
 
 func compileRedirects(list []*feedpb.Redirect) ([]redirect, error) {
 	var out []redirect
 	for _, r := range list {
-		t, err := template.Parse(r.Target)
+		d, err := compileRedirect(r)
 		if err != nil {
-			return nil, fmt.Errorf("target %q: %w", r.Target, err)
+			return nil, err
 		}
-		if r.Status < 200 || r.Status > 599 {
-			return nil, fmt.Errorf("status %d is not one that a request can be answered with", r.Status)
-		}
-		if len(t) == 0 && (r.Status/100 == 3 && r.Status != 304) {
-			return nil, fmt.Errorf("status %d needs a target", r.Status)
-		}
-		out = append(out, redirect{r.Path, int(r.Status), t})
+		out = append(out, d)
 	}
 	return out, nil
+}
+
+func compileRedirect(r *feedpb.Redirect) (d redirect, err error) {
+	d = redirect{path: r.Path, status: int(r.Status)}
+	groups := 0
+	if r.Pattern != "" {
+		if len(r.Pattern) > maxPattern {
+			return d, fmt.Errorf("an expression of %d bytes: no more than %d are allowed", len(r.Pattern), maxPattern)
+		}
+		if d.pattern, err = regexp.Compile(r.Pattern); err != nil {
+			return d, err
+		}
+		groups = d.pattern.NumSubexp()
+	}
+	if d.target, err = template.ParseGroups(r.Target, groups); err != nil {
+		return d, fmt.Errorf("target %q: %w", r.Target, err)
+	}
+	if r.Status < 200 || r.Status > 599 {
+		return d, fmt.Errorf("status %d is not one that a request can be answered with", r.Status)
+	}
+	if len(d.target) == 0 && (r.Status/100 == 3 && r.Status != 304) {
+		return d, fmt.Errorf("status %d needs a target", r.Status)
+	}
+	d.host = hostParts(d.target)
+	if r.Query {
+		d.joint = '?'
+		if strings.Contains(r.Target, "?") {
+			d.joint = '&'
+		}
+	}
+	return d, nil
+}
+
+// hostParts returns how many parts a URL's scheme and host take. What a client chooses by
+// its path must not become a part of them.
+func hostParts(t template.Template) int {
+	slashes := 0
+	for i := range t {
+		if t[i].Value != template.Literal {
+			continue
+		}
+		text := t[i].Text
+		slashes += strings.Count(text, "/")
+		if i == 0 && text[0] == '/' || slashes > 2 || strings.Contains(text, "?") {
+			return i
+		}
+	}
+	return len(t)
+}
+
+// location appends the target for a request to dst. It reports false if the rule is not
+// for the request.
+func (r *redirect) location(dst []byte, q *Request) ([]byte, bool) {
+	var groups []int
+	if r.pattern != nil {
+		if groups = r.pattern.FindSubmatchIndex(q.Normal); groups == nil {
+			return dst, false
+		}
+	}
+	for i := range r.target {
+		if r.target[i].Value != template.Group {
+			dst = q.fill(dst, r.target[i:i+1])
+			continue
+		}
+		n := 2 * int(r.target[i].Text[0]-'0')
+		if groups[n] < 0 || groups[n] == groups[n+1] {
+			continue
+		}
+		value := q.Normal[groups[n]:groups[n+1]]
+		if i < r.host && value[0] != '/' { // "https://new.example$1" of "/x(.*)"
+			dst = append(dst, '/')
+		}
+		dst = appendEscaped(dst, value, &plainPath)
+	}
+	if r.joint != 0 && len(q.Query) > 0 {
+		dst = append(dst, r.joint)
+		dst = append(dst, q.Query...)
+	}
+	return dst, true
 }
 
 // Answer is a response of the proxy's own that a rule asks for. It has no body.
@@ -47,9 +129,13 @@ func (p *Policy) Answer(q *Request) *Answer {
 		if r.path != "" && string(q.Normal) != r.path {
 			continue
 		}
+		location, fits := r.location(nil, q)
+		if !fits {
+			continue
+		}
 		a := &Answer{Status: r.status}
 		if len(r.target) > 0 {
-			a.Fields = append(a.Fields, AnswerField{"Location", string(q.fill(nil, r.target))})
+			a.Fields = append(a.Fields, AnswerField{"Location", string(location)})
 		}
 		return a
 	}

@@ -2,7 +2,7 @@
 
 // Command benchl4 measures what it costs to publish a TCP port: Kerngate's L4 services,
 // nftables DNAT, haproxy in TCP mode, and plain routing to the pod as the zero, all in one
-// lab. scripts/bench-l4 runs it.
+// lab; and the same for a pod of another node. scripts/bench-l4 runs it.
 //
 // What is measured is CPU time of everything that has part in it: this process, which is
 // client and pod, and in whose name the kernel forwards on virtual cables, and the proxy.
@@ -17,7 +17,6 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/kerngate/kerngate/test/lab"
 )
@@ -62,7 +61,7 @@ func run() (err error) {
 			return err
 		}
 	}
-	l, err := lab.New(lab.Options{Nodes: 1, NoIPv6: true})
+	l, err := lab.New(lab.Options{Nodes: 6, NoIPv6: true})
 	if err != nil {
 		return err
 	}
@@ -93,28 +92,18 @@ func layOut(l *lab.Lab, binaries lab.Binaries) ([]*way, error) {
 		return nil, err
 	}
 	backend := netip.AddrPortFrom(pod.IPv4, podPort)
-	ways := []*way{{name: "plain routing", address: backend}}
-
-	k, err := node.NewKerngate(binaries)
+	// With a pod of its own: a connection to the same one by the same port as one of a moment
+	// ago by Kerngate would be taken for that.
+	plain, err := node.AddPod("plain")
 	if err != nil {
 		return nil, err
 	}
-	service := lab.Object{
-		"apiVersion": "v1", "kind": "Service", "metadata": lab.Object{"name": "db", "namespace": "default"},
-		"spec": lab.Object{
-			"type": "LoadBalancer", "loadBalancerClass": "kerngate.dev/kerngate",
-			"ports": []lab.Object{{"name": "http", "port": podPort}},
-		},
-	}
-	slice := lab.EndpointSlice("db", pod.Endpoint(false))
-	slice["ports"] = []lab.Object{{"name": "http", "port": podPort, "protocol": "TCP"}}
-	if err := k.Manifests.Write("db.yaml", service, slice); err != nil {
+	if err := serve(plain); err != nil {
 		return nil, err
 	}
-	if err := k.Start(); err != nil {
-		return nil, err
-	}
-	if err := k.WaitServing(l.Client, 20*time.Second); err != nil {
+	ways := []*way{{name: "plain routing", address: netip.AddrPortFrom(plain.IPv4, podPort)}}
+
+	if err := startAgent(l, node, binaries, pod); err != nil {
 		return nil, err
 	}
 	ways = append(ways, &way{name: "Kerngate", address: netip.AddrPortFrom(l.VIP4, podPort)})
@@ -147,7 +136,8 @@ func layOut(l *lab.Lab, binaries lab.Binaries) ([]*way, error) {
 		}
 		ways = append(ways, w)
 	}
-	return ways, nil
+	remote, err := layOutRemote(l, binaries)
+	return append(ways, remote...), err
 }
 
 // report prints medians, and what they are above plain routing.
@@ -156,6 +146,9 @@ func report(ways []*way) {
 	fmt.Println("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
 	base := ways[0]
 	for _, w := range ways {
+		if strings.HasPrefix(w.name, "plain routing") {
+			base = w // of those that follow
+		}
 		r, c, m := median(w.perRequest), median(w.perConnection), median(w.perMiB)
 		fmt.Printf("| %s | %.1f us | %.1f us | %.0f us | %.0f us | %.0f us | %.2f |\n", w.name,
 			r, r-median(base.perRequest), c, c-median(base.perConnection), m, m/median(base.perMiB))

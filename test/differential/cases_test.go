@@ -1,6 +1,7 @@
 package differential
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -754,5 +755,32 @@ denylist-source-range: 127.0.0.1
 P / web`)},
 		server:   strings.ReplaceAll(strings.ReplaceAll(page("502 403", "location / { @broken }"), "NAME", "errorsown"), "X-Service-Name web", "X-Service-Name broken"),
 		requests: ask("GET /", "POST /a?b\n\nbody"),
+	}, {
+		name: "errorsbasic",
+		ingresses: []string{ingress("errorsbasic", `
+custom-http-errors: 401
+default-backend: errors
+auth-type: basic
+auth-secret: staff
+auth-realm: staff only
+
+P / web`)},
+		server: strings.ReplaceAll(page("401", `location / { auth_basic "staff only"; auth_basic_user_file DIR/staff; proxy_set_header Authorization ""; @web }`), "NAME", "errorsbasic"),
+		requests: ask("GET /", "GET /x?y\nDo-errors: status=401", "GET /\nAuthorization: Basic YW5uOndyb25n\nDo-errors: status=401&header=Www-Authenticate: Bearer",
+			"POST /\nDo-errors: status=401\n\nbody", "GET /\nAuthorization: Basic YW5uOnNlY3JldA==",
+			"GET /\nAuthorization: Basic YW5uOnNlY3JldA==\nDo: status=401&header=Www-Authenticate: Bearer realm=\"pod\""),
+	}, {
+		name: "errorsasked",
+		ingresses: []string{ingress("errorsasked", `
+custom-http-errors: 401,403
+default-backend: errors
+auth-url: http://auth.default.svc/check
+
+P / web`)},
+		// The errors of the location alone: the answer to the question must not be a page.
+		server: strings.ReplaceAll(asked("errorsasked", "proxy_pass http://auth/check;", "proxy_intercept_errors on; error_page 401 = @custom_401; error_page 403 = @custom_403;")+
+			regexp.MustCompile(`(?m)^(error_page|proxy_intercept).*$`).ReplaceAllString(page("401 403", ""), ""), "NAME", "errorsasked"),
+		requests: ask("GET /", "GET /\nDo-auth: status=401&header=Www-Authenticate: Bearer realm=\"x\"\nDo-errors: status=401", "GET /\nDo-auth: status=403\nDo-errors: status=403",
+			"GET /\nDo-auth: status=401"),
 	}}
 }

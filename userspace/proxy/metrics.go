@@ -105,6 +105,8 @@ func (p *Proxy) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range compressionDescs {
 		ch <- d
 	}
+	ch <- descLookups
+	ch <- descStaleNames
 }
 
 // Collect implements prometheus.Collector: it sums what the workers count.
@@ -158,6 +160,7 @@ func (p *Proxy) Collect(ch chan<- prometheus.Metric) {
 	}
 	p.collectTLS(counter, gauge)
 	p.collectHealth(ch)
+	collectNames(counter)
 	counter(descHTTP3Connections, p.sum(func(w *worker) uint64 { return w.quic.stats.Connections.Load() }))
 	gauge(descHTTP3Open, float64(p.sum(func(w *worker) uint64 { return uint64(w.quic.stats.Open.Load()) })))
 	counter(descHTTP3Requests, p.sum(func(w *worker) uint64 { return w.quic.stats.Requests.Load() }))

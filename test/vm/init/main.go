@@ -54,6 +54,9 @@ func run() error {
 	if err := loadModules(); err != nil {
 		return err
 	}
+	if err := unix.Sethostname([]byte("vm")); err != nil {
+		return err
+	}
 	if lo, err := netlink.LinkByName("lo"); err != nil {
 		return err
 	} else if err := netlink.LinkSetUp(lo); err != nil {

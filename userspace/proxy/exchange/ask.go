@@ -64,14 +64,7 @@ func (x *Exchange) sendToSignIn(e *policy.External, a *policy.Allowed) {
 	if e.AlwaysSetCookie {
 		fields = cookieFields(a)
 	}
-	for _, c := range a.Challenge {
-		fields = append(fields, policy.AnswerField{Name: "WWW-Authenticate", Value: c})
-	}
-	if x.intercepts(http.StatusUnauthorized) {
-		x.refuseWith(http.StatusUnauthorized, ExternalDenied, "")
-		return
-	}
-	x.respond(http.StatusUnauthorized, ExternalDenied, fields)
+	x.challenge(ExternalDenied, a.Challenge, fields)
 }
 
 // deny answers a client that the service does not let in. Its cookies go along where they

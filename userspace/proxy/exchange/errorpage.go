@@ -83,6 +83,11 @@ func (x *Exchange) sendPage(a *subrequest.Answer) bool {
 	r := &x.rules.answer
 	r.Compose(http1.DefaultLimits)
 	err := r.AddField(":status", strconv.Itoa(a.Status))
+	for _, ask := range x.rules.asks {
+		if err == nil {
+			err = r.AddField("www-authenticate", ask)
+		}
+	}
 	for name, values := range a.Header {
 		switch name {
 		case "Connection", "Keep-Alive", "Transfer-Encoding", "Upgrade", "Content-Length", "Trailer", "Te", "Proxy-Connection":

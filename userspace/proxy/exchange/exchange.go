@@ -333,7 +333,11 @@ func (x *Exchange) flushAll() {
 func (x *Exchange) finish(reason Reason) {
 	if reason == Intercepted {
 		x.Outcome.Reason = reason
-		if status := x.Outcome.Status; !x.page(status) {
+		switch status := x.Outcome.Status; {
+		case x.page(status):
+		case len(x.rules.asks) > 0:
+			x.challenge(reason, x.rules.asks, nil)
+		default:
 			x.refuseWith(status, reason, "")
 		}
 		return

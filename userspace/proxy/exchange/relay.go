@@ -245,6 +245,7 @@ func (x *Exchange) head(r *http1.Response) error {
 		return errRetriedStatus
 	}
 	if x.intercepts(r.Status) {
+		x.noteChallenge(r)
 		return &fault{reason: Intercepted}
 	}
 	x.responded = true

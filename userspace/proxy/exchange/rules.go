@@ -17,9 +17,10 @@ type rules struct {
 	answer   http1.Response  // of the proxy's own
 	allowed  *policy.Allowed // by a service that was asked; nil: none was
 	asked    *policy.External
-	fellBack bool   // the fallback is answering
-	paged    bool   // an error page was asked for
-	copied   []byte // of the body, for mirrors
+	fellBack bool     // the fallback is answering
+	paged    bool     // an error page was asked for
+	asks     []string // WWW-Authenticate of the error that a page is about
+	copied   []byte   // of the body, for mirrors
 	copying  bool
 	pacing   pacing
 }
@@ -45,6 +46,7 @@ func (x *Exchange) endRules() {
 	x.rules.request.Restore()
 	x.rules.admitted.Release()
 	x.rules.policy, x.rules.allowed, x.rules.asked = nil, nil, nil
+	x.rules.asks = nil
 	x.rules.fellBack, x.rules.paged, x.rules.copying, x.rules.copied = false, false, false, nil
 }
 
@@ -86,7 +88,7 @@ func (x *Exchange) obey() bool {
 	case policy.Pass:
 		return true
 	case policy.NeedPassword:
-		x.respond(Unauthorized.Status(), Unauthorized, []policy.AnswerField{{Name: "WWW-Authenticate", Value: p.Challenge()}})
+		x.challenge(Unauthorized, []string{p.Challenge()}, nil)
 	case policy.TooMany:
 		x.refuseWith(p.LimitStatus(), RateLimited, "")
 	case policy.TooManyAtOnce:

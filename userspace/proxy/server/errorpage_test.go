@@ -35,6 +35,9 @@ func TestErrorPages(t *testing.T) {
 		switch r.URL.Query().Get("status") {
 		case "502":
 			w.WriteHeader(http.StatusBadGateway)
+		case "401":
+			w.Header().Set("WWW-Authenticate", "Negotiate")
+			w.WriteHeader(http.StatusUnauthorized)
 		case "404":
 			w.WriteHeader(http.StatusNotFound)
 		case "500":
@@ -85,6 +88,11 @@ func TestErrorPages(t *testing.T) {
 			}
 		}
 	}
+	const challenge = `www-authenticate: Bearer realm="shop"`
+	has(t, shop(t, p, "GET /asked"), page, challenge)
+	has(t, shop(t, p, "GET /asked?broken"), "HTTP/1.1 401", challenge)
+	has(t, shop(t, p, "GET /x?status=401"), page, "code=401", "www-authenticate: Negotiate")
+	has(t, shop(t, p, "GET /x?status=401&broken"), "HTTP/1.1 401", "www-authenticate: Negotiate")
 	if answer := shop(t, p, "HEAD /x?status=404"); !strings.HasPrefix(answer, page) || body(answer) != "" {
 		t.Errorf("HEAD: %s", answer)
 	}

@@ -11,11 +11,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"sync/atomic"
 	"time"
+
+	"github.com/kerngate/kerngate/userspace/proxy/names"
 )
 
 // Request is what is sent.
@@ -58,11 +59,12 @@ var alive atomic.Int64
 
 var inside, outside = transport(true), transport(false)
 
+// Names are those that requests without an Address are sent to.
+var Names names.Cache
+
 func transport(pods bool) *http.Transport {
-	dialer := &net.Dialer{Timeout: 5 * time.Second}
-	dialer.SetMultipathTCP(false)
 	return &http.Transport{
-		DialContext:            dialer.DialContext,
+		DialContext:            Names.Dial,
 		TLSClientConfig:        &tls.Config{InsecureSkipVerify: pods, MinVersion: tls.VersionTLS12},
 		DisableCompression:     true,
 		MaxIdleConns:           256,

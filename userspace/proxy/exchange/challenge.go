@@ -1,0 +1,37 @@
+package exchange
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/policy"
+)
+
+// challenge answers a client that has to say who it is. What it is asked for goes along
+// with an error page, too, as in nginx: a browser that is not asked shows no dialog.
+func (x *Exchange) challenge(reason Reason, asks []string, fields []policy.AnswerField) {
+	if x.intercepts(http.StatusUnauthorized) {
+		x.rules.asks = asks
+		x.Outcome.Reason, x.Outcome.Status = reason, http.StatusUnauthorized
+		if x.page(http.StatusUnauthorized) {
+			return
+		}
+	}
+	for _, ask := range asks {
+		fields = append(fields, policy.AnswerField{Name: "WWW-Authenticate", Value: ask})
+	}
+	x.respond(http.StatusUnauthorized, reason, fields)
+}
+
+// noteChallenge keeps what a pod asks the client for, whose answer a page takes the place of.
+func (x *Exchange) noteChallenge(r *http1.Response) {
+	if r.Status != http.StatusUnauthorized {
+		return
+	}
+	for i := range r.Fields {
+		if f := &r.Fields[i]; strings.EqualFold(string(f.Name), "WWW-Authenticate") {
+			x.rules.asks = append(x.rules.asks, string(f.Value))
+		}
+	}
+}

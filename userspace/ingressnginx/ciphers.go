@@ -1,6 +1,7 @@
 package ingressnginx
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 )
@@ -102,9 +103,13 @@ func (r *reader) ciphers(key string) []string {
 	if !set {
 		return nil
 	}
+	if len(v) > maxCiphers { // before it is read: annotations can be long
+		r.invalid(key, v, fmt.Sprintf("a list of up to %d bytes", maxCiphers), "the proxy's own suites are used")
+		return nil
+	}
 	chosen, lacking, ok := cipherList(v)
 	switch {
-	case !ok || len(v) > maxCiphers:
+	case !ok:
 		r.invalid(key, v, "names of suites as OpenSSL writes them, separated by colons", "the proxy's own suites are used")
 		return nil
 	case len(chosen) == 0:

@@ -68,6 +68,7 @@ func TestCiphers(t *testing.T) {
 		{"AES256-SHA", "", `invalid: no suite of "AES256-SHA" is one that crypto/tls has and holds secure; the proxy's own are used`},
 		{"HIGH'; evil", "", `invalid: "HIGH'; evil" is not allowed: it can be names of suites as OpenSSL writes them, separated by colons; the proxy's own suites are used`},
 		{"!", "", `invalid: "!" is not allowed: it can be names of suites as OpenSSL writes them, separated by colons; the proxy's own suites are used`},
+		{strings.Repeat("A-B:", 1025), "", `invalid: "` + strings.Repeat("A-B:", 25) + `..." is not allowed: it can be a list of up to 4096 bytes; the proxy's own suites are used`},
 		{":", "", `invalid: no suite of ":" is one that crypto/tls has and holds secure; the proxy's own are used`},
 	} {
 		r := read("ssl-ciphers: " + c.value)

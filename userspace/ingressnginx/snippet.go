@@ -366,9 +366,12 @@ func (r *reader) rewrites(args []string) error {
 	if _, after, _ := strings.Cut(target, "://"); len(after) > 1 && after[0] == '$' && after[1] >= '1' && after[1] <= '9' {
 		return errors.New("clients must not choose the host that they are sent to")
 	}
+	if len(d.Pattern) > maxExpression {
+		return fmt.Errorf("an expression of %d bytes: no more than %d are allowed", len(d.Pattern), maxExpression)
+	}
 	pattern, err := regexp.Compile(d.Pattern)
-	if err != nil || len(d.Pattern) > maxExpression {
-		return fmt.Errorf("%q is no expression of RE2 of up to %d bytes: %v", shorten(d.Pattern), maxExpression, err)
+	if err != nil {
+		return fmt.Errorf("%q is no expression of RE2: %w", shorten(d.Pattern), err)
 	}
 	if _, err := template.ParseGroups(target, pattern.NumSubexp()); err != nil {
 		return err

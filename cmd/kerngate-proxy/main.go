@@ -18,15 +18,20 @@ import (
 	"github.com/kerngate/kerngate/loader/abi"
 	"github.com/kerngate/kerngate/userspace/proxy"
 	"github.com/kerngate/kerngate/userspace/proxy/accesslog"
+	"github.com/kerngate/kerngate/userspace/proxy/usage"
 )
 
 // version is set at build time.
 var version = "dev"
 
+// mostSeries bounds what a scrape of /metrics can come to.
+const mostSeries = 100_000
+
 type flags struct {
 	socket   string
 	workers  int
 	metrics  string
+	series   int
 	logLevel string
 }
 
@@ -91,6 +96,7 @@ Several may run at once: the newest gets the new connections, the others drain.`
 	fl.StringVar(&f.socket, "socket", "/run/kerngate/agent.sock", "the agent's unix socket")
 	fl.IntVar(&f.workers, "workers", 0, "threads that serve clients; 0: one per CPU")
 	fl.StringVar(&f.metrics, "metrics-address", "127.0.0.1:9465", "where /metrics, /healthz and /readyz are answered; empty: nowhere")
+	fl.IntVar(&f.series, "metrics-series", usage.Most, "pairs of Ingress and Service that metrics tell apart; those beyond are counted together as \"other\"")
 	fl.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	return cmd
 }
@@ -103,6 +109,9 @@ func serve(ctx context.Context, f flags, stdout, stderr io.Writer) error {
 	if f.workers < 0 || f.workers > abi.GenerationWorkers {
 		return usageError{fmt.Errorf("--workers %d: want 0 to %d", f.workers, abi.GenerationWorkers)}
 	}
+	if f.series < 1 || f.series > mostSeries {
+		return usageError{fmt.Errorf("--metrics-series %d: want 1 to %d", f.series, mostSeries)}
+	}
 	log := zerolog.New(stderr).Level(level).With().Timestamp().Str("component", "proxy").Int("pid", os.Getpid()).Logger()
 
 	// The live heap is small and stays so; collecting it more rarely costs little memory
@@ -112,7 +121,7 @@ func serve(ctx context.Context, f flags, stdout, stderr io.Writer) error {
 	}
 	access := accesslog.New(stdout)
 	defer access.Close()
-	p, err := proxy.New(proxy.Options{Socket: f.socket, Workers: f.workers, Build: version, Log: log, Access: access})
+	p, err := proxy.New(proxy.Options{Socket: f.socket, Workers: f.workers, Build: version, Series: f.series, Log: log, Access: access})
 	if err != nil {
 		return err
 	}

@@ -49,10 +49,10 @@ func (s *nodes) untilSeen(other int, state string, by ...int) {
 func threeNodes(t *testing.T, open int) (*nodes, []*held) {
 	t.Helper()
 	s := newNodes(t, 3, "--fabric", "--l4-dsr", "--idle-timeout", "10m")
-	s.setStates("serving", "serving", "serving")
-	for i := range s.agents {
+	for i := range s.agents { // each serves what comes to it until it knows the others
 		s.startNode(i)
 	}
+	s.setStates("serving", "serving", "serving")
 	must(t, s.lab.SpreadVIPs(s.lab.Nodes...))
 	var connections []*held
 	for i := range open {

@@ -13,7 +13,8 @@ import (
 )
 
 // The proxy's metrics. Labels have values from fixed sets: reasons, status classes. What is
-// counted per service or pod is in the maps and comes from the agent.
+// counted per Ingress and Service is bounded (package usage); what is counted per pod is in
+// the maps and comes from the agent.
 var (
 	descRequests = prometheus.NewDesc("kerngate_proxy_requests_total",
 		"Exchanges that ended, by reason.", []string{"reason"}, nil)
@@ -22,7 +23,7 @@ var (
 	descGRPC = prometheus.NewDesc("kerngate_proxy_grpc_responses_total",
 		"Calls of gRPC that ended with a status, by its code.", []string{"code"}, nil)
 	descMirrored = prometheus.NewDesc("kerngate_proxy_mirrored_requests_total",
-		"Copies of requests for mirrors, by what became of them.", []string{"result"}, nil)
+		"Copies of requests for mirrors: sent, failed, or not sent, by reason.", []string{"result"}, nil)
 	descRetriesRefused = prometheus.NewDesc("kerngate_proxy_retries_refused_total",
 		"Requests that were not offered to another pod, though a rule wants it, because too many of the service's already were.", nil, nil)
 	descRetries = prometheus.NewDesc("kerngate_proxy_retries_total",
@@ -89,6 +90,9 @@ var (
 		"QUIC clients that had to prove their address first, because too many new ones came at once.", nil, nil)
 )
 
+// classes of status, by hundreds.
+var classes = [...]string{"none", "1xx", "2xx", "3xx", "4xx", "5xx"}
+
 // Describe implements prometheus.Collector.
 func (p *Proxy) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{descRequests, descStatus, descGRPC, descMirrored, descPending, descRetries, descRetriesRefused, descDuration, descFirstByte,
@@ -104,7 +108,7 @@ func (p *Proxy) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range healthDescs {
 		ch <- d
 	}
-	for _, d := range slices.Concat(compressionDescs, overloadDescs, []*prometheus.Desc{descSpans}) {
+	for _, d := range slices.Concat(usageDescs, compressionDescs, overloadDescs, []*prometheus.Desc{descSpans}) {
 		ch <- d
 	}
 	ch <- descLookups
@@ -129,17 +133,19 @@ func (p *Proxy) Collect(ch chan<- prometheus.Metric) {
 	for r := range exchange.Reasons {
 		counter(descRequests, p.sum(func(w *worker) uint64 { return w.metrics.Ended[r].Load() }), r.String())
 	}
-	for i, class := range []string{"none", "1xx", "2xx", "3xx", "4xx", "5xx"} {
+	for i, class := range classes {
 		counter(descStatus, p.sum(func(w *worker) uint64 { return w.metrics.Status[i].Load() }), class)
 	}
 	for code := exchange.GRPCStatus(1); code < exchange.GRPCStatus(exchange.GRPCStatuses); code++ {
 		counter(descGRPC, p.sum(func(w *worker) uint64 { return w.metrics.GRPC[code].Load() }), code.String())
 	}
-	counter(descMirrored, p.sum(func(w *worker) uint64 { return w.metrics.Mirrored.Load() }), "sent")
-	counter(descMirrored, p.sum(func(w *worker) uint64 { return w.metrics.Unsent.Load() }), "dropped")
+	for c := range exchange.Copies {
+		counter(descMirrored, p.sum(func(w *worker) uint64 { return w.metrics.Mirrored[c].Load() }), c.String())
+	}
 	p.collectCompression(counter)
 	p.collectOverload(ch)
 	p.collectTracing(counter)
+	collectUsage(p.config.Load().Usage, ch)
 	counter(descRetriesRefused, p.sum(func(w *worker) uint64 { return w.metrics.RetriesRefused.Load() }))
 	counter(descRetries, p.sum(func(w *worker) uint64 { return w.metrics.Retries.Load() }))
 	counter(descBytes, p.sum(func(w *worker) uint64 { return w.metrics.Sent.Load() }), "sent")

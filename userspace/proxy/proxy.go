@@ -31,6 +31,7 @@ import (
 	"github.com/kerngate/kerngate/userspace/proxy/overload"
 	"github.com/kerngate/kerngate/userspace/proxy/policy/limit"
 	"github.com/kerngate/kerngate/userspace/proxy/tracing"
+	"github.com/kerngate/kerngate/userspace/proxy/usage"
 )
 
 // Options of a proxy.
@@ -38,6 +39,7 @@ type Options struct {
 	Socket  string // the agent's
 	Workers int    // 0: one per CPU
 	Build   string // version, told to the agent
+	Series  int    // Ingresses and Services that metrics tell apart, 0: usage.Most
 	Log     zerolog.Logger
 	Access  *accesslog.Logger
 }
@@ -79,9 +81,11 @@ func New(o Options) (*Proxy, error) {
 		return nil, fmt.Errorf("%d workers: at most %d are possible", o.Workers, abi.GenerationWorkers)
 	}
 	p := &Proxy{options: o, log: o.Log, limiter: limit.New(limit.Sets), drained: make(chan struct{}), failed: make(chan error, o.Workers)}
-	p.config.Store(config.Empty())
 	p.over.MemoryOf = overload.OwnCgroup().Memory
 	p.over.SetConnections(overload.DefaultConnections())
+	empty := config.Empty()
+	empty.Usage = usage.NewBook(cmp.Or(o.Series, usage.Most), o.Workers)
+	p.config.Store(empty)
 	return p, nil
 }
 

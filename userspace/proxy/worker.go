@@ -42,7 +42,7 @@ func (p *Proxy) newWorker(i int, kinds []uint32, listeners []int) (*worker, erro
 		loop:    loop,
 		pool:    upstream.NewPool(loop, len(p.view.Backends)),
 		access:  p.options.Access.Buffer(),
-		metrics: &exchange.Metrics{},
+		metrics: &exchange.Metrics{Worker: i},
 		stats:   &server.Stats{},
 		done:    make(chan struct{}),
 	}

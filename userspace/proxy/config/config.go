@@ -12,6 +12,7 @@ import (
 	"github.com/kerngate/kerngate/loader/state"
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
 	"github.com/kerngate/kerngate/userspace/proxy/policy"
+	"github.com/kerngate/kerngate/userspace/proxy/usage"
 	"github.com/kerngate/kerngate/userspace/route"
 )
 
@@ -19,6 +20,7 @@ import (
 type Target struct {
 	Service  *Service       // nil: the Ingress names a service or port that does not exist
 	Source   string         // "namespace/name" of the Ingress
+	Usage    *usage.Line    // where its requests are counted
 	Upstream *Upstream      // how its pods are spoken to
 	Policy   *policy.Policy // nil: none
 	Canaries []Canary       // in order of precedence
@@ -33,6 +35,10 @@ type Snapshot struct {
 	Routes   *route.Table[Target]
 	Default  *Service // answers what no route matches; nil: 404
 	TLS      *TLS
+	// Usage is the book that this snapshot's routes, and those after it, are counted in.
+	Usage *usage.Book
+	// DefaultUsage is where the requests that Default answers are counted.
+	DefaultUsage *usage.Line
 	// AffinityKey signs affinity cookies, 32 bytes: the same at every proxy, or until the
 	// agent has sent one, this proxy's own.
 	AffinityKey []byte
@@ -51,7 +57,7 @@ func Empty() *Snapshot {
 	}
 	own := make([]byte, 32)
 	rand.Read(own) // never fails
-	s := &Snapshot{AffinityKey: own, Settings: DefaultSettings(), Routes: routes, services: map[uint32]*Service{},
+	s := &Snapshot{AffinityKey: own, Settings: DefaultSettings(), Routes: routes, services: map[uint32]*Service{}, Usage: usage.NewBook(usage.Most, 1),
 		policies: &policies{known: map[digest]weak.Pointer[policy.Policy]{}}}
 	if s.TLS, err = new(TLS).apply(&feedpb.Config{}, s); err != nil {
 		panic(err) // no input either
@@ -97,6 +103,7 @@ func (s *Snapshot) Apply(c *feedpb.Config) (*Snapshot, error) {
 	}
 	next.ordered = sortServices(next.services)
 	next.Default = next.services[c.DefaultService]
+	next.DefaultUsage = s.Usage.Line("", next.Default.name())
 	if key := c.TicketKeys.GetAffinity(); len(key) > 0 {
 		next.AffinityKey = key
 	}
@@ -143,6 +150,7 @@ func (s *Snapshot) host(h *feedpb.Host, before *upstreams) (route.Host[Target], 
 	host := route.Host[Target]{Name: h.Name, Routes: make([]route.Route[Target], 0, len(h.Routes))}
 	for _, r := range h.Routes {
 		t := Target{Service: s.services[r.Service], Source: r.Source, RedirectHTTPS: r.RedirectHttps}
+		t.Usage = s.Usage.Line(r.Source, t.Service.name())
 		if r.Service != 0 && t.Service == nil {
 			return host, &RefusedError{r.Source, fmt.Errorf("host %q path %q leads to service %d, which is not in the configuration", h.Name, r.Path, r.Service)}
 		}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
 	"github.com/kerngate/kerngate/userspace/proxy/policy"
+	"github.com/kerngate/kerngate/userspace/proxy/usage"
 )
 
 // Canary is a service that gets a part of a route's requests.
@@ -18,6 +19,7 @@ type Canary struct {
 	policy.Canary
 	Service *Service // nil: the Ingress names a service or port that does not exist
 	Source  string   // "namespace/name" of the Ingress
+	Usage   *usage.Line
 }
 
 // policies are those in use by any Snapshot, so that equal rules are one Policy, and a
@@ -73,6 +75,7 @@ func (s *Snapshot) rules(h *feedpb.Host, r *feedpb.Route, t *Target) (err error)
 	}
 	for _, c := range r.Canaries {
 		canary := Canary{Service: s.services[c.Service], Source: c.Source}
+		canary.Usage = s.Usage.Line(c.Source, canary.Service.name())
 		if c.Service != 0 && canary.Service == nil {
 			return fmt.Errorf("canary %s leads to service %d, which is not in the configuration", c.Source, c.Service)
 		}

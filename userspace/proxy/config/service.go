@@ -26,6 +26,14 @@ type Service struct {
 	NoSkMsg bool // speak to its pods by TCP alone
 }
 
+// name returns the name of a service that may not exist.
+func (s *Service) name() string {
+	if s == nil {
+		return ""
+	}
+	return s.Name
+}
+
 // CheckKind is how a pod's health is asked for.
 type CheckKind uint8
 

@@ -101,7 +101,7 @@ func (x *Exchange) homeService(t *config.Target) *config.Service {
 	for i := range t.Canaries {
 		if s := t.Canaries[i].Service; s != nil {
 			if _, ok := x.homeAt(a, s); ok {
-				x.Outcome.Source = t.Canaries[i].Source
+				x.Outcome.Source, x.Outcome.Usage = t.Canaries[i].Source, t.Canaries[i].Usage
 				return s
 			}
 		}

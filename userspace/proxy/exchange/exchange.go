@@ -19,6 +19,7 @@ import (
 	"github.com/kerngate/kerngate/userspace/proxy/config"
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
 	"github.com/kerngate/kerngate/userspace/proxy/reactor"
+	"github.com/kerngate/kerngate/userspace/proxy/usage"
 )
 
 // Downstream is the client's side of one exchange. Nothing in it blocks.
@@ -154,7 +155,8 @@ type Outcome struct {
 	Detail   string // the parser's token
 	Status   int
 	Service  *config.Service
-	Source   string // the Ingress
+	Source   string      // the Ingress
+	Usage    *usage.Line // nil: no route
 	Upstream netip.AddrPort
 	Tries    int
 	Received int64 // bytes of the request's body
@@ -241,7 +243,7 @@ func (x *Exchange) route() (config.Target, Reason) {
 		x.scratch = path[:0]
 	}
 	if r, ok := x.conf.Routes.Match(x.Request.Host, path); ok {
-		x.Outcome.Source = r.Value.Source
+		x.Outcome.Source, x.Outcome.Usage = r.Value.Source, r.Value.Usage
 		target := r.Value
 		x.beginRules(&r.Value, path)
 		if target.Service = x.service(&r.Value); target.Service == nil {
@@ -253,7 +255,7 @@ func (x *Exchange) route() (config.Target, Reason) {
 	if x.conf.Default == nil {
 		return config.Target{}, NoRoute
 	}
-	x.Outcome.Service = x.conf.Default
+	x.Outcome.Service, x.Outcome.Usage = x.conf.Default, x.conf.DefaultUsage
 	return config.Target{Service: x.conf.Default, Upstream: config.ClearText.Upstream}, Forwarded
 }
 
@@ -286,6 +288,9 @@ func (x *Exchange) attempt(p balance.Pick, fresh bool) (reason Reason, again boo
 	}
 	x.noteHealth(p, reason)
 	x.noteAttempt(began, reason)
+	if reason.UpstreamFault() {
+		x.worker.Metrics.fault(&x.Outcome, reason)
+	}
 	return reason, again
 }
 

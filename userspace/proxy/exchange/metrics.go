@@ -5,18 +5,19 @@ import (
 	"time"
 
 	"github.com/kerngate/kerngate/userspace/compression"
+	"github.com/kerngate/kerngate/userspace/proxy/usage"
 )
 
-// Metrics are one worker's counts of exchanges. The worker alone adds to them; anybody
-// may read.
+// Metrics are one worker's counts of exchanges. Where nothing else is said the worker alone
+// adds to them; anybody may read.
 type Metrics struct {
+	Worker         int // by which the books of usage tell workers apart
 	Ended          [Reasons]atomic.Uint64
 	Status         [6]atomic.Uint64 // by hundreds; 0: none was sent
 	GRPC           [GRPCStatuses]atomic.Uint64
 	Retries        atomic.Uint64
 	RetriesRefused atomic.Uint64                        // for want of budget
-	Mirrored       atomic.Uint64                        // copies of requests that were sent elsewhere
-	Unsent         atomic.Uint64                        // copies that were not, for want of room
+	Mirrored       [Copies]atomic.Uint64                // of requests for mirrors; any goroutine adds
 	Compressed     [compression.Encodings]atomic.Uint64 // responses
 	Uncompressed   [UncompressedReasons]atomic.Uint64   // likewise, of routes that compress
 	PackedIn       atomic.Uint64                        // bytes that pods sent
@@ -68,4 +69,37 @@ func (m *Metrics) Record(o *Outcome, end int64, sent int64) {
 	}
 	m.Sent.Add(uint64(sent))
 	m.Received.Add(uint64(o.Received))
+	if o.Usage == nil {
+		return
+	}
+	c := o.Usage.Cell(m.Worker)
+	c.Ended[o.Reason].Add(1)
+	c.Status[class].Add(1)
+	c.Took(time.Duration(end - o.Start))
+	c.Sent.Add(uint64(sent))
+	if o.Received > 0 {
+		c.Received.Add(uint64(o.Received))
+	}
+	if o.Tries > 1 {
+		c.Retries.Add(uint64(o.Tries - 1))
+	}
 }
+
+// Crashed counts an exchange that a fault of the proxy ended.
+func (m *Metrics) Crashed(o *Outcome) {
+	m.Ended[Crashed].Add(1)
+	if o.Usage != nil {
+		c := o.Usage.Cell(m.Worker)
+		c.Ended[Crashed].Add(1)
+		c.Status[0].Add(1)
+	}
+}
+
+// fault counts an attempt that a pod failed, even if another pod makes good for it.
+func (m *Metrics) fault(o *Outcome, r Reason) {
+	if o.Usage != nil {
+		o.Usage.Cell(m.Worker).Faults[r].Add(1)
+	}
+}
+
+var _ = [usage.Reasons - Reasons]struct{}{} // there is room for all

@@ -3,6 +3,7 @@ package exchange
 import (
 	"bytes"
 	"context"
+	"errors"
 	"net/http"
 	"sync/atomic"
 
@@ -17,6 +18,23 @@ const (
 )
 
 var copies atomic.Int64
+
+// Copy is what became of a copy.
+type Copy uint8
+
+const (
+	CopySent    Copy = iota // and something answered
+	CopyFailed              // nothing did, or not in time
+	CopyTooLong             // the request's body is larger than what is copied
+	CopyNoPod               // there is no pod, or nothing is known that the mirror's name leads to
+	CopyTooMany             // too many are under way
+	Copies
+)
+
+var copyNames = [Copies]string{"sent", "failed", "body_too_large", "no_pod", "too_many"}
+
+// String returns the stable token that stands in the metric.
+func (c Copy) String() string { return copyNames[c] }
 
 // beginCopies prepares what the route's mirrors get: at once where there is no body, else
 // when the client has sent all of it.
@@ -50,7 +68,7 @@ func (x *Exchange) copyBody(p []byte) {
 	}
 	if len(x.rules.copied)+len(p) > maxCopyBody {
 		x.rules.copying = false
-		x.worker.Metrics.Unsent.Add(uint64(len(x.rules.policy.Mirrors)))
+		x.worker.Metrics.Mirrored[CopyTooLong].Add(uint64(len(x.rules.policy.Mirrors)))
 		return
 	}
 	x.rules.copied = append(x.rules.copied, p...)
@@ -75,20 +93,27 @@ func (x *Exchange) copyTo() {
 			r.Body = bytes.Clone(x.rules.copied)
 		}
 		if !x.address(&m.To, &r) {
-			x.worker.Metrics.Unsent.Add(1)
+			x.worker.Metrics.Mirrored[CopyNoPod].Add(1)
 			continue
 		}
 		if copies.Add(1) > maxCopies {
 			copies.Add(-1)
-			x.worker.Metrics.Unsent.Add(1)
+			x.worker.Metrics.Mirrored[CopyTooMany].Add(1)
 			continue
 		}
-		x.worker.Metrics.Mirrored.Add(1)
-		go func() { // ends with its context at the latest
+		counts := &x.worker.Metrics.Mirrored // the exchange is somebody else's by the time
+		go func() {                          // ends with its context at the latest
 			defer copies.Add(-1)
 			ctx, cancel := context.WithTimeout(context.Background(), subrequestTime)
 			defer cancel()
-			_, _ = subrequest.Do(ctx, r, 0)
+			switch _, err := subrequest.Do(ctx, r, 0); {
+			case err == nil:
+				counts[CopySent].Add(1)
+			case errors.Is(err, subrequest.ErrTooMany):
+				counts[CopyTooMany].Add(1)
+			default:
+				counts[CopyFailed].Add(1)
+			}
 		}()
 	}
 }

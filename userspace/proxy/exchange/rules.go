@@ -59,7 +59,7 @@ func (x *Exchange) service(t *config.Target) *config.Service {
 	for i := range t.Canaries {
 		c := &t.Canaries[i]
 		if c.Wants(&x.rules.request, uint32(x.worker.Rand.Uint64())) {
-			x.Outcome.Source = c.Source
+			x.Outcome.Source, x.Outcome.Usage = c.Source, c.Usage
 			return c.Service
 		}
 	}

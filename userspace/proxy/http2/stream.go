@@ -135,7 +135,7 @@ func (s *stream) Run(co *reactor.Coroutine) {
 // state is unknown.
 func (s *stream) Crashed(reason any, stack []byte) {
 	s.server.panics()
-	s.server.worker.Metrics.Ended[exchange.Crashed].Add(1)
+	s.server.worker.Metrics.Crashed(&s.exchange.Outcome)
 	s.server.log.Error().Interface("panic", reason).Bytes("stack", stack).
 		Stringer("client", s.conn.about.Client).Msg("a fault in the proxy ended this request; please report it")
 	s.exchange.Abandon()

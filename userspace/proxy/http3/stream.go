@@ -87,7 +87,7 @@ func (p *stream) end() {
 // state is unknown.
 func (p *stream) Crashed(reason any, stack []byte) {
 	p.server.panics()
-	p.server.worker.Metrics.Ended[exchange.Crashed].Add(1)
+	p.server.worker.Metrics.Crashed(&p.exchange.Outcome)
 	p.server.log.Error().Interface("panic", reason).Bytes("stack", stack).
 		Stringer("client", p.about.Client).Msg("a fault in the proxy ended this request; please report it")
 	p.exchange.Abandon()

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
+	"github.com/kerngate/kerngate/userspace/proxy/exchange"
 	"github.com/kerngate/kerngate/userspace/proxy/proxytest"
 )
 
@@ -168,17 +169,19 @@ func TestMirror(t *testing.T) {
 	want("POST /whole", "POST /copy/whole host=copy.test a=1 body=40000 <nil>", 40000)
 	want("POST /head", "POST /copy/head host=copy.test a=1 body=0 <nil>", 5000)
 
-	unsent := p.Metrics.Unsent.Load()
+	count := func(c exchange.Copy) uint64 { return p.Metrics.Mirrored[c].Load() }
+	waitFor(t, func() bool { return count(exchange.CopySent) == 4 })
 	has(t, shop(t, p, "POST /whole", "Content-Length: 70000", "", strings.Repeat("x", 70000)), "200 OK", "reached POST 70000")
 	has(t, shop(t, p, "GET /gone"), "200 OK")
-	if n := p.Metrics.Unsent.Load() - unsent; n != 2 {
-		t.Errorf("%d copies are counted as not sent, want 2", n)
+	if long, none := count(exchange.CopyTooLong), count(exchange.CopyNoPod); long != 1 || none != 1 {
+		t.Errorf("%d copies were too long and %d had no pod, want 1 and 1", long, none)
 	}
 	// More than may be under way at a time, to who never answers.
-	for range 300 {
-		has(t, shop(t, p, "GET /slow"), "200 OK", "reached")
+	slow := "GET /slow HTTP/1.1\r\nHost: shop.test\r\n\r\n"
+	if n := strings.Count(talk(t, p, strings.Repeat(slow, 300)), " 200 OK\r\n"); n != 300 {
+		t.Errorf("%d of 300 requests were answered", n)
 	}
-	if p.Metrics.Unsent.Load() == unsent+2 {
+	if count(exchange.CopyTooMany) == 0 {
 		t.Error("copies are without bound")
 	}
 }

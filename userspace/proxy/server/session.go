@@ -84,7 +84,7 @@ func (s *session) Run(co *reactor.Coroutine) {
 func (s *session) Crashed(reason any, stack []byte) {
 	s.server.stats.Panics.Add(1)
 	s.server.stats.Active.Add(-1)
-	s.server.worker.Metrics.Ended[exchange.Crashed].Add(1)
+	s.server.worker.Metrics.Crashed(&s.exchange.Outcome)
 	s.server.log.Error().Interface("panic", reason).Bytes("stack", stack).
 		Stringer("client", s.conn.about.Client).Msg("a fault in the proxy ended this connection; please report it")
 	s.exchange.Abandon()

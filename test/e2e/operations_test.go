@@ -64,18 +64,18 @@ func TestHealthChecks(t *testing.T) {
 // A rule for retries has another pod asked, and the log tells of it.
 func TestRetries(t *testing.T) {
 	s := prepareSite(t, 1, []app{{"web", 2}})
-	s.Args = append(s.Args, "--access-log=on", "--access-log-format={ingress} {method} {target} {status} tries={tries}")
+	s.Args = append(s.Args, "--access-log=on", "--access-log-format={ingress} {method} {path} {status} tries={tries}")
 	must(t, s.Manifests.Write("ingress.yaml", annotated("retried", webHost, "web", nginx+"proxy-next-upstream", "error http_503", nginx+"proxy-next-upstream-tries", "2")))
 	s.start()
 	s.eventually("http://"+webHost+"/", "answers", func(r *reply) bool { return r.Status == http.StatusOK })
 	if r := s.get("http://" + webHost + "/?status=503"); r.Status != http.StatusServiceUnavailable || r.Pod.Pod == "" {
 		t.Errorf("%d from %q", r.Status, r.Pod.Pod)
 	}
-	s.loggedEventually("default/retried GET /?status=503 503 tries=2\n")
+	s.loggedEventually("default/retried GET / 503 tries=2\n")
 	if r, err := s.do(http.MethodPost, "http://"+webHost+"/?status=503", strings.NewReader("x")); err != nil || r.Status != http.StatusServiceUnavailable {
 		t.Errorf("%v, %v", r, err)
 	}
-	s.loggedEventually("default/retried POST /?status=503 503 tries=1\n")
+	s.loggedEventually("default/retried POST / 503 tries=1\n")
 }
 
 // Responses are compressed by the agent's flags, and as an Ingress wants it.

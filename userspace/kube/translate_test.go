@@ -51,7 +51,8 @@ func TestScenarios(t *testing.T) {
 			checkInvariants(t, m)
 			checkOrder(t, objects, options, m, problems)
 
-			options.Addresses, options.AddressPool, options.FabricService = nil, nil, "" // L4 services have nothing to be published on
+			options.Addresses, options.AddressPool = nil, nil // L4 services have nothing to be published on
+			options.FabricService, options.ProxyService = "", ""
 			objects.Ingresses, options.DefaultBackend, options.DefaultCertificate = nil, model.ServiceKey{}, ""
 			if m, _ := kube.Translate(objects, options); m.Dump() != "" {
 				t.Errorf("without Ingresses something is left:\n%s", m.Dump())

@@ -24,7 +24,6 @@ const (
 	BadPath                         // the path cannot be normalised
 	Overloaded                      // no descriptor or port left for a connection to a pod
 	Crashed                         // a fault of the proxy itself
-	Unsupported                     // CONNECT and the like
 	UpstreamReset                   // the pod reset the request's stream
 	UpstreamRefused                 // the pod refused the request's stream, as did others
 	UpstreamProtocol                // the pod does not speak the protocol that the Ingress says
@@ -72,7 +71,6 @@ var reasons = [Reasons]struct {
 	BadPath:         {"bad_path", http.StatusBadRequest, "the request path cannot be normalised"},
 	Overloaded:      {"overloaded", http.StatusServiceUnavailable, "the proxy has no descriptor or port left"},
 	Crashed:         {"crashed", http.StatusInternalServerError, "internal error"},
-	Unsupported:     {"unsupported", http.StatusNotImplemented, "not supported"},
 
 	UpstreamReset:     {"upstream_reset", http.StatusBadGateway, "the pod reset the request's stream"},
 	UpstreamRefused:   {"upstream_refused", http.StatusServiceUnavailable, "no pod of the Service took the request's stream"},

@@ -14,7 +14,7 @@ static __always_inline int run_xdp(struct xdp_md *ctx, bool l4)
 {
 	struct headers headers = {};
 	struct passage in, out;
-	enum located located = locate_in_xdp(ctx, &headers);
+	enum located located = LOCATED;
 	struct hook h = {
 		.data = (void *)(long)ctx->data,
 		.end = (void *)(long)ctx->data_end,
@@ -24,6 +24,18 @@ static __always_inline int run_xdp(struct xdp_md *ctx, bool l4)
 	};
 	enum end end = PASSED;
 
+	switch (glance(ctx, &headers)) {
+	case GLANCE_NOT_OURS:
+		count(KG_XDP_NOT_OURS);
+		return XDP_PASS;
+	case GLANCE_DENIED:
+		count(KG_XDP_DENIED);
+		return XDP_DROP;
+	case GLANCE_OURS:
+		break;
+	default:
+		located = locate_in_xdp(ctx, &headers);
+	}
 	begin_passage(&in, &out);
 	if (l4)
 		end = receive(&h, located, &headers, &in);

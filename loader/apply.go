@@ -116,10 +116,16 @@ func (d *Datapath) Apply(want state.State) (Report, error) {
 	_ = d.l4(&want, &w) // what services have an id for already; the rest follows below
 	note(d.hashes.sources.Add(w.sources, describeSource))(&report.Added)
 
-	note(d.hashes.allow.Add(w.allow, describePrefix))(&report.Added)
-	note(d.hashes.deny.Add(w.deny, describePrefix))(&report.Added)
-	note(d.hashes.deny.Prune(w.deny, describePrefix))(&report.Removed)
-	note(d.hashes.allow.Prune(w.allow, describePrefix))(&report.Removed)
+	var listed int
+	note(d.hashes.allow.Add(w.allow, describePrefix))(&listed)
+	note(d.hashes.deny.Add(w.deny, describePrefix))(&listed)
+	var unlisted int
+	note(d.hashes.deny.Prune(w.deny, describePrefix))(&unlisted)
+	note(d.hashes.allow.Prune(w.allow, describePrefix))(&unlisted)
+	if listed+unlisted > 0 {
+		errs = append(errs, d.sieve.update())
+	}
+	report.Added, report.Removed = report.Added+listed, report.Removed+unlisted
 
 	report.Changes, err = d.registry.Apply(want.Services, time.Now())
 	errs = append(errs, err, d.l4(&want, &w))
@@ -135,12 +141,14 @@ func (d *Datapath) Apply(want state.State) (Report, error) {
 	added, removed, err = d.applyNotrack(want.Listeners)
 	report.Added, report.Removed, errs = report.Added+added, report.Removed+removed, append(errs, err)
 	note(d.hashes.addresses.Add(w.addresses, describeAddress))(&report.Added)
+	errs = append(errs, d.slots.update(d.hashes.addresses.All()))
 	note(d.hashes.listeners.Add(w.listeners, describeListener))(&report.Added)
 	d.routes.Doubt() // a network manager may have removed them
 	note(d.routes.Add(w.routes, describeRoute))(&report.Added)
 	note(d.routes.Prune(w.routes, describeRoute))(&report.Removed)
 	note(d.hashes.listeners.Prune(w.listeners, describeListener))(&report.Removed)
 	note(d.hashes.addresses.Prune(w.addresses, describeAddress))(&report.Removed)
+	errs = append(errs, d.slots.update(d.hashes.addresses.All()))
 	note(d.hashes.sources.Prune(w.sources, describeSource))(&report.Removed)
 	if !d.translates() {
 		d.xdp.takeBack()

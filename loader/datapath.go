@@ -55,6 +55,8 @@ type Datapath struct {
 	tables      *kernelTables
 	registry    *registry.Registry
 	hashes      hashes
+	slots       *addressSlots
+	sieve       *sieved
 	routes      *registry.Hash[routeKey, struct{}]
 }
 
@@ -212,8 +214,17 @@ func (d *Datapath) readState() error {
 	if d.nodes, err = openNodes(d.maps); err != nil {
 		return err
 	}
-	d.hashes, err = openHashes(d.maps)
-	return err
+	if d.hashes, err = openHashes(d.maps); err != nil {
+		return err
+	}
+	if d.slots, err = openAddressSlots(d.maps["kg_address_slots"]); err != nil {
+		return err
+	}
+	if d.sieve, err = openSieve(d.maps); err != nil {
+		return err
+	}
+	// An agent or operator that was killed may have changed the lists alone.
+	return errors.Join(d.sieve.update(), d.slots.update(d.hashes.addresses.All()))
 }
 
 // attach attaches the programs. Only kg_lookup is needed to serve.
@@ -291,6 +302,9 @@ func (d *Datapath) Close() error {
 	}
 	if d.view != nil {
 		errs = append(errs, d.view.Close())
+	}
+	if d.sieve != nil {
+		errs = append(errs, d.sieve.close())
 	}
 	for _, p := range d.programs {
 		errs = append(errs, p.Close())

@@ -30,7 +30,8 @@ func (b *bench) addKerngate(web, grpc []*lab.Pod, args ...string) error {
 		return err
 	}
 	// wrk sends no SNI for an address; idle connections stay until they are measured.
-	k.Args = []string{"--run-proxy=false", "--default-certificate", "default/ecdsa", "--idle-timeout=10m"}
+	// As the others have it: connections that idle are not closed for want of descriptors to pods.
+	k.Args = []string{"--run-proxy=false", "--default-certificate", "default/ecdsa", "--idle-timeout=10m", "--max-connections=1000000"}
 	k.Args = append(k.Args, args...)
 	if err := k.Start(); err != nil {
 		return err

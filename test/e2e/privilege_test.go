@@ -5,9 +5,14 @@ package e2e
 import (
 	"fmt"
 	"os"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // The proxy, which faces the clients, holds nothing that would serve an attacker: no root, no
@@ -44,6 +49,18 @@ func TestProxyIsUnprivileged(t *testing.T) {
 		if !strings.Contains(string(text), "CapEff:\t0000000000000000") {
 			t.Errorf("thread %s of the proxy has capabilities", task.Name())
 		}
+	}
+	// What it cannot raise itself the agent has raised for it, if that may.
+	var want syscall.Rlimit
+	must(t, syscall.Getrlimit(unix.RLIMIT_NOFILE, &want))
+	if most := (syscall.Rlimit{Cur: max(1<<20, want.Max), Max: max(1<<20, want.Max)}); syscall.Setrlimit(unix.RLIMIT_NOFILE, &most) == nil {
+		want = most
+	}
+	limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", pids[0]))
+	must(t, err)
+	files := regexp.MustCompile(`Max open files\s+(\d+)`).FindSubmatch(limits)
+	if n, _ := strconv.Atoi(string(files[1])); uint64(n) != want.Max {
+		t.Errorf("the proxy may open %d files, want %d", n, want.Max)
 	}
 	for _, open := range openFiles(t, pids[0]) {
 		allowed := []string{"socket:", "pipe:", "anon_inode:[eventpoll]", "anon_inode:[eventfd]", "anon_inode:[timerfd]", "anon_inode:[pidfd]", "/dev/null",

@@ -80,6 +80,7 @@ func (c *Child) start() {
 		return
 	}
 	c.exits() // makes the channel
+	raiseDescriptors(c.Log)
 	cmd := exec.Command(c.Path, c.Args...)
 	cmd.Dir = "/"
 	cmd.Env = environment(os.Environ())
@@ -98,6 +99,25 @@ func (c *Child) start() {
 	c.processes[pid] = time.Now()
 	c.Log.Info().Int("proxy_pid", pid).Str("binary", c.Path).Int("uid", c.UID).Msg("proxy started")
 	go func() { c.exited <- childExit{pid, cmd.Wait()} }() // ends with the process
+}
+
+// descriptors that a proxy gets if the agent may raise its own limit: the most that Linux
+// gives a process unless fs.nr_open says otherwise. A connection takes one, and one to a pod.
+const descriptors = 1 << 20
+
+// raiseDescriptors raises the limit of open descriptors, which proxies inherit and cannot
+// raise themselves.
+func raiseDescriptors(log zerolog.Logger) {
+	var limit unix.Rlimit
+	err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit)
+	if err == nil && limit.Cur < descriptors {
+		most := max(limit.Max, descriptors)
+		// By package syscall, or processes started later get the earlier limit back.
+		err = syscall.Setrlimit(unix.RLIMIT_NOFILE, &syscall.Rlimit{Cur: most, Max: most})
+	}
+	if err != nil {
+		log.Info().Err(err).Uint64("descriptors", limit.Max).Msg("the limit of open descriptors stays: it bounds the proxy's connections (see --max-connections)")
+	}
 }
 
 // startWithoutNewPrivileges starts the command from a thread that has given up gaining

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -293,7 +294,8 @@ func (p *Proxy) resume(ctx context.Context) *feed.Client {
 	}
 }
 
-// listen handles the agent's messages until the connection ends.
+// listen handles the agent's messages until the connection ends. What a whole configuration
+// leaves behind is several times its size, and is given back: the next collection may be far.
 func (p *Proxy) listen(client *feed.Client) error {
 	for {
 		m, err := client.Receive()
@@ -304,6 +306,9 @@ func (p *Proxy) listen(client *feed.Client) error {
 		case *feedpb.FromAgent_Config:
 			if err := client.Send(p.apply(m.Config)); err != nil {
 				return err
+			}
+			if m.Config.Snapshot {
+				time.AfterFunc(time.Second, debug.FreeOSMemory)
 			}
 		case *feedpb.FromAgent_Serving:
 			p.serving.Store(true)

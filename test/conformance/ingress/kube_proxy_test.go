@@ -32,7 +32,7 @@ func TestBesideKubeProxy(t *testing.T) {
 		if _, err := os.Stat("/proc/net/ip_vs"); mode == "ipvs" && err != nil {
 			// Not skipped, as there is nothing that one could install: the kernel of this
 			// machine decides, and with it what its kube-proxy can do.
-			t.Log("LEFT OUT: mode ipvs: this kernel has no IPVS (CONFIG_IP_VS)")
+			t.Log("LEFT OUT: mode ipvs: this kernel has no IPVS (CONFIG_IP_VS); SUITE=kube-proxy scripts/vm-matrix runs it on one that has")
 			continue
 		}
 		t.Run(mode, func(t *testing.T) { besideKubeProxy(t, mode) })

@@ -24,7 +24,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// limit bounds one test binary; emulation is some thirty times slower than a real machine.
+// limit bounds one test binary unless the command line says vm.limit=; emulation is some thirty
+// times slower than a real machine.
 const limit = 500 * time.Second
 
 func main() {
@@ -72,13 +73,13 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	pattern, err := chosen()
+	pattern, limit, err := chosen()
 	if err != nil {
 		return err
 	}
 	for _, test := range tests {
 		began := time.Now()
-		passed, err := runTest(test, pattern)
+		passed, err := runTest(test, pattern, limit)
 		if err != nil {
 			fmt.Printf("vm: FAIL %s: %v\n", filepath.Base(test), err)
 			continue
@@ -129,22 +130,29 @@ func loadModule(path string) error {
 	return nil
 }
 
-// chosen returns the pattern of the tests to run; all if the command line names none.
-func chosen() (string, error) {
+// chosen returns the pattern of the tests to run and how long each binary may take; all if the
+// command line says nothing.
+func chosen() (pattern string, most time.Duration, err error) {
+	pattern, most = ".", limit
 	line, err := os.ReadFile("/proc/cmdline")
 	if err != nil {
-		return "", err
+		return "", 0, err
 	}
 	for _, word := range strings.Fields(string(line)) {
-		if pattern, ok := strings.CutPrefix(word, "vm.run="); ok {
-			return pattern, nil
+		if value, ok := strings.CutPrefix(word, "vm.run="); ok {
+			pattern = value
+		}
+		if value, ok := strings.CutPrefix(word, "vm.limit="); ok {
+			if most, err = time.ParseDuration(value); err != nil {
+				return "", 0, fmt.Errorf("kernel command line: %w", err)
+			}
 		}
 	}
-	return ".", nil
+	return pattern, most, nil
 }
 
 // runTest runs the tests of a binary that the pattern names and returns how many passed.
-func runTest(path, pattern string) (passed int, err error) {
+func runTest(path, pattern string, limit time.Duration) (passed int, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	c := exec.CommandContext(ctx, path, "-test.v", "-test.run", pattern)

@@ -62,7 +62,5 @@ func TestExternalAuth(t *testing.T) {
 			t.Errorf("%s with %s: status %d as %q, want %d as %q", c.path, c.token, answer.StatusCode, got, c.status, c.user)
 		}
 	}
-	if n := s.Metrics.Ended[exchange.ExternalFailed].Load(); n != 1 {
-		t.Errorf("%d requests are counted as %s, want 1", n, exchange.ExternalFailed)
-	}
+	proxytest.Counted(t, s.Metrics, exchange.ExternalFailed, 1)
 }

@@ -119,9 +119,7 @@ func TestExternalAuth(t *testing.T) {
 		}
 	}
 	for reason, least := range map[exchange.Reason]uint64{exchange.ExternalDenied: 2, exchange.ExternalFailed: 4, exchange.SignIn: 1} {
-		if n := p.Metrics.Ended[reason].Load(); n < least {
-			t.Errorf("%s is counted %d times, want at least %d", reason, n, least)
-		}
+		proxytest.Counted(t, p.Metrics, reason, least)
 	}
 
 	// Clients of gRPC get its own codes.
@@ -195,9 +193,7 @@ func TestExternalAuthFaults(t *testing.T) {
 				return
 			}
 			has(t, answer, "500 ", "external_failed")
-			if n := p.Metrics.Ended[exchange.ExternalFailed].Load(); n != 1 {
-				t.Errorf("counted %d times", n)
-			}
+			proxytest.Counted(t, p.Metrics, exchange.ExternalFailed, 1)
 		})
 	}
 }

@@ -142,9 +142,7 @@ func TestAccessRules(t *testing.T) {
 	}
 	wg.Wait()
 	for reason, least := range map[exchange.Reason]uint64{exchange.Unauthorized: 10, exchange.SourceDenied: 1, exchange.AccessClosed: 1, exchange.RateLimited: 2} {
-		if n := p.Metrics.Ended[reason].Load(); n < least {
-			t.Errorf("%s is counted %d times", reason, n)
-		}
+		proxytest.Counted(t, p.Metrics, reason, least)
 	}
 }
 

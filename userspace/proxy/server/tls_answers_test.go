@@ -17,6 +17,8 @@ import (
 	"github.com/kerngate/kerngate/userspace/cert/certtest"
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
 	"github.com/kerngate/kerngate/userspace/proxy/config"
+	"github.com/kerngate/kerngate/userspace/proxy/exchange"
+	"github.com/kerngate/kerngate/userspace/proxy/proxytest"
 	"github.com/kerngate/kerngate/userspace/proxy/server"
 )
 
@@ -48,9 +50,7 @@ func TestRedirect(t *testing.T) {
 			t.Errorf("%q: HSTS %q in clear text (RFC 6797 section 7.2)", c.request, got)
 		}
 	}
-	if n := s.Metrics.Ended[0].Load(); n == 0 {
-		t.Error("nothing was forwarded")
-	}
+	proxytest.Counted(t, s.Metrics, exchange.Forwarded, 1)
 }
 
 // TestHSTS: answers over TLS have the field once.

@@ -5,6 +5,7 @@
 
 #include "between.h"
 #include "sieve.h"
+#include "strict.h"
 
 /* may_be_l4 reports whether an address may have an L4 listener on a port (network byte
  * order); false is certain. */
@@ -21,7 +22,7 @@ static __always_inline enum end judge(const struct hook *h, enum located located
 	struct packet p = {};
 	struct kg_address_info *address;
 	enum end otherwise = PASSED;
-	bool excepted = false;
+	bool excepted = false, read;
 	enum end end = PASSED;
 
 	/* 1. Find the IP header. */
@@ -37,14 +38,23 @@ static __always_inline enum end judge(const struct hook *h, enum located located
 
 	/* 3. Judge the source before any further header: options, extension headers and
 	 *    fragments must not be a way round the list. */
+	if (kg_strict && is_spoofed(h, &p, address))
+		return SPOOFED_SOURCE;
 	if (!(headers->flags & HEADERS_SIEVED) && denied(&p, &excepted)) {
 		if (!excepted)
 			return DENIED;
 		otherwise = ALLOWED;
 	}
 
-	/* 4. What is cut short is the kernel's to refuse; we only count it. */
-	if (!read_transport(&p, h->data, h->end, headers))
+	/* 4. Then the headers. What is not all in what we see is the kernel's to judge. */
+	read = read_transport(&p, h->data, h->end, headers);
+	if (kg_strict) {
+		end = inspect(&p, h->end, headers, read);
+		if (drops(end))
+			return end;
+		end = PASSED;
+	}
+	if (!read)
 		return excepted ? ALLOWED : MALFORMED;
 	if (!l4)
 		return otherwise;

@@ -169,10 +169,11 @@ static __always_inline enum glance glance_at_v4(struct iphdr *ip, struct headers
 	h->transport = ETH_HLEN + sizeof(*ip);
 	h->protocol = ip->protocol;
 	h->fragment_id = ip->id;
+	h->fragment = bpf_ntohs(ip->frag_off) & (KG_FRAGMENT_MORE | KG_FRAGMENT_OFFSET);
 	h->flags = HEADERS_SIEVED;
-	if (ip->frag_off & bpf_htons(0x3fff))
+	if (h->fragment)
 		h->flags |= HEADERS_FRAGMENT;
-	if (ip->frag_off & bpf_htons(0x1fff))
+	if (h->fragment & KG_FRAGMENT_OFFSET)
 		h->flags |= HEADERS_LATER;
 	return GLANCE_OURS;
 }

@@ -70,9 +70,11 @@ const (
 	kerngateVarKgServiceFlagType     = "kg_service_flag_type"
 	kerngateVarKgSievedType          = "kg_sieved_type"
 	kerngateVarKgSocketType          = "kg_socket_type"
+	kerngateVarKgStrict              = "kg_strict"
 	kerngateVarKgTableType           = "kg_table_type"
 	kerngateVarKgTunnelKindType      = "kg_tunnel_kind_type"
 	kerngateVarKgTunnelPort          = "kg_tunnel_port"
+	kerngateVarKgUplinkLoopback      = "kg_uplink_loopback"
 	kerngateVarKgWriteListType       = "kg_write_list_type"
 	kerngateVarKgWriteType           = "kg_write_type"
 )
@@ -185,9 +187,11 @@ type kerngateVariableSpecs struct {
 	KgServiceFlagType     *ebpf.VariableSpec `ebpf:"kg_service_flag_type"`
 	KgSievedType          *ebpf.VariableSpec `ebpf:"kg_sieved_type"`
 	KgSocketType          *ebpf.VariableSpec `ebpf:"kg_socket_type"`
+	KgStrict              *ebpf.VariableSpec `ebpf:"kg_strict"`
 	KgTableType           *ebpf.VariableSpec `ebpf:"kg_table_type"`
 	KgTunnelKindType      *ebpf.VariableSpec `ebpf:"kg_tunnel_kind_type"`
 	KgTunnelPort          *ebpf.VariableSpec `ebpf:"kg_tunnel_port"`
+	KgUplinkLoopback      *ebpf.VariableSpec `ebpf:"kg_uplink_loopback"`
 	KgWriteListType       *ebpf.VariableSpec `ebpf:"kg_write_list_type"`
 	KgWriteType           *ebpf.VariableSpec `ebpf:"kg_write_type"`
 }
@@ -295,9 +299,11 @@ type kerngateVariables struct {
 	KgServiceFlagType     *ebpf.Variable `ebpf:"kg_service_flag_type"`
 	KgSievedType          *ebpf.Variable `ebpf:"kg_sieved_type"`
 	KgSocketType          *ebpf.Variable `ebpf:"kg_socket_type"`
+	KgStrict              *ebpf.Variable `ebpf:"kg_strict"`
 	KgTableType           *ebpf.Variable `ebpf:"kg_table_type"`
 	KgTunnelKindType      *ebpf.Variable `ebpf:"kg_tunnel_kind_type"`
 	KgTunnelPort          *ebpf.Variable `ebpf:"kg_tunnel_port"`
+	KgUplinkLoopback      *ebpf.Variable `ebpf:"kg_uplink_loopback"`
 	KgWriteListType       *ebpf.Variable `ebpf:"kg_write_list_type"`
 	KgWriteType           *ebpf.Variable `ebpf:"kg_write_type"`
 }

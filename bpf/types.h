@@ -21,7 +21,7 @@
 enum kg_constant {
 	/* Version of everything below. Maps of another version are left alone and new ones
 	 * are pinned in a folder beside them. */
-	KG_ABI = 3,
+	KG_ABI = 4,
 
 	/* Proxy generations that can exist at once: the serving one and those draining. */
 	KG_GENERATIONS = 4,
@@ -328,6 +328,12 @@ struct kg_backend_load {
 enum kg_health {
 	KG_HEALTH_EJECTED = 1, /* requests to it failed, one after the other */
 	KG_HEALTH_CHECK = 2,   /* it fails the health check */
+};
+
+/* CLOCK_MONOTONIC, and the tick of the kernel's timer at which it was read. */
+struct kg_clock {
+	__u64 tick;
+	__u64 ns;
 };
 
 /* One proxy worker; a cache line each; written by that worker alone. */

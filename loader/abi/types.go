@@ -6,7 +6,7 @@ import "structs"
 
 // enum kg_constant
 const (
-	ABI               = 3
+	ABI               = 4
 	Generations       = 4
 	GenerationWorkers = 64
 	Workers           = 256

@@ -10,11 +10,14 @@
 #include "handover.h"
 #include "icmp.h"
 
-/* reason_of returns the counter of an end: the reasons of a program are in two runs. */
-static __always_inline enum kg_reason reason_of(enum kg_reason first, enum kg_reason node,
-						enum end end)
+/* reason_of returns the counter of an end: the reasons of a program are in three runs. */
+static __always_inline enum kg_reason reason_of(bool tc, enum end end)
 {
-	return end < NODE_BACKEND ? first + end : node + (end - NODE_BACKEND);
+	if (end < NODE_BACKEND)
+		return (tc ? KG_INGRESS_NOT_IP : KG_XDP_NOT_IP) + end;
+	if (end < SPOOFED_SOURCE)
+		return (tc ? KG_INGRESS_NODE_BACKEND : KG_XDP_NODE_BACKEND) + (end - NODE_BACKEND);
+	return (tc ? KG_INGRESS_SPOOFED_SOURCE : KG_XDP_SPOOFED_SOURCE) + (end - SPOOFED_SOURCE);
 }
 
 /* begin_passage makes a packet one that has come from nowhere and goes nowhere. */

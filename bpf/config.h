@@ -26,4 +26,11 @@ const volatile __u8 kg_dsr = 0;
 /* Whether packets of connections that other nodes have are handed to those nodes. */
 const volatile __u8 kg_fabric_on = 0;
 
+/* Whether what no honest host sends is dropped; see strict.h. */
+const volatile __u8 kg_strict = 1;
+
+/* Whether the loopback interface is an uplink, and its index in every namespace. */
+const volatile __u8 kg_uplink_loopback = 0;
+#define KG_LOOPBACK 1
+
 #endif

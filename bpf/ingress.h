@@ -4,6 +4,7 @@
 #define KG_INGRESS_H
 
 #include "between.h"
+#include "strict.h"
 
 /* denied reports whether kg_deny holds the source; *excepted, whether kg_allow does too. */
 static __always_inline bool denied(const struct kg_address *source, bool *excepted)
@@ -31,7 +32,7 @@ static __always_inline enum end judge(const struct hook *h, enum located located
 	struct packet p = {};
 	struct kg_address_info *address;
 	enum end otherwise = PASSED;
-	bool excepted = false;
+	bool excepted = false, read;
 	enum end end = PASSED;
 
 	/* 1. Find the IP header. */
@@ -47,14 +48,23 @@ static __always_inline enum end judge(const struct hook *h, enum located located
 
 	/* 3. Judge the source before any further header: options, extension headers and
 	 *    fragments must not be a way round the list. */
+	if (kg_strict && is_spoofed(h, &p, address))
+		return SPOOFED_SOURCE;
 	if (denied(&p.key.source, &excepted)) {
 		if (!excepted)
 			return DENIED;
 		otherwise = ALLOWED;
 	}
 
-	/* 4. What is cut short is the kernel's to refuse; we only count it. */
-	if (!read_transport(&p, h->data, h->end, headers))
+	/* 4. Then the headers. What is not all in what we see is the kernel's to judge. */
+	read = read_transport(&p, h->data, h->end, headers);
+	if (kg_strict) {
+		end = inspect(&p, h->end, headers, read);
+		if (drops(end))
+			return end;
+		end = PASSED;
+	}
+	if (!read)
 		return excepted ? ALLOWED : MALFORMED;
 	if (!l4)
 		return otherwise;

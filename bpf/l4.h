@@ -41,6 +41,13 @@ enum end {
 	NODE_HOPS,
 	NODE_LEFT,
 	NODE_ARRIVED,
+	/* relative to KG_XDP_SPOOFED_SOURCE or KG_INGRESS_SPOOFED_SOURCE, from here on */
+	SPOOFED_SOURCE,
+	CUT_SHORT,
+	BAD_LENGTH,
+	BAD_PORT,
+	BAD_FLAGS,
+	BAD_FRAGMENT,
 };
 _Static_assert(KG_XDP_NOT_IP + (int)L4_NO_ROOM == (int)KG_XDP_L4_NO_ROOM, "reasons of kg_xdp");
 _Static_assert(KG_INGRESS_NOT_IP + (int)L4_NO_ROOM == (int)KG_INGRESS_L4_NO_ROOM,
@@ -49,12 +56,16 @@ _Static_assert(NODE_ARRIVED - NODE_BACKEND == KG_XDP_NODE_ARRIVED - KG_XDP_NODE_
 		       NODE_ARRIVED - NODE_BACKEND ==
 			       KG_INGRESS_NODE_ARRIVED - KG_INGRESS_NODE_BACKEND,
 	       "reasons of packets between nodes");
+_Static_assert(BAD_FRAGMENT - SPOOFED_SOURCE == KG_XDP_BAD_FRAGMENT - KG_XDP_SPOOFED_SOURCE &&
+		       BAD_FRAGMENT - SPOOFED_SOURCE ==
+			       KG_INGRESS_BAD_FRAGMENT - KG_INGRESS_SPOOFED_SOURCE,
+	       "reasons of packets that nobody sends");
 
 /* drops reports whether a packet that ends so is dropped. */
 static __always_inline bool drops(enum end end)
 {
 	return end == DENIED || end == L4_SOURCE_REFUSED || end == L4_NO_ROOM ||
-	       (end >= NODE_NO_WAY && end <= NODE_HOPS);
+	       (end >= NODE_NO_WAY && end <= NODE_HOPS) || end >= SPOOFED_SOURCE;
 }
 
 /* goes_on reports whether a packet that ends so is to be handed to another node. */

@@ -15,9 +15,13 @@ struct headers {
 	__u16 transport; /* or of what else follows the IP headers */
 	__u8 protocol;   /* of what is at transport */
 	__u8 flags;      /* enum header_flag */
-	__u16 pad;
+	__u16 fragment;  /* KG_FRAGMENT_MORE, and the offset in units of 8 bytes */
 	__be32 fragment_id;
 };
+
+/* Bits of headers.fragment, as IPv4 has them. */
+#define KG_FRAGMENT_MORE 0x2000
+#define KG_FRAGMENT_OFFSET 0x1fff
 
 enum header_flag {
 	HEADERS_V6 = 1,
@@ -46,9 +50,10 @@ static __always_inline enum located locate_ipv4(struct cursor *c, void *data, st
 	h->transport = c->at - data;
 	h->protocol = ip->protocol;
 	h->fragment_id = ip->id;
-	if (ip->frag_off & bpf_htons(0x3fff))
+	h->fragment = bpf_ntohs(ip->frag_off) & (KG_FRAGMENT_MORE | KG_FRAGMENT_OFFSET);
+	if (h->fragment)
 		h->flags |= HEADERS_FRAGMENT;
-	if (ip->frag_off & bpf_htons(0x1fff))
+	if (h->fragment & KG_FRAGMENT_OFFSET)
 		h->flags |= HEADERS_LATER;
 	return LOCATED;
 }
@@ -118,10 +123,13 @@ static __always_inline void read_fragment(void *data, void *end, __u32 at, struc
 	if (!fragment)
 		return;
 	h->fragment_id = fragment->id;
+	h->fragment = bpf_ntohs(fragment->offset) >> 3;
+	if (fragment->offset & bpf_htons(1))
+		h->fragment |= KG_FRAGMENT_MORE;
 	/* One that is neither followed nor later (RFC 6946) is a whole packet. */
-	if (fragment->offset & bpf_htons(0xfff9))
+	if (h->fragment)
 		h->flags |= HEADERS_FRAGMENT;
-	if (fragment->offset & bpf_htons(0xfff8))
+	if (h->fragment & KG_FRAGMENT_OFFSET)
 		h->flags |= HEADERS_LATER;
 }
 
@@ -242,6 +250,8 @@ struct packet {
 	bool ack;
 	bool fin;
 	bool rst;
+	__u8 flags;   /* all of them */
+	__u16 length; /* of TCP's header; of UDP, as it says itself */
 };
 
 /* read_addresses reads the IP header that was located, and reports whether it is there:
@@ -299,6 +309,8 @@ static __always_inline bool read_tcp(struct packet *p)
 	p->ack = tcp->ack;
 	p->fin = tcp->fin;
 	p->rst = tcp->rst;
+	p->flags = ((__u8 *)tcp)[13];
+	p->length = tcp->doff * 4;
 	return true;
 }
 
@@ -309,6 +321,7 @@ static __always_inline bool read_udp(struct packet *p)
 	if (!udp)
 		return false;
 	p->transport = udp;
+	p->length = bpf_ntohs(udp->len);
 	p->check = &udp->check;
 	read_ports(p, udp, IPPROTO_UDP);
 	return true;

@@ -16,12 +16,12 @@ enum kg_reason {
 	KG_LOOKUP_ASSIGN_FAILED,  /* dropped: bpf_sk_assign refused the socket */
 	KG_LOOKUP_WORKER_SKIPPED, /* a hung worker was passed over (not an end) */
 	/* kg_xdp, per packet */
-	KG_XDP_NOT_IP,            /* passed */
-	KG_XDP_NOT_OURS,          /* passed: not to an ingress address */
-	KG_XDP_PASSED,            /* passed: to an ingress address */
-	KG_XDP_ALLOWED,           /* passed: source in kg_deny, but excepted by kg_allow */
-	KG_XDP_DENIED,            /* dropped: source in kg_deny */
-	KG_XDP_MALFORMED,         /* passed for the kernel to judge: headers cut short */
+	KG_XDP_NOT_IP,   /* passed */
+	KG_XDP_NOT_OURS, /* passed: not to an ingress address */
+	KG_XDP_PASSED,   /* passed: to an ingress address */
+	KG_XDP_ALLOWED,  /* passed: source in kg_deny, but excepted by kg_allow */
+	KG_XDP_DENIED,   /* dropped: source in kg_deny */
+	KG_XDP_MALFORMED, /* passed for the kernel to judge: headers cut short, or in another piece */
 	KG_XDP_L4_FORWARDED,      /* translated: a packet of a known flow */
 	KG_XDP_L4_NEW,            /* translated: the first of a flow */
 	KG_XDP_L4_ICMP,           /* translated: an ICMP error about a flow */
@@ -81,6 +81,20 @@ enum kg_reason {
 	KG_INGRESS_NODE_HOPS,
 	KG_INGRESS_NODE_LEFT,
 	KG_INGRESS_NODE_ARRIVED,
+	/* kg_xdp and kg_ingress, per packet that no honest host sends to an ingress address */
+	KG_XDP_SPOOFED_SOURCE, /* dropped: from an address that no host has, or from an ingress address */
+	KG_XDP_CUT_SHORT, /* dropped: no place for all headers in its length, or too many of them */
+	KG_XDP_BAD_LENGTH,   /* dropped: lengths of headers contradict each other */
+	KG_XDP_BAD_PORT,     /* dropped: port 0 */
+	KG_XDP_BAD_FLAGS,    /* dropped: TCP flags that make no sense together */
+	KG_XDP_BAD_FRAGMENT, /* dropped: a fragment that overlaps TCP's header, or is of no packet */
+	/* the same in the same order */
+	KG_INGRESS_SPOOFED_SOURCE,
+	KG_INGRESS_CUT_SHORT,
+	KG_INGRESS_BAD_LENGTH,
+	KG_INGRESS_BAD_PORT,
+	KG_INGRESS_BAD_FLAGS,
+	KG_INGRESS_BAD_FRAGMENT,
 	KG_REASONS,
 };
 

@@ -44,7 +44,7 @@ int kg_ingress(struct __sk_buff *skb)
 		end = judge(&h, located, &headers, true);
 	if (goes_on(end))
 		end = hand_over(&h, &headers, &in, &out, end);
-	count(reason_of(KG_INGRESS_NOT_IP, KG_INGRESS_NODE_BACKEND, end));
+	count(reason_of(true, end));
 	if (goes_on(end) || end == NODE_TOO_BIG)
 		return TC_ACT_REDIRECT;
 	if (drops(end))

@@ -86,7 +86,9 @@ enum kg_address_flag {
 
 struct kg_address_info {
 	__u32 flags; /* enum kg_address_flag */
-	__u32 pad;
+	/* A bit for each ingress address, by a hash of its last 4 bytes (bit_of in strict.h):
+	 * spares most packets the question whether their source is one. */
+	__u32 others;
 	/* Bit port * 40503 mod 65536 / 1024 for each port (host byte order) with an L4 listener:
 	 * spares packets for the proxy the look into kg_flows. */
 	__u64 l4_ports;

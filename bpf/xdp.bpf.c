@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * kg_xdp: judges packets on uplinks before the kernel spends anything on them. It drops
- * those from denied sources to our addresses, sends those to L4 listeners to a backend, and
- * counts the rest. Whatever it does not understand passes unchanged: the kernel is the
- * judge of that.
+ * those to our addresses that are from denied sources or that no honest host sends, sends
+ * those to L4 listeners to a backend, and counts the rest. Whatever it does not understand
+ * passes unchanged: the kernel is the judge of that.
  *
  * kg_xdp_guard does the same without L4, for interfaces where packets have unfinished
  * checksums (veth) and XDP cannot know: kg_ingress forwards there.
@@ -35,7 +35,7 @@ static __always_inline int run_xdp(struct xdp_md *ctx, bool l4)
 		end = NODE_LEFT;
 	if (l4 && goes_on(end))
 		end = hand_over(&h, &headers, &in, &out, end);
-	count(reason_of(KG_XDP_NOT_IP, KG_XDP_NODE_BACKEND, end));
+	count(reason_of(false, end));
 	if (l4 && goes_on(end))
 		return XDP_TX;
 	if (drops(end))

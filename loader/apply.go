@@ -211,6 +211,7 @@ func (d *Datapath) translate(want state.State) (wanted, error) {
 		sources:   make(map[abi.Source]abi.PrefixInfo),
 	}
 	var errs []error
+	var all uint32
 	for _, a := range want.Addresses {
 		if a = a.Unmap(); !a.IsValid() || a.IsUnspecified() || a.Zone() != "" {
 			errs = append(errs, fmt.Errorf("ingress address %q: not the address of one host", a))
@@ -218,6 +219,10 @@ func (d *Datapath) translate(want state.State) (wanted, error) {
 		}
 		w.addresses[abi.AddressOf(a)] = abi.AddressInfo{}
 		w.routes[routeKey{a}] = struct{}{}
+		all |= abi.AddressBit(abi.AddressOf(a))
+	}
+	for a := range w.addresses {
+		w.addresses[a] = abi.AddressInfo{Others: all}
 	}
 	for _, l := range want.Listeners {
 		if !l.Address.IsValid() || l.Address.Port() == 0 || l.Mode != state.L7 && l.Mode != state.L4 {

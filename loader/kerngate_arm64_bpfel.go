@@ -66,9 +66,11 @@ const (
 	kerngateVarKgSelf                = "kg_self"
 	kerngateVarKgServiceFlagType     = "kg_service_flag_type"
 	kerngateVarKgSocketType          = "kg_socket_type"
+	kerngateVarKgStrict              = "kg_strict"
 	kerngateVarKgTableType           = "kg_table_type"
 	kerngateVarKgTunnelKindType      = "kg_tunnel_kind_type"
 	kerngateVarKgTunnelPort          = "kg_tunnel_port"
+	kerngateVarKgUplinkLoopback      = "kg_uplink_loopback"
 	kerngateVarKgWriteListType       = "kg_write_list_type"
 	kerngateVarKgWriteType           = "kg_write_type"
 )
@@ -177,9 +179,11 @@ type kerngateVariableSpecs struct {
 	KgSelf                *ebpf.VariableSpec `ebpf:"kg_self"`
 	KgServiceFlagType     *ebpf.VariableSpec `ebpf:"kg_service_flag_type"`
 	KgSocketType          *ebpf.VariableSpec `ebpf:"kg_socket_type"`
+	KgStrict              *ebpf.VariableSpec `ebpf:"kg_strict"`
 	KgTableType           *ebpf.VariableSpec `ebpf:"kg_table_type"`
 	KgTunnelKindType      *ebpf.VariableSpec `ebpf:"kg_tunnel_kind_type"`
 	KgTunnelPort          *ebpf.VariableSpec `ebpf:"kg_tunnel_port"`
+	KgUplinkLoopback      *ebpf.VariableSpec `ebpf:"kg_uplink_loopback"`
 	KgWriteListType       *ebpf.VariableSpec `ebpf:"kg_write_list_type"`
 	KgWriteType           *ebpf.VariableSpec `ebpf:"kg_write_type"`
 }
@@ -281,9 +285,11 @@ type kerngateVariables struct {
 	KgSelf                *ebpf.Variable `ebpf:"kg_self"`
 	KgServiceFlagType     *ebpf.Variable `ebpf:"kg_service_flag_type"`
 	KgSocketType          *ebpf.Variable `ebpf:"kg_socket_type"`
+	KgStrict              *ebpf.Variable `ebpf:"kg_strict"`
 	KgTableType           *ebpf.Variable `ebpf:"kg_table_type"`
 	KgTunnelKindType      *ebpf.Variable `ebpf:"kg_tunnel_kind_type"`
 	KgTunnelPort          *ebpf.Variable `ebpf:"kg_tunnel_port"`
+	KgUplinkLoopback      *ebpf.Variable `ebpf:"kg_uplink_loopback"`
 	KgWriteListType       *ebpf.Variable `ebpf:"kg_write_list_type"`
 	KgWriteType           *ebpf.Variable `ebpf:"kg_write_type"`
 }

@@ -474,7 +474,7 @@ func TestL4Fragments(t *testing.T) {
 	const more = 0x2000
 	for hook, pass := range hooks {
 		p := packetTo(client4, 7000, 17)
-		p.fragment, p.id = more, uint16(len(hook))
+		p.fragment, p.id, p.payload = more, uint16(len(hook)), []byte("16 bytes of data")
 		later := flowPacket{from: p.from, to: p.to, protocol: 17, fragment: 3, id: p.id}
 		laterBytes := func(to netip.Addr) []byte {
 			ip := ip4(later.from.Addr(), to, 17, nil, later.fragment)
@@ -500,6 +500,7 @@ func TestL4Fragments(t *testing.T) {
 		// IPv6, and back.
 		p6 := packetTo(client6, 7000+uint16(len(hook)), 17)
 		p6.before, p6.first = [][]byte{{17, 0, 0, 1, 0, 0, 0, byte(len(hook))}}, 44
+		p6.payload = []byte("16 bytes of data")
 		_, out = run(t, d, hook, p6.bytes())
 		chosen = netip.MustParseAddrPort(translated(t, p6, out, backends6))
 		later6 := func(from, to netip.Addr) []byte {

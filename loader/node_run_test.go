@@ -190,7 +190,7 @@ func TestNodeBackend(t *testing.T) {
 			"v4 udp":        {client4, 17, nil},
 			"v4 udp no sum": {client4, 17, func(p *flowPacket) { p.noSum = true }},
 			"v4 options":    {client4, 6, func(p *flowPacket) { p.options = make([]byte, 40) }},
-			"v4 fragment":   {client4, 17, func(p *flowPacket) { p.fragment, p.id = 0x2000, 9 }},
+			"v4 fragment":   {client4, 17, func(p *flowPacket) { p.fragment, p.id, p.payload = 0x2000, 9, make([]byte, 8) }},
 			"v6 tcp":        {client6, 6, nil},
 			"v6 udp":        {client6, 17, nil},
 			"v6 extensions": {client6, 6, func(p *flowPacket) { p.before, p.first = [][]byte{extension(60, 0), extension(6, 2)}, 0 }},
@@ -232,7 +232,7 @@ func TestNodeBackendFollowers(t *testing.T) {
 	mustApply(t, u.Datapath, dsrState(1))
 	for hook, handed := range handsOver {
 		p := packetTo(client4, 7000+uint16(len(hook)), 17)
-		p.fragment, p.id = 0x2000, uint16(len(hook))
+		p.fragment, p.id, p.payload = 0x2000, uint16(len(hook)), make([]byte, 8)
 		u.run(t, hook, p.bytes())
 		ip := ip4(client4, vip4, 17, nil, 3)
 		ip[5] = byte(p.id)

@@ -34,11 +34,13 @@ func (o *Options) constants() map[string]any {
 		return 0
 	}
 	return map[string]any{
-		"kg_hung_after_ns": uint64(HungAfterNS),
-		"kg_tunnel_port":   bits.ReverseBytes16(o.TunnelPort),
-		"kg_self":          fabric.ID(o.Node),
-		"kg_dsr":           flag(o.DSR),
-		"kg_fabric_on":     flag(o.Fabric),
+		"kg_hung_after_ns":   uint64(HungAfterNS),
+		"kg_tunnel_port":     bits.ReverseBytes16(o.TunnelPort),
+		"kg_self":            fabric.ID(o.Node),
+		"kg_dsr":             flag(o.DSR),
+		"kg_fabric_on":       flag(o.Fabric),
+		"kg_strict":          flag(!o.Lax),
+		"kg_uplink_loopback": flag(slices.Contains(o.Interfaces, "lo")),
 	}
 }
 

@@ -50,6 +50,7 @@ type Options struct {
 	XDPMode    XDPMode  // XDPAuto
 	L4Hook     L4Hook   // L4Auto
 
+	Lax     bool // let packets pass that no honest host sends; see bpf/strict.h
 	Notrack bool // connections that the proxy serves bypass connection tracking
 
 	SkMsg SkMsg

@@ -5,10 +5,31 @@ import (
 	"net/netip"
 )
 
-// layers of a packet, outermost first; build joins them.
+// build joins the layers of a packet, outermost first. An IP header behind an Ethernet header
+// gets its length, unless it has one.
 func build(layers ...[]byte) (packet []byte) {
 	for _, l := range layers {
 		packet = append(packet, l...)
+	}
+	const link, tag, fixed4, fixed6 = 14, 4, 20, 40
+	if len(layers) == 0 {
+		return nil
+	}
+	at := len(layers[0])
+	if at != link && at != link+tag && at != link+2*tag || len(packet) < at+fixed4 {
+		return packet
+	}
+	ip := packet[at:]
+	setLength := func(field, length int) {
+		if binary.BigEndian.Uint16(ip[field:]) == 0 {
+			binary.BigEndian.PutUint16(ip[field:], uint16(length))
+		}
+	}
+	switch binary.BigEndian.Uint16(packet[at-2:]) {
+	case 0x0800:
+		setLength(2, len(ip))
+	case 0x86dd:
+		setLength(4, len(ip)-fixed6)
 	}
 	return packet
 }
@@ -70,7 +91,7 @@ func tcp() []byte {
 	h := make([]byte, 20)
 	binary.BigEndian.PutUint16(h, 40000)
 	binary.BigEndian.PutUint16(h[2:], 80)
-	h[12] = 5 << 4
+	h[12], h[13] = 5<<4, ack
 	return h
 }
 

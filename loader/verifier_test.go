@@ -52,7 +52,7 @@ func TestVerifier(t *testing.T) {
 		Programs: ebpf.ProgramOptions{LogLevel: ebpf.LogLevelStats},
 	})
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("%+v", err)
 	}
 	defer all.Close()
 	for _, name := range slices.Sorted(maps.Keys(all.Programs)) {

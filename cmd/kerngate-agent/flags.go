@@ -50,6 +50,7 @@ type flags struct {
 	interfaces  []string
 	xdpMode     string
 	deny, allow []string
+	defence     defenceFlags
 	l4          l4Flags
 	fabric      fabricFlags
 
@@ -167,6 +168,7 @@ func (f *flags) define() {
 	s.StringVar(&f.xdpMode, "xdp-mode", string(loader.XDPAuto), "auto, native (in the driver or not at all), generic or off")
 	s.StringArrayVar(&f.deny, "deny", nil, "source prefix whose packets to the ingress addresses are dropped; repeatable, needs --interface")
 	s.StringArrayVar(&f.allow, "allow", nil, "source prefix that is excepted from --deny; repeatable")
+	f.defence.define(s)
 
 	s.BoolVar(&f.notrack, "notrack", false, "keep connections to the ingress addresses out of the kernel's connection tracking (nf_tables), except those of L4 services; a firewall on the node must then let them in without looking at their state")
 	s.BoolVar(&f.skMsg, "sk-msg", false, "let the kernel hand data between the proxy and pods of this node over past TCP, if it passes a self-test; per Service: annotation kerngate.dev/sk-msg")

@@ -62,6 +62,7 @@ func (f *flags) options(e env) (*options, error) {
 		L4Hook: loader.L4Hook(f.l4.hook), Notrack: f.notrack,
 		Log: o.log,
 	}
+	f.defence.load(&o.loader)
 	if err := checkLoader(o.loader); err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@
 package abi
 
 import (
+	"encoding/binary"
 	"math/bits"
 	"net/netip"
 	"strings"
@@ -41,6 +42,11 @@ func PortOf(port uint16) uint16 { return bits.ReverseBytes16(port) }
 
 // L4PortBit returns the bit of a port in AddressInfo.L4Ports.
 func L4PortBit(port uint16) uint64 { return 1 << (port * 40503 >> 10) }
+
+// AddressBit returns the bit of an address in AddressInfo.Others.
+func AddressBit(a Address) uint32 {
+	return 1 << (binary.LittleEndian.Uint32(a.Bytes[12:]) * 0x9e3779b1 >> 27)
+}
 
 // MakeListenerKey returns the key of a listener.
 func MakeListenerKey(a netip.AddrPort, protocol uint8) ListenerKey {

@@ -54,7 +54,7 @@ const (
 type AddressInfo struct {
 	_       structs.HostLayout
 	Flags   uint32
-	Pad     uint32
+	Others  uint32
 	L4Ports uint64
 }
 
@@ -426,7 +426,19 @@ const (
 	ReasonIngressNodeHops        = 62
 	ReasonIngressNodeLeft        = 63
 	ReasonIngressNodeArrived     = 64
-	Reasons                      = 65
+	ReasonXDPSpoofedSource       = 65
+	ReasonXDPCutShort            = 66
+	ReasonXDPBadLength           = 67
+	ReasonXDPBadPort             = 68
+	ReasonXDPBadFlags            = 69
+	ReasonXDPBadFragment         = 70
+	ReasonIngressSpoofedSource   = 71
+	ReasonIngressCutShort        = 72
+	ReasonIngressBadLength       = 73
+	ReasonIngressBadPort         = 74
+	ReasonIngressBadFlags        = 75
+	ReasonIngressBadFragment     = 76
+	Reasons                      = 77
 )
 
 var reasonNames = [Reasons]string{
@@ -495,4 +507,16 @@ var reasonNames = [Reasons]string{
 	ReasonIngressNodeHops:        "ingress_node_hops",
 	ReasonIngressNodeLeft:        "ingress_node_left",
 	ReasonIngressNodeArrived:     "ingress_node_arrived",
+	ReasonXDPSpoofedSource:       "xdp_spoofed_source",
+	ReasonXDPCutShort:            "xdp_cut_short",
+	ReasonXDPBadLength:           "xdp_bad_length",
+	ReasonXDPBadPort:             "xdp_bad_port",
+	ReasonXDPBadFlags:            "xdp_bad_flags",
+	ReasonXDPBadFragment:         "xdp_bad_fragment",
+	ReasonIngressSpoofedSource:   "ingress_spoofed_source",
+	ReasonIngressCutShort:        "ingress_cut_short",
+	ReasonIngressBadLength:       "ingress_bad_length",
+	ReasonIngressBadPort:         "ingress_bad_port",
+	ReasonIngressBadFlags:        "ingress_bad_flags",
+	ReasonIngressBadFragment:     "ingress_bad_fragment",
 }

@@ -100,13 +100,12 @@ static __always_inline enum kg_sieved sieve_length(__u64 half, __u32 bits)
 	return (__u32)state == bits && slot->prefix == prefix ? state >> 32 : KG_SIEVED_PASSES;
 }
 
-/* sieve_v6 takes the address's first 64 bits, host byte order. Not static, so that the
- * verifier walks through it once. */
-__noinline int sieve_v6(__u64 half)
+/* sieve_v6 takes the address's first 64 bits, host byte order. */
+static __always_inline enum kg_sieved sieve_v6(__u64 half)
 {
 	__u32 last = KG_SIEVE_SLOTS;
 	struct kg_sieve_slot *lengths = bpf_map_lookup_elem(&kg_sieve_v6, &last);
-	int sieved = KG_SIEVED_PASSES;
+	enum kg_sieved sieved = KG_SIEVED_PASSES;
 
 	/* IPv4 addresses in IPv6 ones, which are in other entries, begin with zeroes. */
 	if (!lengths || !half)
@@ -149,78 +148,44 @@ enum glance {
 	GLANCE_OURS, /* to an ingress address; the source is not denied, and the headers are located */
 };
 
-static __always_inline enum glance glance_at_v4(struct iphdr *ip, struct headers *h)
+/*
+ * glance judges a packet by its addresses if its headers are plain, as nearly all are. h then
+ * says where they are. Nothing is called on the way: see locate_plain.
+ */
+static __always_inline enum glance glance(void *data, void *end, struct headers *h)
 {
+	struct iphdr *v4 = data + ETH_HLEN;
+	struct ipv6hdr *v6 = data + ETH_HLEN;
 	struct kg_address_slot *slot;
+	enum kg_sieved sieved;
 	enum whose whose;
-	int sieved;
 
-	if (*(__u8 *)ip != 0x45) /* options, or no IPv4 */
+	if (!locate_plain(data, end, h))
 		return GLANCE_UNSURE;
-	whose = find_place(KG_V4_FIRST, KG_V4_SECOND(ip->daddr), &slot);
-	if (whose == NOBODYS && !(kg_tunnel_port && ip->protocol == IPPROTO_UDP))
+	if (h->flags & HEADERS_V6) {
+		__u32 *to = (__u32 *)&v6->daddr;
+
+		whose = find_place(to[0] | (__u64)to[1] << 32, to[2] | (__u64)to[3] << 32, &slot);
+	} else {
+		whose = find_place(KG_V4_FIRST, KG_V4_SECOND(v4->daddr), &slot);
+	}
+	if (whose == NOBODYS && !(kg_tunnel_port && h->protocol == IPPROTO_UDP))
 		return GLANCE_NOT_OURS; /* nor another node's */
-	sieved = sieve_v4(ip->saddr);
-	if (whose != OURS || sieved == KG_SIEVED_ASK)
-		return GLANCE_UNSURE;
-	if (sieved == KG_SIEVED_DENIED)
-		return GLANCE_DENIED;
-	h->ip = ETH_HLEN;
-	h->transport = ETH_HLEN + sizeof(*ip);
-	h->protocol = ip->protocol;
-	h->fragment_id = ip->id;
-	h->fragment = bpf_ntohs(ip->frag_off) & (KG_FRAGMENT_MORE | KG_FRAGMENT_OFFSET);
-	h->flags = HEADERS_SIEVED;
-	if (h->fragment)
-		h->flags |= HEADERS_FRAGMENT;
-	if (h->fragment & KG_FRAGMENT_OFFSET)
-		h->flags |= HEADERS_LATER;
-	return GLANCE_OURS;
-}
-
-static __always_inline enum glance glance_at_v6(struct ipv6hdr *ip, struct headers *h)
-{
-	__u32 *to = (__u32 *)&ip->daddr, *from = (__u32 *)&ip->saddr;
-	struct kg_address_slot *slot;
-	enum whose whose;
-	int sieved;
-
-	if (ip->version != 6)
-		return GLANCE_UNSURE;
-	whose = find_place(to[0] | (__u64)to[1] << 32, to[2] | (__u64)to[3] << 32, &slot);
-	if (whose == NOBODYS && !(kg_tunnel_port && ip->nexthdr == IPPROTO_UDP))
-		return GLANCE_NOT_OURS;
 	if (whose != OURS)
 		return GLANCE_UNSURE;
-	sieved = sieve_v6((__u64)bpf_ntohl(from[0]) << 32 | bpf_ntohl(from[1]));
+	if (h->flags & HEADERS_V6) {
+		__u32 *from = (__u32 *)&v6->saddr;
+
+		sieved = sieve_v6((__u64)bpf_ntohl(from[0]) << 32 | bpf_ntohl(from[1]));
+	} else {
+		sieved = sieve_v4(v4->saddr);
+	}
+	if (sieved == KG_SIEVED_ASK)
+		return GLANCE_UNSURE;
 	if (sieved == KG_SIEVED_DENIED)
 		return GLANCE_DENIED;
-	if (sieved == KG_SIEVED_ASK || is_extension(ip->nexthdr))
-		return GLANCE_UNSURE;
-	h->ip = ETH_HLEN;
-	h->transport = ETH_HLEN + sizeof(*ip);
-	h->protocol = ip->nexthdr;
-	h->flags = HEADERS_V6 | HEADERS_SIEVED;
+	h->flags |= HEADERS_SIEVED;
 	return GLANCE_OURS;
-}
-
-/*
- * glance judges a packet by its addresses if it has neither tags nor options: nearly all of
- * them. Not static, for the same reason as locate_in_xdp.
- */
-__noinline int glance(struct xdp_md *ctx, struct headers *h)
-{
-	struct cursor c = {(void *)(long)ctx->data, (void *)(long)ctx->data_end};
-	struct ethhdr *eth = take(&c, sizeof(*eth));
-	void *ip = c.at;
-
-	if (!eth || !h)
-		return GLANCE_UNSURE;
-	if (eth->h_proto == bpf_htons(ETH_P_IP) && take(&c, sizeof(struct iphdr)))
-		return glance_at_v4(ip, h);
-	if (eth->h_proto == bpf_htons(ETH_P_IPV6) && take(&c, sizeof(struct ipv6hdr)))
-		return glance_at_v6(ip, h);
-	return GLANCE_UNSURE;
 }
 
 #endif

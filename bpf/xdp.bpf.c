@@ -24,7 +24,7 @@ static __always_inline int run_xdp(struct xdp_md *ctx, bool l4)
 	};
 	enum end end = PASSED;
 
-	switch (glance(ctx, &headers)) {
+	switch (glance(h.data, h.end, &headers)) {
 	case GLANCE_NOT_OURS:
 		count(KG_XDP_NOT_OURS);
 		return XDP_PASS;

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -54,6 +55,7 @@ type Datapath struct {
 	flows       *flows
 	tables      *kernelTables
 	registry    *registry.Registry
+	lists       *Lists
 	hashes      hashes
 	routes      *registry.Hash[routeKey, struct{}]
 }
@@ -212,7 +214,8 @@ func (d *Datapath) readState() error {
 	if d.nodes, err = openNodes(d.maps); err != nil {
 		return err
 	}
-	d.hashes, err = openHashes(d.maps)
+	d.lists = newLists(d.folder, d.maps, abi.PrefixConfig, agentWait)
+	d.hashes, err = openHashes(d.maps, d.lists)
 	return err
 }
 
@@ -313,6 +316,7 @@ func (d *Datapath) unpin() error {
 			errs = append(errs, m.Unpin())
 		}
 	}
+	errs = append(errs, removePin(filepath.Join(d.folder, listsLock)))
 	return errors.Join(errs...)
 }
 

@@ -332,6 +332,12 @@ enum kg_health {
 	KG_HEALTH_CHECK = 2,   /* it fails the health check */
 };
 
+/* CLOCK_MONOTONIC, and the tick of the kernel's timer at which it was read. */
+struct kg_clock {
+	__u64 tick;
+	__u64 ns;
+};
+
 /* One proxy worker; a cache line each; written by that worker alone. */
 struct kg_worker {
 	__u64 busy_since_ns; /* CLOCK_MONOTONIC when it left epoll_wait, 0 = waiting */

@@ -20,6 +20,7 @@ const (
 	kerngateMapKgAllow               = "kg_allow"
 	kerngateMapKgBackendLoad         = "kg_backend_load"
 	kerngateMapKgBackends            = "kg_backends"
+	kerngateMapKgClock               = "kg_clock"
 	kerngateMapKgCounters            = "kg_counters"
 	kerngateMapKgDeny                = "kg_deny"
 	kerngateMapKgFabric              = "kg_fabric"
@@ -133,6 +134,7 @@ type kerngateMapSpecs struct {
 	KgAllow         *ebpf.MapSpec `ebpf:"kg_allow"`
 	KgBackendLoad   *ebpf.MapSpec `ebpf:"kg_backend_load"`
 	KgBackends      *ebpf.MapSpec `ebpf:"kg_backends"`
+	KgClock         *ebpf.MapSpec `ebpf:"kg_clock"`
 	KgCounters      *ebpf.MapSpec `ebpf:"kg_counters"`
 	KgDeny          *ebpf.MapSpec `ebpf:"kg_deny"`
 	KgFabric        *ebpf.MapSpec `ebpf:"kg_fabric"`
@@ -210,6 +212,7 @@ type kerngateMaps struct {
 	KgAllow         *ebpf.Map `ebpf:"kg_allow"`
 	KgBackendLoad   *ebpf.Map `ebpf:"kg_backend_load"`
 	KgBackends      *ebpf.Map `ebpf:"kg_backends"`
+	KgClock         *ebpf.Map `ebpf:"kg_clock"`
 	KgCounters      *ebpf.Map `ebpf:"kg_counters"`
 	KgDeny          *ebpf.Map `ebpf:"kg_deny"`
 	KgFabric        *ebpf.Map `ebpf:"kg_fabric"`
@@ -236,6 +239,7 @@ func (m *kerngateMaps) Close() error {
 		m.KgAllow,
 		m.KgBackendLoad,
 		m.KgBackends,
+		m.KgClock,
 		m.KgCounters,
 		m.KgDeny,
 		m.KgFabric,

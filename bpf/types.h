@@ -141,7 +141,7 @@ struct kg_prefix {
 };
 
 struct kg_prefix_info {
-	__u32 source; /* enum kg_prefix_source: who declared it */
+	__u32 source; /* bits of enum kg_prefix_source: who declares it */
 };
 
 enum kg_prefix_source {

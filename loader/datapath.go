@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -54,9 +55,9 @@ type Datapath struct {
 	flows       *flows
 	tables      *kernelTables
 	registry    *registry.Registry
+	lists       *Lists
 	hashes      hashes
 	slots       *addressSlots
-	sieve       *sieved
 	routes      *registry.Hash[routeKey, struct{}]
 }
 
@@ -214,17 +215,16 @@ func (d *Datapath) readState() error {
 	if d.nodes, err = openNodes(d.maps); err != nil {
 		return err
 	}
-	if d.hashes, err = openHashes(d.maps); err != nil {
+	if d.lists, err = newLists(d.folder, d.maps, abi.PrefixConfig, agentWait); err != nil {
+		return err
+	}
+	if d.hashes, err = openHashes(d.maps, d.lists); err != nil {
 		return err
 	}
 	if d.slots, err = openAddressSlots(d.maps["kg_address_slots"]); err != nil {
 		return err
 	}
-	if d.sieve, err = openSieve(d.maps); err != nil {
-		return err
-	}
-	// An agent or operator that was killed may have changed the lists alone.
-	return errors.Join(d.sieve.update(), d.slots.update(d.hashes.addresses.All()))
+	return d.slots.update(d.hashes.addresses.All())
 }
 
 // attach attaches the programs. Only kg_lookup is needed to serve.
@@ -303,8 +303,8 @@ func (d *Datapath) Close() error {
 	if d.view != nil {
 		errs = append(errs, d.view.Close())
 	}
-	if d.sieve != nil {
-		errs = append(errs, d.sieve.close())
+	if d.lists != nil {
+		errs = append(errs, d.lists.Close())
 	}
 	for _, p := range d.programs {
 		errs = append(errs, p.Close())
@@ -327,6 +327,7 @@ func (d *Datapath) unpin() error {
 			errs = append(errs, m.Unpin())
 		}
 	}
+	errs = append(errs, removePin(filepath.Join(d.folder, listsLock)))
 	return errors.Join(errs...)
 }
 

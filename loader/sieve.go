@@ -21,12 +21,10 @@ type sieved struct {
 	v4       []uint64
 	v6       []abi.SieveSlot
 	mappings [][]byte
-	deny     *ebpf.Map
-	allow    *ebpf.Map
 }
 
 func openSieve(maps map[string]*ebpf.Map) (_ *sieved, err error) {
-	s := &sieved{deny: maps["kg_deny"], allow: maps["kg_allow"]}
+	s := &sieved{}
 	if s.v4, err = mapWritable[uint64](s, maps["kg_sieve_v4"], abi.SieveWords); err == nil {
 		s.v6, err = mapWritable[abi.SieveSlot](s, maps["kg_sieve_v6"], abi.SieveSlots+1)
 	}
@@ -58,17 +56,9 @@ func (s *sieved) close() error {
 	return errors.Join(errs...)
 }
 
-// update makes the tables say what the lists hold now.
-func (s *sieved) update() error {
-	deny, err := listed(s.deny)
-	if err != nil {
-		return fmt.Errorf("read kg_deny: %w", err)
-	}
-	allow, err := listed(s.allow)
-	if err != nil {
-		return fmt.Errorf("read kg_allow: %w", err)
-	}
-	t := sieve.Make(deny, allow)
+// update makes the tables say what the lists hold.
+func (s *sieved) update(deny, allow map[abi.Prefix]abi.PrefixInfo) {
+	t := sieve.Make(prefixesOf(deny), prefixesOf(allow))
 	for i, word := range t.V4 {
 		if s.v4[i] != word {
 			atomic.StoreUint64(&s.v4[i], word)
@@ -85,13 +75,12 @@ func (s *sieved) update() error {
 		}
 	}
 	atomic.StoreUint64(&lengths.Prefix, t.V6[abi.SieveSlots].Prefix)
-	return nil
 }
 
-func listed(m *ebpf.Map) (all []netip.Prefix, err error) {
-	have, err := readHash[abi.Prefix, abi.PrefixInfo](m)
-	for p := range have {
+func prefixesOf(list map[abi.Prefix]abi.PrefixInfo) []netip.Prefix {
+	all := make([]netip.Prefix, 0, len(list))
+	for p := range list {
 		all = append(all, p.Prefix())
 	}
-	return all, err
+	return all
 }

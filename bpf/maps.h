@@ -146,6 +146,24 @@ struct {
 	__type(value, struct kg_prefix_info);
 } kg_allow SEC(".maps");
 
+/* One entry: what one source may send. Written by the agent, or by who changes the limits;
+ * read by kg_xdp and kg_ingress. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct kg_defence);
+} kg_defence SEC(".maps");
+
+/* What sources have sent; two halves, by two hashes of the source (flag --max-sources).
+ * Written by kg_xdp and kg_ingress. Cannot be full: sources share cells; see rate.h. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, KG_RATES);
+	__type(key, __u32);
+	__type(value, struct kg_rate);
+} kg_rate SEC(".maps");
+
 /* The sources that restricted L4 services take (loadBalancerSourceRanges; memory is taken
  * as entries come). Written by the agent; read by kg_xdp and kg_ingress for new flows.
  * Full: the range is refused by name, and so its sources; the others stand. */

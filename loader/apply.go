@@ -118,6 +118,8 @@ func (d *Datapath) Apply(want state.State) (Report, error) {
 
 	note(d.hashes.allow.Add(w.allow, describePrefix))(&report.Added)
 	note(d.hashes.deny.Add(w.deny, describePrefix))(&report.Added)
+	d.defence = want.Defence
+	errs = append(errs, d.storeDefence())
 	note(d.hashes.deny.Prune(w.deny, describePrefix))(&report.Removed)
 	note(d.hashes.allow.Prune(w.allow, describePrefix))(&report.Removed)
 
@@ -186,7 +188,7 @@ func (d *Datapath) Reap(now time.Time) (Report, error) {
 	if d.translates() {
 		sweepErr = d.flows.sweep(monotonic())
 	}
-	sweepErr = errors.Join(sweepErr, d.reapNodes(now), d.restoreNotrack())
+	sweepErr = errors.Join(sweepErr, d.reapNodes(now), d.restoreNotrack(), d.storeDefence())
 	changes, err := d.registry.Reap(now)
 	return Report{Changes: changes}, errors.Join(err, sweepErr, d.setServing(d.meta().Serving))
 }

@@ -21,6 +21,7 @@ const (
 	kerngateMapKgBackendLoad         = "kg_backend_load"
 	kerngateMapKgBackends            = "kg_backends"
 	kerngateMapKgCounters            = "kg_counters"
+	kerngateMapKgDefence             = "kg_defence"
 	kerngateMapKgDeny                = "kg_deny"
 	kerngateMapKgFabric              = "kg_fabric"
 	kerngateMapKgFlows               = "kg_flows"
@@ -32,6 +33,7 @@ const (
 	kerngateMapKgNodeAddresses       = "kg_node_addresses"
 	kerngateMapKgNodes               = "kg_nodes"
 	kerngateMapKgOpening             = "kg_opening"
+	kerngateMapKgRate                = "kg_rate"
 	kerngateMapKgServiceNames        = "kg_service_names"
 	kerngateMapKgServices            = "kg_services"
 	kerngateMapKgSlots               = "kg_slots"
@@ -61,7 +63,9 @@ const (
 	kerngateVarKgNodeAddressFlagType = "kg_node_address_flag_type"
 	kerngateVarKgNodeStateType       = "kg_node_state_type"
 	kerngateVarKgPrefixSourceType    = "kg_prefix_source_type"
+	kerngateVarKgRateSize            = "kg_rate_size"
 	kerngateVarKgReasonType          = "kg_reason_type"
+	kerngateVarKgSecret              = "kg_secret"
 	kerngateVarKgSelf                = "kg_self"
 	kerngateVarKgServiceFlagType     = "kg_service_flag_type"
 	kerngateVarKgSocketType          = "kg_socket_type"
@@ -134,6 +138,7 @@ type kerngateMapSpecs struct {
 	KgBackendLoad   *ebpf.MapSpec `ebpf:"kg_backend_load"`
 	KgBackends      *ebpf.MapSpec `ebpf:"kg_backends"`
 	KgCounters      *ebpf.MapSpec `ebpf:"kg_counters"`
+	KgDefence       *ebpf.MapSpec `ebpf:"kg_defence"`
 	KgDeny          *ebpf.MapSpec `ebpf:"kg_deny"`
 	KgFabric        *ebpf.MapSpec `ebpf:"kg_fabric"`
 	KgFlows         *ebpf.MapSpec `ebpf:"kg_flows"`
@@ -145,6 +150,7 @@ type kerngateMapSpecs struct {
 	KgNodeAddresses *ebpf.MapSpec `ebpf:"kg_node_addresses"`
 	KgNodes         *ebpf.MapSpec `ebpf:"kg_nodes"`
 	KgOpening       *ebpf.MapSpec `ebpf:"kg_opening"`
+	KgRate          *ebpf.MapSpec `ebpf:"kg_rate"`
 	KgServiceNames  *ebpf.MapSpec `ebpf:"kg_service_names"`
 	KgServices      *ebpf.MapSpec `ebpf:"kg_services"`
 	KgSlots         *ebpf.MapSpec `ebpf:"kg_slots"`
@@ -173,7 +179,9 @@ type kerngateVariableSpecs struct {
 	KgNodeAddressFlagType *ebpf.VariableSpec `ebpf:"kg_node_address_flag_type"`
 	KgNodeStateType       *ebpf.VariableSpec `ebpf:"kg_node_state_type"`
 	KgPrefixSourceType    *ebpf.VariableSpec `ebpf:"kg_prefix_source_type"`
+	KgRateSize            *ebpf.VariableSpec `ebpf:"kg_rate_size"`
 	KgReasonType          *ebpf.VariableSpec `ebpf:"kg_reason_type"`
+	KgSecret              *ebpf.VariableSpec `ebpf:"kg_secret"`
 	KgSelf                *ebpf.VariableSpec `ebpf:"kg_self"`
 	KgServiceFlagType     *ebpf.VariableSpec `ebpf:"kg_service_flag_type"`
 	KgSocketType          *ebpf.VariableSpec `ebpf:"kg_socket_type"`
@@ -211,6 +219,7 @@ type kerngateMaps struct {
 	KgBackendLoad   *ebpf.Map `ebpf:"kg_backend_load"`
 	KgBackends      *ebpf.Map `ebpf:"kg_backends"`
 	KgCounters      *ebpf.Map `ebpf:"kg_counters"`
+	KgDefence       *ebpf.Map `ebpf:"kg_defence"`
 	KgDeny          *ebpf.Map `ebpf:"kg_deny"`
 	KgFabric        *ebpf.Map `ebpf:"kg_fabric"`
 	KgFlows         *ebpf.Map `ebpf:"kg_flows"`
@@ -222,6 +231,7 @@ type kerngateMaps struct {
 	KgNodeAddresses *ebpf.Map `ebpf:"kg_node_addresses"`
 	KgNodes         *ebpf.Map `ebpf:"kg_nodes"`
 	KgOpening       *ebpf.Map `ebpf:"kg_opening"`
+	KgRate          *ebpf.Map `ebpf:"kg_rate"`
 	KgServiceNames  *ebpf.Map `ebpf:"kg_service_names"`
 	KgServices      *ebpf.Map `ebpf:"kg_services"`
 	KgSlots         *ebpf.Map `ebpf:"kg_slots"`
@@ -237,6 +247,7 @@ func (m *kerngateMaps) Close() error {
 		m.KgBackendLoad,
 		m.KgBackends,
 		m.KgCounters,
+		m.KgDefence,
 		m.KgDeny,
 		m.KgFabric,
 		m.KgFlows,
@@ -248,6 +259,7 @@ func (m *kerngateMaps) Close() error {
 		m.KgNodeAddresses,
 		m.KgNodes,
 		m.KgOpening,
+		m.KgRate,
 		m.KgServiceNames,
 		m.KgServices,
 		m.KgSlots,
@@ -277,7 +289,9 @@ type kerngateVariables struct {
 	KgNodeAddressFlagType *ebpf.Variable `ebpf:"kg_node_address_flag_type"`
 	KgNodeStateType       *ebpf.Variable `ebpf:"kg_node_state_type"`
 	KgPrefixSourceType    *ebpf.Variable `ebpf:"kg_prefix_source_type"`
+	KgRateSize            *ebpf.Variable `ebpf:"kg_rate_size"`
 	KgReasonType          *ebpf.Variable `ebpf:"kg_reason_type"`
+	KgSecret              *ebpf.Variable `ebpf:"kg_secret"`
 	KgSelf                *ebpf.Variable `ebpf:"kg_self"`
 	KgServiceFlagType     *ebpf.Variable `ebpf:"kg_service_flag_type"`
 	KgSocketType          *ebpf.Variable `ebpf:"kg_socket_type"`

@@ -58,7 +58,7 @@ func (f *flags) options(e env) (*options, error) {
 	}
 	o.loader = loader.Options{
 		BPFFS: f.bpffs, Interfaces: f.interfaces, XDPMode: loader.XDPMode(f.xdpMode),
-		MaxServices: f.maxServices, MaxBackends: f.maxBackends, MaxSlots: f.maxSlots, MaxPrefixes: f.maxPrefixes, MaxFlows: f.maxFlows,
+		MaxServices: f.maxServices, MaxBackends: f.maxBackends, MaxSlots: f.maxSlots, MaxPrefixes: f.maxPrefixes, MaxSources: f.maxSources, MaxFlows: f.maxFlows,
 		L4Hook: loader.L4Hook(f.l4.hook), Notrack: f.notrack,
 		Log: o.log,
 	}
@@ -104,7 +104,7 @@ func checkLoader(l loader.Options) error {
 	}
 	for flag, size := range map[string]int{
 		"max-services": l.MaxServices, "max-backends": l.MaxBackends, "max-slots": l.MaxSlots,
-		"max-prefixes": l.MaxPrefixes, "max-flows": l.MaxFlows,
+		"max-prefixes": l.MaxPrefixes, "max-sources": l.MaxSources, "max-flows": l.MaxFlows,
 	} {
 		if size < 0 || size == 1 {
 			return fmt.Errorf("--%s %d: want 2 or more, or 0 for the default", flag, size)
@@ -174,7 +174,10 @@ func (o *options) checkNode() error {
 	if o.node.Deny, err = parsePrefixes("--deny", f.deny); err != nil {
 		return err
 	}
-	o.node.Allow, err = parsePrefixes("--allow", f.allow)
+	if o.node.Allow, err = parsePrefixes("--allow", f.allow); err != nil {
+		return err
+	}
+	o.node.Defence, err = f.defence.limits()
 	return err
 }
 

@@ -28,6 +28,7 @@ type Node struct {
 	Members   []model.Member // of the fabric; see With
 	Deny      []netip.Prefix // sources to drop
 	Allow     []netip.Prefix // exceptions from Deny
+	Defence   state.Defence
 }
 
 // State returns what the maps must hold for the model on this node.
@@ -37,6 +38,7 @@ func State(m *model.Model, n Node) (state.State, []model.Problem) {
 		Addresses: sortedUnique(n.Addresses, netip.Addr.Compare),
 		Deny:      sortedUnique(n.Deny, comparePrefixes),
 		Allow:     sortedUnique(n.Allow, comparePrefixes),
+		Defence:   n.Defence,
 		Nodes:     n.nodes(),
 	}
 	for _, a := range s.Addresses {

@@ -4,6 +4,7 @@
 #define KG_FLOW_H
 
 #include "balance.h"
+#include "clock.h"
 #include "packet.h"
 
 #define SECOND 1000000000ULL

@@ -296,7 +296,7 @@ static __always_inline bool agrees(const struct kg_flow *flow, const struct pass
  * listener. */
 static __always_inline enum end to_backend(const struct hook *h, struct packet *p)
 {
-	__u64 now = bpf_ktime_get_coarse_ns();
+	__u64 now = now_ns();
 	bool open;
 	struct kg_flow *flow;
 

@@ -242,6 +242,14 @@ struct {
 	__type(value, struct kg_local_backend);
 } kg_local_backends SEC(".maps");
 
+/* What now_ns returned last on each CPU. Written and read by kg_xdp and kg_ingress. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct kg_clock);
+} kg_clock SEC(".maps");
+
 /* Packets or connection attempts per enum kg_reason. Written by every program; read by
  * metrics and kerngatectl, which add up the CPUs. */
 struct {

@@ -21,9 +21,13 @@
 #ifndef KG_RATE_H
 #define KG_RATE_H
 
+#include "clock.h"
 #include "config.h"
 #include "maps.h"
 #include "net.h"
+
+/* How far the clocks of two CPUs are apart at most, ns: see now_ns. */
+#define KG_CLOCKS_APART 20000000
 
 enum limited {
 	LIMIT_PACKETS,
@@ -77,7 +81,7 @@ __noinline int spend(const struct kg_address *source, int is_v6, int what)
 {
 	struct kg_defence *d = defence();
 	const struct kg_address *mask;
-	__u64 now, first, second, spent, each, burst, *one, *two, address[2], masks[2], hash;
+	__u64 now, first, second, spent, each, burst, most, *one, *two, address[2], masks[2], hash;
 
 	if (!d || !source)
 		return 0;
@@ -93,19 +97,20 @@ __noinline int spend(const struct kg_address *source, int is_v6, int what)
 	two = cell_of(1, hash >> 32, what);
 	if (!one || !two)
 		return 0;
-	now = bpf_ktime_get_coarse_ns();
+	now = now_ns();
 	first = *(volatile __u64 *)one;
 	second = *(volatile __u64 *)two;
 	spent = first < second ? first : second;
-	/* Ahead of what these limits allow: the cell is from before they changed. */
-	if (spent < now || spent - now > burst + each)
+	/* Further ahead than these limits allow: the cell is from before they changed. */
+	most = burst + each + KG_CLOCKS_APART;
+	if (spent < now || spent - now > most)
 		spent = now;
 	if (spent - now > burst)
 		return !is_excepted(source);
 	spent += each;
-	if (first < spent || first - now > burst + each)
+	if (first < spent || first - now > most)
 		*(volatile __u64 *)one = spent;
-	if (second < spent || second - now > burst + each)
+	if (second < spent || second - now > most)
 		*(volatile __u64 *)two = spent;
 	return 0;
 }

@@ -17,14 +17,15 @@ static __always_inline enum located begin(struct __sk_buff *skb, struct hook *h,
 					  struct headers *headers)
 {
 	__u32 want = skb->len < KG_HEADERS ? skb->len : KG_HEADERS;
-	enum located located;
+	enum located located = LOCATED;
 
 	if ((void *)(long)skb->data + want > (void *)(long)skb->data_end)
 		bpf_skb_pull_data(skb, want); /* if it fails, we judge by what there is */
-	located = locate_in_skb(skb, headers);
 	h->skb = skb;
 	h->data = (void *)(long)skb->data;
 	h->end = (void *)(long)skb->data_end;
+	if (!locate_plain(h->data, h->end, headers))
+		located = locate_in_skb(skb, headers);
 	return located;
 }
 

@@ -123,7 +123,7 @@ struct kg_prefix {
 };
 
 struct kg_prefix_info {
-	__u32 source; /* enum kg_prefix_source: who declared it */
+	__u32 source; /* bits of enum kg_prefix_source: who declares it */
 };
 
 enum kg_prefix_source {
@@ -350,6 +350,12 @@ struct kg_backend_load {
 enum kg_health {
 	KG_HEALTH_EJECTED = 1, /* requests to it failed, one after the other */
 	KG_HEALTH_CHECK = 2,   /* it fails the health check */
+};
+
+/* CLOCK_MONOTONIC, and the tick of the kernel's timer at which it was read. */
+struct kg_clock {
+	__u64 tick;
+	__u64 ns;
 };
 
 /* One proxy worker; a cache line each; written by that worker alone. */

@@ -14,7 +14,7 @@ static __always_inline int run_xdp(struct xdp_md *ctx, bool l4)
 {
 	struct headers headers = {};
 	struct passage in, out;
-	enum located located = locate_in_xdp(ctx, &headers);
+	enum located located = LOCATED;
 	struct hook h = {
 		.data = (void *)(long)ctx->data,
 		.end = (void *)(long)ctx->data_end,
@@ -24,6 +24,8 @@ static __always_inline int run_xdp(struct xdp_md *ctx, bool l4)
 	};
 	enum end end = PASSED;
 
+	if (!locate_plain(h.data, h.end, &headers))
+		located = locate_in_xdp(ctx, &headers);
 	begin_passage(&in, &out);
 	if (l4)
 		end = receive(&h, located, &headers, &in);

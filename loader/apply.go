@@ -33,36 +33,40 @@ type hashes struct {
 	sources   *registry.Hash[abi.Source, abi.PrefixInfo]
 }
 
-func openHashes(maps map[string]*ebpf.Map) (h hashes, err error) {
+func openHashes(maps map[string]*ebpf.Map, lists *Lists) (h hashes, err error) {
 	if h.listeners, err = openHash[abi.ListenerKey, abi.Listener](maps["kg_listeners"], "kg_listeners"); err != nil {
 		return h, err
 	}
 	if h.addresses, err = openHash[abi.Address, abi.AddressInfo](maps["kg_addresses"], "kg_addresses"); err != nil {
 		return h, err
 	}
-	if h.deny, err = openPrefixes(maps["kg_deny"], "kg_deny"); err != nil {
-		return h, err
-	}
-	if h.allow, err = openPrefixes(maps["kg_allow"], "kg_allow"); err != nil {
+	err = lists.hold(func() error {
+		if h.deny, err = openPrefixes(lists.tables[Deny]); err != nil {
+			return err
+		}
+		h.allow, err = openPrefixes(lists.tables[Allow])
+		return err
+	})
+	if err != nil {
 		return h, err
 	}
 	h.sources, err = openHash[abi.Source, abi.PrefixInfo](maps["kg_sources"], "kg_sources")
 	return h, err
 }
 
-// openPrefixes mirrors the prefixes that came by Apply. Those of an operator are not ours
-// to see or to remove.
-func openPrefixes(m *ebpf.Map, name string) (*registry.Hash[abi.Prefix, abi.PrefixInfo], error) {
-	have, err := readHash[abi.Prefix, abi.PrefixInfo](m)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", name, err)
+// openPrefixes mirrors the prefixes that configuration declares. Those of an operator are not
+// ours to see or to remove.
+func openPrefixes(t *listTable) (*registry.Hash[abi.Prefix, abi.PrefixInfo], error) {
+	if err := t.read(); err != nil {
+		return nil, err
 	}
-	for k, v := range have {
-		if v.Source != abi.PrefixConfig {
-			delete(have, k)
+	have := make(map[abi.Prefix]abi.PrefixInfo)
+	for k, v := range t.have {
+		if v.Source&abi.PrefixConfig != 0 {
+			have[k] = abi.PrefixInfo{Source: abi.PrefixConfig}
 		}
 	}
-	return registry.NewHash(name, hashTable[abi.Prefix, abi.PrefixInfo]{name, m}, have), nil
+	return registry.NewHash(t.name, t, have), nil
 }
 
 // routeKey is an address with a local route of ours.
@@ -116,12 +120,10 @@ func (d *Datapath) Apply(want state.State) (Report, error) {
 	_ = d.l4(&want, &w) // what services have an id for already; the rest follows below
 	note(d.hashes.sources.Add(w.sources, describeSource))(&report.Added)
 
-	note(d.hashes.allow.Add(w.allow, describePrefix))(&report.Added)
-	note(d.hashes.deny.Add(w.deny, describePrefix))(&report.Added)
+	added, removed, err = d.applyLists(w.deny, w.allow)
+	report.Added, report.Removed, errs = report.Added+added, report.Removed+removed, append(errs, err)
 	d.defence = want.Defence
 	errs = append(errs, d.storeDefence())
-	note(d.hashes.deny.Prune(w.deny, describePrefix))(&report.Removed)
-	note(d.hashes.allow.Prune(w.allow, describePrefix))(&report.Removed)
 
 	report.Changes, err = d.registry.Apply(want.Services, time.Now())
 	errs = append(errs, err, d.l4(&want, &w))
@@ -151,6 +153,31 @@ func (d *Datapath) Apply(want state.State) (Report, error) {
 		d.tc.end()
 	}
 	return report, errors.Join(errs...)
+}
+
+// applyLists stores the prefixes that configuration declares. It waits for an operator who is
+// changing the lists, but only when there is something to change.
+func (d *Datapath) applyLists(deny, allow map[abi.Prefix]abi.PrefixInfo) (added, removed int, err error) {
+	if d.hashes.deny.Holds(deny) && d.hashes.allow.Holds(allow) {
+		return 0, 0, nil
+	}
+	var errs []error
+	note := func(total *int, n int, err error) {
+		*total += n
+		errs = append(errs, err)
+	}
+	err = d.lists.hold(func() error {
+		n, err := d.hashes.allow.Add(allow, describePrefix)
+		note(&added, n, err)
+		n, err = d.hashes.deny.Add(deny, describePrefix)
+		note(&added, n, err)
+		n, err = d.hashes.deny.Prune(deny, describePrefix)
+		note(&removed, n, err)
+		n, err = d.hashes.allow.Prune(allow, describePrefix)
+		note(&removed, n, err)
+		return errors.Join(errs...)
+	})
+	return added, removed, err
 }
 
 // ApplyServices stores these services and leaves everything else as it is.

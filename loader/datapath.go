@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -57,6 +58,7 @@ type Datapath struct {
 	flows       *flows
 	tables      *kernelTables
 	registry    *registry.Registry
+	lists       *Lists
 	hashes      hashes
 	routes      *registry.Hash[routeKey, struct{}]
 }
@@ -221,7 +223,8 @@ func (d *Datapath) readState() error {
 	if err := d.maps["kg_defence"].Lookup(uint32(0), &d.limits); err != nil {
 		return fmt.Errorf("read kg_defence: %w", err)
 	}
-	d.hashes, err = openHashes(d.maps)
+	d.lists = newLists(d.folder, d.maps, abi.PrefixConfig, agentWait)
+	d.hashes, err = openHashes(d.maps, d.lists)
 	return err
 }
 
@@ -322,6 +325,7 @@ func (d *Datapath) unpin() error {
 			errs = append(errs, m.Unpin())
 		}
 	}
+	errs = append(errs, removePin(filepath.Join(d.folder, listsLock)))
 	return errors.Join(errs...)
 }
 

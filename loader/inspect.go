@@ -30,7 +30,7 @@ var mapNames = []string{
 	"kg_listeners", "kg_addresses", "kg_sockets", "kg_workers", "kg_services", "kg_service_names", "kg_slots",
 	"kg_backends", "kg_backend_load", "kg_generations", "kg_meta", "kg_deny", "kg_allow", "kg_defence", "kg_rate", "kg_sources",
 	"kg_flows", "kg_opening", "kg_fragments", "kg_nodes", "kg_node_addresses", "kg_fabric", "kg_local_backends",
-	"kg_counters",
+	"kg_clock", "kg_counters",
 }
 
 // Inspect opens the maps pinned in bpffs.
@@ -49,16 +49,10 @@ func Inspect(bpffs string) (_ *Inspector, err error) {
 		}
 	}()
 	for _, name := range mapNames {
-		m, err := ebpf.LoadPinnedMap(filepath.Join(folder, name), nil)
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			return nil, fmt.Errorf("no maps in %s: is kerngate-agent running on this node, with this --bpffs?", folder)
-		case errors.Is(err, fs.ErrPermission):
-			return nil, fmt.Errorf("open %s: run as root (CAP_BPF needed): %w", filepath.Join(folder, name), err)
-		case err != nil:
-			return nil, fmt.Errorf("open %s: %w", filepath.Join(folder, name), err)
+		if i.maps[name], err = openPin(folder, name); err != nil {
+			delete(i.maps, name)
+			return nil, err
 		}
-		i.maps[name] = m
 	}
 	var tables []view.Map
 	for name, m := range i.maps {
@@ -66,6 +60,20 @@ func Inspect(bpffs string) (_ *Inspector, err error) {
 	}
 	i.view, err = view.OpenReadOnly(tables)
 	return i, err
+}
+
+// openPin opens a pinned map of a running node.
+func openPin(folder, name string) (*ebpf.Map, error) {
+	m, err := ebpf.LoadPinnedMap(filepath.Join(folder, name), nil)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("no maps in %s: is kerngate-agent running on this node, with this --bpffs?", folder)
+	case errors.Is(err, fs.ErrPermission):
+		return nil, fmt.Errorf("open %s: run as root (CAP_BPF needed): %w", filepath.Join(folder, name), err)
+	case err != nil:
+		return nil, fmt.Errorf("open %s: %w", filepath.Join(folder, name), err)
+	}
+	return m, nil
 }
 
 // Close releases the maps.
@@ -289,7 +297,7 @@ func (i *Inspector) Counters() ([]Counter, error) {
 // InspectedPrefix is one source prefix and who declared it.
 type InspectedPrefix struct {
 	Prefix netip.Prefix
-	Source uint32 // abi.PrefixConfig, PrefixOperator
+	Source uint32 // bits: abi.PrefixConfig, PrefixOperator
 }
 
 // Prefixes returns kg_deny and kg_allow, sorted.
@@ -299,17 +307,4 @@ func (i *Inspector) Prefixes() (deny, allow []InspectedPrefix, err error) {
 	}
 	allow, err = readPrefixes(i.maps["kg_allow"], "kg_allow")
 	return deny, allow, err
-}
-
-func readPrefixes(m *ebpf.Map, name string) ([]InspectedPrefix, error) {
-	entries, err := readHash[abi.Prefix, abi.PrefixInfo](m)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", name, err)
-	}
-	var out []InspectedPrefix
-	for k, v := range entries {
-		out = append(out, InspectedPrefix{k.Prefix(), v.Source})
-	}
-	slices.SortFunc(out, func(a, b InspectedPrefix) int { return a.Prefix.Compare(b.Prefix) })
-	return out, nil
 }

@@ -20,6 +20,7 @@ const (
 	kerngateMapKgAllow               = "kg_allow"
 	kerngateMapKgBackendLoad         = "kg_backend_load"
 	kerngateMapKgBackends            = "kg_backends"
+	kerngateMapKgClock               = "kg_clock"
 	kerngateMapKgCounters            = "kg_counters"
 	kerngateMapKgDefence             = "kg_defence"
 	kerngateMapKgDeny                = "kg_deny"
@@ -137,6 +138,7 @@ type kerngateMapSpecs struct {
 	KgAllow         *ebpf.MapSpec `ebpf:"kg_allow"`
 	KgBackendLoad   *ebpf.MapSpec `ebpf:"kg_backend_load"`
 	KgBackends      *ebpf.MapSpec `ebpf:"kg_backends"`
+	KgClock         *ebpf.MapSpec `ebpf:"kg_clock"`
 	KgCounters      *ebpf.MapSpec `ebpf:"kg_counters"`
 	KgDefence       *ebpf.MapSpec `ebpf:"kg_defence"`
 	KgDeny          *ebpf.MapSpec `ebpf:"kg_deny"`
@@ -218,6 +220,7 @@ type kerngateMaps struct {
 	KgAllow         *ebpf.Map `ebpf:"kg_allow"`
 	KgBackendLoad   *ebpf.Map `ebpf:"kg_backend_load"`
 	KgBackends      *ebpf.Map `ebpf:"kg_backends"`
+	KgClock         *ebpf.Map `ebpf:"kg_clock"`
 	KgCounters      *ebpf.Map `ebpf:"kg_counters"`
 	KgDefence       *ebpf.Map `ebpf:"kg_defence"`
 	KgDeny          *ebpf.Map `ebpf:"kg_deny"`
@@ -246,6 +249,7 @@ func (m *kerngateMaps) Close() error {
 		m.KgAllow,
 		m.KgBackendLoad,
 		m.KgBackends,
+		m.KgClock,
 		m.KgCounters,
 		m.KgDefence,
 		m.KgDeny,

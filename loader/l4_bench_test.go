@@ -93,7 +93,7 @@ func BenchmarkKernel(b *testing.B) {
 				c.setup()
 			}
 			packet := c.packet.bytes()
-			const rounds, repeat = 25, 20000
+			const rounds, repeat = 150, 4000
 			round := func(p *ebpf.Program) time.Duration {
 				_, took, err := p.Benchmark(packet, repeat, nil)
 				if err != nil {

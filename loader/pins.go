@@ -20,6 +20,8 @@ const (
 	pinLookup    = "link_lookup"
 	pinLookupOld = "link_lookup_old" // of other maps, in force until a proxy serves from ours
 	pinXDP       = "link_xdp_"
+	// listsLock is a folder that is locked by who changes the prefix lists.
+	listsLock = "kg_lists_lock"
 )
 
 // metaMap is pinned last of the maps: where it stands, the set is complete.

@@ -78,6 +78,9 @@ func (h *Hash[K, V]) Prune(want map[K]V, describe func(K) string) (removed int, 
 	return removed, errors.Join(errs...)
 }
 
+// Holds reports whether the table is known to hold just what want does.
+func (h *Hash[K, V]) Holds(want map[K]V) bool { return len(h.unsure) == 0 && maps.Equal(h.have, want) }
+
 // Doubt makes the next Add store everything again, for a table that others change too.
 func (h *Hash[K, V]) Doubt() {
 	for k := range h.have {

@@ -138,6 +138,7 @@ func read(t testing.TB, archive *txtar.Archive) (kube.Objects, kube.Options) {
 		AddressPool []netip.Prefix `json:"addressPool"`
 		TCPServices string         `json:"tcpServices"`
 		UDPServices string         `json:"udpServices"`
+		Defence     string         `json:"defence"`
 
 		FabricService string `json:"fabricService"`
 		ProxyService  string `json:"proxyService"`
@@ -166,6 +167,7 @@ func read(t testing.TB, archive *txtar.Archive) (kube.Objects, kube.Options) {
 		StrictAnnotations:  options.StrictAnnotations,
 		DefaultCertificate: options.DefaultCertificate,
 		Addresses:          options.Addresses, AddressPool: options.AddressPool, TCPServices: options.TCPServices, UDPServices: options.UDPServices,
+		Defence:                options.Defence,
 		ProxyService:           options.ProxyService,
 		FabricService:          options.FabricService,
 		AllowedResponseHeaders: options.AllowedResponseHeaders,

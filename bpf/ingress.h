@@ -4,18 +4,8 @@
 #define KG_INGRESS_H
 
 #include "between.h"
+#include "sieve.h"
 #include "strict.h"
-
-/* denied reports whether kg_deny holds the source; *excepted, whether kg_allow does too. */
-static __always_inline bool denied(const struct kg_address *source, bool *excepted)
-{
-	struct kg_prefix key = {.prefix_len = 128, .address = *source};
-
-	if (!bpf_map_lookup_elem(&kg_deny, &key))
-		return false;
-	*excepted = bpf_map_lookup_elem(&kg_allow, &key);
-	return true;
-}
 
 /* may_be_l4 reports whether an address may have an L4 listener on a port (network byte
  * order); false is certain. */
@@ -42,7 +32,7 @@ static __always_inline enum end judge(const struct hook *h, enum located located
 		return MALFORMED;
 
 	/* 2. To one of our addresses? Nothing else on this interface is our business. */
-	address = bpf_map_lookup_elem(&kg_addresses, &p.key.destination);
+	address = find_address(&p.key.destination);
 	if (!address)
 		return h->in->kind ? NODE_TARGET : NOT_OURS;
 
@@ -50,7 +40,7 @@ static __always_inline enum end judge(const struct hook *h, enum located located
 	 *    fragments must not be a way round the list. */
 	if (kg_strict && is_spoofed(h, &p, address))
 		return SPOOFED_SOURCE;
-	if (denied(&p.key.source, &excepted)) {
+	if (!(headers->flags & HEADERS_SIEVED) && denied(&p, &excepted)) {
 		if (!excepted)
 			return DENIED;
 		otherwise = ALLOWED;

@@ -38,6 +38,8 @@ const enum kg_mode *kg_mode_type __attribute__((unused));
 const enum kg_algorithm *kg_algorithm_type __attribute__((unused));
 const enum kg_service_flag *kg_service_flag_type __attribute__((unused));
 const enum kg_backend_flag *kg_backend_flag_type __attribute__((unused));
+const enum kg_place *kg_place_type __attribute__((unused));
+const enum kg_sieved *kg_sieved_type __attribute__((unused));
 const enum kg_generation_state *kg_generation_state_type __attribute__((unused));
 const enum kg_prefix_source *kg_prefix_source_type __attribute__((unused));
 

@@ -36,6 +36,15 @@ struct {
 	__type(value, struct kg_address_info);
 } kg_addresses SEC(".maps");
 
+/* The same by one look, for the programs on uplinks: index = address_slot(address). Written by
+ * the agent from what kg_addresses holds. Cannot be full. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, KG_ADDRESS_SLOTS);
+	__type(key, __u32);
+	__type(value, struct kg_address_slot);
+} kg_address_slots SEC(".maps");
+
 /* Listening sockets; index = worker id * KG_WORKER_SOCKETS + enum kg_socket, value = the
  * socket's cookie when read. Written by the agent; read by kg_lookup. A closed socket
  * leaves by itself; the map keeps none alive. Cannot be full: every index has its place. */
@@ -145,6 +154,26 @@ struct {
 	__type(key, struct kg_prefix);
 	__type(value, struct kg_prefix_info);
 } kg_allow SEC(".maps");
+
+/* What kg_deny and kg_allow say about each IPv4 network of 24 bits, 32 to a word, the lowest
+ * two bits first (enum kg_sieved); index = network / 32. Written through mmap by whoever
+ * changes the lists, after them. Cannot be full. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, KG_SIEVE_WORDS);
+	__type(key, __u32);
+	__type(value, __u64);
+} kg_sieve_v4 SEC(".maps");
+
+/* The same about IPv6 prefixes; index = sieve_slot(prefix, bits). */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, KG_SIEVE_SLOTS + 1);
+	__type(key, __u32);
+	__type(value, struct kg_sieve_slot);
+} kg_sieve_v6 SEC(".maps");
 
 /* The sources that restricted L4 services take (loadBalancerSourceRanges; memory is taken
  * as entries come). Written by the agent; read by kg_xdp and kg_ingress for new flows.

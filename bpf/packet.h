@@ -26,8 +26,9 @@ struct headers {
 enum header_flag {
 	HEADERS_V6 = 1,
 	HEADERS_FRAGMENT = 2,
-	HEADERS_LATER = 4, /* a fragment other than the first: nothing is at transport */
-	HEADERS_CUT = 8,   /* extension headers are cut short, or too many or long for us */
+	HEADERS_LATER = 4,   /* a fragment other than the first: nothing is at transport */
+	HEADERS_CUT = 8,     /* extension headers are cut short, or too many or long for us */
+	HEADERS_SIEVED = 16, /* the source is known not to be denied */
 };
 
 /* The furthest that a transport header may begin. */

@@ -42,6 +42,12 @@ enum kg_constant {
 	KG_BACKENDS = 16384,
 	KG_SLOTS = 262144,
 	KG_PREFIXES = 131072,
+	/* Entries of kg_address_slots. */
+	KG_ADDRESS_SLOTS = 1024,
+	/* Words of kg_sieve_v4: two bits for each network of 24 bits. */
+	KG_SIEVE_WORDS = 1 << 19,
+	/* Entries of kg_sieve_v6 that are found by hash; one more says which lengths there are. */
+	KG_SIEVE_SLOTS = 1 << 18,
 	KG_SOURCES = 16384,
 	KG_FLOWS = 262144, /* entries: two per connection */
 	KG_OPENING = 65536,
@@ -94,6 +100,21 @@ struct kg_address_info {
 	__u64 l4_ports;
 };
 
+/* What an entry of kg_address_slots says about the addresses that belong there. */
+enum kg_place {
+	KG_PLACE_EMPTY = 0,   /* none of them is ours */
+	KG_PLACE_ONE = 1,     /* this one is, no other */
+	KG_PLACE_SEVERAL = 2, /* more than one is: ask kg_addresses */
+};
+
+/* Changes while programs read it: place is SEVERAL before and while the rest is written. */
+struct kg_address_slot {
+	struct kg_address address;
+	struct kg_address_info info;
+	__u32 place; /* enum kg_place */
+	__u32 pad;
+};
+
 /* What makes a listener: exact address, port and protocol. */
 struct kg_listener_key {
 	struct kg_address address;
@@ -126,6 +147,26 @@ struct kg_prefix_info {
 enum kg_prefix_source {
 	KG_PREFIX_CONFIG = 1,   /* flag, config file or ConfigMap */
 	KG_PREFIX_OPERATOR = 2, /* kerngatectl */
+};
+
+/* What the sieve says about a source. It is computed from kg_deny and kg_allow, and never says
+ * what they would not: it spares most packets the look into them. */
+enum kg_sieved {
+	KG_SIEVED_PASSES = 0, /* no prefix of kg_deny holds it */
+	KG_SIEVED_ASK = 1,    /* one may: ask kg_deny and kg_allow */
+	KG_SIEVED_DENIED = 2, /* one does, and none of kg_allow */
+};
+
+/*
+ * An entry of kg_sieve_v6, where prefixes of 16, 32, 48 and 64 bits are found by their hash.
+ * Others stand for themselves by a shorter one of these, which says ASK. The last entry's
+ * prefix has bit 0 for 16 bits, bit 1 for 32, ... if there are any.
+ */
+struct kg_sieve_slot {
+	__u64 prefix; /* the first 64 bits, host byte order */
+	/* Bits of the prefix, and enum kg_sieved * 2^32. No bits: several belong here, ASK. In one
+	 * word, and without bits while the prefix is written: programs read meanwhile. */
+	__u64 state;
 };
 
 /* LPM trie key of the sources that a restricted service takes. prefix_len counts from the

@@ -24,8 +24,18 @@ static __always_inline int run_xdp(struct xdp_md *ctx, bool l4)
 	};
 	enum end end = PASSED;
 
-	if (!locate_plain(h.data, h.end, &headers))
+	switch (glance(h.data, h.end, &headers)) {
+	case GLANCE_NOT_OURS:
+		count(KG_XDP_NOT_OURS);
+		return XDP_PASS;
+	case GLANCE_DENIED:
+		count(KG_XDP_DENIED);
+		return XDP_DROP;
+	case GLANCE_OURS:
+		break;
+	default:
 		located = locate_in_xdp(ctx, &headers);
+	}
 	begin_passage(&in, &out);
 	if (l4)
 		end = receive(&h, located, &headers, &in);

@@ -44,8 +44,11 @@ func openHashes(maps map[string]*ebpf.Map, lists *Lists) (h hashes, err error) {
 		if h.deny, err = openPrefixes(lists.tables[Deny]); err != nil {
 			return err
 		}
-		h.allow, err = openPrefixes(lists.tables[Allow])
-		return err
+		if h.allow, err = openPrefixes(lists.tables[Allow]); err != nil {
+			return err
+		}
+		// Who was killed may have changed the lists alone.
+		return lists.sift()
 	})
 	if err != nil {
 		return h, err
@@ -137,12 +140,14 @@ func (d *Datapath) Apply(want state.State) (Report, error) {
 	added, removed, err = d.applyNotrack(want.Listeners)
 	report.Added, report.Removed, errs = report.Added+added, report.Removed+removed, append(errs, err)
 	note(d.hashes.addresses.Add(w.addresses, describeAddress))(&report.Added)
+	errs = append(errs, d.slots.update(d.hashes.addresses.All()))
 	note(d.hashes.listeners.Add(w.listeners, describeListener))(&report.Added)
 	d.routes.Doubt() // a network manager may have removed them
 	note(d.routes.Add(w.routes, describeRoute))(&report.Added)
 	note(d.routes.Prune(w.routes, describeRoute))(&report.Removed)
 	note(d.hashes.listeners.Prune(w.listeners, describeListener))(&report.Removed)
 	note(d.hashes.addresses.Prune(w.addresses, describeAddress))(&report.Removed)
+	errs = append(errs, d.slots.update(d.hashes.addresses.All()))
 	note(d.hashes.sources.Prune(w.sources, describeSource))(&report.Removed)
 	if !d.translates() {
 		d.xdp.takeBack()

@@ -57,6 +57,7 @@ type Datapath struct {
 	registry    *registry.Registry
 	lists       *Lists
 	hashes      hashes
+	slots       *addressSlots
 	routes      *registry.Hash[routeKey, struct{}]
 }
 
@@ -214,9 +215,16 @@ func (d *Datapath) readState() error {
 	if d.nodes, err = openNodes(d.maps); err != nil {
 		return err
 	}
-	d.lists = newLists(d.folder, d.maps, abi.PrefixConfig, agentWait)
-	d.hashes, err = openHashes(d.maps, d.lists)
-	return err
+	if d.lists, err = newLists(d.folder, d.maps, abi.PrefixConfig, agentWait); err != nil {
+		return err
+	}
+	if d.hashes, err = openHashes(d.maps, d.lists); err != nil {
+		return err
+	}
+	if d.slots, err = openAddressSlots(d.maps["kg_address_slots"]); err != nil {
+		return err
+	}
+	return d.slots.update(d.hashes.addresses.All())
 }
 
 // attach attaches the programs. Only kg_lookup is needed to serve.
@@ -294,6 +302,9 @@ func (d *Datapath) Close() error {
 	}
 	if d.view != nil {
 		errs = append(errs, d.view.Close())
+	}
+	if d.lists != nil {
+		errs = append(errs, d.lists.Close())
 	}
 	for _, p := range d.programs {
 		errs = append(errs, p.Close())

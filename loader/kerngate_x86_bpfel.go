@@ -16,6 +16,7 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	kerngateMapKgAddressSlots        = "kg_address_slots"
 	kerngateMapKgAddresses           = "kg_addresses"
 	kerngateMapKgAllow               = "kg_allow"
 	kerngateMapKgBackendLoad         = "kg_backend_load"
@@ -35,6 +36,8 @@ const (
 	kerngateMapKgOpening             = "kg_opening"
 	kerngateMapKgServiceNames        = "kg_service_names"
 	kerngateMapKgServices            = "kg_services"
+	kerngateMapKgSieveV4             = "kg_sieve_v4"
+	kerngateMapKgSieveV6             = "kg_sieve_v6"
 	kerngateMapKgSlots               = "kg_slots"
 	kerngateMapKgSockets             = "kg_sockets"
 	kerngateMapKgSources             = "kg_sources"
@@ -61,10 +64,12 @@ const (
 	kerngateVarKgModeType            = "kg_mode_type"
 	kerngateVarKgNodeAddressFlagType = "kg_node_address_flag_type"
 	kerngateVarKgNodeStateType       = "kg_node_state_type"
+	kerngateVarKgPlaceType           = "kg_place_type"
 	kerngateVarKgPrefixSourceType    = "kg_prefix_source_type"
 	kerngateVarKgReasonType          = "kg_reason_type"
 	kerngateVarKgSelf                = "kg_self"
 	kerngateVarKgServiceFlagType     = "kg_service_flag_type"
+	kerngateVarKgSievedType          = "kg_sieved_type"
 	kerngateVarKgSocketType          = "kg_socket_type"
 	kerngateVarKgStrict              = "kg_strict"
 	kerngateVarKgTableType           = "kg_table_type"
@@ -130,6 +135,7 @@ type kerngateProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type kerngateMapSpecs struct {
+	KgAddressSlots  *ebpf.MapSpec `ebpf:"kg_address_slots"`
 	KgAddresses     *ebpf.MapSpec `ebpf:"kg_addresses"`
 	KgAllow         *ebpf.MapSpec `ebpf:"kg_allow"`
 	KgBackendLoad   *ebpf.MapSpec `ebpf:"kg_backend_load"`
@@ -149,6 +155,8 @@ type kerngateMapSpecs struct {
 	KgOpening       *ebpf.MapSpec `ebpf:"kg_opening"`
 	KgServiceNames  *ebpf.MapSpec `ebpf:"kg_service_names"`
 	KgServices      *ebpf.MapSpec `ebpf:"kg_services"`
+	KgSieveV4       *ebpf.MapSpec `ebpf:"kg_sieve_v4"`
+	KgSieveV6       *ebpf.MapSpec `ebpf:"kg_sieve_v6"`
 	KgSlots         *ebpf.MapSpec `ebpf:"kg_slots"`
 	KgSockets       *ebpf.MapSpec `ebpf:"kg_sockets"`
 	KgSources       *ebpf.MapSpec `ebpf:"kg_sources"`
@@ -174,10 +182,12 @@ type kerngateVariableSpecs struct {
 	KgModeType            *ebpf.VariableSpec `ebpf:"kg_mode_type"`
 	KgNodeAddressFlagType *ebpf.VariableSpec `ebpf:"kg_node_address_flag_type"`
 	KgNodeStateType       *ebpf.VariableSpec `ebpf:"kg_node_state_type"`
+	KgPlaceType           *ebpf.VariableSpec `ebpf:"kg_place_type"`
 	KgPrefixSourceType    *ebpf.VariableSpec `ebpf:"kg_prefix_source_type"`
 	KgReasonType          *ebpf.VariableSpec `ebpf:"kg_reason_type"`
 	KgSelf                *ebpf.VariableSpec `ebpf:"kg_self"`
 	KgServiceFlagType     *ebpf.VariableSpec `ebpf:"kg_service_flag_type"`
+	KgSievedType          *ebpf.VariableSpec `ebpf:"kg_sieved_type"`
 	KgSocketType          *ebpf.VariableSpec `ebpf:"kg_socket_type"`
 	KgStrict              *ebpf.VariableSpec `ebpf:"kg_strict"`
 	KgTableType           *ebpf.VariableSpec `ebpf:"kg_table_type"`
@@ -208,6 +218,7 @@ func (o *kerngateObjects) Close() error {
 //
 // It can be passed to loadKerngateObjects or ebpf.CollectionSpec.LoadAndAssign.
 type kerngateMaps struct {
+	KgAddressSlots  *ebpf.Map `ebpf:"kg_address_slots"`
 	KgAddresses     *ebpf.Map `ebpf:"kg_addresses"`
 	KgAllow         *ebpf.Map `ebpf:"kg_allow"`
 	KgBackendLoad   *ebpf.Map `ebpf:"kg_backend_load"`
@@ -227,6 +238,8 @@ type kerngateMaps struct {
 	KgOpening       *ebpf.Map `ebpf:"kg_opening"`
 	KgServiceNames  *ebpf.Map `ebpf:"kg_service_names"`
 	KgServices      *ebpf.Map `ebpf:"kg_services"`
+	KgSieveV4       *ebpf.Map `ebpf:"kg_sieve_v4"`
+	KgSieveV6       *ebpf.Map `ebpf:"kg_sieve_v6"`
 	KgSlots         *ebpf.Map `ebpf:"kg_slots"`
 	KgSockets       *ebpf.Map `ebpf:"kg_sockets"`
 	KgSources       *ebpf.Map `ebpf:"kg_sources"`
@@ -235,6 +248,7 @@ type kerngateMaps struct {
 
 func (m *kerngateMaps) Close() error {
 	return _KerngateClose(
+		m.KgAddressSlots,
 		m.KgAddresses,
 		m.KgAllow,
 		m.KgBackendLoad,
@@ -254,6 +268,8 @@ func (m *kerngateMaps) Close() error {
 		m.KgOpening,
 		m.KgServiceNames,
 		m.KgServices,
+		m.KgSieveV4,
+		m.KgSieveV6,
 		m.KgSlots,
 		m.KgSockets,
 		m.KgSources,
@@ -280,10 +296,12 @@ type kerngateVariables struct {
 	KgModeType            *ebpf.Variable `ebpf:"kg_mode_type"`
 	KgNodeAddressFlagType *ebpf.Variable `ebpf:"kg_node_address_flag_type"`
 	KgNodeStateType       *ebpf.Variable `ebpf:"kg_node_state_type"`
+	KgPlaceType           *ebpf.Variable `ebpf:"kg_place_type"`
 	KgPrefixSourceType    *ebpf.Variable `ebpf:"kg_prefix_source_type"`
 	KgReasonType          *ebpf.Variable `ebpf:"kg_reason_type"`
 	KgSelf                *ebpf.Variable `ebpf:"kg_self"`
 	KgServiceFlagType     *ebpf.Variable `ebpf:"kg_service_flag_type"`
+	KgSievedType          *ebpf.Variable `ebpf:"kg_sieved_type"`
 	KgSocketType          *ebpf.Variable `ebpf:"kg_socket_type"`
 	KgStrict              *ebpf.Variable `ebpf:"kg_strict"`
 	KgTableType           *ebpf.Variable `ebpf:"kg_table_type"`

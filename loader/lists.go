@@ -40,6 +40,7 @@ type Lists struct {
 	lock   string // a folder: bpffs has no plain files
 	wait   time.Duration
 	tables map[List]*listTable
+	sieve  *sieved
 	close  []*ebpf.Map // that Close closes
 }
 
@@ -59,31 +60,41 @@ func OpenLists(bpffs string) (_ *Lists, err error) {
 			l.Close()
 		}
 	}()
-	for _, name := range []string{string(Deny), string(Allow)} {
+	for _, name := range []string{string(Deny), string(Allow), "kg_sieve_v4", "kg_sieve_v6"} {
 		if maps[name], err = openPin(folder, name); err != nil {
 			return nil, err
 		}
 		l.close = append(l.close, maps[name])
 	}
-	opened := newLists(folder, maps, abi.PrefixOperator, operatorWait)
+	opened, err := newLists(folder, maps, abi.PrefixOperator, operatorWait)
+	if err != nil {
+		return nil, err
+	}
 	opened.close = l.close
 	return opened, nil
 }
 
 // newLists returns the lists for one source of prefixes.
-func newLists(folder string, maps map[string]*ebpf.Map, source uint32, wait time.Duration) *Lists {
+func newLists(folder string, maps map[string]*ebpf.Map, source uint32, wait time.Duration) (*Lists, error) {
+	sieve, err := openSieve(maps)
+	if err != nil {
+		return nil, err
+	}
 	table := func(list List) *listTable {
 		return &listTable{name: string(list), m: maps[string(list)], source: source}
 	}
 	return &Lists{
 		lock: filepath.Join(folder, listsLock), wait: wait,
-		tables: map[List]*listTable{Deny: table(Deny), Allow: table(Allow)},
-	}
+		tables: map[List]*listTable{Deny: table(Deny), Allow: table(Allow)}, sieve: sieve,
+	}, nil
 }
 
-// Close releases what OpenLists opened.
+// Close releases the lists.
 func (l *Lists) Close() error {
 	var errs []error
+	if l.sieve != nil {
+		errs = append(errs, l.sieve.close())
+	}
 	for _, m := range l.close {
 		errs = append(errs, m.Close())
 	}
@@ -136,7 +147,19 @@ func (l *Lists) Entries(list List) (entries []InspectedPrefix, err error) {
 	return entries, err
 }
 
-// hold does something while nobody else changes the lists.
+// sift makes the sieve say what the lists do. The lock must be held.
+func (l *Lists) sift() error {
+	for _, t := range l.tables {
+		if err := t.read(); err != nil {
+			return err
+		}
+		t.changed = false
+	}
+	l.sieve.update(l.tables[Deny].have, l.tables[Allow].have)
+	return nil
+}
+
+// hold does something while nobody else changes the lists, and has the sieve follow them.
 func (l *Lists) hold(do func() error) error {
 	if err := os.Mkdir(l.lock, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("make the lock of the prefix lists: %w", err)
@@ -161,7 +184,11 @@ func (l *Lists) hold(do func() error) error {
 	for _, t := range l.tables {
 		t.have = nil // may have changed since
 	}
-	return do()
+	err = do()
+	if l.tables[Deny].changed || l.tables[Allow].changed {
+		err = errors.Join(err, l.sift())
+	}
+	return err
 }
 
 // listTable is registry.Entries over what one source declares in a list. The lock of the
@@ -172,7 +199,8 @@ type listTable struct {
 	source uint32 // enum kg_prefix_source
 	// Who declares what; read when first needed. A look into the trie would not tell: it
 	// finds the longest prefix that holds the one asked for.
-	have map[abi.Prefix]abi.PrefixInfo
+	have    map[abi.Prefix]abi.PrefixInfo
+	changed bool // since the sieve was computed
 }
 
 // Put implements registry.Entries.
@@ -209,7 +237,7 @@ func (t *listTable) put(k abi.Prefix) (bool, error) {
 	if err := (hashTable[abi.Prefix, abi.PrefixInfo]{t.name, t.m}).Put(k, info); err != nil {
 		return false, err
 	}
-	t.have[k] = info
+	t.have[k], t.changed = info, true
 	return true, nil
 }
 
@@ -234,6 +262,7 @@ func (t *listTable) remove(k abi.Prefix) (bool, error) {
 		return false, err
 	}
 	delete(t.have, k)
+	t.changed = true
 	return true, nil
 }
 

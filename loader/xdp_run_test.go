@@ -114,8 +114,10 @@ func TestXDPTruncated(t *testing.T) {
 	mustApply(t, d, vips())
 	from4, from6 := netip.MustParseAddr("203.0.113.8"), netip.MustParseAddr("2001:db8:900d::1")
 	for name, packet := range map[string][]byte{
-		"v4": build(ether(0x0800, 0x88a8, 0x8100), ip4(from4, vip4, 6, make([]byte, 8), 0), tcp()),
-		"v6": build(ether(0x86dd, 0x8100), ip6(from6, vip6, 0), extension(60, 1), extension(44, 0), fragment6(51, 0), authentication(17, 3), udp()),
+		"plain v4": build(ether(0x0800), ip4(from4, vip4, 6, nil, 0), tcp()),
+		"plain v6": build(ether(0x86dd), ip6(from6, vip6, 17), udp()),
+		"v4":       build(ether(0x0800, 0x88a8, 0x8100), ip4(from4, vip4, 6, make([]byte, 8), 0), tcp()),
+		"v6":       build(ether(0x86dd, 0x8100), ip6(from6, vip6, 0), extension(60, 1), extension(44, 0), fragment6(51, 0), authentication(17, 3), udp()),
 	} {
 		const least = 14 // shorter ones are no Ethernet frames; the kernel refuses to run on them
 		for n := least; n <= len(packet); n++ {

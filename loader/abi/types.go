@@ -19,6 +19,9 @@ const (
 	Backends          = 16384
 	Slots             = 262144
 	Prefixes          = 131072
+	AddressSlots      = 1024
+	SieveWords        = 524288
+	SieveSlots        = 262144
 	Sources           = 16384
 	Flows             = 262144
 	Opening           = 65536
@@ -56,6 +59,22 @@ type AddressInfo struct {
 	Flags   uint32
 	Others  uint32
 	L4Ports uint64
+}
+
+// enum kg_place
+const (
+	PlaceEmpty   = 0
+	PlaceOne     = 1
+	PlaceSeveral = 2
+)
+
+// AddressSlot is struct kg_address_slot of bpf/types.h.
+type AddressSlot struct {
+	_       structs.HostLayout
+	Address Address
+	Info    AddressInfo
+	Place   uint32
+	Pad     uint32
 }
 
 // ListenerKey is struct kg_listener_key of bpf/types.h.
@@ -97,6 +116,20 @@ const (
 type PrefixInfo struct {
 	_      structs.HostLayout
 	Source uint32
+}
+
+// enum kg_sieved
+const (
+	SievedPasses = 0
+	SievedAsk    = 1
+	SievedDenied = 2
+)
+
+// SieveSlot is struct kg_sieve_slot of bpf/types.h.
+type SieveSlot struct {
+	_      structs.HostLayout
+	Prefix uint64
+	State  uint64
 }
 
 // Source is struct kg_source of bpf/types.h.

@@ -88,5 +88,8 @@ func (h *Hash[K, V]) Doubt() {
 	}
 }
 
+// All returns what the table holds. The caller must not change it.
+func (h *Hash[K, V]) All() map[K]V { return h.have }
+
 // Len returns the number of entries.
 func (h *Hash[K, V]) Len() int { return len(h.have) }

@@ -1,0 +1,86 @@
+package loader
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+
+	"github.com/kerngate/kerngate/loader/abi"
+	"github.com/kerngate/kerngate/loader/sieve"
+)
+
+// sieved are kg_sieve_v4 and kg_sieve_v6 in this process's memory. They follow the lists: a
+// prefix that the lists have and the sieve does not is not denied yet, and one that only the
+// sieve has still is, so whoever changes the lists writes the sieve afterwards.
+type sieved struct {
+	v4       []uint64
+	v6       []abi.SieveSlot
+	mappings [][]byte
+}
+
+func openSieve(maps map[string]*ebpf.Map) (_ *sieved, err error) {
+	s := &sieved{}
+	if s.v4, err = mapWritable[uint64](s, maps["kg_sieve_v4"], abi.SieveWords); err == nil {
+		s.v6, err = mapWritable[abi.SieveSlot](s, maps["kg_sieve_v6"], abi.SieveSlots+1)
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return s, nil
+}
+
+func mapWritable[T any](s *sieved, m *ebpf.Map, n int) ([]T, error) {
+	var entry T
+	if int(m.MaxEntries()) != n || uintptr(m.ValueSize()) != unsafe.Sizeof(entry) {
+		return nil, fmt.Errorf("%v has %d entries of %d bytes, want %d of %d", m, m.MaxEntries(), m.ValueSize(), n, unsafe.Sizeof(entry))
+	}
+	memory, err := unix.Mmap(m.FD(), 0, n*int(m.ValueSize()), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, fmt.Errorf("map %v into memory: %w", m, err)
+	}
+	s.mappings = append(s.mappings, memory)
+	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(memory))), n), nil
+}
+
+func (s *sieved) close() error {
+	var errs []error
+	for _, memory := range s.mappings {
+		errs = append(errs, unix.Munmap(memory))
+	}
+	*s = sieved{}
+	return errors.Join(errs...)
+}
+
+// update makes the tables say what the lists hold.
+func (s *sieved) update(deny, allow map[abi.Prefix]abi.PrefixInfo) {
+	t := sieve.Make(prefixesOf(deny), prefixesOf(allow))
+	for i, word := range t.V4 {
+		if s.v4[i] != word {
+			atomic.StoreUint64(&s.v4[i], word)
+		}
+	}
+	// Lengths come before prefixes of them.
+	lengths := &s.v6[abi.SieveSlots]
+	atomic.StoreUint64(&lengths.Prefix, lengths.Prefix|t.V6[abi.SieveSlots].Prefix)
+	for i, want := range t.V6[:abi.SieveSlots] {
+		if slot := &s.v6[i]; *slot != want {
+			atomic.StoreUint64(&slot.State, abi.SievedAsk<<32)
+			atomic.StoreUint64(&slot.Prefix, want.Prefix)
+			atomic.StoreUint64(&slot.State, want.State)
+		}
+	}
+	atomic.StoreUint64(&lengths.Prefix, t.V6[abi.SieveSlots].Prefix)
+}
+
+func prefixesOf(list map[abi.Prefix]abi.PrefixInfo) []netip.Prefix {
+	all := make([]netip.Prefix, 0, len(list))
+	for p := range list {
+		all = append(all, p.Prefix())
+	}
+	return all
+}

@@ -52,7 +52,7 @@ func TestScenarios(t *testing.T) {
 			checkOrder(t, objects, options, m, problems)
 
 			options.Addresses, options.AddressPool = nil, nil // L4 services have nothing to be published on
-			options.FabricService, options.ProxyService = "", ""
+			options.FabricService, options.ProxyService, options.Defence = "", "", ""
 			objects.Ingresses, options.DefaultBackend, options.DefaultCertificate = nil, model.ServiceKey{}, ""
 			if m, _ := kube.Translate(objects, options); m.Dump() != "" {
 				t.Errorf("without Ingresses something is left:\n%s", m.Dump())

@@ -2,15 +2,20 @@ package main
 
 import (
 	"fmt"
+	"net/netip"
+	"strings"
 
 	"github.com/spf13/pflag"
 
 	"github.com/kerngate/kerngate/loader"
 	"github.com/kerngate/kerngate/loader/state"
+	"github.com/kerngate/kerngate/userspace/prefixlist"
 )
 
 // defenceFlags are the flags of what is dropped before it costs anything.
 type defenceFlags struct {
+	strict               bool
+	configMap            string
 	strict               bool
 	packets, connections state.Limit
 	prefixV4, prefixV6   uint8
@@ -24,6 +29,44 @@ func (f *defenceFlags) define(s *pflag.FlagSet) {
 	s.Uint32Var(&f.connections.Burst, "source-connections-burst", 0, "connections that it may open at once; 0: as many as in a second")
 	s.Uint8Var(&f.prefixV4, "source-prefix-v4", 32, "length of the prefix that is one source, IPv4")
 	s.Uint8Var(&f.prefixV6, "source-prefix-v6", 64, "length of the prefix that is one source, IPv6")
+	s.StringVar(&f.configMap, "defence-configmap", "", "NAMESPACE/NAME of a ConfigMap with source prefixes under deny (or block-cidrs) and exceptions under allow, one to a line")
+}
+
+// checkDefence checks what is dropped.
+func (o *options) checkDefence() (err error) {
+	f := o.flags
+	if o.node.Deny, err = parsePrefixes("--deny", f.deny); err != nil {
+		return err
+	}
+	if o.node.Allow, err = parsePrefixes("--allow", f.allow); err != nil {
+		return err
+	}
+	if o.node.Defence, err = f.defence.limits(); err != nil {
+		return err
+	}
+	o.kube.Defence, err = configMapName("--defence-configmap", f.defence.configMap)
+	return err
+}
+
+// configMapName checks the value of a flag, NAMESPACE/NAME or nothing.
+func configMapName(flag, value string) (string, error) {
+	namespace, name, ok := strings.Cut(value, "/")
+	if value != "" && (!ok || namespace == "" || name == "" || strings.Contains(name, "/")) {
+		return "", fmt.Errorf("%s %q: want NAMESPACE/NAME", flag, value)
+	}
+	return value, nil
+}
+
+// parsePrefixes reads the values of a flag.
+func parsePrefixes(flag string, texts []string) (prefixes []netip.Prefix, err error) {
+	for _, text := range texts {
+		prefix, err := prefixlist.Parse(text)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", flag, err)
+		}
+		prefixes = append(prefixes, prefix)
+	}
+	return prefixes, nil
 }
 
 // load adds what the programs are loaded with.

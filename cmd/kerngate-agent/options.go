@@ -79,6 +79,7 @@ func (f *flags) options(e env) (*options, error) {
 		func() error { return o.checkSource(e) },
 		o.checkNode,
 		o.checkSettings,
+		o.checkDefence,
 		o.checkL4,
 		o.checkFabric,
 		o.checkTLS,
@@ -170,33 +171,7 @@ func (o *options) checkNode() error {
 	if len(o.node.Addresses) == 0 {
 		return errors.New("--ingress-ip: at least one address is needed")
 	}
-	var err error
-	if o.node.Deny, err = parsePrefixes("--deny", f.deny); err != nil {
-		return err
-	}
-	if o.node.Allow, err = parsePrefixes("--allow", f.allow); err != nil {
-		return err
-	}
-	o.node.Defence, err = f.defence.limits()
-	return err
-}
-
-func parsePrefixes(flag string, texts []string) (prefixes []netip.Prefix, err error) {
-	for _, text := range texts {
-		prefix, err := netip.ParsePrefix(text)
-		if err != nil {
-			address, addressErr := netip.ParseAddr(text)
-			if addressErr != nil {
-				return nil, fmt.Errorf("%s %q: not a prefix like 198.51.100.0/24 or 2001:db8::/32", flag, text)
-			}
-			prefix = netip.PrefixFrom(address, address.BitLen())
-		}
-		if prefix != prefix.Masked() {
-			return nil, fmt.Errorf("%s %s: has bits behind its length, did you mean %s?", flag, text, prefix.Masked())
-		}
-		prefixes = append(prefixes, prefix)
-	}
-	return prefixes, nil
+	return nil
 }
 
 func (o *options) checkSettings() (err error) {

@@ -36,8 +36,8 @@ func State(m *model.Model, n Node) (state.State, []model.Problem) {
 	n = n.With(m.Members)
 	s := state.State{
 		Addresses: sortedUnique(n.Addresses, netip.Addr.Compare),
-		Deny:      sortedUnique(n.Deny, comparePrefixes),
-		Allow:     sortedUnique(n.Allow, comparePrefixes),
+		Deny:      sortedUnique(slices.Concat(n.Deny, m.Defence.Deny), comparePrefixes),
+		Allow:     sortedUnique(slices.Concat(n.Allow, m.Defence.Allow), comparePrefixes),
 		Defence:   n.Defence,
 		Nodes:     n.nodes(),
 	}

@@ -16,7 +16,6 @@ import (
 type defenceFlags struct {
 	strict               bool
 	configMap            string
-	strict               bool
 	packets, connections state.Limit
 	prefixV4, prefixV6   uint8
 }

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 
 	"github.com/kerngate/kerngate/test/lab"
 )
@@ -67,7 +68,7 @@ func run() (err error) {
 			return err
 		}
 	}
-	l, err := lab.New(lab.Options{Nodes: 6, NoIPv6: true})
+	l, err := lab.New(lab.Options{Nodes: 8, NoIPv6: true})
 	if err != nil {
 		return err
 	}
@@ -87,38 +88,50 @@ func run() (err error) {
 	return nil
 }
 
-// layOut makes everything ready.
+// layOut makes everything ready. Kerngate has nodes of its own: an XDP program at a virtual
+// cable makes all that comes in there dearer, whoever forwards it.
 func layOut(l *lab.Lab, binaries lab.Binaries) ([]*way, error) {
-	node := l.Nodes[0]
-	pod, err := node.AddPod("pod")
-	if err != nil {
+	node, withoutXDP, others := l.Nodes[0], l.Nodes[6], l.Nodes[7]
+	pods := make(map[*lab.Node]*lab.Pod)
+	for i, n := range []*lab.Node{node, withoutXDP, others} {
+		pod, err := n.AddPod(fmt.Sprintf("near-%d", i))
+		if err != nil {
+			return nil, err
+		}
+		if err := serve(pod); err != nil {
+			return nil, err
+		}
+		pods[n] = pod
+	}
+	if err := startAgent(l, node, binaries, pods[node]); err != nil {
 		return nil, err
 	}
-	if err := serve(pod); err != nil {
+	if err := startAgent(l, withoutXDP, binaries, pods[withoutXDP], "--xdp-mode=off"); err != nil {
 		return nil, err
 	}
-	backend := netip.AddrPortFrom(pod.IPv4, podPort)
-	// With a pod of its own: a connection to the same one by the same port as one of a moment
-	// ago by Kerngate would be taken for that.
-	plain, err := node.AddPod("plain")
+	// With a pod of its own: a connection to one by the same port as one of a moment ago by
+	// another way would be taken for that.
+	plain, err := others.AddPod("plain")
 	if err != nil {
 		return nil, err
 	}
 	if err := serve(plain); err != nil {
 		return nil, err
 	}
-	ways := []*way{{name: plainRouting, address: netip.AddrPortFrom(plain.IPv4, podPort)}}
-
-	if err := startAgent(l, node, binaries, pod); err != nil {
-		return nil, err
+	vip := netip.AddrPortFrom(l.VIP4, podPort)
+	ways := []*way{
+		{name: plainRouting, address: netip.AddrPortFrom(plain.IPv4, podPort)},
+		{name: kerngate, address: vip},
+		{
+			name: kerngate + ", --xdp-mode=off", address: vip,
+			on:  func() error { return l.RouteVIPs(withoutXDP) },
+			off: func() error { return l.RouteVIPs(node) },
+		},
 	}
-	ways = append(ways, &way{name: kerngate, address: netip.AddrPortFrom(l.VIP4, podPort)})
-
-	others, err := layOutPeers(l, node, backend)
+	peers, err := layOutPeers(l, others, netip.AddrPortFrom(pods[others].IPv4, podPort))
 	if err != nil {
 		return nil, err
 	}
-	ways = append(ways, others...)
 	remote, err := layOutRemote(l, binaries)
-	return append(ways, remote...), err
+	return slices.Concat(ways, peers, remote), err
 }

@@ -48,6 +48,7 @@ enum end {
 	BAD_PORT,
 	BAD_FLAGS,
 	BAD_FRAGMENT,
+	COOKIE_SENT,
 };
 _Static_assert(KG_XDP_NOT_IP + (int)L4_NO_ROOM == (int)KG_XDP_L4_NO_ROOM, "reasons of kg_xdp");
 _Static_assert(KG_INGRESS_NOT_IP + (int)L4_NO_ROOM == (int)KG_INGRESS_L4_NO_ROOM,
@@ -65,7 +66,8 @@ _Static_assert(BAD_FRAGMENT - SPOOFED_SOURCE == KG_XDP_BAD_FRAGMENT - KG_XDP_SPO
 static __always_inline bool drops(enum end end)
 {
 	return end == DENIED || end == L4_SOURCE_REFUSED || end == L4_NO_ROOM ||
-	       (end >= NODE_NO_WAY && end <= NODE_HOPS) || end >= SPOOFED_SOURCE;
+	       (end >= NODE_NO_WAY && end <= NODE_HOPS) ||
+	       (end >= SPOOFED_SOURCE && end <= BAD_FRAGMENT);
 }
 
 /* goes_on reports whether a packet that ends so is to be handed to another node. */

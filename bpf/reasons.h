@@ -95,6 +95,8 @@ enum kg_reason {
 	KG_INGRESS_BAD_PORT,
 	KG_INGRESS_BAD_FLAGS,
 	KG_INGRESS_BAD_FRAGMENT,
+	KG_XDP_COOKIE_SENT,     /* a SYN, answered by a cookie: nothing is kept of it */
+	KG_INGRESS_COOKIE_SENT, /* the same */
 	KG_REASONS,
 };
 

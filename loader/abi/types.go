@@ -118,6 +118,15 @@ type PrefixInfo struct {
 	Source uint32
 }
 
+// Syns is struct kg_syns of bpf/types.h.
+type Syns struct {
+	_         structs.HostLayout
+	SinceNS   uint64
+	DoubtedNS uint64
+	Seen      uint32
+	Pad       uint32
+}
+
 // enum kg_sieved
 const (
 	SievedPasses = 0
@@ -471,7 +480,9 @@ const (
 	ReasonIngressBadPort         = 74
 	ReasonIngressBadFlags        = 75
 	ReasonIngressBadFragment     = 76
-	Reasons                      = 77
+	ReasonXDPCookieSent          = 77
+	ReasonIngressCookieSent      = 78
+	Reasons                      = 79
 )
 
 var reasonNames = [Reasons]string{
@@ -552,4 +563,6 @@ var reasonNames = [Reasons]string{
 	ReasonIngressBadPort:         "ingress_bad_port",
 	ReasonIngressBadFlags:        "ingress_bad_flags",
 	ReasonIngressBadFragment:     "ingress_bad_fragment",
+	ReasonXDPCookieSent:          "xdp_cookie_sent",
+	ReasonIngressCookieSent:      "ingress_cookie_sent",
 }

@@ -14,6 +14,12 @@ const volatile __u64 kg_hung_after_ns = 500000000;
 /* The number of entries of kg_backends, by which those of kg_backend_load are found. */
 const volatile __u32 kg_backends_size = KG_BACKENDS;
 
+/* The number of entries of kg_rate. */
+const volatile __u32 kg_rate_size = KG_RATES;
+
+/* What nobody can guess: which sources share a cell of kg_rate. */
+const volatile __u64 kg_secret = 0;
+
 /* The UDP port at which nodes hand each other packets, network byte order; 0: they do not. */
 const volatile __be16 kg_tunnel_port = 0;
 

@@ -178,28 +178,32 @@ static __always_inline bool turn_rest(void *data, void *end, const struct header
 }
 
 /* issue_cookie returns the cookie that the socket would send which the SYN is for, negative
- * if its queue is not full. Asking for the socket runs kg_lookup. */
-#define issue_cookie(ctx, key, h, syn, length)                                                    \
+ * if its queue is not full. Asking for the socket runs kg_lookup. What the kernel wants to
+ * know of the connection lies in the packet as it wants it: the addresses, and behind them, as
+ * there are no options, the ports. */
+#define issue_cookie(ctx, h, syn, length)                                                         \
 	({                                                                                        \
-		struct bpf_sock_tuple tuple_ = {};                                                \
-		bool v6_ = (h)->flags & HEADERS_V6;                                               \
-		__u32 size_ = tuple_of(&tuple_, (key), v6_);                                      \
 		void *ip_ = (void *)(long)(ctx)->data + ((h)->ip & 0xff);                         \
 		void *end_ = (void *)(long)(ctx)->data_end;                                       \
-		struct bpf_sock *socket_ =                                                        \
-			bpf_skc_lookup_tcp((ctx), &tuple_, size_, BPF_F_CURRENT_NETNS, 0);        \
+		__u32 ip_size_ = sizeof(struct iphdr);                                            \
+		struct bpf_sock *socket_ = NULL;                                                  \
 		__s64 cookie_ = -1;                                                               \
+		if ((h)->flags & HEADERS_V6) {                                                    \
+			struct bpf_sock_tuple *tuple_ = ip_ + offsetof(struct ipv6hdr, saddr);    \
+			if ((void *)tuple_ + sizeof(tuple_->ipv6) <= end_)                        \
+				socket_ = bpf_skc_lookup_tcp((ctx), tuple_, sizeof(tuple_->ipv6), \
+							     BPF_F_CURRENT_NETNS, 0);             \
+			ip_size_ = sizeof(struct ipv6hdr);                                        \
+		} else {                                                                          \
+			struct bpf_sock_tuple *tuple_ = ip_ + offsetof(struct iphdr, saddr);      \
+			if ((void *)tuple_ + sizeof(tuple_->ipv4) <= end_)                        \
+				socket_ = bpf_skc_lookup_tcp((ctx), tuple_, sizeof(tuple_->ipv4), \
+							     BPF_F_CURRENT_NETNS, 0);             \
+		}                                                                                 \
 		if (socket_) {                                                                    \
-			if (socket_->state == TCP_LISTENING) {                                    \
-				if (v6_ && ip_ + sizeof(struct ipv6hdr) <= end_)                  \
-					cookie_ = bpf_tcp_gen_syncookie(socket_, ip_,             \
-									sizeof(struct ipv6hdr),   \
-									(void *)(syn), (length)); \
-				else if (!v6_ && ip_ + sizeof(struct iphdr) <= end_)              \
-					cookie_ = bpf_tcp_gen_syncookie(socket_, ip_,             \
-									sizeof(struct iphdr),     \
-									(void *)(syn), (length)); \
-			}                                                                         \
+			if (socket_->state == TCP_LISTENING && ip_ + ip_size_ <= end_)            \
+				cookie_ = bpf_tcp_gen_syncookie(socket_, ip_, ip_size_,           \
+								(void *)(syn), (length));         \
 			bpf_sk_release(socket_);                                                  \
 		}                                                                                 \
 		cookie_;                                                                          \
@@ -207,32 +211,30 @@ static __always_inline bool turn_rest(void *data, void *end, const struct header
 
 /* Not static, so that each has a stack of its own and is verified once. They return the
  * cookie, or a negative number. */
-__noinline __s64 cookie_in_xdp(struct xdp_md *ctx, const struct kg_flow_key *key,
-			       const struct headers *h)
+__noinline __s64 cookie_in_xdp(struct xdp_md *ctx, const struct headers *h)
 {
 	struct tcp_words syn;
 	__u32 length;
 
-	if (!key || !h)
+	if (!h)
 		return -1;
 	length = copy_syn(&syn, (void *)(long)ctx->data, (void *)(long)ctx->data_end, h);
 	if (length < sizeof(struct tcphdr) || length > sizeof(syn))
 		return -1;
-	return issue_cookie(ctx, key, h, &syn, length);
+	return issue_cookie(ctx, h, &syn, length);
 }
 
-__noinline __s64 cookie_in_skb(struct __sk_buff *ctx, const struct kg_flow_key *key,
-			       const struct headers *h)
+__noinline __s64 cookie_in_skb(struct __sk_buff *ctx, const struct headers *h)
 {
 	struct tcp_words syn;
 	__u32 length;
 
-	if (!key || !h)
+	if (!h)
 		return -1;
 	length = copy_syn(&syn, (void *)(long)ctx->data, (void *)(long)ctx->data_end, h);
 	if (length < sizeof(struct tcphdr) || length > sizeof(syn))
 		return -1;
-	return issue_cookie(ctx, key, h, &syn, length);
+	return issue_cookie(ctx, h, &syn, length);
 }
 
 /* These return enum answered. */
@@ -304,8 +306,7 @@ static __always_inline enum end challenge(const struct hook *h, const struct pac
 
 	if (!p->syn || p->ack || p->fragment || h->in->kind || !are_too_many())
 		return PASSED;
-	cookie = h->tc ? cookie_in_skb(h->skb, &p->key, headers)
-		       : cookie_in_xdp(h->xdp, &p->key, headers);
+	cookie = h->tc ? cookie_in_skb(h->skb, headers) : cookie_in_xdp(h->xdp, headers);
 	if (cookie < 0)
 		return PASSED;
 	answered = h->tc ? answer_in_skb(h->skb, cookie, headers)

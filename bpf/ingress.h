@@ -15,6 +15,52 @@ static __always_inline bool may_be_l4(const struct kg_address_info *address, __b
 	return address->l4_ports >> ((__u16)(bpf_ntohs(port) * 40503) >> 10) & 1;
 }
 
+/* counts_here reports whether what a packet's source sends is counted in this hook: once,
+ * so not in tc behind kg_xdp, nor when another node has done it. */
+static __always_inline bool counts_here(const struct hook *h, const struct kg_defence *d)
+{
+	if (h->in->kind)
+		return false;
+	if (!h->tc)
+		return true;
+	for (int i = 0; i < KG_COUNTED; i++) {
+		if (d->counted[i] == h->skb->ifindex)
+			return false;
+	}
+	return true;
+}
+
+/* is_initial reports whether a datagram looks like a QUIC client's first: an Initial packet of
+ * version 1 (RFC 9000 section 17.2.2). */
+static __always_inline bool is_initial(const struct packet *p)
+{
+	__u8 *first = p->rest.at;
+
+	if ((void *)(first + 1) > p->rest.end)
+		return false;
+	return (*first & 0xf0) == 0xc0;
+}
+
+/* exceeds reports why a packet is more than its source may send, PASSED if it is not. */
+static __always_inline enum end exceeds(const struct hook *h, struct packet *p,
+					const struct kg_address_info *address)
+{
+	const struct kg_defence *d = defence();
+	bool opens = p->syn && !p->ack;
+
+	if (!d || !(d->packet_ns | d->connection_ns) || !counts_here(h, d))
+		return PASSED;
+	if (d->packet_ns && spend(&p->key.source, p->v6, LIMIT_PACKETS))
+		return RATE_PACKETS;
+	/* Of UDP to L4 services open_flow knows what is new. */
+	if (p->key.protocol == IPPROTO_UDP && p->check &&
+	    !may_be_l4(address, p->key.destination_port))
+		opens = is_initial(p);
+	if (opens && d->connection_ns && spend(&p->key.source, p->v6, LIMIT_CONNECTIONS))
+		return RATE_CONNECTIONS;
+	return PASSED;
+}
+
 /* judge decides about a packet and changes it if it is one of an L4 flow. Without l4 it
  * changes none. */
 static __always_inline enum end judge(const struct hook *h, enum located located,
@@ -55,6 +101,11 @@ static __always_inline enum end judge(const struct hook *h, enum located located
 			return end;
 		end = PASSED;
 	}
+
+	/* 5. More than one source may send? */
+	end = exceeds(h, &p, address);
+	if (end != PASSED)
+		return end;
 	if (!read)
 		return excepted ? ALLOWED : MALFORMED;
 	if (!l4) {
@@ -64,7 +115,7 @@ static __always_inline enum end judge(const struct hook *h, enum located located
 		return otherwise;
 	}
 
-	/* 5. L4 flows. PASSED means that it is of none. */
+	/* 6. L4 flows. PASSED means that it is of none. */
 	if (p.later && (kg_fabric_on || address->flags & KG_ADDRESS_L4))
 		end = follow_fragment(h, &p);
 	else if (p.check && may_be_l4(address, p.key.destination_port))
@@ -72,11 +123,11 @@ static __always_inline enum end judge(const struct hook *h, enum located located
 	else if (!p.check && address->flags & KG_ADDRESS_L4)
 		end = icmp_to_backend(h, &p);
 
-	/* 6. Connections of the proxies, here or on another node. */
+	/* 7. Connections of the proxies, here or on another node. */
 	if (kg_fabric_on && end == PASSED && !p.later)
 		end = to_proxy(h, &p, headers);
 
-	/* 7. Too many new ones. */
+	/* 8. Too many new ones. */
 	if (kg_syn_cookies && end == PASSED && p.check)
 		end = challenge(h, &p, headers);
 	return end == PASSED ? otherwise : end;

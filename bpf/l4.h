@@ -11,6 +11,7 @@
 #define KG_L4_H
 
 #include "fabric.h"
+#include "rate.h"
 #include "translate.h"
 
 /* How a packet ends, relative to KG_XDP_NOT_IP or KG_INGRESS_NOT_IP. */
@@ -48,6 +49,8 @@ enum end {
 	BAD_PORT,
 	BAD_FLAGS,
 	BAD_FRAGMENT,
+	RATE_PACKETS,
+	RATE_CONNECTIONS,
 	COOKIE_SENT,
 };
 _Static_assert(KG_XDP_NOT_IP + (int)L4_NO_ROOM == (int)KG_XDP_L4_NO_ROOM, "reasons of kg_xdp");
@@ -57,17 +60,18 @@ _Static_assert(NODE_ARRIVED - NODE_BACKEND == KG_XDP_NODE_ARRIVED - KG_XDP_NODE_
 		       NODE_ARRIVED - NODE_BACKEND ==
 			       KG_INGRESS_NODE_ARRIVED - KG_INGRESS_NODE_BACKEND,
 	       "reasons of packets between nodes");
-_Static_assert(BAD_FRAGMENT - SPOOFED_SOURCE == KG_XDP_BAD_FRAGMENT - KG_XDP_SPOOFED_SOURCE &&
+_Static_assert(RATE_CONNECTIONS - SPOOFED_SOURCE ==
+			       KG_XDP_RATE_CONNECTIONS - KG_XDP_SPOOFED_SOURCE &&
 		       BAD_FRAGMENT - SPOOFED_SOURCE ==
 			       KG_INGRESS_BAD_FRAGMENT - KG_INGRESS_SPOOFED_SOURCE,
-	       "reasons of packets that nobody sends");
+	       "reasons of packets that are shed");
 
 /* drops reports whether a packet that ends so is dropped. */
 static __always_inline bool drops(enum end end)
 {
 	return end == DENIED || end == L4_SOURCE_REFUSED || end == L4_NO_ROOM ||
 	       (end >= NODE_NO_WAY && end <= NODE_HOPS) ||
-	       (end >= SPOOFED_SOURCE && end <= BAD_FRAGMENT);
+	       (end >= SPOOFED_SOURCE && end <= RATE_CONNECTIONS);
 }
 
 /* goes_on reports whether a packet that ends so is to be handed to another node. */
@@ -197,6 +201,10 @@ static __always_inline enum end open_flow(const struct hook *h, struct packet *p
 	if (!service)
 		return PASSED;
 	flags = service->flags;
+	/* TCP's connections have been counted by their SYN. */
+	if (p->key.protocol == IPPROTO_UDP && !h->in->kind &&
+	    spend(&p->key.source, p->v6, LIMIT_CONNECTIONS))
+		return RATE_CONNECTIONS;
 	if (flags & KG_SERVICE_RESTRICTED && !takes(flow.service, &p->key.source))
 		return L4_SOURCE_REFUSED;
 	/* What has pods of this node alone is served where the network brings it. */

@@ -155,6 +155,24 @@ struct {
 	__type(value, struct kg_prefix_info);
 } kg_allow SEC(".maps");
 
+/* One entry: what one source may send. Written by the agent, or by who changes the limits;
+ * read by kg_xdp and kg_ingress. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct kg_defence);
+} kg_defence SEC(".maps");
+
+/* What sources have sent; two halves, by two hashes of the source (flag --max-sources).
+ * Written by kg_xdp and kg_ingress. Cannot be full: sources share cells; see rate.h. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, KG_RATES);
+	__type(key, __u32);
+	__type(value, struct kg_rate);
+} kg_rate SEC(".maps");
+
 /* What kg_deny and kg_allow say about each IPv4 network of 24 bits, 32 to a word, the lowest
  * two bits first (enum kg_sieved); index = network / 32. Written through mmap by whoever
  * changes the lists, after them. Cannot be full. */

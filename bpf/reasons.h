@@ -88,6 +88,9 @@ enum kg_reason {
 	KG_XDP_BAD_PORT,     /* dropped: port 0 */
 	KG_XDP_BAD_FLAGS,    /* dropped: TCP flags that make no sense together */
 	KG_XDP_BAD_FRAGMENT, /* dropped: a fragment that overlaps TCP's header, or is of no packet */
+	/* and of sources that send too much; see rate.h */
+	KG_XDP_RATE_PACKETS,     /* dropped: more packets than a source may send */
+	KG_XDP_RATE_CONNECTIONS, /* dropped: more new connections than a source may open */
 	/* the same in the same order */
 	KG_INGRESS_SPOOFED_SOURCE,
 	KG_INGRESS_CUT_SHORT,
@@ -95,6 +98,8 @@ enum kg_reason {
 	KG_INGRESS_BAD_PORT,
 	KG_INGRESS_BAD_FLAGS,
 	KG_INGRESS_BAD_FRAGMENT,
+	KG_INGRESS_RATE_PACKETS,
+	KG_INGRESS_RATE_CONNECTIONS,
 	KG_XDP_COOKIE_SENT,     /* a SYN, answered by a cookie: nothing is kept of it */
 	KG_INGRESS_COOKIE_SENT, /* the same */
 	KG_REASONS,

@@ -54,6 +54,9 @@ enum kg_constant {
 	KG_FRAGMENTS = 8192,
 	KG_NODES = 1024,
 	KG_LOCAL_BACKENDS = 16384,
+	KG_RATES = 131072, /* cells: two per source */
+	/* Uplinks of which kg_defence knows that kg_xdp counts there. */
+	KG_COUNTED = 16,
 
 	/* Entries of kg_fabric: shares of the nodes come out even to a few percent. */
 	KG_FABRIC_SLOTS = 16384,
@@ -351,6 +354,23 @@ struct kg_owners {
 struct kg_local_backend {
 	kg_backend_id backend;
 	__u32 pad;
+};
+
+/* What one source may send; see bpf/rate.h. */
+struct kg_defence {
+	__u64 packet_ns;       /* that one packet has at the limit's rate; 0: no limit */
+	__u64 packet_burst_ns; /* the same for as many as may come at once */
+	__u64 connection_ns;
+	__u64 connection_burst_ns;
+	struct kg_address mask_v4; /* bits of an address that make the source */
+	struct kg_address mask_v6;
+	__u32 counted[KG_COUNTED]; /* indices of interfaces on which kg_xdp counts, then zeros */
+};
+
+/* A cell of the limits: when what was let through will have been paid off, CLOCK_MONOTONIC. */
+struct kg_rate {
+	__u64 packets_ns;
+	__u64 connections_ns;
 };
 
 /*

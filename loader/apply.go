@@ -125,6 +125,8 @@ func (d *Datapath) Apply(want state.State) (Report, error) {
 
 	added, removed, err = d.applyLists(w.deny, w.allow)
 	report.Added, report.Removed, errs = report.Added+added, report.Removed+removed, append(errs, err)
+	d.defence = want.Defence
+	errs = append(errs, d.storeDefence())
 
 	report.Changes, err = d.registry.Apply(want.Services, time.Now())
 	errs = append(errs, err, d.l4(&want, &w))
@@ -221,7 +223,7 @@ func (d *Datapath) Reap(now time.Time) (Report, error) {
 	if d.translates() {
 		sweepErr = errors.Join(sweepErr, d.flows.sweep(monotonic()))
 	}
-	sweepErr = errors.Join(sweepErr, d.reapNodes(now), d.restoreNotrack())
+	sweepErr = errors.Join(sweepErr, d.reapNodes(now), d.restoreNotrack(), d.storeDefence())
 	changes, err := d.registry.Reap(now)
 	return Report{Changes: changes}, errors.Join(err, sweepErr, d.setServing(d.meta().Serving))
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/kerngate/kerngate/loader/notrack"
 	"github.com/kerngate/kerngate/loader/registry"
 	"github.com/kerngate/kerngate/loader/skmsg"
+	"github.com/kerngate/kerngate/loader/state"
 	"github.com/kerngate/kerngate/loader/view"
 )
 
@@ -51,6 +52,8 @@ type Datapath struct {
 	mu          sync.Mutex // guards what follows, and all writing to the maps
 	attachments []Attachment
 	hasL4       bool // as of the last Apply
+	defence     state.Defence
+	limits      abi.Defence // what kg_defence holds
 	nodes       nodes
 	flows       *flows
 	tables      *kernelTables
@@ -149,6 +152,9 @@ func (d *Datapath) load(o *Options) (fresh bool, err error) {
 	if err := spec.Variables["kg_backends_size"].Set(spec.Maps["kg_backends"].MaxEntries); err != nil {
 		return false, fmt.Errorf("set kg_backends_size: %w", err)
 	}
+	if err := spec.Variables["kg_rate_size"].Set(spec.Maps["kg_rate"].MaxEntries); err != nil {
+		return false, fmt.Errorf("set kg_rate_size: %w", err)
+	}
 	all, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: pinned})
 	if err != nil {
 		return false, fmt.Errorf("load the programs: %w", err)
@@ -216,6 +222,9 @@ func (d *Datapath) readState() error {
 	d.flows = newFlows(d.maps["kg_flows"])
 	if d.nodes, err = openNodes(d.maps); err != nil {
 		return err
+	}
+	if err := d.maps["kg_defence"].Lookup(uint32(0), &d.limits); err != nil {
+		return fmt.Errorf("read kg_defence: %w", err)
 	}
 	if d.lists, err = newLists(d.folder, d.maps, abi.PrefixConfig, agentWait); err != nil {
 		return err

@@ -23,6 +23,7 @@ const (
 	kerngateMapKgBackends            = "kg_backends"
 	kerngateMapKgClock               = "kg_clock"
 	kerngateMapKgCounters            = "kg_counters"
+	kerngateMapKgDefence             = "kg_defence"
 	kerngateMapKgDeny                = "kg_deny"
 	kerngateMapKgFabric              = "kg_fabric"
 	kerngateMapKgFlows               = "kg_flows"
@@ -34,6 +35,7 @@ const (
 	kerngateMapKgNodeAddresses       = "kg_node_addresses"
 	kerngateMapKgNodes               = "kg_nodes"
 	kerngateMapKgOpening             = "kg_opening"
+	kerngateMapKgRate                = "kg_rate"
 	kerngateMapKgServiceNames        = "kg_service_names"
 	kerngateMapKgServices            = "kg_services"
 	kerngateMapKgSieveV4             = "kg_sieve_v4"
@@ -69,7 +71,9 @@ const (
 	kerngateVarKgNodeStateType       = "kg_node_state_type"
 	kerngateVarKgPlaceType           = "kg_place_type"
 	kerngateVarKgPrefixSourceType    = "kg_prefix_source_type"
+	kerngateVarKgRateSize            = "kg_rate_size"
 	kerngateVarKgReasonType          = "kg_reason_type"
+	kerngateVarKgSecret              = "kg_secret"
 	kerngateVarKgSelf                = "kg_self"
 	kerngateVarKgServiceFlagType     = "kg_service_flag_type"
 	kerngateVarKgSievedType          = "kg_sieved_type"
@@ -147,6 +151,7 @@ type kerngateMapSpecs struct {
 	KgBackends      *ebpf.MapSpec `ebpf:"kg_backends"`
 	KgClock         *ebpf.MapSpec `ebpf:"kg_clock"`
 	KgCounters      *ebpf.MapSpec `ebpf:"kg_counters"`
+	KgDefence       *ebpf.MapSpec `ebpf:"kg_defence"`
 	KgDeny          *ebpf.MapSpec `ebpf:"kg_deny"`
 	KgFabric        *ebpf.MapSpec `ebpf:"kg_fabric"`
 	KgFlows         *ebpf.MapSpec `ebpf:"kg_flows"`
@@ -158,6 +163,7 @@ type kerngateMapSpecs struct {
 	KgNodeAddresses *ebpf.MapSpec `ebpf:"kg_node_addresses"`
 	KgNodes         *ebpf.MapSpec `ebpf:"kg_nodes"`
 	KgOpening       *ebpf.MapSpec `ebpf:"kg_opening"`
+	KgRate          *ebpf.MapSpec `ebpf:"kg_rate"`
 	KgServiceNames  *ebpf.MapSpec `ebpf:"kg_service_names"`
 	KgServices      *ebpf.MapSpec `ebpf:"kg_services"`
 	KgSieveV4       *ebpf.MapSpec `ebpf:"kg_sieve_v4"`
@@ -192,7 +198,9 @@ type kerngateVariableSpecs struct {
 	KgNodeStateType       *ebpf.VariableSpec `ebpf:"kg_node_state_type"`
 	KgPlaceType           *ebpf.VariableSpec `ebpf:"kg_place_type"`
 	KgPrefixSourceType    *ebpf.VariableSpec `ebpf:"kg_prefix_source_type"`
+	KgRateSize            *ebpf.VariableSpec `ebpf:"kg_rate_size"`
 	KgReasonType          *ebpf.VariableSpec `ebpf:"kg_reason_type"`
+	KgSecret              *ebpf.VariableSpec `ebpf:"kg_secret"`
 	KgSelf                *ebpf.VariableSpec `ebpf:"kg_self"`
 	KgServiceFlagType     *ebpf.VariableSpec `ebpf:"kg_service_flag_type"`
 	KgSievedType          *ebpf.VariableSpec `ebpf:"kg_sieved_type"`
@@ -235,6 +243,7 @@ type kerngateMaps struct {
 	KgBackends      *ebpf.Map `ebpf:"kg_backends"`
 	KgClock         *ebpf.Map `ebpf:"kg_clock"`
 	KgCounters      *ebpf.Map `ebpf:"kg_counters"`
+	KgDefence       *ebpf.Map `ebpf:"kg_defence"`
 	KgDeny          *ebpf.Map `ebpf:"kg_deny"`
 	KgFabric        *ebpf.Map `ebpf:"kg_fabric"`
 	KgFlows         *ebpf.Map `ebpf:"kg_flows"`
@@ -246,6 +255,7 @@ type kerngateMaps struct {
 	KgNodeAddresses *ebpf.Map `ebpf:"kg_node_addresses"`
 	KgNodes         *ebpf.Map `ebpf:"kg_nodes"`
 	KgOpening       *ebpf.Map `ebpf:"kg_opening"`
+	KgRate          *ebpf.Map `ebpf:"kg_rate"`
 	KgServiceNames  *ebpf.Map `ebpf:"kg_service_names"`
 	KgServices      *ebpf.Map `ebpf:"kg_services"`
 	KgSieveV4       *ebpf.Map `ebpf:"kg_sieve_v4"`
@@ -266,6 +276,7 @@ func (m *kerngateMaps) Close() error {
 		m.KgBackends,
 		m.KgClock,
 		m.KgCounters,
+		m.KgDefence,
 		m.KgDeny,
 		m.KgFabric,
 		m.KgFlows,
@@ -277,6 +288,7 @@ func (m *kerngateMaps) Close() error {
 		m.KgNodeAddresses,
 		m.KgNodes,
 		m.KgOpening,
+		m.KgRate,
 		m.KgServiceNames,
 		m.KgServices,
 		m.KgSieveV4,
@@ -312,7 +324,9 @@ type kerngateVariables struct {
 	KgNodeStateType       *ebpf.Variable `ebpf:"kg_node_state_type"`
 	KgPlaceType           *ebpf.Variable `ebpf:"kg_place_type"`
 	KgPrefixSourceType    *ebpf.Variable `ebpf:"kg_prefix_source_type"`
+	KgRateSize            *ebpf.Variable `ebpf:"kg_rate_size"`
 	KgReasonType          *ebpf.Variable `ebpf:"kg_reason_type"`
+	KgSecret              *ebpf.Variable `ebpf:"kg_secret"`
 	KgSelf                *ebpf.Variable `ebpf:"kg_self"`
 	KgServiceFlagType     *ebpf.Variable `ebpf:"kg_service_flag_type"`
 	KgSievedType          *ebpf.Variable `ebpf:"kg_sieved_type"`

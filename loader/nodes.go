@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"maps"
 	"math/bits"
+
 	"net/netip"
 	"os"
 	"slices"
@@ -42,6 +43,7 @@ func (o *Options) constants() map[string]any {
 		"kg_self":            fabric.ID(o.Node),
 		"kg_dsr":             flag(o.DSR),
 		"kg_fabric_on":       flag(o.Fabric),
+		"kg_secret":          secret(),
 		"kg_strict":          flag(!o.Lax),
 		"kg_syn_cookies":     flag(o.SynCookies != SynCookiesOff),
 		"kg_syn_doubt":       o.synDoubt(),

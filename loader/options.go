@@ -69,6 +69,7 @@ type Options struct {
 	MaxBackends int
 	MaxSlots    int
 	MaxPrefixes int // in each of kg_deny and kg_allow
+	MaxSources  int // in kg_rate: two cells per source that is limited
 	MaxFlows    int // in kg_flows: two per L4 connection; a quarter of it in kg_opening
 
 	Log zerolog.Logger
@@ -122,6 +123,7 @@ func (o Options) complete() (Options, error) {
 		{"max-backends", &o.MaxBackends, abi.Backends, 1 << 20},
 		{"max-slots", &o.MaxSlots, abi.Slots, 1 << 26},
 		{"max-prefixes", &o.MaxPrefixes, abi.Prefixes, 1 << 24},
+		{"max-sources", &o.MaxSources, abi.Rates, 1 << 26},
 		{"max-flows", &o.MaxFlows, abi.Flows, 1 << 26},
 	} {
 		if *size.value == 0 {

@@ -1,9 +1,6 @@
 package main
 
 import (
-	"fmt"
-	"strings"
-
 	"github.com/spf13/pflag"
 
 	"github.com/kerngate/kerngate/loader"
@@ -32,13 +29,12 @@ func (o *options) checkL4() error {
 	if o.kube.AddressPool, err = parsePrefixes("--address-pool", f.pool); err != nil {
 		return err
 	}
-	for _, c := range []struct{ flag, value string }{{"--tcp-services-configmap", f.tcpServices}, {"--udp-services-configmap", f.udpServices}} {
-		namespace, name, ok := strings.Cut(c.value, "/")
-		if c.value != "" && (!ok || namespace == "" || name == "" || strings.Contains(name, "/")) {
-			return fmt.Errorf("%s %q: want NAMESPACE/NAME", c.flag, c.value)
-		}
+	if o.kube.TCPServices, err = configMapName("--tcp-services-configmap", f.tcpServices); err != nil {
+		return err
 	}
-	o.kube.TCPServices, o.kube.UDPServices = f.tcpServices, f.udpServices
+	if o.kube.UDPServices, err = configMapName("--udp-services-configmap", f.udpServices); err != nil {
+		return err
+	}
 	o.kube.Addresses = o.node.Addresses
 	o.node.L4Remote = f.remote
 	return nil

@@ -58,7 +58,7 @@ func (f *flags) options(e env) (*options, error) {
 	}
 	o.loader = loader.Options{
 		BPFFS: f.bpffs, Interfaces: f.interfaces, XDPMode: loader.XDPMode(f.xdpMode),
-		MaxServices: f.maxServices, MaxBackends: f.maxBackends, MaxSlots: f.maxSlots, MaxPrefixes: f.maxPrefixes, MaxFlows: f.maxFlows,
+		MaxServices: f.maxServices, MaxBackends: f.maxBackends, MaxSlots: f.maxSlots, MaxPrefixes: f.maxPrefixes, MaxSources: f.maxSources, MaxFlows: f.maxFlows,
 		L4Hook: loader.L4Hook(f.l4.hook), Notrack: f.notrack,
 		Log: o.log,
 	}
@@ -79,6 +79,7 @@ func (f *flags) options(e env) (*options, error) {
 		func() error { return o.checkSource(e) },
 		o.checkNode,
 		o.checkSettings,
+		o.checkDefence,
 		o.checkL4,
 		o.checkFabric,
 		o.checkTLS,
@@ -104,7 +105,7 @@ func checkLoader(l loader.Options) error {
 	}
 	for flag, size := range map[string]int{
 		"max-services": l.MaxServices, "max-backends": l.MaxBackends, "max-slots": l.MaxSlots,
-		"max-prefixes": l.MaxPrefixes, "max-flows": l.MaxFlows,
+		"max-prefixes": l.MaxPrefixes, "max-sources": l.MaxSources, "max-flows": l.MaxFlows,
 	} {
 		if size < 0 || size == 1 {
 			return fmt.Errorf("--%s %d: want 2 or more, or 0 for the default", flag, size)
@@ -170,30 +171,7 @@ func (o *options) checkNode() error {
 	if len(o.node.Addresses) == 0 {
 		return errors.New("--ingress-ip: at least one address is needed")
 	}
-	var err error
-	if o.node.Deny, err = parsePrefixes("--deny", f.deny); err != nil {
-		return err
-	}
-	o.node.Allow, err = parsePrefixes("--allow", f.allow)
-	return err
-}
-
-func parsePrefixes(flag string, texts []string) (prefixes []netip.Prefix, err error) {
-	for _, text := range texts {
-		prefix, err := netip.ParsePrefix(text)
-		if err != nil {
-			address, addressErr := netip.ParseAddr(text)
-			if addressErr != nil {
-				return nil, fmt.Errorf("%s %q: not a prefix like 198.51.100.0/24 or 2001:db8::/32", flag, text)
-			}
-			prefix = netip.PrefixFrom(address, address.BitLen())
-		}
-		if prefix != prefix.Masked() {
-			return nil, fmt.Errorf("%s %s: has bits behind its length, did you mean %s?", flag, text, prefix.Masked())
-		}
-		prefixes = append(prefixes, prefix)
-	}
-	return prefixes, nil
+	return nil
 }
 
 func (o *options) checkSettings() (err error) {

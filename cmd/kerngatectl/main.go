@@ -1,6 +1,6 @@
 // Command kerngatectl looks into a node that runs Kerngate: what is published, where a
-// request goes and why. It reads the pinned maps and asks the agent over its socket, and
-// changes neither.
+// request goes and why. It reads the pinned maps and asks the agent over its socket. Only
+// deny, allow, drain and undrain change anything.
 package main
 
 import (
@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"os/signal"
 	"strings"
@@ -30,6 +31,10 @@ type env struct {
 	ask func(ctx context.Context, socket, what string) ([]byte, error)
 	// readMaps reads the maps pinned in a folder.
 	readMaps func(bpffs string) (*explain.Maps, error)
+	// openLists opens the prefix lists in a folder of pins.
+	openLists    func(bpffs string) (prefixLists, error)
+	ownAddresses func() []netip.Addr // of this node
+	getenv       func(string) string
 }
 
 // usageError is a wrong command line: exit status 2.
@@ -41,7 +46,10 @@ func (e usageError) Unwrap() error { return e.err }
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	e := env{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, now: time.Now, ask: feed.Ask, readMaps: readMaps}
+	e := env{
+		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, now: time.Now, getenv: os.Getenv,
+		ask: feed.Ask, readMaps: readMaps, openLists: openLists, ownAddresses: ownAddresses,
+	}
 	os.Exit(exit(run(ctx, e, os.Args[1:]), e.stderr))
 }
 

@@ -106,11 +106,7 @@ func illness(verdict uint32) (names []string) {
 func prefixes(list []loader.InspectedPrefix) []explain.Prefix {
 	out := make([]explain.Prefix, len(list))
 	for n, p := range list {
-		source := "config"
-		if p.Source == uint32(abi.PrefixOperator) {
-			source = "operator"
-		}
-		out[n] = explain.Prefix{Prefix: p.Prefix, Source: source}
+		out[n] = explain.Prefix{Prefix: p.Prefix, Source: declaredBy(p.Source)}
 	}
 	return out
 }

@@ -28,6 +28,8 @@ const (
 	Fragments         = 8192
 	Nodes             = 1024
 	LocalBackends     = 16384
+	Rates             = 131072
+	Counted           = 16
 	FabricSlots       = 16384
 	Owners            = 3
 	WriteWords        = 4
@@ -319,6 +321,25 @@ type LocalBackend struct {
 	Pad     uint32
 }
 
+// Defence is struct kg_defence of bpf/types.h.
+type Defence struct {
+	_                 structs.HostLayout
+	PacketNS          uint64
+	PacketBurstNS     uint64
+	ConnectionNS      uint64
+	ConnectionBurstNS uint64
+	MaskV4            Address
+	MaskV6            Address
+	Counted           [16]uint32
+}
+
+// Rate is struct kg_rate of bpf/types.h.
+type Rate struct {
+	_             structs.HostLayout
+	PacketsNS     uint64
+	ConnectionsNS uint64
+}
+
 // BackendLoad is struct kg_backend_load of bpf/types.h.
 type BackendLoad struct {
 	_          structs.HostLayout
@@ -474,15 +495,19 @@ const (
 	ReasonXDPBadPort             = 68
 	ReasonXDPBadFlags            = 69
 	ReasonXDPBadFragment         = 70
-	ReasonIngressSpoofedSource   = 71
-	ReasonIngressCutShort        = 72
-	ReasonIngressBadLength       = 73
-	ReasonIngressBadPort         = 74
-	ReasonIngressBadFlags        = 75
-	ReasonIngressBadFragment     = 76
-	ReasonXDPCookieSent          = 77
-	ReasonIngressCookieSent      = 78
-	Reasons                      = 79
+	ReasonXDPRatePackets         = 71
+	ReasonXDPRateConnections     = 72
+	ReasonIngressSpoofedSource   = 73
+	ReasonIngressCutShort        = 74
+	ReasonIngressBadLength       = 75
+	ReasonIngressBadPort         = 76
+	ReasonIngressBadFlags        = 77
+	ReasonIngressBadFragment     = 78
+	ReasonIngressRatePackets     = 79
+	ReasonIngressRateConnections = 80
+	ReasonXDPCookieSent          = 81
+	ReasonIngressCookieSent      = 82
+	Reasons                      = 83
 )
 
 var reasonNames = [Reasons]string{
@@ -557,12 +582,16 @@ var reasonNames = [Reasons]string{
 	ReasonXDPBadPort:             "xdp_bad_port",
 	ReasonXDPBadFlags:            "xdp_bad_flags",
 	ReasonXDPBadFragment:         "xdp_bad_fragment",
+	ReasonXDPRatePackets:         "xdp_rate_packets",
+	ReasonXDPRateConnections:     "xdp_rate_connections",
 	ReasonIngressSpoofedSource:   "ingress_spoofed_source",
 	ReasonIngressCutShort:        "ingress_cut_short",
 	ReasonIngressBadLength:       "ingress_bad_length",
 	ReasonIngressBadPort:         "ingress_bad_port",
 	ReasonIngressBadFlags:        "ingress_bad_flags",
 	ReasonIngressBadFragment:     "ingress_bad_fragment",
+	ReasonIngressRatePackets:     "ingress_rate_packets",
+	ReasonIngressRateConnections: "ingress_rate_connections",
 	ReasonXDPCookieSent:          "xdp_cookie_sent",
 	ReasonIngressCookieSent:      "ingress_cookie_sent",
 }

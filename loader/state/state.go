@@ -83,6 +83,23 @@ type Node struct {
 	State     NodeState
 }
 
+// MostPerSecond is the greatest limit that can be kept.
+const MostPerSecond = 10_000_000
+
+// Limit is how many of something a source may send.
+type Limit struct {
+	PerSecond uint32 // 0: no limit
+	Burst     uint32 // at once; 0: as many as in a second
+}
+
+// Defence is what one source may send to the ingress addresses.
+type Defence struct {
+	Packets     Limit
+	Connections Limit // new ones: TCP's SYN, first datagrams
+	PrefixV4    uint8 // bits of an address that make the source; 0: 32
+	PrefixV6    uint8 // 0: 64
+}
+
 // State is the whole of what the maps must hold.
 type State struct {
 	Addresses []netip.Addr   // ingress addresses, sorted
@@ -90,5 +107,6 @@ type State struct {
 	Services  []Service      // sorted by Name
 	Deny      []netip.Prefix // sources whose packets to an ingress address are dropped
 	Allow     []netip.Prefix // exceptions from Deny
-	Nodes     []Node         // sorted by Name
+	Defence   Defence
+	Nodes     []Node // sorted by Name
 }

@@ -28,6 +28,7 @@ type Node struct {
 	Members   []model.Member // of the fabric; see With
 	Deny      []netip.Prefix // sources to drop
 	Allow     []netip.Prefix // exceptions from Deny
+	Defence   state.Defence
 }
 
 // State returns what the maps must hold for the model on this node.
@@ -35,8 +36,9 @@ func State(m *model.Model, n Node) (state.State, []model.Problem) {
 	n = n.With(m.Members)
 	s := state.State{
 		Addresses: sortedUnique(n.Addresses, netip.Addr.Compare),
-		Deny:      sortedUnique(n.Deny, comparePrefixes),
-		Allow:     sortedUnique(n.Allow, comparePrefixes),
+		Deny:      sortedUnique(slices.Concat(n.Deny, m.Defence.Deny), comparePrefixes),
+		Allow:     sortedUnique(slices.Concat(n.Allow, m.Defence.Allow), comparePrefixes),
+		Defence:   n.Defence,
 		Nodes:     n.nodes(),
 	}
 	for _, a := range s.Addresses {

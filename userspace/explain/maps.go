@@ -85,7 +85,7 @@ type Backend struct {
 // Prefix is one entry of kg_deny or kg_allow.
 type Prefix struct {
 	Prefix netip.Prefix `json:"prefix"`
-	Source string       `json:"source"` // "config" or "operator"
+	Source string       `json:"source"` // "config", "operator" or "config,operator"
 }
 
 // Counter is one reason for which a kernel program ended, and how often.

@@ -49,7 +49,7 @@ type Cluster struct {
 	ingresses networkinglisters.IngressLister
 	classes   networkinglisters.IngressClassLister
 	services  corelisters.ServiceLister
-	configs   []corelisters.ConfigMapLister // of --tcp- and --udp-services-configmap
+	configs   []corelisters.ConfigMapLister // that flags name
 	slices    cache.Indexer
 	secrets   *watches
 	named     *watches // ConfigMaps that annotations name

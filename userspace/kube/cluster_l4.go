@@ -17,7 +17,7 @@ import (
 // watchConfigMaps adds informers for the ConfigMaps that the options name. Each watches
 // that one object: the agent needs no right to read others.
 func (c *Cluster) watchConfigMaps(client kubernetes.Interface) {
-	names := []string{c.options.TCPServices, c.options.UDPServices}
+	names := []string{c.options.TCPServices, c.options.UDPServices, c.options.Defence}
 	slices.Sort(names)
 	for _, n := range slices.Compact(names) {
 		namespace, config, ok := strings.Cut(n, "/")

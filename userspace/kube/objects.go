@@ -47,7 +47,7 @@ type Objects struct {
 	Services  []*corev1.Service
 	Slices    []*discoveryv1.EndpointSlice
 	Secrets   []*corev1.Secret
-	// ConfigMaps that Options.TCPServices and UDPServices or annotations name; others are
+	// ConfigMaps that Options.TCPServices, UDPServices and Defence or annotations name; others are
 	// ignored.
 	ConfigMaps []*corev1.ConfigMap
 
@@ -71,6 +71,7 @@ type Options struct {
 	AddressPool []netip.Prefix // further addresses that L4 services may name
 	TCPServices string         // "namespace/name" of a ConfigMap as ingress-nginx's tcp-services; "": none
 	UDPServices string         // the same for UDP
+	Defence     string         // "namespace/name" of a ConfigMap with prefixes to deny and to allow; "": none
 
 	ProxyService  string // "namespace/name" of the Service whose endpoints' nodes share limits of requests; "": none
 	FabricService string // "namespace/name" of the Service whose endpoints are the nodes of the fabric; "": none

@@ -67,6 +67,7 @@ func (t *translation) routes() (model.Model, []*networkingv1.Ingress) {
 	}
 	t.completeTLS()
 	m := model.Model{Hosts: t.sortedHosts(), Default: t.classDefault(), DefaultCertificate: t.defaultCertificate()}
+	m.Defence = t.defence()
 	m.Certificates = sortedValues(t.certificates)
 	m.Authorities = sortedValues(t.authorities)
 	return m, served

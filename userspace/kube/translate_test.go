@@ -52,7 +52,7 @@ func TestScenarios(t *testing.T) {
 			checkOrder(t, objects, options, m, problems)
 
 			options.Addresses, options.AddressPool = nil, nil // L4 services have nothing to be published on
-			options.FabricService, options.ProxyService = "", ""
+			options.FabricService, options.ProxyService, options.Defence = "", "", ""
 			objects.Ingresses, options.DefaultBackend, options.DefaultCertificate = nil, model.ServiceKey{}, ""
 			if m, _ := kube.Translate(objects, options); m.Dump() != "" {
 				t.Errorf("without Ingresses something is left:\n%s", m.Dump())
@@ -138,6 +138,7 @@ func read(t testing.TB, archive *txtar.Archive) (kube.Objects, kube.Options) {
 		AddressPool []netip.Prefix `json:"addressPool"`
 		TCPServices string         `json:"tcpServices"`
 		UDPServices string         `json:"udpServices"`
+		Defence     string         `json:"defence"`
 
 		FabricService string `json:"fabricService"`
 		ProxyService  string `json:"proxyService"`
@@ -166,6 +167,7 @@ func read(t testing.TB, archive *txtar.Archive) (kube.Objects, kube.Options) {
 		StrictAnnotations:  options.StrictAnnotations,
 		DefaultCertificate: options.DefaultCertificate,
 		Addresses:          options.Addresses, AddressPool: options.AddressPool, TCPServices: options.TCPServices, UDPServices: options.UDPServices,
+		Defence:                options.Defence,
 		ProxyService:           options.ProxyService,
 		FabricService:          options.FabricService,
 		AllowedResponseHeaders: options.AllowedResponseHeaders,

@@ -32,6 +32,7 @@ func (m Model) Dump() string {
 	if m.Proxies > 0 {
 		fmt.Fprintf(&b, "limits are shared by %d\n", m.Proxies)
 	}
+	m.Defence.dump(&b)
 	for _, member := range m.Members {
 		fmt.Fprintf(&b, "node %s\n", member)
 	}

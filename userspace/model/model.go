@@ -19,6 +19,8 @@ type Model struct {
 
 	L4 []L4Service // by key; services that the kernel forwards to
 
+	Defence Defence
+
 	Members []Member // of the fabric, by Name
 	Proxies uint32   // that share the limits of requests; 0: each has them for itself
 

@@ -58,6 +58,8 @@ var declared = []struct {
 	{"kg_node_address", "NodeAddress", ""},
 	{"kg_owners", "SlotOwners", ""},
 	{"kg_local_backend", "LocalBackend", ""},
+	{"kg_defence", "Defence", ""},
+	{"kg_rate", "Rate", ""},
 	{"kg_backend_load", "BackendLoad", ""},
 	{"kg_health", "Health", "KG_HEALTH_"},
 	{"kg_worker", "Worker", ""},

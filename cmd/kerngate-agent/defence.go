@@ -32,7 +32,7 @@ func (f *defenceFlags) define(s *pflag.FlagSet) {
 	s.Uint32Var(&f.connections.Burst, "source-connections-burst", 0, "connections that it may open at once; 0: as many as in a second")
 	s.Uint8Var(&f.prefixV4, "source-prefix-v4", 32, "length of the prefix that is one source, IPv4")
 	s.Uint8Var(&f.prefixV6, "source-prefix-v6", 64, "length of the prefix that is one source, IPv6")
-	s.StringVar(&f.configMap, "defence-configmap", "", "NAMESPACE/NAME of a ConfigMap with source prefixes under deny (or block-cidrs) and exceptions under allow, one to a line")
+	s.StringVar(&f.configMap, "defence-configmap", "", "NAMESPACE/NAME of a ConfigMap with source prefixes under deny (or block-cidrs) and exceptions under allow, one to a line, and limits under the names of --source-packets-per-second and its like")
 }
 
 // checkDefence checks what is dropped.

@@ -38,7 +38,7 @@ func State(m *model.Model, n Node) (state.State, []model.Problem) {
 		Addresses: sortedUnique(n.Addresses, netip.Addr.Compare),
 		Deny:      sortedUnique(slices.Concat(n.Deny, m.Defence.Deny), comparePrefixes),
 		Allow:     sortedUnique(slices.Concat(n.Allow, m.Defence.Allow), comparePrefixes),
-		Defence:   n.Defence,
+		Defence:   defence(n.Defence, m.Defence),
 		Nodes:     n.nodes(),
 	}
 	for _, a := range s.Addresses {
@@ -54,6 +54,17 @@ func State(m *model.Model, n Node) (state.State, []model.Problem) {
 	// Names sort otherwise than keys: "a-b" comes before "a:80".
 	slices.SortFunc(s.Services, func(a, b state.Service) int { return cmp.Compare(a.Name, b.Name) })
 	return s, problems
+}
+
+// defence returns what objects say about one source, and the flags about the rest.
+func defence(flags state.Defence, said model.Defence) state.Defence {
+	if l := said.Packets; l.Set {
+		flags.Packets = state.Limit{PerSecond: l.PerSecond, Burst: l.Burst}
+	}
+	if l := said.Connections; l.Set {
+		flags.Connections = state.Limit{PerSecond: l.PerSecond, Burst: l.Burst}
+	}
+	return flags
 }
 
 // listeners of one address, by port and protocol.

@@ -45,7 +45,7 @@ int kg_ingress(struct __sk_buff *skb)
 	if (goes_on(end))
 		end = hand_over(&h, &headers, &in, &out, end);
 	count(reason_of(true, end));
-	if (goes_on(end) || end == NODE_TOO_BIG)
+	if (goes_on(end) || end == NODE_TOO_BIG || end == COOKIE_SENT)
 		return TC_ACT_REDIRECT;
 	if (drops(end))
 		return TC_ACT_SHOT;

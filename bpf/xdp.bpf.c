@@ -46,7 +46,7 @@ static __always_inline int run_xdp(struct xdp_md *ctx, bool l4)
 	if (l4 && goes_on(end))
 		end = hand_over(&h, &headers, &in, &out, end);
 	count(reason_of(false, end));
-	if (l4 && goes_on(end))
+	if (l4 && (goes_on(end) || end == COOKIE_SENT))
 		return XDP_TX;
 	if (drops(end))
 		return XDP_DROP;

@@ -4,6 +4,7 @@
 #define KG_INGRESS_H
 
 #include "between.h"
+#include "events.h"
 #include "sieve.h"
 #include "strict.h"
 

@@ -10,13 +10,16 @@
 #include "handover.h"
 #include "icmp.h"
 
-/* reason_of returns the counter of an end: the reasons of a program are in three runs. */
+/* reason_of returns the counter of an end: the reasons of a program are in three runs, and
+ * one. */
 static __always_inline enum kg_reason reason_of(bool tc, enum end end)
 {
 	if (end < NODE_BACKEND)
 		return (tc ? KG_INGRESS_NOT_IP : KG_XDP_NOT_IP) + end;
 	if (end < SPOOFED_SOURCE)
 		return (tc ? KG_INGRESS_NODE_BACKEND : KG_XDP_NODE_BACKEND) + (end - NODE_BACKEND);
+	if (end == COOKIE_SENT)
+		return tc ? KG_INGRESS_COOKIE_SENT : KG_XDP_COOKIE_SENT;
 	return (tc ? KG_INGRESS_SPOOFED_SOURCE : KG_XDP_SPOOFED_SOURCE) + (end - SPOOFED_SOURCE);
 }
 

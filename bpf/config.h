@@ -39,4 +39,13 @@ const volatile __u8 kg_strict = 1;
 const volatile __u8 kg_uplink_loopback = 0;
 #define KG_LOOPBACK 1
 
+/* Whether SYNs to the proxies are answered by cookies when there are too many of them, and
+ * how many that is: on one CPU in a tenth of a second; 0: any. See cookie.h. */
+const volatile __u8 kg_syn_cookies = 0;
+const volatile __u32 kg_syn_doubt = 0;
+
+/* The segment sizes that such an answer offers, by the smallest MTU of the uplinks. */
+const volatile __u16 kg_mss_v4 = 1460;
+const volatile __u16 kg_mss_v6 = 1440;
+
 #endif

@@ -4,6 +4,7 @@
 #define KG_INGRESS_H
 
 #include "between.h"
+#include "cookie.h"
 #include "events.h"
 #include "sieve.h"
 #include "strict.h"
@@ -108,8 +109,12 @@ static __always_inline enum end judge(const struct hook *h, enum located located
 		return end;
 	if (!read)
 		return excepted ? ALLOWED : MALFORMED;
-	if (!l4)
+	if (!l4) {
+		/* Has the agent attach kg_ingress. */
+		if (kg_syn_cookies && p.syn && !p.ack)
+			are_too_many();
 		return otherwise;
+	}
 
 	/* 6. L4 flows. PASSED means that it is of none. */
 	if (p.later && (kg_fabric_on || address->flags & KG_ADDRESS_L4))
@@ -122,6 +127,10 @@ static __always_inline enum end judge(const struct hook *h, enum located located
 	/* 7. Connections of the proxies, here or on another node. */
 	if (kg_fabric_on && end == PASSED && !p.later)
 		end = to_proxy(h, &p, headers);
+
+	/* 8. Too many new ones. */
+	if (kg_syn_cookies && end == PASSED && p.check)
+		end = challenge(h, &p, headers);
 	return end == PASSED ? otherwise : end;
 }
 

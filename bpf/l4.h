@@ -51,6 +51,7 @@ enum end {
 	BAD_FRAGMENT,
 	RATE_PACKETS,
 	RATE_CONNECTIONS,
+	COOKIE_SENT,
 };
 _Static_assert(KG_XDP_NOT_IP + (int)L4_NO_ROOM == (int)KG_XDP_L4_NO_ROOM, "reasons of kg_xdp");
 _Static_assert(KG_INGRESS_NOT_IP + (int)L4_NO_ROOM == (int)KG_INGRESS_L4_NO_ROOM,
@@ -69,7 +70,8 @@ _Static_assert(RATE_CONNECTIONS - SPOOFED_SOURCE ==
 static __always_inline bool drops(enum end end)
 {
 	return end == DENIED || end == L4_SOURCE_REFUSED || end == L4_NO_ROOM ||
-	       (end >= NODE_NO_WAY && end <= NODE_HOPS) || end >= SPOOFED_SOURCE;
+	       (end >= NODE_NO_WAY && end <= NODE_HOPS) ||
+	       (end >= SPOOFED_SOURCE && end <= RATE_CONNECTIONS);
 }
 
 /* goes_on reports whether a packet that ends so is to be handed to another node. */

@@ -193,6 +193,14 @@ struct {
 	__type(value, struct kg_sieve_slot);
 } kg_sieve_v6 SEC(".maps");
 
+/* The rate of SYNs to the proxies, by CPU. Written and read by kg_xdp and kg_ingress. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct kg_syns);
+} kg_syns SEC(".maps");
+
 /* The sources that restricted L4 services take (loadBalancerSourceRanges; memory is taken
  * as entries come). Written by the agent; read by kg_xdp and kg_ingress for new flows.
  * Full: the range is refused by name, and so its sources; the others stand. */

@@ -100,6 +100,8 @@ enum kg_reason {
 	KG_INGRESS_BAD_FRAGMENT,
 	KG_INGRESS_RATE_PACKETS,
 	KG_INGRESS_RATE_CONNECTIONS,
+	KG_XDP_COOKIE_SENT,     /* a SYN, answered by a cookie: nothing is kept of it */
+	KG_INGRESS_COOKIE_SENT, /* the same */
 	KG_REASONS,
 };
 

@@ -157,6 +157,14 @@ enum kg_prefix_source {
 	KG_PREFIX_OPERATOR = 2, /* kerngatectl */
 };
 
+/* How many connections clients begin, on one CPU; see cookie.h. */
+struct kg_syns {
+	__u64 since_ns;   /* CLOCK_MONOTONIC: when counting began */
+	__u64 doubted_ns; /* until when they are taken for a flood */
+	__u32 seen;       /* SYNs since then */
+	__u32 pad;
+};
+
 /* What the sieve says about a source. It is computed from kg_deny and kg_allow, and never says
  * what they would not: it spares most packets the look into them. */
 enum kg_sieved {

@@ -52,7 +52,7 @@ static __always_inline int run_xdp(struct xdp_md *ctx, bool l4)
 	count(reason_of(false, end));
 	if (is_watched(reason_of(false, end)))
 		emit_from_xdp(ctx, reason_of(false, end), &headers);
-	if (l4 && goes_on(end))
+	if (l4 && (goes_on(end) || end == COOKIE_SENT))
 		return XDP_TX;
 	if (drops(end))
 		return XDP_DROP;

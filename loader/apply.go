@@ -151,7 +151,7 @@ func (d *Datapath) Apply(want state.State) (Report, error) {
 	note(d.hashes.addresses.Prune(w.addresses, describeAddress))(&report.Removed)
 	errs = append(errs, d.slots.update(d.hashes.addresses.All()))
 	note(d.hashes.sources.Prune(w.sources, describeSource))(&report.Removed)
-	if !d.translates() {
+	if !d.translates() && !d.flooded {
 		d.xdp.takeBack()
 	}
 	if !d.needsTC() {
@@ -210,6 +210,9 @@ func (d *Datapath) Reap(now time.Time) (Report, error) {
 	defer d.mu.Unlock()
 	d.xdp.refresh(d.attachments)
 	var sweepErr error
+	if flooded, err := d.flood.look(now, monotonic()); d.options.SynCookies == SynCookiesAuto {
+		d.flooded, sweepErr = flooded, err
+	}
 	if d.needsTC() {
 		d.ensureTC()
 	} else if len(d.tc.attachments) > 0 { // each interface can have kg_xdp after all
@@ -218,7 +221,7 @@ func (d *Datapath) Reap(now time.Time) (Report, error) {
 		d.xdp.refresh(d.attachments)
 	}
 	if d.translates() {
-		sweepErr = d.flows.sweep(monotonic())
+		sweepErr = errors.Join(sweepErr, d.flows.sweep(monotonic()))
 	}
 	sweepErr = errors.Join(sweepErr, d.reapNodes(now), d.restoreNotrack(), d.storeDefence(), d.endWatch())
 	changes, err := d.registry.Reap(now)

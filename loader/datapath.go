@@ -61,6 +61,8 @@ type Datapath struct {
 	lists       *Lists
 	hashes      hashes
 	slots       *addressSlots
+	flood       *flood
+	flooded     bool // as of the last Reap: kg_ingress is wanted where kg_xdp does not answer
 	routes      *registry.Hash[routeKey, struct{}]
 }
 
@@ -231,6 +233,11 @@ func (d *Datapath) readState() error {
 		return err
 	}
 	if d.slots, err = openAddressSlots(d.maps["kg_address_slots"]); err != nil {
+		return err
+	}
+	d.flooded = d.options.SynCookies == SynCookiesAlways
+	d.flood = &flood{table: d.maps["kg_syns"], counters: d.maps["kg_counters"], log: d.log}
+	if d.flood.sent, err = d.flood.cookies(); err != nil {
 		return err
 	}
 	return d.slots.update(d.hashes.addresses.All())

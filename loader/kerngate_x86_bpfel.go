@@ -45,6 +45,7 @@ const (
 	kerngateMapKgSlots               = "kg_slots"
 	kerngateMapKgSockets             = "kg_sockets"
 	kerngateMapKgSources             = "kg_sources"
+	kerngateMapKgSyns                = "kg_syns"
 	kerngateMapKgWatch               = "kg_watch"
 	kerngateMapKgWorkers             = "kg_workers"
 	kerngateProgKgEgress             = "kg_egress"
@@ -68,6 +69,8 @@ const (
 	kerngateVarKgHealthType          = "kg_health_type"
 	kerngateVarKgHungAfterNs         = "kg_hung_after_ns"
 	kerngateVarKgModeType            = "kg_mode_type"
+	kerngateVarKgMssV4               = "kg_mss_v4"
+	kerngateVarKgMssV6               = "kg_mss_v6"
 	kerngateVarKgNodeAddressFlagType = "kg_node_address_flag_type"
 	kerngateVarKgNodeStateType       = "kg_node_state_type"
 	kerngateVarKgPlaceType           = "kg_place_type"
@@ -80,6 +83,8 @@ const (
 	kerngateVarKgSievedType          = "kg_sieved_type"
 	kerngateVarKgSocketType          = "kg_socket_type"
 	kerngateVarKgStrict              = "kg_strict"
+	kerngateVarKgSynCookies          = "kg_syn_cookies"
+	kerngateVarKgSynDoubt            = "kg_syn_doubt"
 	kerngateVarKgTableType           = "kg_table_type"
 	kerngateVarKgTunnelKindType      = "kg_tunnel_kind_type"
 	kerngateVarKgTunnelPort          = "kg_tunnel_port"
@@ -172,6 +177,7 @@ type kerngateMapSpecs struct {
 	KgSlots         *ebpf.MapSpec `ebpf:"kg_slots"`
 	KgSockets       *ebpf.MapSpec `ebpf:"kg_sockets"`
 	KgSources       *ebpf.MapSpec `ebpf:"kg_sources"`
+	KgSyns          *ebpf.MapSpec `ebpf:"kg_syns"`
 	KgWatch         *ebpf.MapSpec `ebpf:"kg_watch"`
 	KgWorkers       *ebpf.MapSpec `ebpf:"kg_workers"`
 }
@@ -194,6 +200,8 @@ type kerngateVariableSpecs struct {
 	KgHealthType          *ebpf.VariableSpec `ebpf:"kg_health_type"`
 	KgHungAfterNs         *ebpf.VariableSpec `ebpf:"kg_hung_after_ns"`
 	KgModeType            *ebpf.VariableSpec `ebpf:"kg_mode_type"`
+	KgMssV4               *ebpf.VariableSpec `ebpf:"kg_mss_v4"`
+	KgMssV6               *ebpf.VariableSpec `ebpf:"kg_mss_v6"`
 	KgNodeAddressFlagType *ebpf.VariableSpec `ebpf:"kg_node_address_flag_type"`
 	KgNodeStateType       *ebpf.VariableSpec `ebpf:"kg_node_state_type"`
 	KgPlaceType           *ebpf.VariableSpec `ebpf:"kg_place_type"`
@@ -206,6 +214,8 @@ type kerngateVariableSpecs struct {
 	KgSievedType          *ebpf.VariableSpec `ebpf:"kg_sieved_type"`
 	KgSocketType          *ebpf.VariableSpec `ebpf:"kg_socket_type"`
 	KgStrict              *ebpf.VariableSpec `ebpf:"kg_strict"`
+	KgSynCookies          *ebpf.VariableSpec `ebpf:"kg_syn_cookies"`
+	KgSynDoubt            *ebpf.VariableSpec `ebpf:"kg_syn_doubt"`
 	KgTableType           *ebpf.VariableSpec `ebpf:"kg_table_type"`
 	KgTunnelKindType      *ebpf.VariableSpec `ebpf:"kg_tunnel_kind_type"`
 	KgTunnelPort          *ebpf.VariableSpec `ebpf:"kg_tunnel_port"`
@@ -263,6 +273,7 @@ type kerngateMaps struct {
 	KgSlots         *ebpf.Map `ebpf:"kg_slots"`
 	KgSockets       *ebpf.Map `ebpf:"kg_sockets"`
 	KgSources       *ebpf.Map `ebpf:"kg_sources"`
+	KgSyns          *ebpf.Map `ebpf:"kg_syns"`
 	KgWatch         *ebpf.Map `ebpf:"kg_watch"`
 	KgWorkers       *ebpf.Map `ebpf:"kg_workers"`
 }
@@ -298,6 +309,7 @@ func (m *kerngateMaps) Close() error {
 		m.KgSlots,
 		m.KgSockets,
 		m.KgSources,
+		m.KgSyns,
 		m.KgWatch,
 		m.KgWorkers,
 	)
@@ -321,6 +333,8 @@ type kerngateVariables struct {
 	KgHealthType          *ebpf.Variable `ebpf:"kg_health_type"`
 	KgHungAfterNs         *ebpf.Variable `ebpf:"kg_hung_after_ns"`
 	KgModeType            *ebpf.Variable `ebpf:"kg_mode_type"`
+	KgMssV4               *ebpf.Variable `ebpf:"kg_mss_v4"`
+	KgMssV6               *ebpf.Variable `ebpf:"kg_mss_v6"`
 	KgNodeAddressFlagType *ebpf.Variable `ebpf:"kg_node_address_flag_type"`
 	KgNodeStateType       *ebpf.Variable `ebpf:"kg_node_state_type"`
 	KgPlaceType           *ebpf.Variable `ebpf:"kg_place_type"`
@@ -333,6 +347,8 @@ type kerngateVariables struct {
 	KgSievedType          *ebpf.Variable `ebpf:"kg_sieved_type"`
 	KgSocketType          *ebpf.Variable `ebpf:"kg_socket_type"`
 	KgStrict              *ebpf.Variable `ebpf:"kg_strict"`
+	KgSynCookies          *ebpf.Variable `ebpf:"kg_syn_cookies"`
+	KgSynDoubt            *ebpf.Variable `ebpf:"kg_syn_doubt"`
 	KgTableType           *ebpf.Variable `ebpf:"kg_table_type"`
 	KgTunnelKindType      *ebpf.Variable `ebpf:"kg_tunnel_kind_type"`
 	KgTunnelPort          *ebpf.Variable `ebpf:"kg_tunnel_port"`

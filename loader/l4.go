@@ -55,19 +55,20 @@ func hasL4(want *state.State) bool {
 func (d *Datapath) translates() bool { return d.hasL4 || d.options.TunnelPort != 0 }
 
 // needsTC reports whether the programs in tc have something to do: L4 services, packets
-// between nodes, or the work of kg_xdp on an interface that cannot have that.
-func (d *Datapath) needsTC() bool { return d.translates() || len(d.xdp.lacks) > 0 }
+// between nodes, the work of kg_xdp on an interface that cannot have that, or to answer SYNs
+// by cookies where kg_xdp cannot.
+func (d *Datapath) needsTC() bool { return d.translates() || d.flooded || len(d.xdp.lacks) > 0 }
 
 // ensureTC makes the programs in tc stand, and nothing in their way.
 func (d *Datapath) ensureTC() {
-	if d.translates() {
+	if d.translates() || d.flooded {
 		d.xdp.leave(d.attachments, d.forwardsInXDP)
 	}
 	d.tc.ensure(func(program, name string) bool {
 		if program == "kg_egress" {
 			return d.translates()
 		}
-		return d.xdp.isLacking(name) || d.translates() && !d.forwardsInXDP(name)
+		return d.xdp.isLacking(name) || (d.translates() || d.flooded) && !d.forwardsInXDP(name)
 	})
 }
 

@@ -18,6 +18,8 @@ type flowPacket struct {
 	id       uint16   // IPv4
 	payload  []byte
 	noSum    bool // UDP without a checksum
+
+	tcpOptions []byte // a multiple of four
 }
 
 // TCP flags.
@@ -60,6 +62,8 @@ func transport(p flowPacket) []byte {
 	binary.BigEndian.PutUint16(h[2:], p.to.Port())
 	if p.protocol == 6 {
 		h[13] = p.flags
+		h[12] = byte(5+len(p.tcpOptions)/4) << 4
+		h = append(h, p.tcpOptions...)
 	}
 	h = append(h, p.payload...)
 	if !p.noSum {

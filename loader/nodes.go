@@ -34,7 +34,10 @@ func (o *Options) constants() map[string]any {
 		}
 		return 0
 	}
+	v4, v6 := o.segmentSizes()
 	return map[string]any{
+		"kg_mss_v4":          v4,
+		"kg_mss_v6":          v6,
 		"kg_hung_after_ns":   uint64(HungAfterNS),
 		"kg_tunnel_port":     bits.ReverseBytes16(o.TunnelPort),
 		"kg_self":            fabric.ID(o.Node),
@@ -42,6 +45,8 @@ func (o *Options) constants() map[string]any {
 		"kg_fabric_on":       flag(o.Fabric),
 		"kg_secret":          secret(),
 		"kg_strict":          flag(!o.Lax),
+		"kg_syn_cookies":     flag(o.SynCookies != SynCookiesOff),
+		"kg_syn_doubt":       o.synDoubt(),
 		"kg_uplink_loopback": flag(slices.Contains(o.Interfaces, "lo")),
 	}
 }

@@ -55,6 +55,9 @@ type Options struct {
 
 	SkMsg SkMsg
 
+	SynCookies SynCookies // SynCookiesAuto
+	SynRate    int        // SYNs a second on one CPU that are taken for a flood; 0: DefaultSynRate
+
 	// Packets between nodes.
 	Node       string // this node's name
 	TunnelPort uint16 // UDP port at which nodes hand each other packets; 0: they do not
@@ -90,6 +93,19 @@ func (o Options) complete() (Options, error) {
 	case L4Auto, L4XDP, L4TC:
 	default:
 		return o, fmt.Errorf("l4 hook %q is none of auto, xdp, tc", o.L4Hook)
+	}
+	switch o.SynCookies {
+	case "":
+		o.SynCookies = SynCookiesAuto
+	case SynCookiesAuto, SynCookiesAlways, SynCookiesOff:
+	default:
+		return o, fmt.Errorf("syn cookies %q is none of auto, always, off", o.SynCookies)
+	}
+	if o.SynRate == 0 {
+		o.SynRate = DefaultSynRate
+	}
+	if o.SynRate < 10 || o.SynRate > 1<<24 {
+		return o, fmt.Errorf("syn rate %d is not between 10 and %d", o.SynRate, 1<<24)
 	}
 	if (o.DSR || o.Fabric) && (o.TunnelPort == 0 || o.Node == "") {
 		return o, errors.New("to hand packets to other nodes takes a port and the name of this node")

@@ -18,10 +18,14 @@ type defenceFlags struct {
 	configMap            string
 	packets, connections state.Limit
 	prefixV4, prefixV6   uint8
+	synCookies           string
+	synRate              int
 }
 
 func (f *defenceFlags) define(s *pflag.FlagSet) {
 	s.BoolVar(&f.strict, "strict-packets", true, "drop packets to the ingress addresses that no honest host sends: sources that nobody has, headers that contradict themselves")
+	s.StringVar(&f.synCookies, "syn-cookies", string(loader.SynCookiesAuto), "answer SYNs to the proxy by cookies before they cost anything: auto (too many of them, and the listen queue full), always (whenever the queue is full), off (left to the kernel)")
+	s.IntVar(&f.synRate, "syn-rate", 0, "SYNs a second on one CPU from which --syn-cookies=auto looks at the queue; 0: the default (2000)")
 	s.Uint32Var(&f.packets.PerSecond, "source-packets-per-second", 0, "packets that one source may send to the ingress addresses; 0: any number. Sources in --allow are exempt")
 	s.Uint32Var(&f.packets.Burst, "source-packets-burst", 0, "packets that it may send at once; 0: as many as in a second")
 	s.Uint32Var(&f.connections.PerSecond, "source-connections-per-second", 0, "new connections that one source may open to the ingress addresses (TCP, QUIC, and flows of UDP services); 0: any number. Sources in --allow are exempt")
@@ -71,6 +75,7 @@ func parsePrefixes(flag string, texts []string) (prefixes []netip.Prefix, err er
 // load adds what the programs are loaded with.
 func (f *defenceFlags) load(o *loader.Options) {
 	o.Lax = !f.strict
+	o.SynCookies, o.SynRate = loader.SynCookies(f.synCookies), f.synRate
 }
 
 // limits returns what one source may send.

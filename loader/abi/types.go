@@ -122,6 +122,15 @@ type PrefixInfo struct {
 	Source uint32
 }
 
+// Syns is struct kg_syns of bpf/types.h.
+type Syns struct {
+	_         structs.HostLayout
+	SinceNS   uint64
+	DoubtedNS uint64
+	Seen      uint32
+	Pad       uint32
+}
+
 // enum kg_sieved
 const (
 	SievedPasses = 0
@@ -532,7 +541,9 @@ const (
 	ReasonIngressBadFragment     = 78
 	ReasonIngressRatePackets     = 79
 	ReasonIngressRateConnections = 80
-	Reasons                      = 81
+	ReasonXDPCookieSent          = 81
+	ReasonIngressCookieSent      = 82
+	Reasons                      = 83
 )
 
 var reasonNames = [Reasons]string{
@@ -617,4 +628,6 @@ var reasonNames = [Reasons]string{
 	ReasonIngressBadFragment:     "ingress_bad_fragment",
 	ReasonIngressRatePackets:     "ingress_rate_packets",
 	ReasonIngressRateConnections: "ingress_rate_connections",
+	ReasonXDPCookieSent:          "xdp_cookie_sent",
+	ReasonIngressCookieSent:      "ingress_cookie_sent",
 }

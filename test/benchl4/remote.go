@@ -46,7 +46,7 @@ func layOutRemote(l *lab.Lab, binaries lab.Binaries) ([]*way, error) {
 	straight := func() error { return back(lab.Address{}) }
 	return []*way{
 		{
-			name: "plain routing by another node", address: netip.AddrPortFrom(plain.IPv4, podPort),
+			name: plainRouting + " by another node", address: netip.AddrPortFrom(plain.IPv4, podPort),
 			on:  func() error { return l.Client.RouteHost(plain.IPv4, plainEntry.IPv4, 0) },
 			off: func() error { return l.Client.RouteHost(plain.IPv4, home.IPv4, 0) },
 		},

@@ -95,7 +95,9 @@ const backlog = 4096
 
 // openSockets opens a listening socket per worker and family, and a UDP socket for HTTP/3.
 // The former are bound to loopback ports that nobody needs to know: connections reach them
-// by kg_lookup, with the ingress address as their local one. The latter the agent binds, if
+// by kg_lookup, with the ingress address as their local one. Those of a family share a port,
+// and so the kernel's memory of when one of them was flooded: the answer to a SYN cookie that
+// one has sent may come to another (bpf/cookie.h). The UDP sockets the agent binds, if
 // HTTP/3 is served. Without IPv6 in the kernel there is IPv4 alone.
 func openSockets(workers int) (_ *sockets, err error) {
 	s := &sockets{kinds: []uint32{abi.SocketTCP4, abi.SocketUDP4}}
@@ -104,39 +106,59 @@ func openSockets(workers int) (_ *sockets, err error) {
 			s.close()
 		}
 	}()
-	if fd, err := listen(unix.AF_INET6); err == nil {
+	if fd, err := listen(unix.AF_INET6, 0); err == nil {
 		unix.Close(fd)
 		s.kinds = append(s.kinds, abi.SocketTCP6, abi.SocketUDP6)
 	}
+	ports := make(map[int]int) // by family
 	for range workers {
 		for _, kind := range s.kinds {
-			family, open := unix.AF_INET, listen
+			family := unix.AF_INET
 			if kind == abi.SocketTCP6 || kind == abi.SocketUDP6 {
 				family = unix.AF_INET6
 			}
+			var fd int
 			if kind == abi.SocketUDP4 || kind == abi.SocketUDP6 {
-				open = openUDP
+				fd, err = openUDP(family)
+			} else {
+				fd, err = listen(family, ports[family])
 			}
-			fd, err := open(family)
 			if err != nil {
 				return nil, err
 			}
 			s.fds = append(s.fds, fd)
+			if kind == abi.SocketTCP4 || kind == abi.SocketTCP6 {
+				if ports[family], err = portOf(fd); err != nil {
+					return nil, err
+				}
+			}
 		}
 	}
 	return s, nil
 }
 
+func portOf(fd int) (int, error) {
+	name, err := unix.Getsockname(fd)
+	switch name := name.(type) {
+	case *unix.SockaddrInet4:
+		return name.Port, err
+	case *unix.SockaddrInet6:
+		return name.Port, err
+	}
+	return 0, fmt.Errorf("port of listening socket: %w", err)
+}
+
 // listen opens a listening socket by socket(2): net.Listen would make an MPTCP socket,
-// which cannot enter a SOCKMAP.
-func listen(family int) (int, error) {
+// which cannot enter a SOCKMAP. Port 0 is any that nobody has.
+func listen(family, port int) (int, error) {
 	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
 	if err != nil {
 		return -1, fmt.Errorf("make listening socket: %w", err)
 	}
-	var sa unix.Sockaddr = &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}
-	if family == unix.AF_INET6 {
-		sa = &unix.SockaddrInet6{Addr: [16]byte{15: 1}}
+	err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+	var sa unix.Sockaddr = &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: port}
+	if family == unix.AF_INET6 && err == nil {
+		sa = &unix.SockaddrInet6{Addr: [16]byte{15: 1}, Port: port}
 		err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1)
 	}
 	if err == nil {

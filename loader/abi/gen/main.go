@@ -34,6 +34,7 @@ var declared = []struct {
 	{"kg_prefix", "Prefix", ""},
 	{"kg_prefix_source", "Prefix", "KG_PREFIX_"},
 	{"kg_prefix_info", "PrefixInfo", ""},
+	{"kg_syns", "Syns", ""},
 	{"kg_sieved", "Sieved", "KG_SIEVED_"},
 	{"kg_sieve_slot", "SieveSlot", ""},
 	{"kg_source", "Source", ""},

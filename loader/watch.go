@@ -54,10 +54,13 @@ func WatchedReasons() (out []Reason) {
 var notDropped = []string{"not_ip", "not_ours", "passed", "allowed", "malformed", "l4_forwarded", "l4_new", "l4_icmp",
 	"l4_fragment", "l4_fragment_lost", "l4_no_backend", "node_backend", "node_owner", "node_second", "node_left", "node_arrived"}
 
-// Drops reports whether a packet with that end, of kg_xdp or kg_ingress, is dropped.
+// refusals are the reasons of the other programs for which a connection or datagram is.
+var refusals = []Reason{{"kg_lookup", "no_proxy"}, {"kg_lookup", "no_worker"}, {"kg_lookup", "assign_failed"}, {"kg_lookup", "l4"}, {"kg_quic", "no_worker"}}
+
+// Drops reports whether what ends so is dropped.
 func (r Reason) Drops() bool {
 	if !slices.Contains(watchedPrograms, r.Program) {
-		return false
+		return slices.Contains(refusals, r)
 	}
 	return !slices.Contains(notDropped, r.Name)
 }

@@ -52,7 +52,7 @@ func WatchedReasons() (out []Reason) {
 
 // notDropped are the reasons of kg_xdp and kg_ingress for which a packet is not dropped.
 var notDropped = []string{"not_ip", "not_ours", "passed", "allowed", "malformed", "l4_forwarded", "l4_new", "l4_icmp",
-	"l4_fragment", "l4_fragment_lost", "l4_no_backend", "node_backend", "node_owner", "node_second", "node_left", "node_arrived"}
+	"l4_fragment", "l4_fragment_lost", "l4_no_backend", "node_backend", "node_owner", "node_second", "node_left", "node_arrived", "cookie_sent"}
 
 // refusals are the reasons of the other programs for which a connection or datagram is.
 var refusals = []Reason{{"kg_lookup", "no_proxy"}, {"kg_lookup", "no_worker"}, {"kg_lookup", "assign_failed"}, {"kg_lookup", "l4"}, {"kg_quic", "no_worker"}}
@@ -227,6 +227,9 @@ func (w *Watch) event(e *abi.Event) Event {
 	if e.Source == (abi.Address{}) {
 		out.Source, out.Destination = netip.AddrPort{}, netip.AddrPort{}
 		return out
+	}
+	if name == "cookie_sent" { // the packet has become the answer
+		out.Source, out.Destination = out.Destination, out.Source
 	}
 	if strings.HasPrefix(name, "l4_") && !out.Reason.Drops() {
 		w.untranslate(&out, e)

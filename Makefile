@@ -12,7 +12,7 @@ COMMANDS = kerngate-agent kerngate-proxy kerngatectl
 
 .DEFAULT_GOAL := build
 .PHONY: help build $(COMMANDS:%=bin/%) generate check-generate fmt lint test test-unit \
-	test-kernel test-controlplane e2e test-vm demo bench bench-l4 fuzz setup clean
+	test-kernel test-controlplane e2e test-vm demo bench bench-l4 bench-flood fuzz setup clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -68,6 +68,10 @@ bench: ## measure Kerngate against nginx in one lab (root)
 bench-l4: ## measure the kernel programs and L4 services, alone and beside others (root)
 	@scripts/setup bench
 	@scripts/bench-l4
+
+bench-flood: ## measure what clients get during a SYN flood (root)
+	@scripts/setup bench
+	@scripts/bench-flood
 
 fuzz: ## run each fuzz target for FUZZTIME (20s)
 	@scripts/fuzz $(FUZZTIME)

@@ -105,8 +105,12 @@ func openHash[K, V comparable](m *ebpf.Map, name string) (*registry.Hash[K, V], 
 	return registry.NewHash(name, hashTable[K, V]{name, m}, have), nil
 }
 
+// readHash returns all of a hash or LPM map, which nobody must change meanwhile.
 func readHash[K, V comparable](m *ebpf.Map) (map[K]V, error) {
 	have := make(map[K]V)
+	if m.Type() == ebpf.LPMTrie {
+		return have, readBatches(m, have)
+	}
 	var k K
 	var v V
 	entries := m.Iterate()
@@ -114,4 +118,24 @@ func readHash[K, V comparable](m *ebpf.Map) (map[K]V, error) {
 		have[k] = v
 	}
 	return have, entries.Err()
+}
+
+// readBatches reads an LPM map a thousand entries at a time: with 100,000 that takes a
+// fraction of the time of two system calls for each.
+func readBatches[K, V comparable](m *ebpf.Map, have map[K]V) error {
+	const batch = 1024
+	keys, values := make([]K, batch), make([]V, batch)
+	var cursor ebpf.MapBatchCursor
+	for {
+		n, err := m.BatchLookup(&cursor, keys, values, nil)
+		for i := range n {
+			have[keys[i]] = values[i]
+		}
+		if errors.Is(err, ebpf.ErrKeyNotExist) {
+			return nil // that was all
+		}
+		if err != nil {
+			return err
+		}
+	}
 }

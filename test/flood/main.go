@@ -1,0 +1,207 @@
+//go:build linux
+
+// Command flood measures what clients get while SYNs come from everywhere: with Kerngate's SYN
+// cookies, without them, and without the kernel's either. scripts/bench-flood runs it.
+//
+// Attacker, client, nodes and pod share one machine, so a flood takes CPU from the client by
+// being sent and carried alone. What that costs is measured too, by frames of the same number
+// and length that no program knows; the defence is to be judged by that.
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/kerngate/kerngate/test/lab"
+	"github.com/kerngate/kerngate/test/lab/flood"
+)
+
+var (
+	bin      = flag.String("bin", "", "folder with kerngate-agent, kerngate-proxy and the rest; empty: they are built")
+	rounds   = flag.Int("rounds", 5, "rounds; in each every way is measured once")
+	duration = flag.Duration("duration", 3*time.Second, "of a measurement")
+	rate     = flag.Int("rate", 20000, "SYNs a second")
+)
+
+const host = "flood.example.com"
+
+func main() {
+	flag.Parse()
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "flood:", err)
+		os.Exit(1)
+	}
+}
+
+// way is one situation in which clients ask.
+type way struct {
+	name  string
+	node  int // in the lab
+	flood bool
+	noise bool
+
+	short, kept []float64 // requests a second: a connection for each, and on kept ones
+	sent        []float64 // SYNs a second that went out
+}
+
+func run() (err error) {
+	if *rounds < 1 || *rounds > 100 || *rate < 100 || *rate > 200_000 || *duration < time.Second || *duration > 20*time.Second {
+		return errors.New("-rounds: 1 to 100; -rate: 100 to 200000; -duration: 1s to 20s")
+	}
+	wrk, err := exec.LookPath("wrk")
+	if err != nil {
+		return fmt.Errorf("%w (scripts/setup bench)", err)
+	}
+	dir := *bin
+	if dir == "" {
+		if dir, err = lab.TempDir(); err != nil {
+			return err
+		}
+		defer os.RemoveAll(dir)
+		if _, err = lab.BuildAll(dir); err != nil {
+			return err
+		}
+	}
+	l, err := lab.New(lab.Options{Nodes: 4, NoIPv6: true})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, l.Close()) }()
+	for i, n := range []struct{ cookies, kernel string }{{"auto", "1"}, {"off", "1"}, {"off", "0"}} {
+		if err := layOut(l, l.Nodes[i], lab.Binaries(dir), n.cookies, n.kernel); err != nil {
+			return err
+		}
+	}
+	ways := []*way{
+		{name: "no flood"},
+		{name: "frames that nobody knows, at the flood's rate", flood: true, noise: true},
+		{name: "SYN flood, `--syn-cookies=auto`", flood: true},
+		{name: "SYN flood, `--syn-cookies=off`: the kernel's own cookies", flood: true, node: 1},
+		{name: "SYN flood, no cookies at all (`tcp_syncookies=0`)", flood: true, node: 2},
+	}
+	for range *rounds {
+		for _, w := range ways {
+			if err := w.measure(l, wrk); err != nil {
+				return fmt.Errorf("%s: %w", w.name, err)
+			}
+		}
+	}
+	report(ways)
+	return nil
+}
+
+// layOut starts an agent and a pod on a node.
+func layOut(l *lab.Lab, node *lab.Node, binaries lab.Binaries, cookies, kernel string) error {
+	if err := node.SetSysctl("ipv4/tcp_syncookies", kernel); err != nil {
+		return err
+	}
+	pod, err := node.AddPod("pod-" + node.Name)
+	if err != nil {
+		return err
+	}
+	if _, err := pod.Serve(binaries.Path("pod"), "web"); err != nil {
+		return err
+	}
+	k, err := node.NewKerngate(binaries)
+	if err != nil {
+		return err
+	}
+	k.Args = []string{"--syn-cookies=" + cookies}
+	err = k.Manifests.Write("web.yaml", lab.IngressClass(), lab.Ingress("web", lab.Path{Host: host, Service: "web"}),
+		lab.Service("web"), lab.EndpointSlice("web", pod.Endpoint(false)))
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(l.RouteVIPs(node), k.Start()); err != nil {
+		return err
+	}
+	return k.WaitServing(l.Client, 20*time.Second)
+}
+
+// lead is how long a flood is on its way before clients are asked: the queues are full then,
+// and the agent has seen it.
+const lead = 3 * time.Second
+
+func (w *way) measure(l *lab.Lab, wrk string) error {
+	node := l.Nodes[w.node]
+	if err := l.RouteVIPs(node); err != nil {
+		return err
+	}
+	if w.flood {
+		f, err := flood.Start(l.Nodes[3].Host, flood.Target{Node: node, Address: netip.AddrPortFrom(l.VIP4, 80), Noise: w.noise}, *rate)
+		if err != nil {
+			return err
+		}
+		began := time.Now()
+		defer func() {
+			if sent, err := f.Stop(); err == nil {
+				w.sent = append(w.sent, float64(sent)/time.Since(began).Seconds())
+			}
+		}()
+		time.Sleep(lead)
+	}
+	short, err := ask(l, wrk, "-H", "Connection: close")
+	if err != nil {
+		return err
+	}
+	kept, err := ask(l, wrk)
+	w.short, w.kept = append(w.short, short), append(w.kept, kept)
+	return err
+}
+
+var rateOf = regexp.MustCompile(`Requests/sec:\s+([\d.]+)`)
+
+// ask has eight clients ask as fast as they are answered, and returns requests a second.
+func ask(l *lab.Lab, wrk string, more ...string) (float64, error) {
+	args := append([]string{"-t1", "-c8", fmt.Sprintf("-d%.0fs", duration.Seconds()), "-H", "Host: " + host}, more...)
+	out, err := l.Client.Run(lab.Command{Path: wrk, Args: append(args, "http://"+l.VIP4.String()+"/")})
+	if err != nil {
+		return 0, err
+	}
+	found := rateOf.FindStringSubmatch(out)
+	if found == nil {
+		return 0, fmt.Errorf("wrk's output is not understood:\n%s", out)
+	}
+	return strconv.ParseFloat(found[1], 64)
+}
+
+// report prints medians with their ranges, and what part they are of those that the flood's
+// mere being sent leaves.
+func report(ways []*way) {
+	fmt.Println("| while there is | SYNs/s sent | connections/s with a request each | of the baseline | requests/s on kept connections | of the baseline |")
+	fmt.Println("| --- | ---: | ---: | ---: | ---: | ---: |")
+	base := ways[1]
+	for _, w := range ways {
+		sent := "-"
+		if len(w.sent) > 0 {
+			sent = fmt.Sprintf("%.0f", median(w.sent))
+		}
+		fmt.Printf("| %s | %s | %s | %s | %s | %s |\n", w.name, sent, spread(w.short), share(w.short, base.short), spread(w.kept), share(w.kept, base.kept))
+	}
+}
+
+func median(values []float64) float64 {
+	values = slices.Sorted(slices.Values(values))
+	return values[len(values)/2]
+}
+
+func spread(values []float64) string {
+	return fmt.Sprintf("%.0f (%.0f-%.0f)", median(values), slices.Min(values), slices.Max(values))
+}
+
+// share is the median of the rounds' own ratios: neighbours in time are measured alike.
+func share(values, base []float64) string {
+	var ratios []float64
+	for i := range values {
+		ratios = append(ratios, values[i]/base[i])
+	}
+	return fmt.Sprintf("%.0f %% (%.0f-%.0f)", 100*median(ratios), 100*slices.Min(ratios), 100*slices.Max(ratios))
+}

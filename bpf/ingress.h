@@ -5,6 +5,7 @@
 
 #include "between.h"
 #include "cookie.h"
+#include "events.h"
 #include "sieve.h"
 #include "strict.h"
 

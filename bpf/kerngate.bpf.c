@@ -40,6 +40,7 @@ const enum kg_service_flag *kg_service_flag_type __attribute__((unused));
 const enum kg_backend_flag *kg_backend_flag_type __attribute__((unused));
 const enum kg_place *kg_place_type __attribute__((unused));
 const enum kg_sieved *kg_sieved_type __attribute__((unused));
+const struct kg_event *kg_event_type __attribute__((unused));
 const enum kg_generation_state *kg_generation_state_type __attribute__((unused));
 const enum kg_prefix_source *kg_prefix_source_type __attribute__((unused));
 

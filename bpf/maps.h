@@ -287,6 +287,30 @@ struct {
 	__type(value, struct kg_clock);
 } kg_clock SEC(".maps");
 
+/* What becomes of single packets, while somebody watches. Written by kg_xdp and kg_ingress;
+ * read by kerngatectl. Full: the event is left out and counted with the next. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, KG_EVENT_BYTES);
+} kg_events SEC(".maps");
+
+/* Which of them, how many and until when. Written by kerngatectl, and by the agent when
+ * whoever asked is gone; read by kg_xdp and kg_ingress. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct kg_watch);
+} kg_watch SEC(".maps");
+
+/* How many have gone out this second. Written and read by kg_xdp and kg_ingress. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, KG_REASONS);
+	__type(key, enum kg_reason);
+	__type(value, struct kg_event_budget);
+} kg_event_budgets SEC(".maps");
+
 /* Packets or connection attempts per enum kg_reason. Written by every program; read by
  * metrics and kerngatectl, which add up the CPUs. */
 struct {

@@ -45,6 +45,8 @@ int kg_ingress(struct __sk_buff *skb)
 	if (goes_on(end))
 		end = hand_over(&h, &headers, &in, &out, end);
 	count(reason_of(true, end));
+	if (is_watched(reason_of(true, end)))
+		emit_from_skb(skb, reason_of(true, end), &headers);
 	if (goes_on(end) || end == NODE_TOO_BIG || end == COOKIE_SENT)
 		return TC_ACT_REDIRECT;
 	if (drops(end))

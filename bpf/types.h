@@ -58,6 +58,11 @@ enum kg_constant {
 	/* Uplinks of which kg_defence knows that kg_xdp counts there. */
 	KG_COUNTED = 16,
 
+	/* Bytes of kg_events. */
+	KG_EVENT_BYTES = 1 << 18,
+	/* Words of kg_watch.reasons. */
+	KG_WATCH_WORDS = 2,
+
 	/* Entries of kg_fabric: shares of the nodes come out even to a few percent. */
 	KG_FABRIC_SLOTS = 16384,
 	/* Nodes that may have a connection, by slot; see kg_owners. */
@@ -405,6 +410,38 @@ enum kg_health {
 struct kg_clock {
 	__u64 tick;
 	__u64 ns;
+};
+
+/* What events are asked for. */
+struct kg_watch {
+	__u64 until_ns;                /* CLOCK_MONOTONIC; 0: nobody watches */
+	__u64 since_ns;                /* when this watcher came */
+	__u64 reasons[KG_WATCH_WORDS]; /* bit = enum kg_reason */
+	__u32 per_second;              /* events per reason and CPU, at most */
+	__u32 pad;
+};
+
+/* How much of per_second a reason has had on a CPU. */
+struct kg_event_budget {
+	__u64 since_ns; /* when this second began */
+	__u32 spent;
+	__u32 skipped; /* since the last event that went out */
+};
+
+/* What became of one packet. Addresses and ports as the packet has them when the program
+ * ends; zero: it has none, or they were not found. */
+struct kg_event {
+	__u64 time_ns; /* CLOCK_MONOTONIC */
+	struct kg_address source;
+	struct kg_address destination;
+	__be16 source_port;
+	__be16 destination_port;
+	__u32 reason; /* enum kg_reason */
+	__u32 ifindex;
+	__u32 length;  /* bytes, from the Ethernet header on */
+	__u32 skipped; /* packets of that reason since the CPU's last event that got none */
+	__u8 protocol;
+	__u8 pad[3];
 };
 
 /* One proxy worker; a cache line each; written by that worker alone. */

@@ -27,9 +27,13 @@ static __always_inline int run_xdp(struct xdp_md *ctx, bool l4)
 	switch (glance(h.data, h.end, &headers)) {
 	case GLANCE_NOT_OURS:
 		count(KG_XDP_NOT_OURS);
+		if (is_watched(KG_XDP_NOT_OURS))
+			emit_from_xdp(ctx, KG_XDP_NOT_OURS, &headers);
 		return XDP_PASS;
 	case GLANCE_DENIED:
 		count(KG_XDP_DENIED);
+		if (is_watched(KG_XDP_DENIED))
+			emit_from_xdp(ctx, KG_XDP_DENIED, &headers);
 		return XDP_DROP;
 	case GLANCE_OURS:
 		break;
@@ -46,6 +50,8 @@ static __always_inline int run_xdp(struct xdp_md *ctx, bool l4)
 	if (l4 && goes_on(end))
 		end = hand_over(&h, &headers, &in, &out, end);
 	count(reason_of(false, end));
+	if (is_watched(reason_of(false, end)))
+		emit_from_xdp(ctx, reason_of(false, end), &headers);
 	if (l4 && (goes_on(end) || end == COOKIE_SENT))
 		return XDP_TX;
 	if (drops(end))

@@ -223,7 +223,7 @@ func (d *Datapath) Reap(now time.Time) (Report, error) {
 	if d.translates() {
 		sweepErr = errors.Join(sweepErr, d.flows.sweep(monotonic()))
 	}
-	sweepErr = errors.Join(sweepErr, d.reapNodes(now), d.restoreNotrack(), d.storeDefence())
+	sweepErr = errors.Join(sweepErr, d.reapNodes(now), d.restoreNotrack(), d.storeDefence(), d.endWatch())
 	changes, err := d.registry.Reap(now)
 	return Report{Changes: changes}, errors.Join(err, sweepErr, d.setServing(d.meta().Serving))
 }

@@ -343,7 +343,9 @@ func (d *Datapath) unpin() error {
 			errs = append(errs, m.Unpin())
 		}
 	}
-	errs = append(errs, removePin(filepath.Join(d.folder, listsLock)))
+	for _, lock := range []string{listsLock, watchLock} {
+		errs = append(errs, removePin(filepath.Join(d.folder, lock)))
+	}
 	return errors.Join(errs...)
 }
 

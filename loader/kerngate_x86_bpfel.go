@@ -25,6 +25,8 @@ const (
 	kerngateMapKgCounters            = "kg_counters"
 	kerngateMapKgDefence             = "kg_defence"
 	kerngateMapKgDeny                = "kg_deny"
+	kerngateMapKgEventBudgets        = "kg_event_budgets"
+	kerngateMapKgEvents              = "kg_events"
 	kerngateMapKgFabric              = "kg_fabric"
 	kerngateMapKgFlows               = "kg_flows"
 	kerngateMapKgFragments           = "kg_fragments"
@@ -44,6 +46,7 @@ const (
 	kerngateMapKgSockets             = "kg_sockets"
 	kerngateMapKgSources             = "kg_sources"
 	kerngateMapKgSyns                = "kg_syns"
+	kerngateMapKgWatch               = "kg_watch"
 	kerngateMapKgWorkers             = "kg_workers"
 	kerngateProgKgEgress             = "kg_egress"
 	kerngateProgKgIngress            = "kg_ingress"
@@ -59,6 +62,7 @@ const (
 	kerngateVarKgConstantType        = "kg_constant_type"
 	kerngateVarKgDirectionType       = "kg_direction_type"
 	kerngateVarKgDsr                 = "kg_dsr"
+	kerngateVarKgEventType           = "kg_event_type"
 	kerngateVarKgFabricOn            = "kg_fabric_on"
 	kerngateVarKgFlowStateType       = "kg_flow_state_type"
 	kerngateVarKgGenerationStateType = "kg_generation_state_type"
@@ -153,6 +157,8 @@ type kerngateMapSpecs struct {
 	KgCounters      *ebpf.MapSpec `ebpf:"kg_counters"`
 	KgDefence       *ebpf.MapSpec `ebpf:"kg_defence"`
 	KgDeny          *ebpf.MapSpec `ebpf:"kg_deny"`
+	KgEventBudgets  *ebpf.MapSpec `ebpf:"kg_event_budgets"`
+	KgEvents        *ebpf.MapSpec `ebpf:"kg_events"`
 	KgFabric        *ebpf.MapSpec `ebpf:"kg_fabric"`
 	KgFlows         *ebpf.MapSpec `ebpf:"kg_flows"`
 	KgFragments     *ebpf.MapSpec `ebpf:"kg_fragments"`
@@ -172,6 +178,7 @@ type kerngateMapSpecs struct {
 	KgSockets       *ebpf.MapSpec `ebpf:"kg_sockets"`
 	KgSources       *ebpf.MapSpec `ebpf:"kg_sources"`
 	KgSyns          *ebpf.MapSpec `ebpf:"kg_syns"`
+	KgWatch         *ebpf.MapSpec `ebpf:"kg_watch"`
 	KgWorkers       *ebpf.MapSpec `ebpf:"kg_workers"`
 }
 
@@ -186,6 +193,7 @@ type kerngateVariableSpecs struct {
 	KgConstantType        *ebpf.VariableSpec `ebpf:"kg_constant_type"`
 	KgDirectionType       *ebpf.VariableSpec `ebpf:"kg_direction_type"`
 	KgDsr                 *ebpf.VariableSpec `ebpf:"kg_dsr"`
+	KgEventType           *ebpf.VariableSpec `ebpf:"kg_event_type"`
 	KgFabricOn            *ebpf.VariableSpec `ebpf:"kg_fabric_on"`
 	KgFlowStateType       *ebpf.VariableSpec `ebpf:"kg_flow_state_type"`
 	KgGenerationStateType *ebpf.VariableSpec `ebpf:"kg_generation_state_type"`
@@ -245,6 +253,8 @@ type kerngateMaps struct {
 	KgCounters      *ebpf.Map `ebpf:"kg_counters"`
 	KgDefence       *ebpf.Map `ebpf:"kg_defence"`
 	KgDeny          *ebpf.Map `ebpf:"kg_deny"`
+	KgEventBudgets  *ebpf.Map `ebpf:"kg_event_budgets"`
+	KgEvents        *ebpf.Map `ebpf:"kg_events"`
 	KgFabric        *ebpf.Map `ebpf:"kg_fabric"`
 	KgFlows         *ebpf.Map `ebpf:"kg_flows"`
 	KgFragments     *ebpf.Map `ebpf:"kg_fragments"`
@@ -264,6 +274,7 @@ type kerngateMaps struct {
 	KgSockets       *ebpf.Map `ebpf:"kg_sockets"`
 	KgSources       *ebpf.Map `ebpf:"kg_sources"`
 	KgSyns          *ebpf.Map `ebpf:"kg_syns"`
+	KgWatch         *ebpf.Map `ebpf:"kg_watch"`
 	KgWorkers       *ebpf.Map `ebpf:"kg_workers"`
 }
 
@@ -278,6 +289,8 @@ func (m *kerngateMaps) Close() error {
 		m.KgCounters,
 		m.KgDefence,
 		m.KgDeny,
+		m.KgEventBudgets,
+		m.KgEvents,
 		m.KgFabric,
 		m.KgFlows,
 		m.KgFragments,
@@ -297,6 +310,7 @@ func (m *kerngateMaps) Close() error {
 		m.KgSockets,
 		m.KgSources,
 		m.KgSyns,
+		m.KgWatch,
 		m.KgWorkers,
 	)
 }
@@ -312,6 +326,7 @@ type kerngateVariables struct {
 	KgConstantType        *ebpf.Variable `ebpf:"kg_constant_type"`
 	KgDirectionType       *ebpf.Variable `ebpf:"kg_direction_type"`
 	KgDsr                 *ebpf.Variable `ebpf:"kg_dsr"`
+	KgEventType           *ebpf.Variable `ebpf:"kg_event_type"`
 	KgFabricOn            *ebpf.Variable `ebpf:"kg_fabric_on"`
 	KgFlowStateType       *ebpf.Variable `ebpf:"kg_flow_state_type"`
 	KgGenerationStateType *ebpf.Variable `ebpf:"kg_generation_state_type"`

@@ -22,6 +22,8 @@ const (
 	pinXDP       = "link_xdp_"
 	// listsLock is a folder that is locked by who changes the prefix lists.
 	listsLock = "kg_lists_lock"
+	// watchLock is a folder that is locked by who reads events.
+	watchLock = "kg_watch_lock"
 )
 
 // metaMap is pinned last of the maps: where it stands, the set is complete.

@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/kerngate/kerngate/loader"
 	"github.com/kerngate/kerngate/userspace/explain"
 	"github.com/kerngate/kerngate/userspace/feed"
 )
@@ -31,6 +32,12 @@ type env struct {
 	ask func(ctx context.Context, socket, what string) ([]byte, error)
 	// readMaps reads the maps pinned in a folder.
 	readMaps func(bpffs string) (*explain.Maps, error)
+	// readLoad reads of them what changes with each packet and request.
+	readLoad func(bpffs string) (*explain.Maps, error)
+	// openWatch begins to read the events of a node.
+	openWatch     func(bpffs string, o loader.WatchOptions) (eventReader, error)
+	interfaceName func(index uint32) string
+	isTerminal    func() bool // standard output
 	// openLists opens the prefix lists in a folder of pins.
 	openLists    func(bpffs string) (prefixLists, error)
 	ownAddresses func() []netip.Addr // of this node
@@ -49,6 +56,7 @@ func main() {
 	e := env{
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, now: time.Now, getenv: os.Getenv,
 		ask: feed.Ask, readMaps: readMaps, openLists: openLists, ownAddresses: ownAddresses,
+		readLoad: readLoad, openWatch: openWatch, interfaceName: interfaceName, isTerminal: isTerminal,
 	}
 	os.Exit(exit(run(ctx, e, os.Args[1:]), e.stderr))
 }

@@ -20,11 +20,11 @@ func readMaps(bpffs string) (_ *explain.Maps, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("read kg_meta: %w", err)
 	}
-	m := &explain.Maps{ABI: meta.ABI, Serving: meta.Serving, Generations: generations(i), Backends: backends(i)}
-	if m.Listeners, err = listeners(i); err != nil {
+	m := &explain.Maps{ABI: meta.ABI, Serving: meta.Serving, Generations: generations(i)}
+	if err := addLoad(m, i); err != nil {
 		return nil, err
 	}
-	if m.Services, err = services(i); err != nil {
+	if m.Listeners, err = listeners(i); err != nil {
 		return nil, err
 	}
 	deny, allow, err := i.Prefixes()
@@ -32,14 +32,30 @@ func readMaps(bpffs string) (_ *explain.Maps, err error) {
 		return nil, err
 	}
 	m.Deny, m.Allow = prefixes(deny), prefixes(allow)
-	counters, err := i.Counters()
+	return m, nil
+}
+
+// readLoad reads services, backends and counters alone: the lists of prefixes can be long.
+func readLoad(bpffs string) (*explain.Maps, error) {
+	i, err := loader.Inspect(bpffs)
 	if err != nil {
 		return nil, err
 	}
+	defer i.Close()
+	m := &explain.Maps{}
+	return m, addLoad(m, i)
+}
+
+func addLoad(m *explain.Maps, i *loader.Inspector) (err error) {
+	m.Backends = backends(i)
+	if m.Services, err = services(i); err != nil {
+		return err
+	}
+	counters, err := i.Counters()
 	for _, c := range counters {
 		m.Counters = append(m.Counters, explain.Counter{Program: c.Program, Reason: c.Reason, Count: c.Packets})
 	}
-	return m, nil
+	return err
 }
 
 func listeners(i *loader.Inspector) ([]explain.Listener, error) {

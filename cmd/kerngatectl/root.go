@@ -62,7 +62,7 @@ When one of the two is not there it shows what the other knows, and says what to
 	})
 	root.AddCommand(
 		newStatus(e, o), newRoutes(e, o), newServices(e, o), newBackends(e, o), newCertificates(e, o),
-		newNodes(e, o), newDrain(e, o), newUndrain(e, o), newDeny(e, o), newAllow(e, o), newExplain(e, o), newProblems(e, o), newCheck(e, o), newVersion(e, o),
+		newNodes(e, o), newWatch(e, o), newTop(e, o), newDrain(e, o), newUndrain(e, o), newDeny(e, o), newAllow(e, o), newExplain(e, o), newProblems(e, o), newCheck(e, o), newVersion(e, o),
 	)
 	root.RunE = func(c *cobra.Command, args []string) error { return c.Help() }
 	root.Args = func(c *cobra.Command, args []string) error {

@@ -110,6 +110,15 @@ func (n *ServiceName) bytes() []byte {
 	return unsafe.Slice((*byte)(unsafe.Pointer(&n.Name)), len(n.Name))
 }
 
+// EventOf reads an event as it lies in kg_events.
+func EventOf(sample []byte) (e Event, ok bool) {
+	if len(sample) < int(unsafe.Sizeof(e)) {
+		return e, false
+	}
+	copy(unsafe.Slice((*byte)(unsafe.Pointer(&e)), unsafe.Sizeof(e)), sample)
+	return e, true
+}
+
 // ReasonNames returns the labels of a counter: the program that counts and why, as in
 // "kg_lookup" and "steered".
 func ReasonNames(reason int) (program, name string) {

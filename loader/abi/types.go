@@ -30,6 +30,8 @@ const (
 	LocalBackends     = 16384
 	Rates             = 131072
 	Counted           = 16
+	EventBytes        = 262144
+	WatchWords        = 2
 	FabricSlots       = 16384
 	Owners            = 3
 	WriteWords        = 4
@@ -360,6 +362,40 @@ const (
 	HealthEjected = 1
 	HealthCheck   = 2
 )
+
+// Watch is struct kg_watch of bpf/types.h.
+type Watch struct {
+	_         structs.HostLayout
+	UntilNS   uint64
+	SinceNS   uint64
+	Reasons   [2]uint64
+	PerSecond uint32
+	Pad       uint32
+}
+
+// EventBudget is struct kg_event_budget of bpf/types.h.
+type EventBudget struct {
+	_       structs.HostLayout
+	SinceNS uint64
+	Spent   uint32
+	Skipped uint32
+}
+
+// Event is struct kg_event of bpf/types.h.
+type Event struct {
+	_               structs.HostLayout
+	TimeNS          uint64
+	Source          Address
+	Destination     Address
+	SourcePort      uint16
+	DestinationPort uint16
+	Reason          uint32
+	Ifindex         uint32
+	Length          uint32
+	Skipped         uint32
+	Protocol        uint8
+	Pad             [3]uint8
+}
 
 // Worker is struct kg_worker of bpf/types.h.
 type Worker struct {

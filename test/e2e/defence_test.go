@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -88,4 +89,64 @@ data:
 	}
 	declare("")
 	must(t, lab.Until(10*time.Second, "answer for a client that is denied no more", func() error { return dialVIP(s) }))
+}
+
+// What an operator sees of a client whose packets are dropped.
+func TestWatchAndTop(t *testing.T) {
+	s := newSite(t, 1, []app{{"web", 1}}, lab.Path{Host: webHost, Service: "web"})
+	client := s.lab.Client.IPv4.String()
+	_, err := s.Ctl("deny", "add", client)
+	must(t, err)
+	knock := func(args ...string) string {
+		t.Helper()
+		type answer struct {
+			out string
+			err error
+		}
+		done := make(chan answer, 1)
+		go func() {
+			out, err := s.Ctl(args...)
+			done <- answer{out, err}
+		}()
+		for end := time.Now().Add(15 * time.Second); time.Now().Before(end); {
+			select {
+			case a := <-done:
+				must(t, a.err)
+				return a.out
+			default:
+				must(t, shutOut(s))
+			}
+		}
+		t.Fatalf("kerngatectl %v does not end", args)
+		return ""
+	}
+
+	var event struct{ Program, Reason, Interface, Source, Destination, Protocol string }
+	out := knock("watch", "--count", "1", "--reason", "denied", "--source", client, "-o", "json")
+	must(t, json.Unmarshal([]byte(out), &event))
+	if event.Reason != "denied" || !strings.HasPrefix(event.Source, client+":") || event.Protocol != "TCP" ||
+		event.Destination != netip.AddrPortFrom(s.lab.VIP4, 80).String() || event.Interface == "" {
+		t.Errorf("event %+v", event)
+	}
+
+	var load struct {
+		Packets []struct {
+			Reason    string
+			Dropped   bool
+			PerSecond float64
+		}
+		Sources []struct {
+			Source    string
+			PerSecond float64
+			Reasons   []string
+		}
+	}
+	out = knock("top", "-n", "1", "--interval", "2s", "-o", "json")
+	must(t, json.Unmarshal([]byte(out), &load))
+	if len(load.Packets) == 0 || load.Packets[0].Reason != "denied" || !load.Packets[0].Dropped || load.Packets[0].PerSecond <= 0 {
+		t.Errorf("packets %+v, want those denied first", load.Packets)
+	}
+	if len(load.Sources) != 1 || load.Sources[0].Source != client || load.Sources[0].PerSecond <= 0 {
+		t.Errorf("sources %+v, want %s", load.Sources, client)
+	}
 }

@@ -59,7 +59,7 @@ func (k *Kerngate) countPins(found Inventory) error {
 	ours := make(map[ebpf.MapID]bool)
 	for _, e := range entries {
 		found["pin "+e.Name()]++
-		if !strings.HasPrefix(e.Name(), "kg_") {
+		if !strings.HasPrefix(e.Name(), "kg_") || e.IsDir() { // a folder is a lock
 			continue
 		}
 		m, err := ebpf.LoadPinnedMap(filepath.Join(k.Pins(), e.Name()), &ebpf.LoadPinOptions{ReadOnly: true})

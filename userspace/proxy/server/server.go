@@ -172,8 +172,8 @@ func (a acceptor) OnEvent(l *reactor.Conn) {
 func (s *Server) open(fd int, peer unix.Sockaddr) {
 	switch s.worker.Overload.Enter() {
 	case overload.Full:
-		unix.Close(fd)
 		s.stats.Full.Add(1)
+		unix.Close(fd)
 		s.makeRoom()
 		return
 	case overload.Crowded:

@@ -65,13 +65,12 @@ func TestXDPAttach(t *testing.T) {
 		want       []string // mode of each attachment behind kg_lookup
 		off        []string // interfaces that must have nothing
 	}{
-		{"native", XDPAuto, []string{"up0", "up1"}, []string{"native", "native"}, nil},
-		{"taken over", XDPAuto, []string{"up0", "up1"}, []string{"native", "native"}, nil},
+		{"native", XDPNative, []string{"up0", "up1"}, []string{"native", "native"}, nil},
+		{"taken over", XDPNative, []string{"up0", "up1"}, []string{"native", "native"}, nil},
 		{"other mode", XDPGeneric, []string{"up0"}, []string{"generic"}, []string{"up1"}},
-		{"auto keeps the mode", XDPAuto, []string{"up0"}, []string{"generic"}, nil},
 		{"loopback has no native mode", XDPAuto, []string{"lo"}, []string{"generic"}, []string{"up0"}},
 		{"native only", XDPNative, []string{"lo", "up0"}, []string{"", "native"}, []string{"lo"}},
-		{"missing", XDPAuto, []string{"nosuch", "up0"}, []string{"", "native"}, nil},
+		{"missing", XDPNative, []string{"nosuch", "up0"}, []string{"", "native"}, nil},
 		{"off", XDPOff, []string{"up0"}, []string{""}, []string{"up0"}},
 	} {
 		// No subtests: their goroutines are not in the namespace.
@@ -98,10 +97,46 @@ func TestXDPAttach(t *testing.T) {
 	}
 }
 
+// TestVirtualCables: by itself an agent has kg_ingress there instead of kg_xdp, as soon as an
+// address is served, and takes off what one that was told to use XDP had put there; and back.
+func TestVirtualCables(t *testing.T) {
+	netnstest.Enter(t)
+	bpffs := netnstest.BPFFS(t)
+	dev := veth(t, "up0")
+	open := func(mode XDPMode) *Datapath {
+		return openTest(t, bpffs, func(o *Options) { o.XDPMode, o.Interfaces = mode, []string{"up0"} })
+	}
+	d := open(XDPNative)
+	mustApply(t, d, vips())
+	if p := attachedXDP(t, "up0"); p != "kg_xdp_guard" || hasIngress(d.net, dev) {
+		t.Errorf("native: %q in XDP, kg_ingress: %v", p, hasIngress(d.net, dev))
+	}
+	d.Close()
+
+	d = open(XDPAuto)
+	if p := attachedXDP(t, "up0"); p != "kg_xdp_guard" {
+		t.Errorf("before kg_ingress stands there is %q in XDP", p)
+	}
+	mustApply(t, d, vips())
+	if p := attachedXDP(t, "up0"); p != "" || !hasIngress(d.net, dev) {
+		t.Errorf("auto: %q in XDP, kg_ingress: %v", p, hasIngress(d.net, dev))
+	}
+	if a := d.Attachments(); a[1].Mode != "" || a[1].Reason != leftOnCable || a[2].Program != "kg_ingress" || a[2].Mode == "" {
+		t.Errorf("auto: attachments %+v", a)
+	}
+	d.Close()
+
+	d = open(XDPNative)
+	mustApply(t, d, vips())
+	if p := attachedXDP(t, "up0"); p != "kg_xdp_guard" || hasIngress(d.net, dev) {
+		t.Errorf("native again: %q in XDP, kg_ingress: %v", p, hasIngress(d.net, dev))
+	}
+}
+
 // An interface that is made, or made again, while the agent runs.
 func TestInterfaceComesLater(t *testing.T) {
 	netnstest.Enter(t)
-	d := openTest(t, netnstest.BPFFS(t), func(o *Options) { o.Interfaces = []string{"up0"} })
+	d := openTest(t, netnstest.BPFFS(t), func(o *Options) { o.XDPMode, o.Interfaces = XDPNative, []string{"up0"} })
 	for round := range 2 {
 		if a := d.Attachments()[1]; round == 0 && a.Mode != "" {
 			t.Errorf("attachment %+v to an interface that does not exist", a)
@@ -144,7 +179,7 @@ func TestXDPOfSomebodyElseIsLeftAlone(t *testing.T) {
 	}
 	defer theirs.Close()
 
-	d := openTest(t, bpffs, func(o *Options) { o.Interfaces = []string{"up0", "up1"} })
+	d := openTest(t, bpffs, func(o *Options) { o.XDPMode, o.Interfaces = XDPNative, []string{"up0", "up1"} })
 	a := d.Attachments()
 	if a[1].Mode != "" || !strings.Contains(a[1].Reason, `"theirs"`) {
 		t.Errorf("attachment %+v does not name the other program", a[1])
@@ -167,7 +202,7 @@ func TestLostLinkPins(t *testing.T) {
 	ns := netnstest.Enter(t)
 	bpffs := netnstest.BPFFS(t)
 	veth(t, "up0")
-	with := func(o *Options) { o.Interfaces = []string{"up0"} }
+	with := func(o *Options) { o.XDPMode, o.Interfaces = XDPNative, []string{"up0"} }
 	d := openTest(t, bpffs, with)
 	mustApply(t, d, vips())
 	p := startProxy(t, d, 1)

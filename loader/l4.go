@@ -70,6 +70,7 @@ func (d *Datapath) ensureTC() {
 		}
 		return d.xdp.isLacking(name) || (d.translates() || d.flooded) && !d.forwardsInXDP(name)
 	})
+	d.xdp.clearCables()
 }
 
 // forwardsInXDP reports whether kg_xdp sends all L4 packets on, on this interface. Between

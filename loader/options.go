@@ -19,7 +19,7 @@ import (
 type XDPMode string
 
 const (
-	XDPAuto    XDPMode = "auto"    // in the driver, else generic
+	XDPAuto    XDPMode = "auto"    // in the driver, else generic; not on virtual cables
 	XDPNative  XDPMode = "native"  // in the driver or not at all
 	XDPGeneric XDPMode = "generic" // behind the driver: slower, works everywhere
 	XDPOff     XDPMode = "off"

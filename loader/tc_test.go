@@ -76,7 +76,9 @@ func TestTCAttach(t *testing.T) {
 		name, bpffs := "up0", netnstest.BPFFS(t)
 		dev := veth(t, name)
 		open := func(hook L4Hook) *Datapath {
-			d := openTest(t, bpffs, func(o *Options) { o.Interfaces, o.L4Hook, o.MaxSlots = []string{name}, hook, 16384 })
+			d := openTest(t, bpffs, func(o *Options) {
+				o.XDPMode, o.Interfaces, o.L4Hook, o.MaxSlots = XDPNative, []string{name}, hook, 16384
+			})
 			d.tc.tcx = tcx
 			return d
 		}

@@ -37,7 +37,7 @@ type xdp struct {
 	guard  *ebpf.Program        // kg_xdp_guard
 	links  map[string]link.Link // by interface
 	left   map[string]bool      // interfaces that are left to kg_ingress
-	lacks  map[string]refused   // interfaces that cannot have it
+	lacks  map[string]refused   // interfaces that cannot or shall not have it
 	bpffs  string
 	net    *netlink.Handle
 	log    zerolog.Logger
@@ -53,6 +53,32 @@ type refused struct {
 // the driver it would save nothing, and since 6.9 the kernel hands tc packets without their
 // Ethernet header when it had to copy them for XDP there.
 const leftToIngress = "left to kg_ingress, which does the same: the driver does not take XDP programs"
+
+// leftOnCable says why kg_xdp is not on a virtual cable, unless it is asked for. A packet there
+// is a socket buffer before XDP sees it, so that dropping it early saves nothing; and where a
+// veth has XDP, the kernel has the other end cut large segments into packets, which costs bulk
+// several times as much (docs/benchmark-l4.md).
+const leftOnCable = "left to kg_ingress, which does the same: on a virtual cable XDP saves nothing and slows large transfers; " +
+	"--xdp-mode native has it nevertheless"
+
+// leavesCable reports whether a device is a virtual cable that kg_ingress gets.
+func (x *xdp) leavesCable(dev netlink.Link) bool {
+	return x.mode == XDPAuto && x.l4 != L4XDP && !wholeChecksums(dev)
+}
+
+// clearCables takes kg_xdp off virtual cables where an agent that was told to had put it.
+func (x *xdp) clearCables() {
+	for name, lacks := range x.lacks {
+		if lacks.reason != leftOnCable {
+			continue
+		}
+		if dev, err := x.net.LinkByName(name); err == nil {
+			if err := removeLink(x.pin(dev)); err != nil {
+				x.log.Warn().Err(err).Str("interface", name).Msg("cannot detach kg_xdp")
+			}
+		}
+	}
+}
 
 // leave takes kg_xdp off interfaces where it is behind the driver, which kg_ingress gets
 // unless kg_xdp forwards all by itself. It changes attachments in place.
@@ -109,7 +135,11 @@ func (x *xdp) attachByName(name string) (a Attachment, dev netlink.Link) {
 		a.Reason = fmt.Sprintf("find interface: %v", err)
 		return a, nil
 	}
-	err = x.attachTo(dev, &a)
+	if x.leavesCable(dev) {
+		err = errors.New(leftOnCable)
+	} else {
+		err = x.attachTo(dev, &a)
+	}
 	if err != nil {
 		a.Reason = err.Error()
 	}
@@ -122,7 +152,8 @@ func (x *xdp) attachByName(name string) (a Attachment, dev netlink.Link) {
 	return a, dev
 }
 
-// isLacking reports whether an interface that is there cannot have kg_xdp, though asked for.
+// isLacking reports whether an interface that is there cannot have kg_xdp, or is better off
+// without, so that kg_ingress must do its work.
 func (x *xdp) isLacking(name string) bool {
 	_, lacks := x.lacks[name]
 	return lacks
@@ -130,7 +161,7 @@ func (x *xdp) isLacking(name string) bool {
 
 func (x *xdp) tell(a Attachment) {
 	event := x.log.Info()
-	if a.Reason != "" && x.mode != XDPOff {
+	if a.Reason != "" && a.Reason != leftOnCable && x.mode != XDPOff {
 		event = x.log.Warn()
 	}
 	event.Str("interface", a.Where).Str("mode", a.Mode).Str("reason", a.Reason).Msg(a.Program)
@@ -306,7 +337,7 @@ func (x *xdp) attachNew(dev netlink.Link, a *Attachment) (link.Link, error) {
 		}
 		a.Mode = ""
 		if x.mode == XDPNative {
-			return nil, fmt.Errorf("the driver does not take XDP programs: %w; use --xdp auto or generic", err)
+			return nil, fmt.Errorf("the driver does not take XDP programs: %w; use --xdp-mode auto or generic", err)
 		}
 		a.Reason = fmt.Sprintf("generic, because native failed: %v", unwrapErrno(err))
 	}

@@ -88,12 +88,12 @@ func run() (err error) {
 	return nil
 }
 
-// layOut makes everything ready. Kerngate has nodes of its own: an XDP program at a virtual
-// cable makes all that comes in there dearer, whoever forwards it.
+// layOut makes everything ready. Kerngate in XDP has nodes of its own: there a program at a
+// virtual cable makes all that comes in dearer, whoever forwards it.
 func layOut(l *lab.Lab, binaries lab.Binaries) ([]*way, error) {
-	node, withoutXDP, others := l.Nodes[0], l.Nodes[6], l.Nodes[7]
+	node, behindXDP, others := l.Nodes[0], l.Nodes[6], l.Nodes[7]
 	pods := make(map[*lab.Node]*lab.Pod)
-	for i, n := range []*lab.Node{node, withoutXDP, others} {
+	for i, n := range []*lab.Node{node, behindXDP, others} {
 		pod, err := n.AddPod(fmt.Sprintf("near-%d", i))
 		if err != nil {
 			return nil, err
@@ -106,7 +106,7 @@ func layOut(l *lab.Lab, binaries lab.Binaries) ([]*way, error) {
 	if err := startAgent(l, node, binaries, pods[node]); err != nil {
 		return nil, err
 	}
-	if err := startAgent(l, withoutXDP, binaries, pods[withoutXDP], "--xdp-mode=off"); err != nil {
+	if err := startAgent(l, behindXDP, binaries, pods[behindXDP], "--xdp-mode=native"); err != nil {
 		return nil, err
 	}
 	// With a pod of its own: a connection to one by the same port as one of a moment ago by
@@ -123,8 +123,8 @@ func layOut(l *lab.Lab, binaries lab.Binaries) ([]*way, error) {
 		{name: plainRouting, address: netip.AddrPortFrom(plain.IPv4, podPort)},
 		{name: kerngate, address: vip},
 		{
-			name: kerngate + ", --xdp-mode=off", address: vip,
-			on:  func() error { return l.RouteVIPs(withoutXDP) },
+			name: kerngate + ", --xdp-mode=native", address: vip,
+			on:  func() error { return l.RouteVIPs(behindXDP) },
 			off: func() error { return l.RouteVIPs(node) },
 		},
 	}

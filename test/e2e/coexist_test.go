@@ -258,7 +258,7 @@ func TestForeignXDP(t *testing.T) {
 	if !denied.IsValid() {
 		skip(t, "this machine has no IPv6")
 	}
-	n.Args = append(n.Args, "--deny", denied.String())
+	n.Args = append(n.Args, "--deny", denied.String(), "--xdp-mode", "native")
 	theirs := n.counter("theirs", ebpf.XDP, xdpOK)
 	attach := func(c *lab.Counter) (l link.Link, err error) {
 		err = n.Node.Do(func() (err error) {

@@ -47,7 +47,7 @@ func TestSourceLimits(t *testing.T) {
 		}
 		return nil
 	}))
-	if n := s.counted("kg_xdp/rate_packets"); n < datagrams/2 {
+	if n := s.counted("kg_ingress/rate_packets"); n < datagrams/2 {
 		t.Errorf("of %d datagrams as fast as can be %d were dropped", datagrams, n)
 	}
 
@@ -74,7 +74,7 @@ func TestSourceLimits(t *testing.T) {
 		})
 	}
 	flood.Wait()
-	if n, dropped := refused.Load(), s.counted("kg_xdp/rate_connections"); n < 20 || n > 110 || dropped == 0 {
+	if n, dropped := refused.Load(), s.counted("kg_ingress/rate_connections"); n < 20 || n > 110 || dropped == 0 {
 		t.Errorf("of 150 connections %d did not come about (%d SYNs dropped), want about 80", n, dropped)
 	}
 	close(stop)

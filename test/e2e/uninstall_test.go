@@ -16,7 +16,7 @@ import (
 // processes, no program on the interface.
 func TestUninstall(t *testing.T) {
 	s := prepareSite(t, 1, []app{{"web", 1}}, lab.Path{Host: webHost, Service: "web"})
-	s.Args = append(s.Args, "--notrack", "--sk-msg")
+	s.Args = append(s.Args, "--notrack", "--sk-msg", "--xdp-mode", "native")
 	s.start()
 	s.get("http://" + webHost + "/")
 	has := func(kind string) bool {

@@ -25,12 +25,12 @@ func TestUplinks(t *testing.T) {
 	needed := strings.Split(os.Getenv("KERNGATE_TEST_UPLINKS"), ",")
 	for _, kind := range []struct {
 		name string
-		xdp  string // mode of kg_xdp without L4 services
+		xdp  string // mode of kg_xdp without L4 services; "": left to kg_ingress
 		on   string // the interface that the agent is told; "": the uplink
 	}{
-		{lab.UplinkVeth, "native", ""},
+		{lab.UplinkVeth, "", ""},
 		{lab.UplinkVLAN, "generic", ""},    // VLAN devices have no driver that could run it
-		{lab.UplinkVLAN, "native", "eth0"}, // which carries the tagged packets
+		{lab.UplinkVLAN, "", "eth0"},       // which carries the tagged packets
 		{lab.UplinkBond, "native", ""},     // as all that are bonded can
 		{lab.UplinkVirtio, "native", ""},
 	} {
@@ -52,12 +52,17 @@ func TestUplinks(t *testing.T) {
 		must(t, n.Manifests.Remove("echo.yaml"))
 		n.start()
 		n.attached("kg_xdp", func(a status.Attachment) bool { return a.Mode == kind.xdp })
-		passed := n.counted("kg_xdp/passed")
+		first := "kg_xdp"
+		if kind.xdp == "" {
+			first = "kg_ingress"
+			n.attached(first, func(a status.Attachment) bool { return a.Mode != "" })
+		}
+		passed := n.counted(first + "/passed")
 		if r := n.get("http://" + webHost + "/"); r.Status != 200 {
 			t.Errorf("%s: %d", kind.name, r.Status)
 		}
-		if n.counted("kg_xdp/passed") == passed {
-			t.Errorf("%s: kg_xdp saw no packet", kind.name)
+		if n.counted(first+"/passed") == passed {
+			t.Errorf("%s: %s saw no packet", kind.name, first)
 		}
 
 		n.publishEcho()

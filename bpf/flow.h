@@ -7,7 +7,7 @@
 #include "clock.h"
 #include "packet.h"
 
-#define SECOND 1000000000ULL
+#define SECONDS(n) ((__u32)((n) * 1000000000ULL >> KG_FLOW_TICK)) /* in ticks */
 
 /* Backends that are tried for a new flow before it is refused; see open_flow. */
 #define KG_TRIES 4
@@ -16,24 +16,30 @@
 #define FROM_CLIENT 1
 #define FROM_BACKEND 2
 
-/* lifetime returns how long a flow in this state may be silent, in nanoseconds. Open TCP
+/* now_ticks returns the time in the unit of kg_flow.seen. */
+static __always_inline __u32 now_ticks(void)
+{
+	return now_ns() >> KG_FLOW_TICK;
+}
+
+/* lifetime returns how long a flow in this state may be silent, in ticks. Open TCP
  * connections have the time that kube-proxy gives them. */
-static __always_inline __u64 lifetime(__u8 state, __u8 protocol)
+static __always_inline __u32 lifetime(__u8 state, __u8 protocol)
 {
 	switch (state) {
 	case KG_FLOW_OPENING:
-		return 60 * SECOND;
+		return SECONDS(60);
 	case KG_FLOW_OPEN:
-		return protocol == IPPROTO_UDP ? 180 * SECOND : 86400 * SECOND;
+		return protocol == IPPROTO_UDP ? SECONDS(180) : SECONDS(86400);
 	case KG_FLOW_HALF_CLOSED:
-		return 3600 * SECOND;
+		return SECONDS(3600);
 	}
-	return 60 * SECOND;
+	return SECONDS(60);
 }
 
-static __always_inline bool expired(const struct kg_flow *flow, __u8 protocol, __u64 now)
+static __always_inline bool expired(const struct kg_flow *flow, __u8 protocol, __u32 now)
 {
-	__u64 seen = flow->seen_ns;
+	__u32 seen = flow->seen;
 
 	return now > seen && now - seen > lifetime(flow->state, protocol);
 }
@@ -109,17 +115,17 @@ static __always_inline void note_close(struct kg_flow *flow, const struct packet
 
 /*
  * keep notes that a flow's client has been heard again. A flow that was opening moves to
- * kg_flows. Once a second both entries are looked after: the one towards the client is
+ * kg_flows. Once a tick both entries are looked after: the one towards the client is
  * used by replies alone and could have been forgotten, as least recently used, without
  * the other.
  */
-static __always_inline void keep(const struct packet *p, struct kg_flow *flow, bool open, __u64 now)
+static __always_inline void keep(const struct packet *p, struct kg_flow *flow, bool open, __u32 now)
 {
 	if (p->fin || p->rst)
 		note_close(flow, p, FROM_CLIENT);
-	if (open && now - flow->seen_ns < SECOND)
+	if (open && flow->seen == now)
 		return;
-	flow->seen_ns = now;
+	flow->seen = now;
 	if (flow->state == KG_FLOW_OPENING)
 		flow->state = KG_FLOW_OPEN;
 	if (open) {
@@ -136,7 +142,7 @@ static __always_inline void keep(const struct packet *p, struct kg_flow *flow, b
  * one client port may talk to two listeners, but not through both to one backend's port,
  * for the backend could not tell the two apart. Not static, as store_open. */
 __noinline int taken(const struct kg_flow_key *key, const struct kg_address *backend, __be16 port,
-		     __u64 now)
+		     __u32 now)
 {
 	struct kg_flow_key back;
 	struct kg_flow *other;

@@ -16,19 +16,28 @@ static __always_inline bool may_be_l4(const struct kg_address_info *address, __b
 	return address->l4_ports >> ((__u16)(bpf_ntohs(port) * 40503) >> 10) & 1;
 }
 
+/* is_counted reports whether kg_xdp counts what sources send on an interface. Not static, so
+ * that the verifier walks through the loop once. */
+__noinline int is_counted(__u32 ifindex)
+{
+	const struct kg_defence *d = defence();
+
+	if (!d)
+		return false;
+	for (int i = 0; i < KG_COUNTED; i++) {
+		if (d->counted[i] == ifindex)
+			return true;
+	}
+	return false;
+}
+
 /* counts_here reports whether what a packet's source sends is counted in this hook: once,
  * so not in tc behind kg_xdp, nor when another node has done it. */
-static __always_inline bool counts_here(const struct hook *h, const struct kg_defence *d)
+static __always_inline bool counts_here(const struct hook *h)
 {
 	if (h->in->kind)
 		return false;
-	if (!h->tc)
-		return true;
-	for (int i = 0; i < KG_COUNTED; i++) {
-		if (d->counted[i] == h->skb->ifindex)
-			return false;
-	}
-	return true;
+	return !h->tc || !is_counted(h->skb->ifindex);
 }
 
 /* is_initial reports whether a datagram looks like a QUIC client's first: an Initial packet of
@@ -49,7 +58,7 @@ static __always_inline enum end exceeds(const struct hook *h, struct packet *p,
 	const struct kg_defence *d = defence();
 	bool opens = p->syn && !p->ack;
 
-	if (!d || !(d->packet_ns | d->connection_ns) || !counts_here(h, d))
+	if (!d || !(d->packet_ns | d->connection_ns) || !counts_here(h))
 		return PASSED;
 	if (d->packet_ns && spend(&p->key.source, p->v6, LIMIT_PACKETS))
 		return RATE_PACKETS;
@@ -88,10 +97,14 @@ static __always_inline enum end judge(const struct hook *h, enum located located
 	 *    fragments must not be a way round the list. */
 	if (kg_strict && is_spoofed(h, &p, address))
 		return SPOOFED_SOURCE;
-	if (!(headers->flags & HEADERS_SIEVED) && denied(&p, &excepted)) {
-		if (!excepted)
+	if (!(headers->flags & HEADERS_SIEVED)) {
+		int listed = find_listed(&p.key.source, p.v6);
+
+		if (listed == LISTED)
 			return DENIED;
-		otherwise = ALLOWED;
+		excepted = listed == EXCEPTED;
+		if (excepted)
+			otherwise = ALLOWED;
 	}
 
 	/* 4. Then the headers. What is not all in what we see is the kernel's to judge. */

@@ -191,9 +191,9 @@ static __always_inline enum end to_owner(const struct hook *h, const struct pack
  * A packet of a connection that we have forgotten, or that another node had before, ends
  * here as well; by its hash it goes to the backend that it had. Only RST leaves no entry.
  */
-static __always_inline enum end open_flow(const struct hook *h, struct packet *p, __u64 now)
+static __always_inline enum end open_flow(const struct hook *h, struct packet *p, __u32 now)
 {
-	struct kg_flow flow = {.state = KG_FLOW_OPENING, .seen_ns = now};
+	struct kg_flow flow = {.state = KG_FLOW_OPENING, .seen = now};
 	struct kg_service *service = find_l4_service(p, &flow.service);
 	__u32 hash, flags;
 	enum end end;
@@ -240,13 +240,13 @@ static __always_inline enum end open_flow(const struct hook *h, struct packet *p
  * take_over opens the flow of a packet for which another node has chosen the backend: a pod
  * of this node, and of an L4 service, or it is refused.
  */
-static __always_inline enum end take_over(const struct hook *h, struct packet *p, __u64 now)
+static __always_inline enum end take_over(const struct hook *h, struct packet *p, __u32 now)
 {
 	struct kg_flow flow = {
 		.address = h->in->backend,
 		.port = h->in->port,
 		.state = KG_FLOW_OPENING,
-		.seen_ns = now,
+		.seen = now,
 	};
 	struct kg_listener_key key = {
 		.address = h->in->backend,
@@ -278,7 +278,7 @@ static __always_inline enum end take_over(const struct hook *h, struct packet *p
  * anew. A TCP connection stays with its backend also when that is not ready any more; a
  * new connection (a SYN) and UDP, which has no connections, do not.
  */
-static __always_inline bool stays(const struct packet *p, const struct kg_flow *flow, __u64 now)
+static __always_inline bool stays(const struct packet *p, const struct kg_flow *flow, __u32 now)
 {
 	if (expired(flow, p->key.protocol, now))
 		return false;
@@ -298,7 +298,7 @@ static __always_inline bool agrees(const struct kg_flow *flow, const struct pass
  * listener. */
 static __always_inline enum end to_backend(const struct hook *h, struct packet *p)
 {
-	__u64 now = now_ns();
+	__u32 now = now_ticks();
 	bool open;
 	struct kg_flow *flow;
 

@@ -193,6 +193,15 @@ struct {
 	__type(value, struct kg_sieve_slot);
 } kg_sieve_v6 SEC(".maps");
 
+/* Denied addresses of networks of which nothing else is denied; index = host_bucket(address). */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, KG_SIEVE_BUCKETS);
+	__type(key, __u32);
+	__type(value, struct kg_sieve_bucket);
+} kg_sieve_hosts SEC(".maps");
+
 /* The rate of SYNs to the proxies, by CPU. Written and read by kg_xdp and kg_ingress. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

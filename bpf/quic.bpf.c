@@ -75,24 +75,29 @@ static __always_inline bool give(struct sk_reuseport_md *ctx, kg_worker_id worke
 /* What one attempt to give a datagram to a worker came to. */
 enum quic_attempt {
 	QUIC_GIVEN,
+	QUIC_NO_MORE,   /* all have been tried */
 	QUIC_NO_SOCKET, /* the worker has none (any more) */
 	QUIC_HUNG,      /* passed over */
 };
 
 /*
- * try_quic offers the datagram to a worker; if it hangs, only with even_hung. Not static, so
- * that the verifier checks it once and not for each turn of the loop.
+ * try_quic makes the i-th attempt: twice round the workers [first, first + count_all), beginning
+ * by the hash; the hung ones only the second time. Not static, so that the verifier checks it
+ * once and not for each turn of the loop.
  */
-__noinline int try_quic(struct sk_reuseport_md *ctx, kg_worker_id id, __u32 even_hung)
+__noinline int try_quic(struct sk_reuseport_md *ctx, kg_worker_id first, __u32 count_all, __u32 hash,
+			__u32 i)
 {
 	struct kg_worker *worker;
+	kg_worker_id id;
 
-	if (!ctx)
-		return QUIC_NO_SOCKET;
+	if (!ctx || !count_all || i >= 2 * count_all)
+		return QUIC_NO_MORE;
+	id = first + (hash + i) % count_all;
 	worker = bpf_map_lookup_elem(&kg_workers, &id);
 	if (!worker)
-		return QUIC_NO_SOCKET;
-	if (!even_hung && hung(worker, bpf_ktime_get_ns())) {
+		return QUIC_NO_MORE;
+	if (i < count_all && hung(worker, bpf_ktime_get_ns())) {
 		count(KG_QUIC_WORKER_SKIPPED);
 		return QUIC_HUNG;
 	}
@@ -117,13 +122,14 @@ int kg_quic(struct sk_reuseport_md *ctx)
 	 *    kg_lookup: first those that answer, then the hung ones. */
 	if (serving_workers(&workers)) {
 		for (__u32 i = 0; i < 2 * KG_GENERATION_WORKERS; i++) {
-			if (i >= 2 * workers.count)
-				break;
-			worker = workers.first + (hash + i) % workers.count;
-			if (try_quic(ctx, worker, i >= workers.count) == QUIC_GIVEN) {
+			int attempt = try_quic(ctx, workers.first, workers.count, hash, i);
+
+			if (attempt == QUIC_GIVEN) {
 				count(KG_QUIC_NEW);
 				return SK_PASS;
 			}
+			if (attempt == QUIC_NO_MORE)
+				break;
 		}
 	}
 	count(KG_QUIC_NO_WORKER);

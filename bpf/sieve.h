@@ -118,26 +118,71 @@ static __always_inline enum kg_sieved sieve_v6(__u64 half)
 		found = sieve_length(half, 16 * (i + 1));
 		if (found == KG_SIEVED_DENIED)
 			return found;
-		if (found == KG_SIEVED_ASK)
-			sieved = KG_SIEVED_ASK;
+		if (found > sieved)
+			sieved = found;
 	}
 	return sieved;
 }
 
-/* denied reports whether kg_deny holds the source; *excepted, whether kg_allow does too. */
-static __always_inline bool denied(const struct packet *p, bool *excepted)
+/* host_bucket returns where an address belongs in kg_sieve_hosts. */
+static __always_inline __u32 host_bucket(__u64 first, __u64 second)
 {
-	struct kg_prefix key = {.prefix_len = 128, .address = p->key.source};
-	const __u32 *words = (const __u32 *)&p->key.source;
-	int sieved = p->v6 ? sieve_v6((__u64)bpf_ntohl(words[0]) << 32 | bpf_ntohl(words[1]))
-			   : (int)sieve_v4(words[3]);
+	return (first * KG_GOLDEN ^ second) * KG_GOLDEN >> 48;
+}
+_Static_assert(KG_SIEVE_BUCKETS == 1 << (64 - 48), "host_bucket has 16 bits");
 
+/* sieve_host takes the halves of an address of a network that is SIEVED_HOSTS. */
+static __always_inline enum kg_sieved sieve_host(__u64 first, __u64 second)
+{
+	__u32 index = host_bucket(first, second);
+	struct kg_sieve_bucket *bucket = bpf_map_lookup_elem(&kg_sieve_hosts, &index);
+
+	if (!bucket)
+		return KG_SIEVED_ASK;
+	if (!second)
+		return KG_SIEVED_PASSES;
+	for (__u32 i = 0; i < KG_SIEVE_HOSTS; i++) {
+		/* In this order, in which they are not written. */
+		if (*(volatile __u64 *)&bucket->hosts[i].second == second &&
+		    bucket->hosts[i].first == first)
+			return KG_SIEVED_DENIED;
+	}
+	return KG_SIEVED_PASSES;
+}
+
+/* sieve_source takes a source's halves, as they lie in memory; IPv4's as in the maps. */
+static __always_inline enum kg_sieved sieve_source(bool v6, __u64 first, __u64 second)
+{
+	enum kg_sieved sieved = v6 ? sieve_v6(bpf_be64_to_cpu(first)) : sieve_v4(second >> 32);
+
+	return sieved == KG_SIEVED_HOSTS ? sieve_host(first, second) : sieved;
+}
+
+/* What the lists say about a source. */
+enum listed {
+	UNLISTED,
+	LISTED,   /* kg_deny holds it */
+	EXCEPTED, /* and kg_allow does, too */
+};
+
+/* find_listed returns enum listed. Not static, so that the verifier walks through it once, and
+ * not through all that follows for each way out. */
+__noinline int find_listed(const struct kg_address *source, __u32 v6)
+{
+	struct kg_prefix key = {.prefix_len = 128};
+	const __u32 *words = (const __u32 *)source;
+	enum kg_sieved sieved;
+
+	if (!source)
+		return UNLISTED;
+	sieved = sieve_source(v6, words[0] | (__u64)words[1] << 32,
+			      words[2] | (__u64)words[3] << 32);
 	if (sieved != KG_SIEVED_ASK)
-		return sieved == KG_SIEVED_DENIED;
+		return sieved == KG_SIEVED_DENIED ? LISTED : UNLISTED;
+	key.address = *source;
 	if (!bpf_map_lookup_elem(&kg_deny, &key))
-		return false;
-	*excepted = bpf_map_lookup_elem(&kg_allow, &key);
-	return true;
+		return UNLISTED;
+	return bpf_map_lookup_elem(&kg_allow, &key) ? EXCEPTED : LISTED;
 }
 
 /* What glance saw. */
@@ -176,9 +221,12 @@ static __always_inline enum glance glance(void *data, void *end, struct headers 
 	if (h->flags & HEADERS_V6) {
 		__u32 *from = (__u32 *)&v6->saddr;
 
-		sieved = sieve_v6((__u64)bpf_ntohl(from[0]) << 32 | bpf_ntohl(from[1]));
+		if ((void *)(v6 + 1) > end) /* as is known, but not to the verifier here */
+			return GLANCE_UNSURE;
+		sieved = sieve_source(true, from[0] | (__u64)from[1] << 32,
+				      from[2] | (__u64)from[3] << 32);
 	} else {
-		sieved = sieve_v4(v4->saddr);
+		sieved = sieve_source(false, KG_V4_FIRST, KG_V4_SECOND(v4->saddr));
 	}
 	if (sieved == KG_SIEVED_ASK)
 		return GLANCE_UNSURE;

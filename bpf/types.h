@@ -48,8 +48,13 @@ enum kg_constant {
 	KG_SIEVE_WORDS = 1 << 19,
 	/* Entries of kg_sieve_v6 that are found by hash; one more says which lengths there are. */
 	KG_SIEVE_SLOTS = 1 << 18,
+	/* Entries of kg_sieve_hosts, and hosts of one: a line of the CPU's cache. */
+	KG_SIEVE_BUCKETS = 1 << 16,
+	KG_SIEVE_HOSTS = 4,
 	KG_SOURCES = 16384,
 	KG_FLOWS = 262144, /* entries: two per connection */
+	/* kg_flow.seen counts 2^this nanoseconds of CLOCK_MONOTONIC: 1.07 s, 146 years. */
+	KG_FLOW_TICK = 30,
 	KG_OPENING = 65536,
 	KG_FRAGMENTS = 8192,
 	KG_NODES = 1024,
@@ -169,8 +174,9 @@ struct kg_syns {
  * what they would not: it spares most packets the look into them. */
 enum kg_sieved {
 	KG_SIEVED_PASSES = 0, /* no prefix of kg_deny holds it */
-	KG_SIEVED_ASK = 1,    /* one may: ask kg_deny and kg_allow */
-	KG_SIEVED_DENIED = 2, /* one does, and none of kg_allow */
+	KG_SIEVED_HOSTS = 1,  /* one does if it is in kg_sieve_hosts, and none of kg_allow */
+	KG_SIEVED_ASK = 2,    /* one may: ask kg_deny and kg_allow */
+	KG_SIEVED_DENIED = 3, /* one does, and none of kg_allow */
 };
 
 /*
@@ -183,6 +189,20 @@ struct kg_sieve_slot {
 	/* Bits of the prefix, and enum kg_sieved * 2^32. No bits: several belong here, ASK. In one
 	 * word, and without bits while the prefix is written: programs read meanwhile. */
 	__u64 state;
+};
+
+/*
+ * An entry of kg_sieve_hosts: denied addresses that belong there by their hash, each by its two
+ * halves as they lie in memory. None ends in 64 zeroes: a place is free while its second half
+ * is 0, which is so while the first is written.
+ */
+struct kg_host {
+	__u64 first;
+	__u64 second;
+};
+
+struct kg_sieve_bucket {
+	struct kg_host hosts[KG_SIEVE_HOSTS];
 };
 
 /* LPM trie key of the sources that a restricted service takes. prefix_len counts from the
@@ -289,10 +309,11 @@ struct kg_flow {
 	kg_backend_id backend;
 	__u32 generation; /* kg_backend.generation when it was chosen */
 	kg_service_id service;
-	__u64 seen_ns;   /* CLOCK_MONOTONIC of the last packet from the client, to the second */
+	__u32 seen;      /* when the client was last heard, in ticks: KG_FLOW_TICK */
 	kg_node_id node; /* that the backend is on, if packets are handed to it; else 0 */
-	__u32 pad;
 };
+/* With its key and 48 bytes of the kernel's, two lines of the CPU's cache. */
+_Static_assert(sizeof(struct kg_flow_key) + sizeof(struct kg_flow) + 48 == 128, "flows fit lines");
 
 /* Fragments after the first have no ports: they follow the first by these. */
 struct kg_fragment_key {

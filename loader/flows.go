@@ -60,7 +60,8 @@ func (f *flows) sweep(now uint64) error {
 // than its state allows (bpf/flow.h), or it leads to the client of a flow that is gone.
 func (f *flows) expired(k *abi.FlowKey, v *abi.Flow, now uint64) bool {
 	if k.Direction == abi.ToBackend {
-		return now > v.SeenNS && time.Duration(now-v.SeenNS) > lifetime(v.State, k.Protocol)
+		ticks := uint32(now >> abi.FlowTick)
+		return ticks > v.Seen && time.Duration(ticks-v.Seen)<<abi.FlowTick > lifetime(v.State, k.Protocol)
 	}
 	forward := abi.FlowKey{
 		Source: k.Destination, SourcePort: k.DestinationPort,

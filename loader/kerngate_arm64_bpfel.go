@@ -40,6 +40,7 @@ const (
 	kerngateMapKgRate                = "kg_rate"
 	kerngateMapKgServiceNames        = "kg_service_names"
 	kerngateMapKgServices            = "kg_services"
+	kerngateMapKgSieveHosts          = "kg_sieve_hosts"
 	kerngateMapKgSieveV4             = "kg_sieve_v4"
 	kerngateMapKgSieveV6             = "kg_sieve_v6"
 	kerngateMapKgSlots               = "kg_slots"
@@ -172,6 +173,7 @@ type kerngateMapSpecs struct {
 	KgRate          *ebpf.MapSpec `ebpf:"kg_rate"`
 	KgServiceNames  *ebpf.MapSpec `ebpf:"kg_service_names"`
 	KgServices      *ebpf.MapSpec `ebpf:"kg_services"`
+	KgSieveHosts    *ebpf.MapSpec `ebpf:"kg_sieve_hosts"`
 	KgSieveV4       *ebpf.MapSpec `ebpf:"kg_sieve_v4"`
 	KgSieveV6       *ebpf.MapSpec `ebpf:"kg_sieve_v6"`
 	KgSlots         *ebpf.MapSpec `ebpf:"kg_slots"`
@@ -268,6 +270,7 @@ type kerngateMaps struct {
 	KgRate          *ebpf.Map `ebpf:"kg_rate"`
 	KgServiceNames  *ebpf.Map `ebpf:"kg_service_names"`
 	KgServices      *ebpf.Map `ebpf:"kg_services"`
+	KgSieveHosts    *ebpf.Map `ebpf:"kg_sieve_hosts"`
 	KgSieveV4       *ebpf.Map `ebpf:"kg_sieve_v4"`
 	KgSieveV6       *ebpf.Map `ebpf:"kg_sieve_v6"`
 	KgSlots         *ebpf.Map `ebpf:"kg_slots"`
@@ -304,6 +307,7 @@ func (m *kerngateMaps) Close() error {
 		m.KgRate,
 		m.KgServiceNames,
 		m.KgServices,
+		m.KgSieveHosts,
 		m.KgSieveV4,
 		m.KgSieveV6,
 		m.KgSlots,

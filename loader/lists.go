@@ -60,7 +60,7 @@ func OpenLists(bpffs string) (_ *Lists, err error) {
 			l.Close()
 		}
 	}()
-	for _, name := range []string{string(Deny), string(Allow), "kg_sieve_v4", "kg_sieve_v6"} {
+	for _, name := range []string{string(Deny), string(Allow), "kg_sieve_v4", "kg_sieve_v6", "kg_sieve_hosts"} {
 		if maps[name], err = openPin(folder, name); err != nil {
 			return nil, err
 		}

@@ -22,8 +22,11 @@ const (
 	AddressSlots      = 1024
 	SieveWords        = 524288
 	SieveSlots        = 262144
+	SieveBuckets      = 65536
+	SieveHosts        = 4
 	Sources           = 16384
 	Flows             = 262144
+	FlowTick          = 30
 	Opening           = 65536
 	Fragments         = 8192
 	Nodes             = 1024
@@ -134,8 +137,9 @@ type Syns struct {
 // enum kg_sieved
 const (
 	SievedPasses = 0
-	SievedAsk    = 1
-	SievedDenied = 2
+	SievedHosts  = 1
+	SievedAsk    = 2
+	SievedDenied = 3
 )
 
 // SieveSlot is struct kg_sieve_slot of bpf/types.h.
@@ -143,6 +147,19 @@ type SieveSlot struct {
 	_      structs.HostLayout
 	Prefix uint64
 	State  uint64
+}
+
+// Host is struct kg_host of bpf/types.h.
+type Host struct {
+	_      structs.HostLayout
+	First  uint64
+	Second uint64
+}
+
+// SieveBucket is struct kg_sieve_bucket of bpf/types.h.
+type SieveBucket struct {
+	_     structs.HostLayout
+	Hosts [4]Host
 }
 
 // Source is struct kg_source of bpf/types.h.
@@ -247,9 +264,8 @@ type Flow struct {
 	Backend    uint32
 	Generation uint32
 	Service    uint32
-	SeenNS     uint64
+	Seen       uint32
 	Node       uint32
-	Pad        uint32
 }
 
 // FragmentKey is struct kg_fragment_key of bpf/types.h.

@@ -1,5 +1,5 @@
 // Package sieve computes the tables that spare packets the look into the lists of prefixes:
-// kg_sieve_v4 and kg_sieve_v6 (bpf/sieve.h reads them). They never say what the lists would
+// kg_sieve_v4, kg_sieve_v6 and kg_sieve_hosts (bpf/sieve.h reads them). They never say what the lists would
 // not; where they would have to, they say that the lists must be asked.
 package sieve
 
@@ -12,10 +12,11 @@ import (
 	"github.com/kerngate/kerngate/loader/abi"
 )
 
-// Table is what both maps are to hold.
+// Table is what the maps are to hold.
 type Table struct {
-	V4 []uint64        // abi.SieveWords
-	V6 []abi.SieveSlot // abi.SieveSlots and one more
+	V4    []uint64          // abi.SieveWords
+	V6    []abi.SieveSlot   // abi.SieveSlots and one more
+	Hosts []abi.SieveBucket // abi.SieveBuckets
 }
 
 // v4Bits is the length of the IPv4 prefixes that have a code of their own.
@@ -27,14 +28,20 @@ var lengths = [...]int{16, 32, 48, 64}
 // Make computes the tables. A prefix of IPv6 that holds ::ffff:0:0/96 holds all of IPv4, as it
 // does in the lists.
 func Make(deny, allow []netip.Prefix) *Table {
-	t := &Table{V4: make([]uint64, abi.SieveWords), V6: make([]abi.SieveSlot, abi.SieveSlots+1)}
-	six := make(map[netip.Prefix]uint64) // by prefixes of the lengths above
+	t := &Table{
+		V4:    make([]uint64, abi.SieveWords),
+		V6:    make([]abi.SieveSlot, abi.SieveSlots+1),
+		Hosts: make([]abi.SieveBucket, abi.SieveBuckets),
+	}
+	deny = slices.Clone(deny)
+	slices.SortFunc(deny, netip.Prefix.Compare) // so that the same hosts find a place whoever asks
+	six := make(map[netip.Prefix]uint64)        // by prefixes of the lengths above
 	for _, p := range deny {
 		if v4, ok := inIPv4(p); ok {
 			t.denyV4(v4)
 		}
 		if !p.Addr().Is4() {
-			denyV6(six, p)
+			t.denyV6(six, p)
 		}
 	}
 	var allowSix []netip.Prefix
@@ -78,10 +85,14 @@ func (t *Table) each(first, n uint32, f func(word *uint64, low uint64)) {
 func (t *Table) denyV4(p netip.Prefix) {
 	first, n := networks(p)
 	t.each(first, n, func(word *uint64, low uint64) {
-		if p.Bits() <= v4Bits {
-			*word = *word&^(3*low) | abi.SievedDenied*low
-		} else if *word&(abi.SievedDenied*low) == 0 {
-			*word |= abi.SievedAsk * low
+		switch {
+		case p.Bits() <= v4Bits:
+			*word |= abi.SievedDenied * low
+		case p.Bits() == 32 && t.placeHost(p.Addr()):
+			*word |= low &^ (*word >> 1) // SievedHosts, or what they are asked about already
+		default:
+			ask := low &^ (*word & (*word >> 1)) // all but SievedDenied
+			*word = *word&^(3*ask) | abi.SievedAsk*ask
 		}
 	})
 }
@@ -89,8 +100,8 @@ func (t *Table) denyV4(p netip.Prefix) {
 func (t *Table) exceptV4(p netip.Prefix) {
 	first, n := networks(p)
 	t.each(first, n, func(word *uint64, low uint64) {
-		denied := *word >> 1 & low // by its upper bit
-		*word = *word&^(3*denied) | abi.SievedAsk*denied
+		some := (*word | *word>>1) & low
+		*word = *word&^(3*some) | abi.SievedAsk*some
 	})
 }
 
@@ -114,11 +125,13 @@ func next(p netip.Prefix) netip.Prefix {
 	return netip.PrefixFrom(netip.AddrFrom16(a), p.Bits())
 }
 
-func denyV6(six map[netip.Prefix]uint64, p netip.Prefix) {
+func (t *Table) denyV6(six map[netip.Prefix]uint64, p netip.Prefix) {
 	stand, n, exact := standIns(p)
 	for range n {
 		if exact {
 			six[stand] = abi.SievedDenied
+		} else if p.Bits() == 128 && t.placeHost(p.Addr()) {
+			six[stand] = max(six[stand], abi.SievedHosts)
 		} else {
 			six[stand] = max(six[stand], abi.SievedAsk)
 		}
@@ -130,7 +143,7 @@ func denyV6(six map[netip.Prefix]uint64, p netip.Prefix) {
 // found by their lengths, and those within it only if there may be some.
 func exceptV6(six map[netip.Prefix]uint64, allow []netip.Prefix) {
 	except := func(p netip.Prefix) {
-		if six[p] == abi.SievedDenied {
+		if six[p] != abi.SievedPasses {
 			six[p] = abi.SievedAsk
 		}
 	}
@@ -175,12 +188,40 @@ func (t *Table) place(six map[netip.Prefix]uint64) {
 	}
 }
 
+// placeHost has an address found in Hosts, and reports whether it can be.
+func (t *Table) placeHost(a netip.Addr) bool {
+	b := a.As16()
+	h := abi.Host{First: binary.NativeEndian.Uint64(b[:8]), Second: binary.NativeEndian.Uint64(b[8:])}
+	bucket := &t.Hosts[Bucket(h)]
+	at := slices.IndexFunc(bucket.Hosts[:], func(in abi.Host) bool { return in.Second == 0 || in == h })
+	if at < 0 || h.Second == 0 {
+		return false
+	}
+	bucket.Hosts[at] = h
+	return true
+}
+
+// Between returns a word of V4 that is true while the networks of which one word becomes
+// another get other hosts.
+func Between(from, to uint64) uint64 {
+	const lower = 0x5555555555555555
+	hosts := func(word uint64) uint64 { return word &^ (word >> 1) & lower } // SievedHosts is 1
+	different := ((from ^ to) | (from^to)>>1) & lower
+	ask := different & (hosts(from) | hosts(to))
+	return to&^(3*ask) | abi.SievedAsk*ask
+}
+
 // golden is KG_GOLDEN of bpf/sieve.h.
 const golden = 0x9e3779b97f4a7c15
 
 // Slot is sieve_slot of bpf/sieve.h: where a prefix (its first 64 bits) belongs in kg_sieve_v6.
 func Slot(prefix uint64, length int) uint32 {
 	return uint32((prefix ^ uint64(length)) * golden >> (64 - bits.TrailingZeros(abi.SieveSlots)))
+}
+
+// Bucket is host_bucket of bpf/sieve.h: where an address belongs in kg_sieve_hosts.
+func Bucket(h abi.Host) uint32 {
+	return uint32((h.First*golden ^ h.Second) * golden >> (64 - bits.TrailingZeros(abi.SieveBuckets)))
 }
 
 // AddressSlot is address_slot of bpf/sieve.h: where an address belongs in kg_address_slots.

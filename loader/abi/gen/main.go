@@ -37,6 +37,8 @@ var declared = []struct {
 	{"kg_syns", "Syns", ""},
 	{"kg_sieved", "Sieved", "KG_SIEVED_"},
 	{"kg_sieve_slot", "SieveSlot", ""},
+	{"kg_host", "Host", ""},
+	{"kg_sieve_bucket", "SieveBucket", ""},
 	{"kg_source", "Source", ""},
 	{"kg_algorithm", "Algorithm", "KG_ALGORITHM_"},
 	{"kg_service_flag", "Service", "KG_SERVICE_"},

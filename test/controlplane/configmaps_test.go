@@ -3,6 +3,7 @@ package controlplane
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -112,6 +113,51 @@ func TestConfigMapRights(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// TestDefenceConfigMap: whom a ConfigMap denies follows it, as it is made, changed and removed,
+// and a prefix that cannot be read is an event on it and keeps no other out.
+func TestDefenceConfigMap(t *testing.T) {
+	s := newScene(t, "defence")
+	s.defence = s.namespace + "/defence"
+	f := s.follow(plane.Config, "one")
+	s.create(s.ingress("web", "defence.example.com", "/", "web"))
+	f.untilHas(t, "the Ingress", "defence.example.com")
+	has := func(what string, want ...string) {
+		t.Helper()
+		wait(t, what, func() error {
+			var have []string
+			for line := range strings.Lines(f.dump()) {
+				if line = strings.TrimSuffix(line, "\n"); strings.HasPrefix(line, "deny ") || strings.HasPrefix(line, "allow ") || strings.HasPrefix(line, "source ") {
+					have = append(have, line)
+				}
+			}
+			if !slices.Equal(have, want) {
+				return fmt.Errorf("have %q, want %q", have, want)
+			}
+			return nil
+		})
+	}
+	has("no ConfigMap")
+
+	maps := s.client.CoreV1().ConfigMaps(s.namespace)
+	_, err := maps.Create(t.Context(), s.configMap("defence", map[string]string{"deny": "198.51.100.0/24 # a feed\n", "allow": "198.51.100.7"}), create)
+	must(t, err)
+	has("the ConfigMap", "deny 198.51.100.0/24", "allow 198.51.100.7/32")
+	_, err = maps.Update(t.Context(), s.configMap("defence", map[string]string{
+		"deny": "2001:db8:bad::/48\nnonsense", "block-cidrs": "203.0.113.0/24", "source-packets-per-second": "1000",
+	}), replace)
+	must(t, err)
+	has("the changed ConfigMap", "deny 203.0.113.0/24", "deny 2001:db8:bad::/48", "source packets per-second=1000 burst=0")
+	wait(t, "the event", func() error {
+		list, err := s.client.CoreV1().Events(s.namespace).List(t.Context(), metav1.ListOptions{FieldSelector: "involvedObject.name=defence"})
+		if err == nil && !strings.Contains(fmt.Sprint(list.Items), "nonsense") {
+			err = fmt.Errorf("not among %d events", len(list.Items))
+		}
+		return err
+	})
+	must(t, maps.Delete(t.Context(), "defence", remove))
+	has("no ConfigMap any more")
 }
 
 // TestPasswordSecret: a Secret that basic authentication alone names is found.

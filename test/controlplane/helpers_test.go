@@ -85,6 +85,7 @@ type scene struct {
 	class     string
 	now       func() time.Time // by which ticket keys are rotated; nil: the clock
 	ticketsIn string           // namespace of the ticket keys; "": that of the Lease
+	defence   string           // ConfigMap of the defence, NAMESPACE/NAME
 }
 
 var (
@@ -243,7 +244,7 @@ func (s *scene) followIn(config *rest.Config, identity, namespace string) *follo
 	f := &follower{tickets: kube.NewTicketSecret(client, kube.TicketOptions{
 		Namespace: cmp.Or(s.ticketsIn, namespace), Class: s.class, Now: s.now, Interval: 50 * time.Millisecond, Log: log,
 	})}
-	f.cluster, err = kube.NewCluster(client, connection, kube.Options{Class: s.class, Node: "node-1", FabricService: s.namespace + "/fabric"}, log)
+	f.cluster, err = kube.NewCluster(client, connection, kube.Options{Class: s.class, Node: "node-1", FabricService: s.namespace + "/fabric", Defence: s.defence}, log)
 	must(s.t, err)
 	reporter := kube.NewReporter(client, f.cluster, kube.ReporterOptions{
 		Addresses: []netip.Addr{ingressIP}, PublishStatus: true, Namespace: namespace,

@@ -29,9 +29,9 @@ func TestUplinks(t *testing.T) {
 		on   string // the interface that the agent is told; "": the uplink
 	}{
 		{lab.UplinkVeth, "", ""},
-		{lab.UplinkVLAN, "generic", ""},    // VLAN devices have no driver that could run it
-		{lab.UplinkVLAN, "", "eth0"},       // which carries the tagged packets
-		{lab.UplinkBond, "native", ""},     // as all that are bonded can
+		{lab.UplinkVLAN, "generic", ""}, // VLAN devices have no driver that could run it
+		{lab.UplinkVLAN, "", "eth0"},    // which carries the tagged packets
+		{lab.UplinkBond, "native", ""},  // as all that are bonded can
 		{lab.UplinkVirtio, "native", ""},
 	} {
 		n := besideOthers(t)

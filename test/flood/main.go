@@ -50,6 +50,7 @@ type way struct {
 
 	short, kept []float64 // requests a second: a connection for each, and on kept ones
 	sent        []float64 // SYNs a second that went out
+	cost        []float64 // us of the machine's CPU for one of them, while no client asks
 }
 
 func run() (err error) {
@@ -126,9 +127,37 @@ func layOut(l *lab.Lab, node *lab.Node, binaries lab.Binaries, cookies, kernel s
 	return k.WaitServing(l.Client, 20*time.Second)
 }
 
-// lead is how long a flood is on its way before clients are asked: the queues are full then,
-// and the agent has seen it.
-const lead = 3 * time.Second
+// lead is how long a flood is on its way before anything is measured: the queues are full then,
+// and the agent has seen it. For alone it is measured without clients.
+const lead, alone = 2 * time.Second, 3 * time.Second
+
+// idle waits for the lead, and then measures what the flood costs.
+func (w *way) idle() (us float64, err error) {
+	time.Sleep(lead)
+	before, err := busy()
+	if err != nil {
+		return 0, err
+	}
+	began := time.Now()
+	time.Sleep(alone)
+	after, err := busy()
+	syns := time.Since(began).Seconds() * float64(*rate)
+	return float64((after - before).Microseconds()) / syns, err
+}
+
+// busy returns the time for which the machine's CPUs have worked.
+func busy() (time.Duration, error) {
+	text, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0, err
+	}
+	var user, nice, system, idle, wait, irq, softirq int64
+	if _, err := fmt.Sscanf(string(text), "cpu %d %d %d %d %d %d %d", &user, &nice, &system, &idle, &wait, &irq, &softirq); err != nil {
+		return 0, fmt.Errorf("/proc/stat: %w", err)
+	}
+	const tick = time.Second / 100 // USER_HZ
+	return time.Duration(user+nice+system+irq+softirq) * tick, nil
+}
 
 func (w *way) measure(l *lab.Lab, wrk string) error {
 	node := l.Nodes[w.node]
@@ -146,7 +175,11 @@ func (w *way) measure(l *lab.Lab, wrk string) error {
 				w.sent = append(w.sent, float64(sent)/time.Since(began).Seconds())
 			}
 		}()
-		time.Sleep(lead)
+		cost, err := w.idle()
+		if err != nil {
+			return err
+		}
+		w.cost = append(w.cost, cost)
 	}
 	short, err := ask(l, wrk, "-H", "Connection: close")
 	if err != nil {
@@ -176,15 +209,16 @@ func ask(l *lab.Lab, wrk string, more ...string) (float64, error) {
 // report prints medians with their ranges, and what part they are of those that the flood's
 // mere being sent leaves.
 func report(ways []*way) {
-	fmt.Println("| while there is | SYNs/s sent | connections/s with a request each | of the baseline | requests/s on kept connections | of the baseline |")
-	fmt.Println("| --- | ---: | ---: | ---: | ---: | ---: |")
+	fmt.Println("| while there is | SYNs/s sent | CPU us per SYN | connections/s with a request each | of the baseline | requests/s on kept connections | of the baseline |")
+	fmt.Println("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
 	base := ways[1]
 	for _, w := range ways {
-		sent := "-"
+		sent, cost := "-", "-"
 		if len(w.sent) > 0 {
 			sent = fmt.Sprintf("%.0f", median(w.sent))
+			cost = fmt.Sprintf("%.1f (%.1f-%.1f)", median(w.cost), slices.Min(w.cost), slices.Max(w.cost))
 		}
-		fmt.Printf("| %s | %s | %s | %s | %s | %s |\n", w.name, sent, spread(w.short), share(w.short, base.short), spread(w.kept), share(w.kept, base.kept))
+		fmt.Printf("| %s | %s | %s | %s | %s | %s | %s |\n", w.name, sent, cost, spread(w.short), share(w.short, base.short), spread(w.kept), share(w.kept, base.kept))
 	}
 }
 

@@ -5,6 +5,7 @@ package lab
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -69,6 +70,12 @@ func (l *Lab) build(o Options) error {
 	bridge, err := fabric.addBridge("br0")
 	if err != nil {
 		return err
+	}
+	// A switch has no netfilter; where there is br_netfilter, a bridge has unless told not to.
+	for _, name := range []string{"iptables", "ip6tables", "arptables"} {
+		if err := fabric.SetSysctl("bridge/bridge-nf-call-"+name, "0"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 	}
 	if l.Client, err = l.addHost("client"); err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -49,8 +50,11 @@ type Target struct {
 	Noise bool
 }
 
-// Start sends so many SYNs a second from a host to a target, for a minute at most. Answers go
-// back to that host, which has none of the addresses and forgets them.
+// routerMAC is where frames say they come from, and where answers go.
+var routerMAC = net.HardwareAddr{2, 0, 0, 0, 0xf1, 0x0d}
+
+// Start sends so many SYNs a second from a host to a target, for a minute at most. Answers come
+// back to that host, as if it were a cable, and end there.
 func Start(from *lab.Host, to Target, perSecond int) (*Flood, error) {
 	here, err := from.Links().LinkByName("eth0")
 	if err != nil {
@@ -64,10 +68,17 @@ func Start(from *lab.Host, to Target, perSecond int) (*Flood, error) {
 	if err != nil || len(addresses) == 0 {
 		return nil, fmt.Errorf("%s has no IPv4 address (%w)", from.Name, err)
 	}
-	// Without a way back the node would drop them for that alone.
+	// Without a way back the node would drop them for that alone. It leads to a router behind
+	// the host's cable, which the host itself has no part in.
+	router := net.IP(slices.Clone(addresses[0].IP.To4()))
+	router[3] += 100
+	neighbor := &netlink.Neigh{LinkIndex: there.Attrs().Index, State: netlink.NUD_PERMANENT, IP: router, HardwareAddr: routerMAC}
+	if err := to.Node.Links().NeighSet(neighbor); err != nil {
+		return nil, fmt.Errorf("neighbour of %s: %w", to.Node.Name, err)
+	}
 	back := &netlink.Route{
 		Dst:       &net.IPNet{IP: Sources.Addr().AsSlice(), Mask: net.CIDRMask(Sources.Bits(), 32)},
-		Gw:        addresses[0].IP,
+		Gw:        router,
 		LinkIndex: there.Attrs().Index,
 	}
 	if err := to.Node.Links().RouteReplace(back); err != nil {
@@ -81,7 +92,7 @@ func Start(from *lab.Host, to Target, perSecond int) (*Flood, error) {
 		return nil, fmt.Errorf("packet socket: %w", err)
 	}
 	f := &Flood{stop: make(chan struct{}), done: make(chan struct{})}
-	frame := frameTo(here.Attrs().HardwareAddr, there.Attrs().HardwareAddr, to)
+	frame := frameTo(routerMAC, there.Attrs().HardwareAddr, to)
 	go func() {
 		defer close(f.done)
 		defer unix.Close(fd)

@@ -61,7 +61,7 @@ demo: ## publish two services in a lab on this machine and show each step (root)
 	@scripts/setup demo
 	@scripts/demo
 
-bench: ## measure Kerngate against nginx in one lab (root)
+bench: ## measure Kerngate beside nginx and haproxy in one lab (root)
 	@scripts/setup bench
 	@scripts/bench
 

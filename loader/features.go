@@ -78,7 +78,7 @@ func Probe() Features {
 			func() error { return features.HaveProgramType(ebpf.Syscall) }},
 		{Feature{Name: "lpm_trie", Kernel: "4.11", NeededFor: "deny and allow lists"},
 			func() error { return features.HaveMapType(ebpf.LPMTrie) }},
-		{Feature{Name: "xdp", Kernel: "4.8", NeededFor: "dropping denied sources early", ReplacedBy: "none: deny lists have no effect"},
+		{Feature{Name: "xdp", Kernel: "4.8", NeededFor: "dropping denied sources early", ReplacedBy: "kg_ingress, in tc"},
 			func() error { return features.HaveProgramType(ebpf.XDP) }},
 		{Feature{Name: "xdp_frags", Kernel: "5.18", NeededFor: "XDP on interfaces with large MTU", ReplacedBy: "XDP without fragments: native mode needs an MTU of about 3500 or less"},
 			probeXDPFrags},

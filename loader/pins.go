@@ -39,7 +39,7 @@ func checkBPFFS(path string) error {
 			return nil
 		}
 		if err == nil {
-			return fmt.Errorf("%s is not on a bpf file system: mount one with `mount -t bpf bpf %s`", path, mountPoint(path))
+			return fmt.Errorf("%s is not on a bpf file system: %s", path, advice(path))
 		}
 		if !errors.Is(err, fs.ErrNotExist) || at == filepath.Dir(at) {
 			return fmt.Errorf("look at %s: %w", at, err)
@@ -48,13 +48,13 @@ func checkBPFFS(path string) error {
 	}
 }
 
-// mountPoint returns where a bpf file system for path usually is.
-func mountPoint(path string) string {
+// advice says what to do about a path that is on no bpf file system.
+func advice(path string) string {
 	const usual = "/sys/fs/bpf"
 	if path == usual || strings.HasPrefix(path, usual+"/") {
-		return usual
+		return "mount one with `mount -t bpf bpf " + usual + "`"
 	}
-	return filepath.Dir(path)
+	return "name a folder on one, such as " + usual + "/kerngate"
 }
 
 // besideFolder is where maps of this build stand if bpffs holds those of another ABI.

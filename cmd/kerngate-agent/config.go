@@ -33,7 +33,7 @@ func readConfig(path string, set *pflag.FlagSet) error {
 		list, isList := values[name].([]any)
 		if !isList {
 			list = []any{values[name]}
-		} else if flag.Value.Type() != "stringArray" {
+		} else if t := flag.Value.Type(); t != "stringArray" && t != "stringSlice" {
 			return fmt.Errorf("--config %s: %s takes one value, not a list", path, name)
 		}
 		for _, value := range list {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -47,8 +48,14 @@ func (o *options) checkDefence() (err error) {
 	if o.node.Defence, err = f.defence.limits(); err != nil {
 		return err
 	}
-	o.kube.Defence, err = configMapName("--defence-configmap", f.defence.configMap)
-	return err
+	if o.kube.Defence, err = configMapName("--defence-configmap", f.defence.configMap); err != nil {
+		return err
+	}
+	limits := o.node.Defence.Packets.PerSecond > 0 || o.node.Defence.Connections.PerSecond > 0
+	if len(f.interfaces) == 0 && (len(f.deny) > 0 || limits || o.kube.Defence != "") {
+		return errors.New("--deny, --source-packets-per-second, --source-connections-per-second and --defence-configmap need an --interface, where packets are judged")
+	}
+	return nil
 }
 
 // configMapName checks the value of a flag, NAMESPACE/NAME or nothing.

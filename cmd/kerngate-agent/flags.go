@@ -165,7 +165,7 @@ func (f *flags) define() {
 	s.StringArrayVar(&f.ingressIPs, "ingress-ip", nil, "address that is published, IPv4 or IPv6; repeatable, at least one is needed")
 	s.Uint16Var(&f.httpPort, "http-port", 80, "port for HTTP on the ingress addresses; 0: none")
 	s.Uint16Var(&f.httpsPort, "https-port", 443, "port for HTTPS on the ingress addresses; 0: none")
-	s.StringArrayVar(&f.interfaces, "interface", nil, "uplink that gets the XDP program; repeatable")
+	s.StringArrayVar(&f.interfaces, "interface", nil, "uplink on which packets to the ingress addresses are judged and L4 services forwarded (kg_xdp, or kg_ingress in tc); repeatable")
 	s.StringVar(&f.xdpMode, "xdp-mode", string(loader.XDPAuto), "where kg_xdp runs: auto (in the driver, or behind it; on virtual cables kg_ingress does its work), native (in the driver or not at all), generic or off")
 	s.StringArrayVar(&f.deny, "deny", nil, "source prefix whose packets to the ingress addresses are dropped; repeatable, needs --interface")
 	s.StringArrayVar(&f.allow, "allow", nil, "source prefix that is excepted from --deny; repeatable")

@@ -67,6 +67,7 @@ func TestMistakes(t *testing.T) {
 		`--allow: "x" is not a prefix`:                      append(base, "--allow", "x"),
 		"--source-packets-per-second 20000000: at most":     append(base, "--source-packets-per-second", "20000000"),
 		"-burst without --source-connections-per-second":    append(base, "--source-connections-burst", "5"),
+		"need an --interface, where packets are judged":     append(base, "--deny", "10.0.0.0/8"),
 		"--source-prefix-v4 33: want 1 to 32":               append(base, "--source-prefix-v4", "33"),
 		"--source-prefix-v6 0: want 1 to 128":               append(base, "--source-prefix-v6", "0"),
 		"--default-backend: \"web\" is not of the form":     append(base, "--default-backend", "web"),
@@ -134,6 +135,8 @@ prefer-local: true
 load-balancing: round-robin
 idle-timeout: 10s
 deny: 198.51.100.0/24
+interface: [eth0]
+compression: [zstd, gzip]
 max-body: 10000000000
 default-backend: system/fallback:http
 run-proxy: true

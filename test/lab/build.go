@@ -39,15 +39,6 @@ func TempDir() (string, error) {
 	return dir, os.Chmod(dir, 0o755)
 }
 
-// Module is the folder of this module's go.mod.
-func Module() string {
-	module, err := moduleRoot()
-	if err != nil {
-		return "."
-	}
-	return module
-}
-
 func moduleRoot() (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {

@@ -23,7 +23,7 @@ func (w *walk) filter() {
 			Summary: fmt.Sprintf("%s is denied by %s (%s) but allowed by %s (%s), which wins", from, deny.Prefix, deny.Source, allow.Prefix, allow.Source)})
 	case denied:
 		w.stop(Step{Name: "filter", Summary: fmt.Sprintf("%s is denied by %s (declared by %s)", from, deny.Prefix, deny.Source)},
-			Answer{Reason: reasonDenied, Summary: "no answer: kg_xdp drops the client's packets on interfaces that it is attached to",
+			Answer{Reason: reasonDenied, Summary: "no answer: kg_xdp or kg_ingress drops the client's packets on the agent's --interface",
 				Next: "remove " + deny.Prefix.String() + " from the deny list, or allow a prefix that holds " + from.String()})
 	default:
 		w.step(Step{Name: "filter", Result: OK, Summary: fmt.Sprintf("no deny prefix holds %s", from)})

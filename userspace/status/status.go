@@ -239,17 +239,11 @@ type Problems struct {
 	Problems []Problem `json:"problems"`
 }
 
-// Severity values of a Problem.
-const (
-	SeverityWarning = "Warning" // served, but not as its author may expect
-	SeverityRefused = "Refused" // this part is not served
-)
-
 // Problem is something about an object that its author should know.
 type Problem struct {
-	Object   string    `json:"object"` // "Kind namespace/name"
-	Severity string    `json:"severity"`
-	Reason   string    `json:"reason"` // CamelCase, stable: the event's reason
+	Object   string    `json:"object"`   // "Kind namespace/name"
+	Severity string    `json:"severity"` // Warning: served, but not as its author may expect; Refused: this part is not served
+	Reason   string    `json:"reason"`   // CamelCase, stable: the event's reason
 	Message  string    `json:"message"`
 	Since    time.Time `json:"since"`
 }

@@ -188,6 +188,10 @@ func (w *way) measure(l *lab.Lab, wrk string) error {
 	}
 	v := visit(l, *clients, *duration)
 	w.goodput, w.took = append(w.goodput, 100*float64(v.answered)/float64(v.asked)), append(w.took, v.took...)
+	if v.answered == 0 { // wrk would wait for its first connection until the flood is over
+		w.short = append(w.short, 0)
+		return nil
+	}
 	short, err := ask(l, wrk)
 	w.short = append(w.short, short)
 	return err
@@ -218,24 +222,23 @@ func report(ways []*way) {
 	fmt.Println("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
 	base := ways[1]
 	for _, w := range ways {
-		sent, cost := "-", "-"
+		sent, cost, took, slowest := "-", "-", "-", "-"
 		if len(w.sent) > 0 {
 			sent = fmt.Sprintf("%.0f", median(w.sent))
 			cost = fmt.Sprintf("%.1f (%.1f-%.1f)", median(w.cost), slices.Min(w.cost), slices.Max(w.cost))
 		}
-		fmt.Printf("| %s | %s | %s | %.1f %% (%.1f-%.1f) | %.1f | %.1f | %s | %s |\n", w.name, sent, cost,
-			median(w.goodput), slices.Min(w.goodput), slices.Max(w.goodput), quantile(w.took, 0.5), quantile(w.took, 0.99),
+		if len(w.took) > 0 {
+			took, slowest = fmt.Sprintf("%.1f", median(w.took)), fmt.Sprintf("%.1f", quantile(w.took, 0.99))
+		}
+		fmt.Printf("| %s | %s | %s | %.1f %% (%.1f-%.1f) | %s | %s | %s | %s |\n", w.name, sent, cost,
+			median(w.goodput), slices.Min(w.goodput), slices.Max(w.goodput), took, slowest,
 			spread(w.short), share(w.short, base.short))
 	}
 }
 
 func median(values []float64) float64 { return quantile(values, 0.5) }
 
-// quantile returns 0 if there are no values.
 func quantile(values []float64, q float64) float64 {
-	if len(values) == 0 {
-		return 0
-	}
 	return slices.Sorted(slices.Values(values))[int(q*float64(len(values)-1)+0.5)]
 }
 

@@ -85,8 +85,8 @@ enum quic_attempt {
  * by the hash; the hung ones only the second time. Not static, so that the verifier checks it
  * once and not for each turn of the loop.
  */
-__noinline int try_quic(struct sk_reuseport_md *ctx, kg_worker_id first, __u32 count_all, __u32 hash,
-			__u32 i)
+__noinline int try_quic(struct sk_reuseport_md *ctx, kg_worker_id first, __u32 count_all,
+			__u32 hash, __u32 i)
 {
 	struct kg_worker *worker;
 	kg_worker_id id;

@@ -1,9 +1,9 @@
 package loader
 
 import (
-	"bytes"
 	"net/netip"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/rs/zerolog"
@@ -97,8 +97,16 @@ func TestOpenAndInspect(t *testing.T) {
 func TestNotOnBPFFS(t *testing.T) {
 	netnstest.RequireCapabilities(t)
 	_, err := Open(Options{BPFFS: filepath.Join(t.TempDir(), "kerngate")})
-	if err == nil || !bytes.Contains([]byte(err.Error()), []byte("mount -t bpf bpf")) {
-		t.Errorf("error %v does not say how to mount a bpf file system", err)
+	if err == nil || !strings.Contains(err.Error(), "name a folder on one, such as /sys/fs/bpf/kerngate") {
+		t.Errorf("error %v does not say where a bpf file system is", err)
+	}
+	// Not elsewhere: who mounts over a folder hides what is in it.
+	for path, want := range map[string]string{
+		"/sys/fs/bpf/kerngate": "mount one with `mount -t bpf bpf /sys/fs/bpf`", "/tmp/kerngate": "name a folder on one",
+	} {
+		if got := advice(path); !strings.Contains(got, want) {
+			t.Errorf("%s: %q, want %q", path, got, want)
+		}
 	}
 }
 

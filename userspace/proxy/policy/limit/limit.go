@@ -28,11 +28,12 @@ type Limiter struct {
 	once sync.Once
 	sets int
 
+	turns  [64]sync.Mutex // to give rows away
 	atOnce [64]counts
 }
 
-// row is one client under one rule. The two words are written apart: at worst a client of
-// which another is just taking the place is counted as new.
+// row is one client under one rule. The two words are written apart: at worst a client who is
+// just taking the place of a busy one is counted as new.
 type row struct {
 	key  atomic.Uint64
 	full atomic.Int64 // nanoseconds: when the allowance is whole again; 0: never used
@@ -85,7 +86,7 @@ type Rate struct {
 // forward and starts above 0) is within the rate, and counts it if so.
 func (l *Limiter) Allow(s Scope, client netip.Addr, r Rate, now int64) bool {
 	key := l.key(s, client)
-	row := l.find(key)
+	row := l.find(key, now)
 	for {
 		full := row.full.Load()
 		begin := max(full, now)
@@ -99,27 +100,44 @@ func (l *Limiter) Allow(s Scope, client netip.Addr, r Rate, now int64) bool {
 }
 
 // find returns the row of a key: its own, or the one that has been idle for longest.
-func (l *Limiter) find(key uint64) *row {
+func (l *Limiter) find(key uint64, now int64) *row {
 	l.once.Do(func() {
 		rows := make([]row, l.sets*ways)
 		l.rows.Store(&rows)
 	})
-	rows := *l.rows.Load()
 	at := (key >> 16 & l.mask) * ways
-	var oldest *row
-	for i := range uint64(ways) {
-		r := &rows[at+i]
-		k := r.key.Load()
-		if k == key {
-			return r
-		}
-		if oldest == nil || r.full.Load() < oldest.full.Load() {
-			oldest = r
+	set := (*l.rows.Load())[at : at+ways]
+	if r := own(set, key); r != nil {
+		return r
+	}
+	// One at a time, or a client who comes twice at once would get two rows.
+	turn := &l.turns[at/ways%uint64(len(l.turns))]
+	turn.Lock()
+	defer turn.Unlock()
+	if r := own(set, key); r != nil {
+		return r
+	}
+	oldest := &set[0]
+	for i := range set {
+		if set[i].full.Load() < oldest.full.Load() {
+			oldest = &set[i]
 		}
 	}
-	oldest.full.Store(0)
+	// Of one that has been idle the allowance is whole, as a newcomer's is.
+	if oldest.full.Load() > now {
+		oldest.full.Store(0)
+	}
 	oldest.key.Store(key)
 	return oldest
+}
+
+func own(set []row, key uint64) *row {
+	for i := range set {
+		if set[i].key.Load() == key {
+			return &set[i]
+		}
+	}
+	return nil
 }
 
 // Begin reports whether another request of the client may run, if most at once are

@@ -15,8 +15,9 @@ import (
 // Client is a proxy's side of the conversation. Receive may be called while Send is;
 // each of them by one goroutine at a time.
 type Client struct {
-	conn *conn
-	send sync.Mutex
+	conn  *conn
+	send  sync.Mutex
+	parts assembly
 }
 
 // Dial introduces a proxy to the agent at path. hello's versions are filled in unless
@@ -51,17 +52,30 @@ func Dial(ctx context.Context, path string, hello *feedpb.Hello, fds []int) (*Cl
 	return &Client{conn: c}, welcome, c.takeFDs(), nil
 }
 
-// Receive waits for the agent's next message. io.EOF means that the agent is gone.
+// Receive waits for the agent's next message. A configuration in parts is one message
+// here. io.EOF means that the agent is gone.
 func (c *Client) Receive() (*feedpb.FromAgent, error) {
-	m := &feedpb.FromAgent{}
-	if err := c.conn.read(m); err != nil {
-		return nil, clientError(err)
+	for {
+		m := &feedpb.FromAgent{}
+		n, err := c.conn.read(m)
+		if err != nil {
+			return nil, clientError(err)
+		}
+		if len(c.conn.fds) > 0 {
+			closeFDs(c.conn.takeFDs())
+			return nil, errors.New("feed: descriptors outside Welcome")
+		}
+		part, ok := m.Message.(*feedpb.FromAgent_Config)
+		if !ok {
+			return m, nil
+		}
+		if part.Config, err = c.parts.add(part.Config, n); err != nil {
+			return nil, clientError(err)
+		}
+		if part.Config != nil {
+			return m, nil
+		}
 	}
-	if len(c.conn.fds) > 0 {
-		closeFDs(c.conn.takeFDs())
-		return nil, errors.New("feed: descriptors outside Welcome")
-	}
-	return m, nil
 }
 
 // Send sends a message to the agent.
@@ -126,7 +140,7 @@ func (c *conn) greet(hello *feedpb.Hello, fds []int) (*feedpb.Welcome, error) {
 // when no Reject can be read.
 func (c *conn) exchange(request *feedpb.ToAgent, fds []int, answer *feedpb.FromAgent) error {
 	writeErr := c.write(request, fds)
-	if err := c.read(answer); err != nil {
+	if _, err := c.read(answer); err != nil {
 		if writeErr != nil {
 			err = writeErr
 		}

@@ -51,9 +51,9 @@ func (c *conn) write(m proto.Message, fds []int) error {
 	return err
 }
 
-// read receives one message into m. io.EOF means that the peer closed between messages.
-// Descriptors gather in c.fds until takeFDs.
-func (c *conn) read(m proto.Message) error {
+// read receives one message into m and returns its size in bytes. io.EOF means that the
+// peer closed between messages. Descriptors gather in c.fds until takeFDs.
+func (c *conn) read(m proto.Message) (int, error) {
 	var size uint64
 	for {
 		n := 0
@@ -62,17 +62,17 @@ func (c *conn) read(m proto.Message) error {
 			break
 		}
 		if n < 0 || len(c.buf) >= binary.MaxVarintLen64 {
-			return errors.New("malformed message length")
+			return 0, errors.New("malformed message length")
 		}
 		if err := c.fill(4 << 10); err != nil {
 			if err == io.EOF && len(c.buf) > 0 {
 				err = io.ErrUnexpectedEOF
 			}
-			return err
+			return 0, err
 		}
 	}
 	if size > uint64(c.limit) {
-		return fmt.Errorf("message of %d bytes is over the limit of %d", size, c.limit)
+		return 0, fmt.Errorf("message of %d bytes is over the limit of %d", size, c.limit)
 	}
 	for uint64(len(c.buf)) < size {
 		// A peer that announces much and sends little costs little: ask for at most
@@ -82,17 +82,17 @@ func (c *conn) read(m proto.Message) error {
 			if err == io.EOF {
 				err = io.ErrUnexpectedEOF
 			}
-			return err
+			return 0, err
 		}
 	}
 	if err := proto.Unmarshal(c.buf[:size], m); err != nil {
-		return fmt.Errorf("decode %T: %w", m, err)
+		return 0, fmt.Errorf("decode %T: %w", m, err)
 	}
 	c.buf = c.buf[size:]
 	if len(c.buf) == 0 {
 		c.buf = nil // a large snapshot is not kept
 	}
-	return nil
+	return int(size), nil
 }
 
 // fill reads at most n bytes and whatever descriptors come with them.

@@ -42,7 +42,7 @@ func TestSlowAnnouncement(t *testing.T) {
 	a.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	err := c.read(&feedpb.FromAgent{})
+	_, err := c.read(&feedpb.FromAgent{})
 	runtime.ReadMemStats(&after)
 	if err == nil {
 		t.Fatal("message out of nothing")
@@ -67,7 +67,7 @@ func TestOneByteAtATime(t *testing.T) {
 	}()
 	for range 2 {
 		got := &feedpb.FromAgent{}
-		if err := c.read(got); err != nil || !proto.Equal(got, want) {
+		if _, err := c.read(got); err != nil || !proto.Equal(got, want) {
 			t.Fatalf("%v, %v", got, err)
 		}
 	}
@@ -88,7 +88,7 @@ func FuzzRead(f *testing.F) {
 			b.Close()
 		}()
 		for messages := 0; ; messages++ {
-			if err := c.read(&feedpb.ToAgent{}); err != nil {
+			if _, err := c.read(&feedpb.ToAgent{}); err != nil {
 				break
 			}
 			if messages > len(stream) {

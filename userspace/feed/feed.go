@@ -19,9 +19,12 @@ import (
 // Versions of the conversation that this build speaks. A change that an older party
 // cannot ignore raises Version; MinVersion follows one release later, so that agent and
 // proxy may be one version apart in either direction.
+//
+//	1: the first
+//	2: a configuration may come in parts (Config.more)
 const (
 	MinVersion = 1
-	Version    = 1
+	Version    = 2
 )
 
 // Limits.
@@ -30,7 +33,8 @@ const (
 	// a proxy only introduces itself, acknowledges and refuses.
 	MaxToAgent = 64 << 10
 	// MaxFromAgent is the size in bytes of the largest message that a proxy accepts.
-	// A snapshot of 100,000 hosts of two routes each takes about 15 MiB.
+	// A snapshot of 100,000 hosts of two routes each takes about 15 MiB; a configuration
+	// may have several messages (MaxConfig).
 	MaxFromAgent = 64 << 20
 	// MaxDescriptors is how many descriptors one party may pass in a conversation:
 	// 64 workers of 4 sockets, with room for the maps of a later version.

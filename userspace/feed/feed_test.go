@@ -541,3 +541,61 @@ func TestShutdown(t *testing.T) {
 		t.Errorf("socket is left: %v", err)
 	}
 }
+
+// large returns a configuration of more bytes than one message may have.
+func large() *feedpb.Config {
+	c := &feedpb.Config{Version: 7, Snapshot: true}
+	closed := strings.Repeat("x", 1<<20)
+	for i := range feed.MaxFromAgent>>20 + 8 {
+		c.Hosts = append(c.Hosts, &feedpb.Host{
+			Name:     fmt.Sprintf("%d.example.com", i),
+			Policies: []*feedpb.Policy{{Access: &feedpb.Access{Closed: closed}}},
+		})
+	}
+	return c
+}
+
+// TestLargeConfiguration: a configuration larger than one message arrives whole, as one.
+// A proxy that knows no parts is told why it gets nothing.
+func TestLargeConfiguration(t *testing.T) {
+	_, path, events := serve(t, feed.Options{})
+	sent := large()
+	result := dial(path, hello(1, 0), memfds(t, 1))
+	joined := next[feed.Joined](t, events)
+	checkMemfds(t, joined.FDs)
+	joined.Peer.Welcome(&feedpb.Welcome{Generation: 1}, nil)
+	d := <-result
+	if d.err != nil {
+		t.Fatal(d.err)
+	}
+	joined.Peer.Send(&feedpb.FromAgent{Message: &feedpb.FromAgent_Config{Config: sent}})
+	joined.Peer.Send(&feedpb.FromAgent{Message: &feedpb.FromAgent_Serving{Serving: &feedpb.Serving{}}})
+	m, err := d.client.Receive()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !proto.Equal(m.GetConfig(), sent) {
+		t.Errorf("%d hosts arrived of %d", len(m.GetConfig().GetHosts()), len(sent.Hosts))
+	}
+	if m, err = d.client.Receive(); err != nil || m.GetServing() == nil {
+		t.Errorf("what followed: %v, %v", m, err)
+	}
+	d.client.Close()
+	next[feed.Left](t, events)
+
+	older := hello(1, 0)
+	older.MinVersion, older.MaxVersion = 1, 1
+	result = dial(path, older, memfds(t, 1))
+	joined = next[feed.Joined](t, events)
+	checkMemfds(t, joined.FDs)
+	joined.Peer.Welcome(&feedpb.Welcome{Generation: 2}, nil)
+	if d = <-result; d.err != nil {
+		t.Fatal(d.err)
+	}
+	joined.Peer.Send(&feedpb.FromAgent{Message: &feedpb.FromAgent_Config{Config: sent}})
+	if m, err = d.client.Receive(); err != nil || !strings.Contains(m.GetReject().GetReason(), "run the proxy of the agent's release") {
+		t.Errorf("a proxy that knows no parts got %.200v, %v", m, err)
+	}
+	next[feed.Left](t, events)
+	d.client.Close()
+}

@@ -110,14 +110,11 @@ func (p *Peer) Reject(reason string) {
 	p.enqueue(outgoing{message: rejectMessage(reason), last: true})
 }
 
-// Send sends a message. A peer that does not read is disconnected.
+// Send sends a message; a large configuration goes in parts. A peer that does not read is
+// disconnected.
 func (p *Peer) Send(m *feedpb.FromAgent) { p.enqueue(outgoing{message: m}) }
 
 func (p *Peer) enqueue(o outgoing) {
-	if size := proto.Size(o.message); size > MaxFromAgent {
-		p.Close() // it would refuse the message; the caller keeps configurations below this
-		return
-	}
 	select {
 	case p.outbox <- o:
 	default:
@@ -147,8 +144,7 @@ func (p *Peer) write(ctx context.Context) {
 	for {
 		select {
 		case o := <-p.outbox:
-			p.conn.unix.SetWriteDeadline(time.Now().Add(writeTimeout))
-			if err := p.conn.write(o.message, o.fds); err != nil || o.last {
+			if p.writeMessage(o) != nil {
 				return
 			}
 		case <-p.closed:
@@ -157,4 +153,32 @@ func (p *Peer) write(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// writeMessage returns ErrClosed after the last message of a conversation. It writes one
+// message, or the parts of a configuration. A proxy that does not
+// know parts and cannot take the whole is told so: its configuration would never change again.
+func (p *Peer) writeMessage(o outgoing) error {
+	messages := []*feedpb.FromAgent{o.message}
+	if config := o.message.GetConfig(); config != nil {
+		if p.version >= partsVersion {
+			messages = messages[:0]
+			for _, part := range split(config, partSize) {
+				messages = append(messages, &feedpb.FromAgent{Message: &feedpb.FromAgent_Config{Config: part}})
+			}
+		} else if size := proto.Size(o.message); size > MaxFromAgent {
+			messages[0] = rejectMessage(fmt.Sprintf("the configuration has %d bytes, more than the %d that a proxy of this version takes: run the proxy of the agent's release", size, MaxFromAgent))
+			o.last = true
+		}
+	}
+	for _, m := range messages {
+		p.conn.unix.SetWriteDeadline(time.Now().Add(writeTimeout))
+		if err := p.conn.write(m, o.fds); err != nil {
+			return err
+		}
+	}
+	if o.last {
+		return ErrClosed
+	}
+	return nil
 }

@@ -211,7 +211,7 @@ func (s *Server) forget(p *Peer) {
 func (s *Server) serve(ctx context.Context, p *Peer) {
 	first := &feedpb.ToAgent{}
 	p.conn.unix.SetReadDeadline(time.Now().Add(handshakeTimeout))
-	if err := p.conn.read(first); err != nil {
+	if _, err := p.conn.read(first); err != nil {
 		s.options.Log.Debug().Err(err).Int("peer_pid", p.PID).Msg("no introduction on the agent's socket")
 		return
 	}
@@ -273,7 +273,7 @@ func (s *Server) converse(ctx context.Context, p *Peer, hello *feedpb.Hello) {
 func (s *Server) receive(ctx context.Context, p *Peer) error {
 	for {
 		m := &feedpb.ToAgent{}
-		if err := p.conn.read(m); err != nil {
+		if _, err := p.conn.read(m); err != nil {
 			return err
 		}
 		if len(p.conn.fds) > 0 {

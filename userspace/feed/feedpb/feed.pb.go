@@ -835,7 +835,8 @@ func (x *Reject) GetReason() string {
 
 // Config is a full state (snapshot) or the difference from the previous version. It is
 // answered by Ack or Refuse with the same version; after a Refuse the agent sends a
-// snapshot without the objects that were refused.
+// snapshot without the objects that were refused. A large one comes as several messages
+// of the same version, which are put together before anything is applied (feed version 2).
 type Config struct {
 	state               protoimpl.MessageState `protogen:"open.v1"`
 	Version             uint64                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
@@ -852,6 +853,7 @@ type Config struct {
 	RemovedAuthorities  []string               `protobuf:"bytes,12,rep,name=removed_authorities,json=removedAuthorities,proto3" json:"removed_authorities,omitempty"`
 	DefaultCertificate  string                 `protobuf:"bytes,13,opt,name=default_certificate,json=defaultCertificate,proto3" json:"default_certificate,omitempty"` // id, "": one that the proxy signs itself
 	TicketKeys          *TicketKeys            `protobuf:"bytes,14,opt,name=ticket_keys,json=ticketKeys,proto3" json:"ticket_keys,omitempty"`                         // absent: unchanged
+	More                bool                   `protobuf:"varint,15,opt,name=more,proto3" json:"more,omitempty"`                                                      // further parts of this version follow
 	unknownFields       protoimpl.UnknownFields
 	sizeCache           protoimpl.SizeCache
 }
@@ -982,6 +984,13 @@ func (x *Config) GetTicketKeys() *TicketKeys {
 		return x.TicketKeys
 	}
 	return nil
+}
+
+func (x *Config) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
 }
 
 // Certificate is a chain with its key. Never logged.
@@ -4231,7 +4240,7 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"value_size\x18\x03 \x01(\rR\tvalueSize\x12\x1a\n" +
 	"\bwritable\x18\x04 \x01(\bR\bwritable\" \n" +
 	"\x06Reject\x12\x16\n" +
-	"\x06reason\x18\x01 \x01(\tR\x06reason\"\xaa\x05\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\"\xbe\x05\n" +
 	"\x06Config\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12\x1a\n" +
 	"\bsnapshot\x18\x02 \x01(\bR\bsnapshot\x12,\n" +
@@ -4248,7 +4257,8 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\x13removed_authorities\x18\f \x03(\tR\x12removedAuthorities\x12/\n" +
 	"\x13default_certificate\x18\r \x01(\tR\x12defaultCertificate\x12=\n" +
 	"\vticket_keys\x18\x0e \x01(\v2\x1c.kerngate.feed.v1.TicketKeysR\n" +
-	"ticketKeys\"Y\n" +
+	"ticketKeys\x12\x12\n" +
+	"\x04more\x18\x0f \x01(\bR\x04more\"Y\n" +
 	"\vCertificate\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05chain\x18\x02 \x01(\fR\x05chain\x12\x10\n" +

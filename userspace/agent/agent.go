@@ -107,7 +107,7 @@ type Agent struct {
 	routing      *compile.Routing   // nil before the first apply
 	version      uint64             // of routing
 	tickets      *feedpb.TicketKeys // nil: none known yet
-	refused      map[string]refusal
+	refused      map[model.ObjectRef]refusal
 	proxies      map[uint32]*proxy
 	exited       chan uint32 // generations whose process has ended
 	started      time.Time
@@ -133,7 +133,7 @@ func New(o Options) *Agent {
 	a := &Agent{
 		Options:  o,
 		problems: problemSet{log: o.Log, since: map[model.Problem]time.Time{}},
-		refused:  map[string]refusal{},
+		refused:  map[model.ObjectRef]refusal{},
 		proxies:  map[uint32]*proxy{},
 		exited:   make(chan uint32),
 		started:  time.Now(),

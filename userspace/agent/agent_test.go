@@ -409,29 +409,89 @@ func TestReplacement(t *testing.T) {
 	}
 }
 
-// TestRefusal: the Ingress that a proxy refuses is left out and reported; everything else is
-// served; once it has changed it is tried again.
+// TestRefusal: the paths of an Ingress that a proxy refuses are closed, which is reported;
+// everything else is served; once it has changed it is tried again.
 func TestRefusal(t *testing.T) {
 	s := newStage(t, nil)
-	s.source.updates <- update("x", "y")
+	first := update("x", "y")
+	first.Model.Hosts[0].Routes[0].Policy = &model.Policy{Access: &model.Access{Basic: &model.BasicAuth{Realm: "r", Users: model.Credentials("a:1")}}}
+	s.source.updates <- first
 	client, _ := s.mustJoin()
 	c := config(t, client)
-	client.Send(&feedpb.ToAgent{Message: &feedpb.ToAgent_Refuse{Refuse: &feedpb.Refuse{Version: c.Version, Source: "ns/x", Reason: "too strange"}}})
+	refuse(client, c, "ns/x", "too strange")
 	c = config(t, client)
-	if !c.Snapshot || !slices.Equal(hostNames(c), []string{"y"}) {
+	if !c.Snapshot || !slices.Equal(hostNames(c), []string{"x", "y"}) || closed(c.Hosts[0]) == "" || closed(c.Hosts[1]) != "" {
 		t.Errorf("after the refusal: %v", c)
 	}
 	ack(client, c.Version)
 	receive(t, client, (*feedpb.FromAgent).GetServing)
 	s.until("the problem", func() bool { return s.heard.has("Refused Ingress ns/x ProxyRefused") && s.heard.has("too strange") })
 
+	// Something of a rule alone, and even of a Secret behind it, is a change.
 	changed := update("x", "y")
-	changed.Model.Hosts[0].Routes[0].Path = "/other"
+	changed.Model.Hosts[0].Routes[0].Policy = &model.Policy{Access: &model.Access{Basic: &model.BasicAuth{Realm: "r", Users: model.Credentials("a:2")}}}
 	s.source.updates <- changed
-	if c = config(t, client); c.Snapshot || !slices.Equal(hostNames(c), []string{"x"}) {
+	if c = config(t, client); c.Snapshot || !slices.Equal(hostNames(c), []string{"x"}) || closed(c.Hosts[0]) != "" {
 		t.Errorf("after the Ingress has changed: %v", c)
 	}
 	s.until("the problem is over", func() bool { return !s.heard.has("ProxyRefused") })
+}
+
+// TestRefusedTwice: what a proxy cannot even take as closed routes is left out; the agent
+// does not offer the same again and again.
+func TestRefusedTwice(t *testing.T) {
+	s := newStage(t, nil)
+	s.source.updates <- update("x", "y")
+	client, _ := s.mustJoin()
+	refuse(client, config(t, client), "ns/x", "too strange")
+	refuse(client, config(t, client), "ns/x", "too strange, too")
+	c := config(t, client)
+	if !c.Snapshot || len(c.Hosts) != 2 || !slices.Equal(hostNames(c), []string{"y"}) { // names of hosts with routes
+		t.Errorf("after the second refusal: %v", c)
+	}
+	ack(client, c.Version)
+	receive(t, client, (*feedpb.FromAgent).GetServing)
+}
+
+// TestRefusedCanary: the canary that is at fault goes; the host's main Ingress stays, and so
+// does the canary of somebody else.
+func TestRefusedCanary(t *testing.T) {
+	s := newStage(t, nil)
+	u := update("x")
+	u.Model.Hosts[0].Routes[0].Canaries = []model.Canary{
+		{Source: model.ObjectRef{Kind: "Ingress", Namespace: "ns", Name: "bad"}, Header: "Host"},
+		{Source: model.ObjectRef{Kind: "Ingress", Namespace: "ns", Name: "good"}, Header: "x-canary"},
+	}
+	s.source.updates <- u
+	client, _ := s.mustJoin()
+	refuse(client, config(t, client), "ns/bad", "too strange")
+	c := config(t, client)
+	if r := c.Hosts[0].Routes[0]; closed(c.Hosts[0]) != "" || len(r.Canaries) != 1 || r.Canaries[0].Source != "ns/good" {
+		t.Errorf("after the refusal: %v", c)
+	}
+	ack(client, c.Version)
+	s.until("the problem", func() bool { return s.heard.has("Refused Ingress ns/bad ProxyRefused") })
+
+	mended := update("x")
+	mended.Model.Hosts[0].Routes[0].Canaries = []model.Canary{{Source: u.Model.Hosts[0].Routes[0].Canaries[0].Source, Header: "x-other"}}
+	s.source.updates <- mended
+	receive(t, client, (*feedpb.FromAgent).GetServing)
+	if c = config(t, client); len(c.Hosts[0].Routes[0].Canaries) != 1 {
+		t.Errorf("after the canary has changed: %v", c)
+	}
+}
+
+func refuse(client *feed.Client, c *feedpb.Config, source, reason string) {
+	client.Send(&feedpb.ToAgent{Message: &feedpb.ToAgent_Refuse{Refuse: &feedpb.Refuse{Version: c.Version, Source: source, Reason: reason}}})
+}
+
+// closed returns why nobody gets to the first route of a host, "" if it is open.
+func closed(h *feedpb.Host) string {
+	r := h.Routes[0]
+	if r.Policy == 0 {
+		return ""
+	}
+	return h.Policies[r.Policy-1].GetAccess().GetClosed()
 }
 
 // TestRetry: what could not be stored is tried again and then reaches the proxies.

@@ -143,8 +143,11 @@ func (a *Agent) routes() status.Routes {
 	for _, h := range a.model.Hosts {
 		host := status.Host{Name: h.Name, TLS: tlsOf(h.TLS), Routes: []status.Route{}}
 		for _, r := range h.Routes {
-			if a.isRefused(r.Source) {
+			switch a.refused[r.Source].exclusion {
+			case compile.Dropped:
 				continue
+			case compile.Closed:
+				r = *compile.ClosedRoute(&r)
 			}
 			host.Routes = append(host.Routes, status.Route{
 				Path: r.Path, Match: r.Match.String(), Service: r.Service.String(), Source: compile.Source(r.Source),

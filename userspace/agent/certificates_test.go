@@ -279,7 +279,7 @@ func TestRefusedCertificate(t *testing.T) {
 	client, _ := s.mustJoin()
 	c := config(t, client)
 	client.Send(&feedpb.ToAgent{Message: &feedpb.ToAgent_Refuse{Refuse: &feedpb.Refuse{Version: c.Version, Source: "ns/x", Reason: "no curve"}}})
-	if c = config(t, client); !c.Snapshot || c.Hosts[0].Tls != nil || len(c.Hosts[0].Routes) != 0 {
+	if c = config(t, client); !c.Snapshot || c.Hosts[0].Tls != nil || closed(c.Hosts[0]) == "" || len(c.Certificates) != 0 {
 		t.Fatalf("what was refused is sent again")
 	}
 	s.until("the problem", func() bool { return s.heard.has("ProxyRefused") })

@@ -11,7 +11,7 @@ func (a *Agent) publish() {
 	if a.model == nil {
 		return
 	}
-	next := compile.Route(a.model, a.Datapath.ServiceID, compile.Common{Settings: a.Settings, Tickets: a.tickets}, a.isRefused, a.routing)
+	next := compile.Route(a.model, a.Datapath.ServiceID, compile.Common{Settings: a.Settings, Tickets: a.tickets}, a.exclude(), a.routing)
 	if a.routing != nil {
 		if _, changed := a.routing.Delta(next, 0); !changed {
 			return

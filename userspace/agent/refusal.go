@@ -1,68 +1,54 @@
 package agent
 
 import (
-	"fmt"
-	"hash/fnv"
+	"cmp"
+	"crypto/sha256"
+	"slices"
 
 	"github.com/kerngate/kerngate/userspace/compile"
 	"github.com/kerngate/kerngate/userspace/model"
 )
 
-// refusal is an Ingress that a proxy could not take. It is left out for all proxies
-// until its routes, TLS or certificates change.
+// refusal is an object that a proxy could not take. It is left out for all proxies until
+// anything of it changes, its rules and certificates included.
 type refusal struct {
-	reason string
-	routes uint64 // fingerprint of the routes and TLS that were refused
+	reason    string
+	footprint [sha256.Size]byte
+	exclusion compile.Exclusion
 }
 
-// refuse leaves an Ingress out. It reports false if nothing of that name is published.
+// refuse leaves an object out: its routes stay closed, or if it was refused in that form
+// too, go. It reports false if that changes nothing: no object of that name is published,
+// or nothing of it reaches proxies already.
 func (a *Agent) refuse(source, reason string) bool {
-	routes, published := a.fingerprint(source)
-	if !published {
-		return false
-	}
-	a.refused[source] = refusal{reason: reason, routes: routes}
-	a.reportRefusals()
-	return true
-}
-
-// forgetRefusals gives Ingresses whose routes have changed another chance.
-func (a *Agent) forgetRefusals() {
-	before := len(a.refused)
-	for source, r := range a.refused {
-		if routes, published := a.fingerprint(source); !published || routes != r.routes {
-			delete(a.refused, source)
+	changed := false
+	for _, ref := range a.publishedAs(source) {
+		r := refusal{reason: reason, exclusion: compile.Closed}
+		r.footprint, _ = compile.Footprint(a.model, a.Datapath.ServiceID, ref)
+		if before, again := a.refused[ref]; again {
+			if before.exclusion == compile.Dropped {
+				continue
+			}
+			r.exclusion = compile.Dropped
 		}
+		a.refused[ref], changed = r, true
 	}
-	if len(a.refused) != before {
+	if changed {
 		a.reportRefusals()
 	}
+	return changed
 }
 
-func (a *Agent) isRefused(source model.ObjectRef) bool {
-	if len(a.refused) == 0 {
-		return false
+// publishedAs returns the objects behind the model's routes, canaries and TLS that the feed
+// knows by this name.
+func (a *Agent) publishedAs(source string) (refs []model.ObjectRef) {
+	if a.model == nil {
+		return nil
 	}
-	_, refused := a.refused[compile.Source(source)]
-	return refused
-}
-
-func (a *Agent) reportRefusals() {
-	var problems []model.Problem
-	seen := map[string]bool{}
-	add := func(object model.ObjectRef) {
-		source := compile.Source(object)
-		refusal, refused := a.refused[source]
-		if !refused || seen[source] {
-			return
+	add := func(ref model.ObjectRef) {
+		if compile.Source(ref) == source && !slices.Contains(refs, ref) {
+			refs = append(refs, ref)
 		}
-		seen[source] = true
-		problems = append(problems, model.Problem{
-			Object:   object,
-			Severity: model.Refused,
-			Reason:   "ProxyRefused",
-			Message:  "the proxy cannot serve this Ingress, which is left out until its rules change: " + refusal.reason,
-		})
 	}
 	for _, h := range a.model.Hosts {
 		if h.TLS != nil {
@@ -70,28 +56,43 @@ func (a *Agent) reportRefusals() {
 		}
 		for _, r := range h.Routes {
 			add(r.Source)
+			for _, c := range r.Canaries {
+				add(c.Source)
+			}
 		}
 	}
-	a.problems.set(fromProxy, problems)
+	return refs
 }
 
-// fingerprint of what an Ingress publishes.
-func (a *Agent) fingerprint(source string) (sum uint64, published bool) {
-	hash := fnv.New64a()
-	for _, h := range a.model.Hosts {
-		if h.TLS != nil && compile.Source(h.TLS.Source) == source {
-			published = true
-			fmt.Fprintf(hash, "%q %s\n", h.Name, h.TLS)
-			for _, id := range h.TLS.Certificates {
-				fmt.Fprintln(hash, a.describeCertificate(id))
-			}
-		}
-		for _, r := range h.Routes {
-			if compile.Source(r.Source) == source {
-				published = true
-				fmt.Fprintf(hash, "%q %q %d %q %t %s\n", h.Name, r.Path, r.Match, r.Service, r.RedirectHTTPS, r.Upstream)
-			}
+// forgetRefusals gives objects another chance that have changed since they were refused.
+func (a *Agent) forgetRefusals() {
+	before := len(a.refused)
+	for ref, r := range a.refused {
+		if sum, published := compile.Footprint(a.model, a.Datapath.ServiceID, ref); !published || sum != r.footprint {
+			delete(a.refused, ref)
 		}
 	}
-	return hash.Sum64(), published
+	if len(a.refused) != before {
+		a.reportRefusals()
+	}
+}
+
+// exclude returns what proxies have refused, nil if that is nothing.
+func (a *Agent) exclude() compile.Exclude {
+	if len(a.refused) == 0 {
+		return nil
+	}
+	return func(ref model.ObjectRef) compile.Exclusion { return a.refused[ref].exclusion }
+}
+
+func (a *Agent) reportRefusals() {
+	var problems []model.Problem
+	for ref, r := range a.refused {
+		problems = append(problems, model.Problem{
+			Object: ref, Severity: model.Refused, Reason: "ProxyRefused",
+			Message: "the proxy cannot take the configuration of this " + ref.Kind + ", whose paths answer 503 until it changes: " + r.reason,
+		})
+	}
+	slices.SortFunc(problems, func(x, y model.Problem) int { return cmp.Compare(x.Object.String(), y.Object.String()) })
+	a.problems.set(fromProxy, problems)
 }

@@ -165,7 +165,7 @@ func TestDeltas(t *testing.T) {
 		model    model.Model
 		ids      IDs
 		settings *feedpb.Settings
-		without  Without
+		without  Exclude
 		hosts    []string // changed or removed (with -) in the delta
 	}{
 		{name: "first", hosts: []string{"x", "y"}, model: model.Model{Hosts: []model.Host{
@@ -184,12 +184,12 @@ func TestDeltas(t *testing.T) {
 			{Name: "x", Routes: []model.Route{prefix("/", "a", "i1")}},
 			{Name: "y", Routes: []model.Route{prefix("/", "b", "i2")}}}}},
 		{name: "a refused Ingress", hosts: []string{"x"}, ids: ids("a", "c"),
-			without: func(s model.ObjectRef) bool { return s.Name == "i1" },
+			without: excluding("i1", Dropped),
 			model: model.Model{Default: key("c"), Hosts: []model.Host{
 				{Name: "x", Routes: []model.Route{prefix("/", "a", "i1")}},
 				{Name: "y", Routes: []model.Route{prefix("/", "b", "i2")}}}}},
 		{name: "settings alone", ids: ids("a", "c"), settings: &feedpb.Settings{HeadTimeoutMs: 2},
-			without: func(s model.ObjectRef) bool { return s.Name == "i1" },
+			without: excluding("i1", Dropped),
 			model: model.Model{Default: key("c"), Hosts: []model.Host{
 				{Name: "x", Routes: []model.Route{prefix("/", "a", "i1")}},
 				{Name: "y", Routes: []model.Route{prefix("/", "b", "i2")}}}}},
@@ -297,5 +297,14 @@ func TestDividedLimits(t *testing.T) {
 	c, changed := alone.Delta(three, 2)
 	if !changed || c.Settings.GetProxies() != 3 || c.Settings.HeadTimeoutMs != 1 || common.Settings.Proxies != 0 {
 		t.Errorf("%v, %v", c, changed)
+	}
+}
+
+func excluding(name string, e Exclusion) Exclude {
+	return func(ref model.ObjectRef) Exclusion {
+		if ref.Name == name {
+			return e
+		}
+		return Included
 	}
 }

@@ -13,7 +13,7 @@ import (
 
 // rules adds what a route wants beyond being sent to its service. Routes of a host that
 // share a Policy name the same entry of the host's list.
-func (r *Routing) rules(host *feedpb.Host, out *feedpb.Route, route *model.Route, known map[*model.Policy]uint32, ids IDs, without Without) {
+func (r *Routing) rules(host *feedpb.Host, out *feedpb.Route, route *model.Route, known map[*model.Policy]uint32, ids IDs, exclude Exclude) {
 	out.Regexp = route.Match == model.Regexp
 	if p := route.Policy; p != nil {
 		if known[p] == 0 {
@@ -23,13 +23,16 @@ func (r *Routing) rules(host *feedpb.Host, out *feedpb.Route, route *model.Route
 		out.Policy = known[p]
 	}
 	for _, c := range route.Canaries {
-		if without != nil && without(c.Source) {
-			continue
+		if exclude.of(c.Source) == Included {
+			out.Canaries = append(out.Canaries, r.canary(c, ids))
 		}
-		out.Canaries = append(out.Canaries, &feedpb.Canary{
-			Service: r.service(c.Service, ids), Source: Source(c.Source),
-			Header: c.Header, Value: c.Value, Pattern: c.Pattern, Cookie: c.Cookie, Weight: c.Weight, Total: c.Total,
-		})
+	}
+}
+
+func (r *Routing) canary(c model.Canary, ids IDs) *feedpb.Canary {
+	return &feedpb.Canary{
+		Service: r.service(c.Service, ids), Source: Source(c.Source),
+		Header: c.Header, Value: c.Value, Pattern: c.Pattern, Cookie: c.Cookie, Weight: c.Weight, Total: c.Total,
 	}
 }
 

@@ -25,10 +25,6 @@ type Routing struct {
 // have none, because the maps had no room, are answered with 503.
 type IDs func(name string) (state.ServiceID, bool)
 
-// Without says which Ingresses' routes to leave out, because a proxy refused them. It
-// may be nil.
-type Without func(source model.ObjectRef) bool
-
 // Common is what no object asks for, but every proxy is to know.
 type Common struct {
 	Settings *feedpb.Settings
@@ -37,7 +33,7 @@ type Common struct {
 
 // Route translates the model's hosts. Hosts equal to those of previous (which may be nil)
 // are taken from there, so that comparing the two is cheap.
-func Route(m *model.Model, ids IDs, common Common, without Without, previous *Routing) *Routing {
+func Route(m *model.Model, ids IDs, common Common, exclude Exclude, previous *Routing) *Routing {
 	r := &Routing{
 		hosts:    make(map[string]*feedpb.Host, len(m.Hosts)),
 		services: make(map[uint32]*feedpb.Service, len(m.Services)),
@@ -45,11 +41,14 @@ func Route(m *model.Model, ids IDs, common Common, without Without, previous *Ro
 		trust:    trustOf(m, common.Tickets, previous),
 	}
 	for i := range m.Hosts {
-		host := r.host(&m.Hosts[i], ids, without)
+		host := r.host(&m.Hosts[i], ids, exclude)
 		if previous != nil && equalHosts(previous.hosts[host.Name], host) {
 			host = previous.hosts[host.Name]
 		}
 		r.hosts[host.Name] = host
+	}
+	if exclude != nil {
+		r.keepUsed()
 	}
 	r.fallback = r.service(m.Default, ids)
 	r.describe(m, ids)
@@ -72,13 +71,16 @@ func settingsOf(m *model.Model, s *feedpb.Settings) *feedpb.Settings {
 	return s
 }
 
-func (r *Routing) host(h *model.Host, ids IDs, without Without) *feedpb.Host {
-	out := &feedpb.Host{Name: h.Name, Tls: r.tls(h.TLS, ids, without)}
+func (r *Routing) host(h *model.Host, ids IDs, exclude Exclude) *feedpb.Host {
+	out := &feedpb.Host{Name: h.Name, Tls: r.tls(h.TLS, ids, exclude)}
 	policies := map[*model.Policy]uint32{}
 	for i := range h.Routes {
 		route := &h.Routes[i]
-		if without != nil && without(route.Source) {
+		switch exclude.of(route.Source) {
+		case Dropped:
 			continue
+		case Closed:
+			route = ClosedRoute(route)
 		}
 		message := &feedpb.Route{
 			Path:    route.Path,
@@ -89,7 +91,7 @@ func (r *Routing) host(h *model.Host, ids IDs, without Without) *feedpb.Host {
 			RedirectHttps: route.RedirectHTTPS,
 			Upstream:      upstream(route.Upstream),
 		}
-		r.rules(out, message, route, policies, ids, without)
+		r.rules(out, message, route, policies, ids, exclude)
 		out.Routes = append(out.Routes, message)
 	}
 	return out

@@ -84,11 +84,11 @@ func (t *trust) delta(next *trust, c *feedpb.Config) (differs bool) {
 // tls returns nil where connections get the default certificate and nothing else is asked.
 // A host whose clients must show a certificate is never left open because its Ingress was
 // refused: no client then has one that is valid.
-func (r *Routing) tls(t *model.TLS, ids IDs, without Without) *feedpb.TLS {
+func (r *Routing) tls(t *model.TLS, ids IDs, exclude Exclude) *feedpb.TLS {
 	if t == nil {
 		return nil
 	}
-	if without != nil && without(t.Source) {
+	if exclude.of(t.Source) != Included {
 		if t.Client == nil {
 			return nil
 		}

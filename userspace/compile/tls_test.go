@@ -60,20 +60,21 @@ func TestTLSForm(t *testing.T) {
 }
 
 // TestRefusedClientAuth: a host whose clients must show a certificate stays closed when its
-// Ingress is left out, while routes of others remain on it.
+// Ingress was refused, while routes of others remain on it.
 func TestRefusedClientAuth(t *testing.T) {
 	m := &model.Model{Hosts: []model.Host{
 		{Name: "a", TLS: &model.TLS{Client: &model.ClientAuth{Mode: model.ClientOptional, Authority: "ns/ca"}, Source: ingress("i1")},
 			Routes: []model.Route{prefix("/mine", "a", "i1"), prefix("/", "a", "i2")}},
 		{Name: "b", TLS: &model.TLS{Certificates: []string{"ns/e"}, Source: ingress("i1")}},
 	}}
-	without := func(s model.ObjectRef) bool { return s.Name == "i1" }
-	got := Route(m, ids("a"), Common{}, without, nil).Snapshot(1)
-	if a := got.Hosts[0]; a.Tls.GetClient() == nil || a.Tls.Client.Mode != feedpb.ClientAuth_REQUIRED || a.Tls.Client.Authority != "" || len(a.Routes) != 1 {
-		t.Errorf("host a is %v", a)
-	}
-	if b := got.Hosts[1]; b.Tls != nil {
-		t.Errorf("host b is %v", b)
+	for exclusion, routes := range map[Exclusion]int{Closed: 2, Dropped: 1} {
+		got := Route(m, ids("a"), Common{}, excluding("i1", exclusion), nil).Snapshot(1)
+		if a := got.Hosts[0]; a.Tls.GetClient() == nil || a.Tls.Client.Mode != feedpb.ClientAuth_REQUIRED || a.Tls.Client.Authority != "" || len(a.Routes) != routes {
+			t.Errorf("host a is %v", a)
+		}
+		if b := got.Hosts[1]; b.Tls != nil {
+			t.Errorf("host b is %v", b)
+		}
 	}
 }
 

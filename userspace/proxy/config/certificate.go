@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"slices"
 	"time"
 
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
@@ -54,7 +55,7 @@ func (t *TLS) readCertificates(c *feedpb.Config, before *TLS) error {
 		}
 		parsed, err := tls.X509KeyPair(p.Chain, p.Key)
 		if err != nil {
-			return &RefusedError{t.user(p.Id), fmt.Errorf("certificate of Secret %s: %w", p.Id, err)}
+			return &RefusedError{t.user(p.Id, c.Hosts), fmt.Errorf("certificate of Secret %s: %w", p.Id, err)}
 		}
 		if len(p.Ocsp) > 0 {
 			parsed.OCSPStaple = p.Ocsp
@@ -74,12 +75,17 @@ func (t *TLS) readCertificates(c *feedpb.Config, before *TLS) error {
 	return nil
 }
 
-// user returns the Ingress that a certificate is for, "" if there is none.
-func (t *TLS) user(id string) string {
+// user returns an object that a certificate is for, to clients or to pods, "" if there is none.
+func (t *TLS) user(id string, hosts []*feedpb.Host) string {
 	for _, rule := range t.rules {
-		for _, c := range rule.Certificates {
-			if c == id {
-				return rule.Source
+		if slices.Contains(rule.Certificates, id) {
+			return rule.Source
+		}
+	}
+	for _, h := range hosts {
+		for _, r := range h.Routes {
+			if r.Upstream.GetTls().GetCertificate() == id {
+				return r.Source
 			}
 		}
 	}

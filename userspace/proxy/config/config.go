@@ -6,7 +6,9 @@ package config
 
 import (
 	"crypto/rand"
+	"errors"
 	"fmt"
+	"sort"
 	"weak"
 
 	"github.com/kerngate/kerngate/loader/state"
@@ -127,7 +129,7 @@ func (s *Snapshot) Apply(c *feedpb.Config) (*Snapshot, error) {
 		next.Routes, err = s.Routes.With(hosts, c.RemovedHosts)
 	}
 	if err != nil {
-		return nil, &RefusedError{Source: blame(c.Hosts), Err: err}
+		return nil, &RefusedError{Err: err} // each host was tried alone: none is to blame
 	}
 	return &next, nil
 }
@@ -159,22 +161,45 @@ func (s *Snapshot) host(h *feedpb.Host, before *upstreams) (route.Host[Target], 
 			return host, &RefusedError{r.Source, fmt.Errorf("host %q path %q: %w", h.Name, r.Path, err)}
 		}
 		if err := s.rules(h, r, &t); err != nil {
-			return host, &RefusedError{r.Source, fmt.Errorf("host %q path %q: %w", h.Name, r.Path, err)}
+			source := r.Source
+			var canary *RefusedError
+			if errors.As(err, &canary) { // an object of its own
+				source, err = canary.Source, canary.Err
+			}
+			return host, &RefusedError{source, fmt.Errorf("host %q path %q: %w", h.Name, r.Path, err)}
 		}
 		host.Routes = append(host.Routes, route.Route[Target]{Path: r.Path, Exact: r.Exact, Regexp: r.Regexp, Value: t})
 	}
-	// Each host alone, so that a refusal names its Ingress.
-	if _, err := route.New([]route.Host[Target]{host}); err != nil {
-		return host, &RefusedError{blame([]*feedpb.Host{h}), err}
+	if err := checkRoutes(host); err != nil {
+		return host, err
 	}
 	return host, nil
 }
 
-func blame(hosts []*feedpb.Host) string {
-	for _, h := range hosts {
-		for _, r := range h.Routes {
-			return r.Source
-		}
+// checkRoutes compiles a host's routes, alone, so that a refusal names the object behind
+// the route at fault.
+func checkRoutes(host route.Host[Target]) error {
+	compiles := func(n int) error {
+		_, err := route.New([]route.Host[Target]{{Name: host.Name, Routes: host.Routes[:n]}})
+		return err
 	}
-	return ""
+	err := compiles(len(host.Routes))
+	if err == nil {
+		return nil
+	}
+	// The shortest list of routes that fails ends with the one at fault: what is wrong with
+	// a list stays wrong however it goes on.
+	n := sort.Search(len(host.Routes), func(n int) bool { return compiles(n) != nil })
+	if n == 0 {
+		return &RefusedError{blame(host.Routes), err} // the host's name itself
+	}
+	return &RefusedError{host.Routes[n-1].Value.Source, compiles(n)}
+}
+
+// blame returns the object behind the first of the routes, "" if there is none.
+func blame(routes []route.Route[Target]) string {
+	if len(routes) == 0 {
+		return ""
+	}
+	return routes[0].Value.Source
 }

@@ -65,9 +65,12 @@ func TestRefusal(t *testing.T) {
 	s := apply(t, Empty(), &feedpb.Config{Version: 1, Snapshot: true, Services: []*feedpb.Service{{Id: 1, Name: "d/a:80"}},
 		Hosts: []*feedpb.Host{{Name: "a", Routes: []*feedpb.Route{{Path: "/", Service: 1, Source: "d/good"}}}}})
 	for name, h := range map[string]*feedpb.Host{
-		"unknown service": {Name: "b", Routes: []*feedpb.Route{{Path: "/", Service: 9, Source: "d/bad"}}},
-		"bad path":        {Name: "b", Routes: []*feedpb.Route{{Path: "no-slash", Service: 1, Source: "d/bad"}}},
-		"same path twice": {Name: "b", Routes: []*feedpb.Route{{Path: "/x", Service: 1, Source: "d/bad"}, {Path: "/x", Service: 1, Source: "d/bad"}}},
+		"unknown service":              {Name: "b", Routes: []*feedpb.Route{{Path: "/", Service: 9, Source: "d/bad"}}},
+		"bad path":                     {Name: "b", Routes: []*feedpb.Route{{Path: "no-slash", Service: 1, Source: "d/bad"}}},
+		"same path twice":              {Name: "b", Routes: []*feedpb.Route{{Path: "/x", Service: 1, Source: "d/bad"}, {Path: "/x", Service: 1, Source: "d/bad"}}},
+		"path of another":              {Name: "b", Routes: []*feedpb.Route{{Path: "/x", Service: 1, Source: "d/good"}, {Path: "/x", Service: 1, Source: "d/bad"}, {Path: "/y", Service: 1, Source: "d/good"}}},
+		"bad expression behind others": {Name: "b", Routes: []*feedpb.Route{{Path: "/long", Service: 1, Source: "d/good"}, {Path: "/(", Regexp: true, Service: 1, Source: "d/bad"}, {Path: "/", Service: 1, Source: "d/good"}}},
+		"bad canary":                   {Name: "b", Routes: []*feedpb.Route{{Path: "/", Service: 1, Source: "d/good", Canaries: []*feedpb.Canary{{Service: 1, Source: "d/bad", Pattern: "("}}}}},
 	} {
 		_, err := s.Apply(&feedpb.Config{Version: 2, Hosts: []*feedpb.Host{h}})
 		var refused *RefusedError

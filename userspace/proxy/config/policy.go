@@ -63,7 +63,8 @@ func (s *policies) take(rules *feedpb.Policy, path string, regexp bool) (*policy
 	return p, nil
 }
 
-// rules adds to a target what its route wants beyond being sent to its service.
+// rules adds to a target what its route wants beyond being sent to its service. The error
+// is a *RefusedError if a canary is at fault, which is another object than the route's.
 func (s *Snapshot) rules(h *feedpb.Host, r *feedpb.Route, t *Target) (err error) {
 	if r.Policy > 0 {
 		if int(r.Policy) > len(h.Policies) {
@@ -77,10 +78,10 @@ func (s *Snapshot) rules(h *feedpb.Host, r *feedpb.Route, t *Target) (err error)
 		canary := Canary{Service: s.services[c.Service], Source: c.Source}
 		canary.Usage = s.Usage.Line(c.Source, canary.Service.name())
 		if c.Service != 0 && canary.Service == nil {
-			return fmt.Errorf("canary %s leads to service %d, which is not in the configuration", c.Source, c.Service)
+			return &RefusedError{c.Source, fmt.Errorf("the canary leads to service %d, which is not in the configuration", c.Service)}
 		}
 		if canary.Canary, err = policy.CompileCanary(c); err != nil {
-			return fmt.Errorf("canary %s: %w", c.Source, err)
+			return &RefusedError{c.Source, fmt.Errorf("canary: %w", err)}
 		}
 		t.Canaries = append(t.Canaries, canary)
 	}

@@ -14,8 +14,8 @@ func newProblems(e env, o *options) *cobra.Command {
 		Use:   "problems",
 		Short: "List objects that are not served as they are written, and why",
 		Long: `problems lists what the agent could not take as it is written, object by object.
-A Warning is served all the same; what is Refused is not, and nothing else is affected.
-The same stands in an event on the object.`,
+Objects with a Warning are still served; Refused parts are not, and nothing else is
+affected. Each problem is also an event on the object, and so is its end.`,
 		Example: `  kerngatectl problems
   kerngatectl problems -o json`,
 		Args: atMost(0),

@@ -7,10 +7,12 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 
+	"github.com/kerngate/kerngate/userspace/cert/certtest"
 	"github.com/kerngate/kerngate/userspace/kube"
 	"github.com/kerngate/kerngate/userspace/model"
 )
@@ -23,7 +25,7 @@ func TestLife(t *testing.T) {
 	s.create(s.ingress("web", "life.example.com", "/", "web"))
 	f.until(t, "an Ingress without its Service", `host "life.example.com"
   Prefix / -> none (Ingress kgt-life/web)
-Refused Ingress kgt-life/web ServiceNotFound: spec.rules[0].http.paths[0].backend.service: Service kgt-life/web does not exist
+Warning Ingress kgt-life/web ServiceNotFound: spec.rules[0].http.paths[0].backend.service: Service kgt-life/web does not exist; clients get 503 until it does
 `)
 	s.createService("web")
 	empty := `host "life.example.com"
@@ -134,6 +136,102 @@ func TestStatus(t *testing.T) {
 	if got := s.addresses("foreign"); !slices.Equal(got, []string{"198.51.100.1"}) {
 		t.Errorf("status of a foreign Ingress is now %v", got)
 	}
+}
+
+// TestStatusOfOthers: of an Ingress of another class only what an agent of this class wrote
+// is taken away, even where another controller has written exactly our address; an agent of
+// an older version wrote under another name. What others add to our entry stays.
+func TestStatusOfOthers(t *testing.T) {
+	s := newScene(t, "status-others")
+	ingresses := s.client.NetworkingV1().Ingresses(s.namespace)
+	other := "kgt-others-nginx"
+	ours := networkingv1.IngressLoadBalancerIngress{IP: ingressIP.String()}
+	setStatus := func(name, manager string, entries ...networkingv1.IngressLoadBalancerIngress) {
+		t.Helper()
+		i, err := ingresses.Get(t.Context(), name, get)
+		must(t, err)
+		i.Status.LoadBalancer.Ingress = entries
+		_, err = ingresses.UpdateStatus(t.Context(), i, metav1.UpdateOptions{FieldManager: manager})
+		must(t, err)
+	}
+	for name, manager := range map[string]string{"theirs": "nginx-ingress-controller", "older": "kerngate"} {
+		i := s.ingress(name, name+".example.com", "/", "web")
+		i.Spec.IngressClassName = &other
+		s.create(i)
+		setStatus(name, manager, ours)
+	}
+	s.follow(plane.Config, "one")
+	untilAddresses(t, s, "older") // the agent has looked at all of them by now
+	s.create(s.ingress("web", "others.example.com", "/", "web"))
+	untilAddresses(t, s, "web", ingressIP.String())
+	if got := s.addresses("theirs"); !slices.Equal(got, []string{ingressIP.String()}) {
+		t.Errorf("the status that another controller wrote is now %v", got)
+	}
+	i, err := ingresses.Get(t.Context(), "web", get)
+	must(t, err)
+	if !slices.ContainsFunc(i.ManagedFields, func(f metav1.ManagedFieldsEntry) bool {
+		return f.Manager == "kerngate-"+s.class && f.Subresource == "status"
+	}) {
+		t.Errorf("managedFields do not name the writer: %+v", i.ManagedFields)
+	}
+
+	// Somebody adds a hostname and ports to our entry; another Ingress shows that the agent
+	// has looked again.
+	decorated := networkingv1.IngressLoadBalancerIngress{IP: ours.IP, Hostname: "lb.example.com", Ports: []networkingv1.IngressPortStatus{{Port: 443, Protocol: "TCP"}}}
+	setStatus("web", "external", decorated)
+	s.create(s.ingress("second", "second.example.com", "/", "web"))
+	untilAddresses(t, s, "second", ingressIP.String())
+	i, err = ingresses.Get(t.Context(), "web", get)
+	must(t, err)
+	if got := i.Status.LoadBalancer.Ingress; len(got) != 1 || got[0].Hostname != decorated.Hostname || len(got[0].Ports) != 1 {
+		t.Errorf("what somebody added to our entry is gone: %+v", got)
+	}
+	// Now the list is theirs: it stays when the Ingress goes to another class.
+	i.Spec.IngressClassName = &other
+	_, err = ingresses.Update(t.Context(), i, replace)
+	must(t, err)
+	second, err := ingresses.Get(t.Context(), "second", get)
+	must(t, err)
+	second.Spec.IngressClassName = &other
+	_, err = ingresses.Update(t.Context(), second, replace)
+	must(t, err)
+	untilAddresses(t, s, "second") // ours is taken away
+	if got := s.addresses("web"); len(got) != 1 {
+		t.Errorf("a list that somebody else wrote is now %v", got)
+	}
+}
+
+// TestProblemEnds: the event of a missing Secret is followed by one that says it is there.
+func TestProblemEnds(t *testing.T) {
+	s := newScene(t, "problem-ends")
+	s.follow(plane.Config, "one")
+	s.createService("web")
+	i := s.ingress("web", "ends.example.com", "/", "web")
+	i.Spec.TLS = []networkingv1.IngressTLS{{Hosts: []string{"ends.example.com"}, SecretName: "ends"}}
+	s.create(i)
+	event := func(reason, kind, text string) {
+		t.Helper()
+		wait(t, "event "+reason, func() error {
+			list, err := s.client.CoreV1().Events(s.namespace).List(t.Context(), metav1.ListOptions{FieldSelector: "involvedObject.name=web"})
+			if err != nil {
+				return err
+			}
+			for _, e := range list.Items {
+				if e.Reason == reason && e.Type == kind && strings.Contains(e.Message, text) {
+					return nil
+				}
+			}
+			return fmt.Errorf("not among %d events", len(list.Items))
+		})
+	}
+	event("SecretNotFound", "Warning", "Secret "+s.namespace+"/ends does not exist")
+	chain, key := certtest.NewAuthority("Ends CA").Pair("ecdsa", "ends.example.com")
+	_, err := s.client.CoreV1().Secrets(s.namespace).Create(t.Context(), &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Name: "ends"}, Type: corev1.SecretTypeTLS,
+		Data: map[string][]byte{corev1.TLSCertKey: chain, corev1.TLSPrivateKeyKey: key},
+	}, create)
+	must(t, err)
+	event("Resolved", "Normal", "SecretNotFound is over; it was: ")
 }
 
 func untilAddresses(t *testing.T, s *scene, ingress string, want ...string) {

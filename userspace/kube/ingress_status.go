@@ -19,9 +19,9 @@ import (
 )
 
 // writeStatus gives the served Ingresses the ingress addresses, and takes them from those
-// that are served no more: an Ingress whose status is exactly these addresses got them here.
+// that are served no more, as far as an agent of this class wrote them.
 func (r *Reporter) writeStatus(ctx context.Context, served []model.ObjectRef) error {
-	want := statusOf(r.Addresses)
+	ours := statusOf(r.Addresses)
 	isServed := make(map[model.ObjectRef]bool, len(served))
 	for _, ref := range served {
 		isServed[ref] = true
@@ -35,16 +35,13 @@ func (r *Reporter) writeStatus(ctx context.Context, served []model.ObjectRef) er
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		have := ingress.Status.LoadBalancer.Ingress
-		ours := slices.EqualFunc(have, want, sameAddress)
-		switch {
-		case isServed[refOf("Ingress", ingress)] && !ours:
-			err = r.patchStatus(ctx, ingress, want)
-		case !isServed[refOf("Ingress", ingress)] && ours && len(want) > 0:
-			err = r.patchStatus(ctx, ingress, nil)
-		default:
+		author := writtenBy(ingress.ManagedFields, managerOf(r.Class))
+		want, changed := nextStatus(ingress.Status.LoadBalancer.Ingress, ours, author,
+			isServed[refOf("Ingress", ingress)], r.ofAnotherKerngate(ingress))
+		if !changed {
 			continue
 		}
+		err := r.patchStatus(ctx, ingress, want)
 		switch {
 		case apierrors.IsNotFound(err): // deleted meanwhile
 		case apierrors.IsConflict(err): // changed meanwhile: the informer will tell
@@ -59,6 +56,20 @@ func (r *Reporter) writeStatus(ctx context.Context, served []model.ObjectRef) er
 	return errors.Join(errs...)
 }
 
+// ofAnotherKerngate reports whether the Ingress asks for a class that another installation
+// of Kerngate serves.
+func (r *Reporter) ofAnotherKerngate(ingress *networkingv1.Ingress) bool {
+	wanted := ingress.Annotations[annotationClass]
+	if ingress.Spec.IngressClassName != nil {
+		wanted = *ingress.Spec.IngressClassName
+	}
+	if wanted == "" || wanted == r.Class {
+		return false
+	}
+	class, err := r.cluster.classes.Get(wanted)
+	return err == nil && class.Spec.Controller == Controller
+}
+
 func (r *Reporter) patchStatus(ctx context.Context, ingress *networkingv1.Ingress, want []networkingv1.IngressLoadBalancerIngress) error {
 	patch, err := json.Marshal(map[string]any{
 		"metadata": map[string]any{"resourceVersion": ingress.ResourceVersion},
@@ -68,7 +79,7 @@ func (r *Reporter) patchStatus(ctx context.Context, ingress *networkingv1.Ingres
 		return err
 	}
 	_, err = r.client.NetworkingV1().Ingresses(ingress.Namespace).
-		Patch(ctx, ingress.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: "kerngate"}, "status")
+		Patch(ctx, ingress.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: managerOf(r.Class)}, "status")
 	if err == nil {
 		r.Log.Info().Str("ingress", nameOf(ingress).String()).Int("addresses", len(want)).Msg("status written")
 	}

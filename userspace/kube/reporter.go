@@ -38,9 +38,9 @@ type ReporterOptions struct {
 	Log           zerolog.Logger
 }
 
-// Reporter tells the cluster about its objects: problems become events, and served
-// Ingresses get the ingress addresses as their status. All agents know the same, so only
-// the one that holds a Lease writes.
+// Reporter writes to the cluster's objects: an event when a problem begins and one when it
+// ends, and the ingress addresses in the status of served Ingresses. All agents know the
+// same, so only the one that holds a Lease writes.
 type Reporter struct {
 	ReporterOptions
 	client  kubernetes.Interface
@@ -92,7 +92,7 @@ func (r *Reporter) Run(ctx context.Context) error {
 			ReleaseOnCancel: true,
 			Callbacks: leaderelection.LeaderCallbacks{
 				OnStartedLeading: func(ctx context.Context) { working.Go(func() { r.work(ctx) }) },
-				OnStoppedLeading: func() { r.Log.Info().Msg("this agent does not write events and status (any more)") },
+				OnStoppedLeading: func() { r.Log.Info().Msg("lost the Lease: another agent writes events and status now") },
 			},
 		})
 		if err != nil {
@@ -111,14 +111,11 @@ func (r *Reporter) Run(ctx context.Context) error {
 // work writes until ctx ends.
 func (r *Reporter) work(ctx context.Context) {
 	r.Log.Info().Str("lease", r.Namespace+"/kerngate-"+r.Class).Msg("this agent writes events and status")
-	broadcaster := record.NewBroadcaster(record.WithContext(ctx))
+	broadcaster := record.NewBroadcaster(record.WithContext(ctx), record.WithCorrelatorOptions(correlator))
 	defer broadcaster.Shutdown()
 	broadcaster.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: r.client.CoreV1().Events("")})
-	events := eventWriter{
-		recorder: broadcaster.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "kerngate", Host: r.Identity}),
-		object:   r.cluster.reference,
-		told:     map[model.Problem]bool{},
-	}
+	events := newEventWriter(broadcaster.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "kerngate", Host: r.Identity}), r.cluster.reference)
+	var putOff <-chan time.Time // events of which an object had too many
 	var retry <-chan time.Time
 	backoff := retryFirst
 	if r.Tickets != nil {
@@ -133,15 +130,18 @@ func (r *Reporter) work(ctx context.Context) {
 			return
 		case <-r.wake:
 		case <-retry:
+		case <-putOff:
 		}
-		retry = nil
+		retry, putOff = nil, nil
 		r.mu.Lock()
 		known, problems, served := r.known, r.problems, r.served
 		r.mu.Unlock()
 		if !known {
 			continue // nothing is known of any object yet, not even that it is not served
 		}
-		events.tell(problems)
+		if again := events.tell(problems); again > 0 {
+			putOff = time.After(again)
+		}
 		if !r.PublishStatus {
 			continue
 		}
@@ -155,31 +155,7 @@ func (r *Reporter) work(ctx context.Context) {
 	}
 }
 
-// eventWriter turns problems into events, each once for as long as it lasts. The recorder
-// joins equal ones and limits their rate.
-type eventWriter struct {
-	recorder record.EventRecorder
-	object   func(model.ObjectRef) (runtime.Object, error)
-	told     map[model.Problem]bool
-}
-
 var errNotInCluster = errors.New("not an object of the cluster")
-
-func (w *eventWriter) tell(problems []model.Problem) {
-	now := make(map[model.Problem]bool, len(problems))
-	for _, p := range problems {
-		now[p] = true
-		if w.told[p] {
-			continue
-		}
-		object, err := w.object(p.Object)
-		if err != nil {
-			continue // gone, or never there (--default-backend): the log has it
-		}
-		w.recorder.Event(object, corev1.EventTypeWarning, p.Reason, p.Message)
-	}
-	w.told = now
-}
 
 // reference names an object as events need it: with its UID.
 func (c *Cluster) reference(ref model.ObjectRef) (runtime.Object, error) {

@@ -16,7 +16,7 @@ import (
 )
 
 // writeServiceStatus gives Services of the load balancer class the addresses under which
-// they are published. The class is ours, so nobody else writes their status.
+// they are published. The class is ours; others may still add to what we write.
 func (r *Reporter) writeServiceStatus(ctx context.Context) error {
 	r.cluster.mu.Lock()
 	published := r.cluster.l4Status
@@ -33,8 +33,9 @@ func (r *Reporter) writeServiceStatus(ctx context.Context) error {
 		if !isLoadBalancer(service) || service.DeletionTimestamp != nil {
 			continue
 		}
-		want := loadBalancerStatus(published[refOf("Service", service)])
-		if slices.EqualFunc(service.Status.LoadBalancer.Ingress, want, sameLoadBalancer) {
+		want, changed := nextServiceStatus(service.Status.LoadBalancer.Ingress, loadBalancerStatus(published[refOf("Service", service)]),
+			writtenBy(service.ManagedFields, managerOf(r.Class)))
+		if !changed {
 			continue
 		}
 		err := r.patchServiceStatus(ctx, service, want)
@@ -61,7 +62,7 @@ func (r *Reporter) patchServiceStatus(ctx context.Context, service *corev1.Servi
 		return err
 	}
 	_, err = r.client.CoreV1().Services(service.Namespace).
-		Patch(ctx, service.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: "kerngate"}, "status")
+		Patch(ctx, service.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: managerOf(r.Class)}, "status")
 	if err == nil {
 		r.Log.Info().Str("service", nameOf(service).String()).Int("addresses", len(want)).Msg("status written")
 	}
@@ -78,12 +79,25 @@ func loadBalancerStatus(addresses []netip.Addr) (out []corev1.LoadBalancerIngres
 	return out
 }
 
-func sameLoadBalancer(a, b corev1.LoadBalancerIngress) bool {
-	mode := func(i corev1.LoadBalancerIngress) corev1.LoadBalancerIPMode {
-		if i.IPMode == nil {
-			return ""
+// nextServiceStatus is nextStatus for a Service of our load balancer class: it is always
+// ours to publish, but a list of somebody else's that has our addresses stays as it is, and
+// entries keep what others have added to them.
+func nextServiceStatus(have, ours []corev1.LoadBalancerIngress, author authorship) (want []corev1.LoadBalancerIngress, changed bool) {
+	all := true
+	for _, entry := range ours {
+		i := slices.IndexFunc(have, func(h corev1.LoadBalancerIngress) bool { return h.IP == entry.IP })
+		if i < 0 {
+			all = false
+			want = append(want, entry)
+			continue
 		}
-		return *i.IPMode
+		there := have[i]
+		if there.IPMode == nil || *there.IPMode != *entry.IPMode {
+			all = false
+			there.IPMode = entry.IPMode
+		}
+		want = append(want, there)
 	}
-	return a.IP == b.IP && a.Hostname == b.Hostname && mode(a) == mode(b)
+	foreign := author == byOthers && len(ours) > 0
+	return want, !all || len(have) != len(ours) && !foreign
 }

@@ -12,12 +12,15 @@ import (
 )
 
 // slim keeps of an object what translation, events and status use. The rest, managed
-// fields above all, is most of the memory that a large cluster's objects take.
+// fields above all, is most of the memory that a large cluster's objects take; of those
+// only who wrote the addresses in a status is kept.
 func slim(object any) (any, error) {
 	switch o := object.(type) {
 	case *networkingv1.Ingress:
+		meta := slimMeta(&o.ObjectMeta, annotationClass, vocabularyNginx, vocabularyOwn)
+		meta.ManagedFields = statusWriters(o.ManagedFields)
 		return &networkingv1.Ingress{
-			ObjectMeta: slimMeta(&o.ObjectMeta, annotationClass, vocabularyNginx, vocabularyOwn),
+			ObjectMeta: meta,
 			Spec: networkingv1.IngressSpec{
 				IngressClassName: o.Spec.IngressClassName,
 				DefaultBackend:   o.Spec.DefaultBackend,
@@ -32,8 +35,12 @@ func slim(object any) (any, error) {
 			Spec:       networkingv1.IngressClassSpec{Controller: o.Spec.Controller},
 		}, nil
 	case *corev1.Service:
+		meta := slimMeta(&o.ObjectMeta, vocabularyOwn)
+		if isLoadBalancer(o) {
+			meta.ManagedFields = statusWriters(o.ManagedFields)
+		}
 		return &corev1.Service{
-			ObjectMeta: slimMeta(&o.ObjectMeta, vocabularyOwn),
+			ObjectMeta: meta,
 			Spec: corev1.ServiceSpec{
 				Type: o.Spec.Type, ExternalName: o.Spec.ExternalName,
 				Ports: o.Spec.Ports, IPFamilies: o.Spec.IPFamilies,

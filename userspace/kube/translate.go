@@ -286,18 +286,20 @@ func (t *translation) backend(ref model.ObjectRef, field string, b networkingv1.
 		t.found.add(ref, model.Refused, "BackendInvalid", field+": names no Service")
 		return model.ServiceKey{}
 	}
-	return t.resolve(ref, field+".service", name{ref.Namespace, b.Service.Name}, b.Service.Port)
+	return t.resolve(ref, field+".service", name{ref.Namespace, b.Service.Name}, b.Service.Port, "503")
 }
 
-func (t *translation) resolve(ref model.ObjectRef, field string, n name, port networkingv1.ServiceBackendPort) model.ServiceKey {
+// resolve returns the zero key, and a problem, for what cannot be had; otherwise is what
+// clients then get.
+func (t *translation) resolve(ref model.ObjectRef, field string, n name, port networkingv1.ServiceBackendPort, otherwise string) model.ServiceKey {
 	service := t.services[n]
 	if service == nil {
-		t.found.add(ref, model.Refused, "ServiceNotFound", fmt.Sprintf("%s: Service %s does not exist", field, n))
+		t.found.add(ref, model.Warning, "ServiceNotFound", fmt.Sprintf("%s: Service %s does not exist; clients get %s until it does", field, n, otherwise))
 		return model.ServiceKey{}
 	}
 	key, err := resolvePort(service, port)
 	if err != nil {
-		t.found.add(ref, model.Refused, "ServicePortNotFound", fmt.Sprintf("%s.port: %v", field, err))
+		t.found.add(ref, model.Warning, "ServicePortNotFound", fmt.Sprintf("%s.port: %v; clients get %s", field, err, otherwise))
 		return model.ServiceKey{}
 	}
 	if service.Spec.Type == corev1.ServiceTypeExternalName {
@@ -321,7 +323,7 @@ func (t *translation) classDefault() model.ServiceKey {
 		port = networkingv1.ServiceBackendPort{Number: int32(number)}
 	}
 	ref := model.ObjectRef{Kind: "Service", Namespace: want.Namespace, Name: want.Name}
-	return t.resolve(ref, "--default-backend", name{want.Namespace, want.Name}, port)
+	return t.resolve(ref, "--default-backend", name{want.Namespace, want.Name}, port, "404")
 }
 
 func (t *translation) sortedHosts() []model.Host {

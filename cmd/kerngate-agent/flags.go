@@ -81,6 +81,9 @@ type flags struct {
 	drainTimeout    time.Duration
 	maxBody         int64
 	maxConnections  int
+	requestBuffer   int64
+	requestBuffers  int64
+	largeRequests   string
 	otlpEndpoint    string
 	traceRatio      float64
 	traceTrust      bool
@@ -211,6 +214,9 @@ func (f *flags) define() {
 	s.DurationVar(&f.tunnelTimeout, "tunnel-timeout", time.Hour, "between bytes of a WebSocket or another upgraded connection, either way")
 	s.DurationVar(&f.drainTimeout, "drain-timeout", 240*time.Second, "a proxy that was replaced may take to finish what is open")
 	s.Int64Var(&f.maxBody, "max-body", 0, "bytes of the largest request body, 413 above; 0: no limit")
+	s.Int64Var(&f.requestBuffer, "request-buffer-bytes", 4<<20, "of a request body without Content-Length that are held in memory, so that a pod that speaks HTTP/1.1 gets its length; 0: pods get such bodies in chunks")
+	s.Int64Var(&f.requestBuffers, "request-buffer-total", 64<<20, "bytes that one proxy worker holds of such bodies; when this runs short large ones get 503")
+	s.StringVar(&f.largeRequests, "large-requests", "refuse", "what becomes of a body without Content-Length that is larger than --request-buffer-bytes: refuse (411) or chunked (the pod gets it in chunks, which some applications read as an empty body); per Ingress: nginx.ingress.kubernetes.io/proxy-request-buffering \"off\" where the pods take chunks")
 	s.StringVar(&f.otlpEndpoint, "otlp-endpoint", "", "URL of an OpenTelemetry collector that takes OTLP over HTTP, such as http://collector:4318; empty: requests are not traced")
 	s.Float64Var(&f.traceRatio, "trace-ratio", 0.01, "of the requests that begin a trace: so many are sampled, 0 to 1")
 	s.BoolVar(&f.traceTrust, "trace-trust", false, "continue the traces that clients say their requests belong to; per Ingress: nginx.ingress.kubernetes.io/opentelemetry-trust-incoming-span")

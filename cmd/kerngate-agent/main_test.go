@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 
 	"github.com/kerngate/kerngate/userspace/cert/certtest"
@@ -94,6 +95,9 @@ func TestMistakes(t *testing.T) {
 		"--proxy-protocol-from: 10.0.0.1/8 has bits":        append(base, "--proxy-protocol-from", "10.0.0.1/8"),
 		"want NAMESPACE/SECRET, or CHAIN,KEY":               append(base, "--default-certificate", "web"),
 		"--default-certificate: open /nowhere/a":            append(base, "--default-certificate", "/nowhere/a,/nowhere/b"),
+		"--request-buffer-bytes -1: must not be negative":   append(base, "--request-buffer-bytes", "-1"),
+		"--request-buffer-total 300000: want at least":      append(base, "--request-buffer-total", "300000"),
+		"--large-requests \"drop\": want refuse or chunked": append(base, "--large-requests", "drop"),
 		"--tunnel-timeout 0s":                               append(base, "--tunnel-timeout", "0s"),
 		"--l4-dsr and --l4-remote exclude":                  append(base, "--l4-dsr", "--l4-remote"),
 		"need to know the nodes":                            append(base, "--fabric", "--interface", "eth0"),
@@ -194,6 +198,7 @@ func TestTLSFlags(t *testing.T) {
 		Hsts: "max-age=60", TrustedProxies: []string{"10.0.0.0/8", "2001:db8::1/128"}, ProxyHeaderFrom: []string{"192.0.2.7/32"},
 		MaxStreams: 7, DisableHttp2: true, TunnelTimeoutMs: 120_000,
 		HeadTimeoutMs: 15_000, IdleTimeoutMs: 75_000, ConnectTimeoutMs: 5_000, ResponseTimeoutMs: 60_000, BodyTimeoutMs: 60_000, DrainTimeoutMs: 240_000, MaxHeadBytes: 16 << 10,
+		RequestBufferBytes: proto.Uint64(4 << 20), RequestBufferTotal: 64 << 20,
 	}
 	if diff := cmp.Diff(want, o.settings, protocmp.Transform()); diff != "" {
 		t.Errorf("settings (-want +got):\n%s", diff)

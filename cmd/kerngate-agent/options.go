@@ -200,6 +200,9 @@ func (o *options) checkSettings() (err error) {
 		return fmt.Errorf("--max-body %d: must not be negative", f.maxBody)
 	}
 	s.MaxBodyBytes = uint64(f.maxBody)
+	if err := f.checkRequestBuffers(s); err != nil {
+		return err
+	}
 	if f.maxConnections != 0 && f.maxConnections < 16 || f.maxConnections > math.MaxInt32 {
 		return fmt.Errorf("--max-connections %d: want 16 to %d, or 0 for as many as descriptors allow", f.maxConnections, math.MaxInt32)
 	}
@@ -243,6 +246,23 @@ func (o *options) checkSettings() (err error) {
 	}
 	s.Compression, err = compressionOf(f)
 	return err
+}
+
+// checkRequestBuffers reads what becomes of request bodies that have no Content-Length.
+func (f *flags) checkRequestBuffers(s *feedpb.Settings) error {
+	const least = 256 << 10 // room for a few requests at once
+	switch {
+	case f.requestBuffer < 0:
+		return fmt.Errorf("--request-buffer-bytes %d: must not be negative", f.requestBuffer)
+	case f.requestBuffers < max(least, f.requestBuffer):
+		return fmt.Errorf("--request-buffer-total %d: want at least %d, and --request-buffer-bytes", f.requestBuffers, least)
+	case f.largeRequests != "refuse" && f.largeRequests != "chunked":
+		return fmt.Errorf("--large-requests %q: want refuse or chunked", f.largeRequests)
+	}
+	size := uint64(f.requestBuffer)
+	s.RequestBufferBytes, s.RequestBufferTotal = &size, uint64(f.requestBuffers)
+	s.LargeRequestsChunked = f.largeRequests == "chunked"
+	return nil
 }
 
 // compressionOf returns what the flags say of compression, nil if that is nothing.

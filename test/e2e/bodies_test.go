@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/kerngate/kerngate/test/lab"
 )
 
 const large = 64 << 20
@@ -74,7 +76,9 @@ func procStatus(t *testing.T, pid int) map[string]string {
 
 // 64 MiB in either direction arrive whole, with either framing.
 func TestLargeBodies(t *testing.T) {
-	s := webSite(t, 1)
+	s := prepareSite(t, 1, []app{{"web", 1}}, lab.Path{Host: webHost, Service: "web"})
+	s.Args = append(s.Args, "--large-requests", "chunked")
+	s.start()
 	want := sumOfXs(t, large)
 	for _, framing := range []string{"Content-Length", "chunked"} {
 		t.Run("upload with "+framing, func(t *testing.T) {

@@ -23,7 +23,7 @@ import (
 func joinedSite(t *testing.T, pods int) *site {
 	t.Helper()
 	s := prepareSite(t, 1, []app{{"web", pods}}, lab.Path{Host: webHost, Service: "web"})
-	s.Args = append(s.Args, "--sk-msg")
+	s.Args = append(s.Args, "--sk-msg", "--large-requests", "chunked")
 	s.start()
 	s.get("http://" + webHost + "/")
 	if s.joins("joined") == 0 {

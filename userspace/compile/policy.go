@@ -56,6 +56,7 @@ func policyMessage(p *model.Policy, source model.ObjectRef, service func(model.S
 		Unlogged:         p.Unlogged,
 		Balance:          balanceMessage(p.Balance),
 		FallbackService:  service(p.Fallback),
+		RequestBuffering: feedpb.RequestBuffering(p.Buffering),
 	}
 	if retry := p.Retry; retry != nil {
 		out.Retry = &feedpb.Retry{On: uint32(retry.On), NonIdempotent: retry.NonIdempotent, Tries: retry.Tries, WithinMs: milliseconds(retry.Within)}

@@ -39,6 +39,7 @@ func full() *model.Policy {
 		Mirrors:     []model.Mirror{{To: model.Destination{Service: key("m"), TLS: true, Authority: "m.ns.svc", Path: "/"}, Host: "h", Body: true}},
 		ErrorPages:  &model.ErrorPages{Status: []int{404}, Service: key("e")},
 		Fallback:    key("f"),
+		Buffering:   model.BufferOff,
 		Compression: &model.Compression{Encodings: []string{"br"}, Types: []string{"text/html"}, MinBytes: 100},
 		Pace:        &model.Pace{BytesPerSecond: 1000, After: 10},
 		Trace:       &model.Trace{Enabled: new(true), Operation: "o", Trust: new(false)},

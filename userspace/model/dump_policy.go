@@ -54,6 +54,9 @@ func (p *Policy) dump(b *strings.Builder) {
 	if p.MaxBody != nil {
 		line("body: at most %d bytes", *p.MaxBody)
 	}
+	if p.Buffering != BufferAuto {
+		line("request buffering: %s", p.Buffering)
+	}
 	if p.Rewrite != nil {
 		line("rewrite: %s", p.Rewrite.Target)
 	}

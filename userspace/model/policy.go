@@ -15,6 +15,7 @@ type Policy struct {
 	Limits    *Limits
 	Access    *Access
 	MaxBody   *uint64 // bytes of a request's body, above: 413; 0: no limit; nil: that of the proxy
+	Buffering RequestBuffering
 
 	Rewrite        *Rewrite
 	Host           string // template: the Host that pods get, "": the client's

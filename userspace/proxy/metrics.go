@@ -108,7 +108,7 @@ func (p *Proxy) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range healthDescs {
 		ch <- d
 	}
-	for _, d := range slices.Concat(usageDescs, compressionDescs, overloadDescs, []*prometheus.Desc{descSpans}) {
+	for _, d := range slices.Concat(usageDescs, bodyDescs, compressionDescs, overloadDescs, []*prometheus.Desc{descSpans}) {
 		ch <- d
 	}
 	ch <- descLookups
@@ -142,6 +142,7 @@ func (p *Proxy) Collect(ch chan<- prometheus.Metric) {
 	for c := range exchange.Copies {
 		counter(descMirrored, p.sum(func(w *worker) uint64 { return w.metrics.Mirrored[c].Load() }), c.String())
 	}
+	p.collectBodies(counter, gauge)
 	p.collectCompression(counter)
 	p.collectOverload(ch)
 	p.collectTracing(counter)

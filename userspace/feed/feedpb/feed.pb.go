@@ -28,6 +28,56 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// RequestBuffering values are those of model.RequestBuffering.
+type RequestBuffering int32
+
+const (
+	RequestBuffering_BUFFER_AUTO RequestBuffering = 0
+	RequestBuffering_BUFFER_ON   RequestBuffering = 1
+	RequestBuffering_BUFFER_OFF  RequestBuffering = 2
+)
+
+// Enum value maps for RequestBuffering.
+var (
+	RequestBuffering_name = map[int32]string{
+		0: "BUFFER_AUTO",
+		1: "BUFFER_ON",
+		2: "BUFFER_OFF",
+	}
+	RequestBuffering_value = map[string]int32{
+		"BUFFER_AUTO": 0,
+		"BUFFER_ON":   1,
+		"BUFFER_OFF":  2,
+	}
+)
+
+func (x RequestBuffering) Enum() *RequestBuffering {
+	p := new(RequestBuffering)
+	*p = x
+	return p
+}
+
+func (x RequestBuffering) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (RequestBuffering) Descriptor() protoreflect.EnumDescriptor {
+	return file_userspace_feed_feedpb_feed_proto_enumTypes[0].Descriptor()
+}
+
+func (RequestBuffering) Type() protoreflect.EnumType {
+	return &file_userspace_feed_feedpb_feed_proto_enumTypes[0]
+}
+
+func (x RequestBuffering) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use RequestBuffering.Descriptor instead.
+func (RequestBuffering) EnumDescriptor() ([]byte, []int) {
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{0}
+}
+
 // Algorithm values are those of model.Algorithm.
 type Algorithm int32
 
@@ -68,11 +118,11 @@ func (x Algorithm) String() string {
 }
 
 func (Algorithm) Descriptor() protoreflect.EnumDescriptor {
-	return file_userspace_feed_feedpb_feed_proto_enumTypes[0].Descriptor()
+	return file_userspace_feed_feedpb_feed_proto_enumTypes[1].Descriptor()
 }
 
 func (Algorithm) Type() protoreflect.EnumType {
-	return &file_userspace_feed_feedpb_feed_proto_enumTypes[0]
+	return &file_userspace_feed_feedpb_feed_proto_enumTypes[1]
 }
 
 func (x Algorithm) Number() protoreflect.EnumNumber {
@@ -81,7 +131,7 @@ func (x Algorithm) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Algorithm.Descriptor instead.
 func (Algorithm) EnumDescriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{0}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{1}
 }
 
 type ClientAuth_Mode int32
@@ -117,11 +167,11 @@ func (x ClientAuth_Mode) String() string {
 }
 
 func (ClientAuth_Mode) Descriptor() protoreflect.EnumDescriptor {
-	return file_userspace_feed_feedpb_feed_proto_enumTypes[1].Descriptor()
+	return file_userspace_feed_feedpb_feed_proto_enumTypes[2].Descriptor()
 }
 
 func (ClientAuth_Mode) Type() protoreflect.EnumType {
-	return &file_userspace_feed_feedpb_feed_proto_enumTypes[1]
+	return &file_userspace_feed_feedpb_feed_proto_enumTypes[2]
 }
 
 func (x ClientAuth_Mode) Number() protoreflect.EnumNumber {
@@ -163,11 +213,11 @@ func (x Upstream_Protocol) String() string {
 }
 
 func (Upstream_Protocol) Descriptor() protoreflect.EnumDescriptor {
-	return file_userspace_feed_feedpb_feed_proto_enumTypes[2].Descriptor()
+	return file_userspace_feed_feedpb_feed_proto_enumTypes[3].Descriptor()
 }
 
 func (Upstream_Protocol) Type() protoreflect.EnumType {
-	return &file_userspace_feed_feedpb_feed_proto_enumTypes[2]
+	return &file_userspace_feed_feedpb_feed_proto_enumTypes[3]
 }
 
 func (x Upstream_Protocol) Number() protoreflect.EnumNumber {
@@ -212,11 +262,11 @@ func (x HeaderRule_Op) String() string {
 }
 
 func (HeaderRule_Op) Descriptor() protoreflect.EnumDescriptor {
-	return file_userspace_feed_feedpb_feed_proto_enumTypes[3].Descriptor()
+	return file_userspace_feed_feedpb_feed_proto_enumTypes[4].Descriptor()
 }
 
 func (HeaderRule_Op) Type() protoreflect.EnumType {
-	return &file_userspace_feed_feedpb_feed_proto_enumTypes[3]
+	return &file_userspace_feed_feedpb_feed_proto_enumTypes[4]
 }
 
 func (x HeaderRule_Op) Number() protoreflect.EnumNumber {
@@ -261,11 +311,11 @@ func (x HealthCheck_Kind) String() string {
 }
 
 func (HealthCheck_Kind) Descriptor() protoreflect.EnumDescriptor {
-	return file_userspace_feed_feedpb_feed_proto_enumTypes[4].Descriptor()
+	return file_userspace_feed_feedpb_feed_proto_enumTypes[5].Descriptor()
 }
 
 func (HealthCheck_Kind) Type() protoreflect.EnumType {
-	return &file_userspace_feed_feedpb_feed_proto_enumTypes[4]
+	return &file_userspace_feed_feedpb_feed_proto_enumTypes[5]
 }
 
 func (x HealthCheck_Kind) Number() protoreflect.EnumNumber {
@@ -1703,6 +1753,7 @@ type Policy struct {
 	Compression      *Compression           `protobuf:"bytes,22,opt,name=compression,proto3" json:"compression,omitempty"`                                 // absent: that of Settings
 	Pace             *Pace                  `protobuf:"bytes,23,opt,name=pace,proto3" json:"pace,omitempty"`
 	Trace            *Trace                 `protobuf:"bytes,24,opt,name=trace,proto3" json:"trace,omitempty"` // absent: as Settings say
+	RequestBuffering RequestBuffering       `protobuf:"varint,30,opt,name=request_buffering,json=requestBuffering,proto3,enum=kerngate.feed.v1.RequestBuffering" json:"request_buffering,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -1903,6 +1954,13 @@ func (x *Policy) GetTrace() *Trace {
 		return x.Trace
 	}
 	return nil
+}
+
+func (x *Policy) GetRequestBuffering() RequestBuffering {
+	if x != nil {
+		return x.RequestBuffering
+	}
+	return RequestBuffering_BUFFER_AUTO
 }
 
 type Balance struct {
@@ -3642,38 +3700,41 @@ func (x *Outlier) GetServerErrors() bool {
 
 // Settings of the whole proxy. Zero means the default of the field's comment.
 type Settings struct {
-	state             protoimpl.MessageState `protogen:"open.v1"`
-	HeadTimeoutMs     uint32                 `protobuf:"varint,1,opt,name=head_timeout_ms,json=headTimeoutMs,proto3" json:"head_timeout_ms,omitempty"`             // to read a request head: 15000
-	IdleTimeoutMs     uint32                 `protobuf:"varint,2,opt,name=idle_timeout_ms,json=idleTimeoutMs,proto3" json:"idle_timeout_ms,omitempty"`             // keep-alive between requests: 75000
-	ConnectTimeoutMs  uint32                 `protobuf:"varint,3,opt,name=connect_timeout_ms,json=connectTimeoutMs,proto3" json:"connect_timeout_ms,omitempty"`    // to a pod: 5000
-	ResponseTimeoutMs uint32                 `protobuf:"varint,4,opt,name=response_timeout_ms,json=responseTimeoutMs,proto3" json:"response_timeout_ms,omitempty"` // between bytes of a response: 60000
-	BodyTimeoutMs     uint32                 `protobuf:"varint,5,opt,name=body_timeout_ms,json=bodyTimeoutMs,proto3" json:"body_timeout_ms,omitempty"`             // between bytes of a request body: 60000
-	MaxBodyBytes      uint64                 `protobuf:"varint,6,opt,name=max_body_bytes,json=maxBodyBytes,proto3" json:"max_body_bytes,omitempty"`                // 413 above; 0: no limit
-	MaxHeadBytes      uint32                 `protobuf:"varint,7,opt,name=max_head_bytes,json=maxHeadBytes,proto3" json:"max_head_bytes,omitempty"`                // 431 above: 16384
-	AccessLogSample   uint32                 `protobuf:"varint,8,opt,name=access_log_sample,json=accessLogSample,proto3" json:"access_log_sample,omitempty"`       // 0 off, 1 every request, n one of n
-	DrainTimeoutMs    uint32                 `protobuf:"varint,9,opt,name=drain_timeout_ms,json=drainTimeoutMs,proto3" json:"drain_timeout_ms,omitempty"`          // 240000
-	HttpsPorts        []uint32               `protobuf:"varint,10,rep,packed,name=https_ports,json=httpsPorts,proto3" json:"https_ports,omitempty"`                // local ports whose connections are TLS
-	TlsMinVersion     string                 `protobuf:"bytes,11,opt,name=tls_min_version,json=tlsMinVersion,proto3" json:"tls_min_version,omitempty"`             // "1.2" or "1.3": 1.2
-	TlsSuites         []string               `protobuf:"bytes,12,rep,name=tls_suites,json=tlsSuites,proto3" json:"tls_suites,omitempty"`                           // of TLS 1.2, by their IANA names; none: those of crypto/tls that are secure
-	Hsts              string                 `protobuf:"bytes,13,opt,name=hsts,proto3" json:"hsts,omitempty"`                                                      // Strict-Transport-Security of answers over TLS, "": none
-	TrustedProxies    []string               `protobuf:"bytes,14,rep,name=trusted_proxies,json=trustedProxies,proto3" json:"trusted_proxies,omitempty"`            // prefixes whose X-Forwarded-* and Forwarded are believed
-	ProxyHeaderFrom   []string               `protobuf:"bytes,15,rep,name=proxy_header_from,json=proxyHeaderFrom,proto3" json:"proxy_header_from,omitempty"`       // prefixes whose connections must begin with a PROXY header
-	Http3             bool                   `protobuf:"varint,16,opt,name=http3,proto3" json:"http3,omitempty"`                                                   // serve QUIC on https_ports and say so in Alt-Svc
-	TunnelTimeoutMs   uint32                 `protobuf:"varint,17,opt,name=tunnel_timeout_ms,json=tunnelTimeoutMs,proto3" json:"tunnel_timeout_ms,omitempty"`      // between bytes after an upgrade, either way: 3600000
-	MaxStreams        uint32                 `protobuf:"varint,18,opt,name=max_streams,json=maxStreams,proto3" json:"max_streams,omitempty"`                       // of one HTTP/2 or HTTP/3 connection: 128
-	DisableHttp2      bool                   `protobuf:"varint,19,opt,name=disable_http2,json=disableHttp2,proto3" json:"disable_http2,omitempty"`
-	RedirectPort      uint32                 `protobuf:"varint,20,opt,name=redirect_port,json=redirectPort,proto3" json:"redirect_port,omitempty"`           // of the https URL that clear-text requests are sent to: 443
-	Compression       *Compression           `protobuf:"bytes,21,opt,name=compression,proto3" json:"compression,omitempty"`                                  // absent: none
-	AccessLogFormat   string                 `protobuf:"bytes,22,opt,name=access_log_format,json=accessLogFormat,proto3" json:"access_log_format,omitempty"` // "json", "combined" or a template of named fields: json
-	TraceEndpoint     string                 `protobuf:"bytes,23,opt,name=trace_endpoint,json=traceEndpoint,proto3" json:"trace_endpoint,omitempty"`         // OTLP over HTTP or gRPC, "": no tracing
-	TraceRatio        float64                `protobuf:"fixed64,24,opt,name=trace_ratio,json=traceRatio,proto3" json:"trace_ratio,omitempty"`                // of requests without a trace of their own that are sampled
-	TraceTrust        bool                   `protobuf:"varint,25,opt,name=trace_trust,json=traceTrust,proto3" json:"trace_trust,omitempty"`                 // continue clients' traces
-	Proxies           uint32                 `protobuf:"varint,26,opt,name=proxies,proto3" json:"proxies,omitempty"`                                         // that serve in the cluster now, for limits that are divided: 0: 1
-	RetryPercent      uint32                 `protobuf:"varint,27,opt,name=retry_percent,json=retryPercent,proto3" json:"retry_percent,omitempty"`           // retry budget: of requests in flight that may be retries: 20
-	MaxConnections    uint32                 `protobuf:"varint,40,opt,name=max_connections,json=maxConnections,proto3" json:"max_connections,omitempty"`     // of clients, to one proxy: half of what RLIMIT_NOFILE leaves
-	SkMsg             bool                   `protobuf:"varint,45,opt,name=sk_msg,json=skMsg,proto3" json:"sk_msg,omitempty"`                                // ask the kernel to join connections to pods of this node
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	state                protoimpl.MessageState `protogen:"open.v1"`
+	HeadTimeoutMs        uint32                 `protobuf:"varint,1,opt,name=head_timeout_ms,json=headTimeoutMs,proto3" json:"head_timeout_ms,omitempty"`             // to read a request head: 15000
+	IdleTimeoutMs        uint32                 `protobuf:"varint,2,opt,name=idle_timeout_ms,json=idleTimeoutMs,proto3" json:"idle_timeout_ms,omitempty"`             // keep-alive between requests: 75000
+	ConnectTimeoutMs     uint32                 `protobuf:"varint,3,opt,name=connect_timeout_ms,json=connectTimeoutMs,proto3" json:"connect_timeout_ms,omitempty"`    // to a pod: 5000
+	ResponseTimeoutMs    uint32                 `protobuf:"varint,4,opt,name=response_timeout_ms,json=responseTimeoutMs,proto3" json:"response_timeout_ms,omitempty"` // between bytes of a response: 60000
+	BodyTimeoutMs        uint32                 `protobuf:"varint,5,opt,name=body_timeout_ms,json=bodyTimeoutMs,proto3" json:"body_timeout_ms,omitempty"`             // between bytes of a request body: 60000
+	MaxBodyBytes         uint64                 `protobuf:"varint,6,opt,name=max_body_bytes,json=maxBodyBytes,proto3" json:"max_body_bytes,omitempty"`                // 413 above; 0: no limit
+	MaxHeadBytes         uint32                 `protobuf:"varint,7,opt,name=max_head_bytes,json=maxHeadBytes,proto3" json:"max_head_bytes,omitempty"`                // 431 above: 16384
+	AccessLogSample      uint32                 `protobuf:"varint,8,opt,name=access_log_sample,json=accessLogSample,proto3" json:"access_log_sample,omitempty"`       // 0 off, 1 every request, n one of n
+	DrainTimeoutMs       uint32                 `protobuf:"varint,9,opt,name=drain_timeout_ms,json=drainTimeoutMs,proto3" json:"drain_timeout_ms,omitempty"`          // 240000
+	HttpsPorts           []uint32               `protobuf:"varint,10,rep,packed,name=https_ports,json=httpsPorts,proto3" json:"https_ports,omitempty"`                // local ports whose connections are TLS
+	TlsMinVersion        string                 `protobuf:"bytes,11,opt,name=tls_min_version,json=tlsMinVersion,proto3" json:"tls_min_version,omitempty"`             // "1.2" or "1.3": 1.2
+	TlsSuites            []string               `protobuf:"bytes,12,rep,name=tls_suites,json=tlsSuites,proto3" json:"tls_suites,omitempty"`                           // of TLS 1.2, by their IANA names; none: those of crypto/tls that are secure
+	Hsts                 string                 `protobuf:"bytes,13,opt,name=hsts,proto3" json:"hsts,omitempty"`                                                      // Strict-Transport-Security of answers over TLS, "": none
+	TrustedProxies       []string               `protobuf:"bytes,14,rep,name=trusted_proxies,json=trustedProxies,proto3" json:"trusted_proxies,omitempty"`            // prefixes whose X-Forwarded-* and Forwarded are believed
+	ProxyHeaderFrom      []string               `protobuf:"bytes,15,rep,name=proxy_header_from,json=proxyHeaderFrom,proto3" json:"proxy_header_from,omitempty"`       // prefixes whose connections must begin with a PROXY header
+	Http3                bool                   `protobuf:"varint,16,opt,name=http3,proto3" json:"http3,omitempty"`                                                   // serve QUIC on https_ports and say so in Alt-Svc
+	TunnelTimeoutMs      uint32                 `protobuf:"varint,17,opt,name=tunnel_timeout_ms,json=tunnelTimeoutMs,proto3" json:"tunnel_timeout_ms,omitempty"`      // between bytes after an upgrade, either way: 3600000
+	MaxStreams           uint32                 `protobuf:"varint,18,opt,name=max_streams,json=maxStreams,proto3" json:"max_streams,omitempty"`                       // of one HTTP/2 or HTTP/3 connection: 128
+	DisableHttp2         bool                   `protobuf:"varint,19,opt,name=disable_http2,json=disableHttp2,proto3" json:"disable_http2,omitempty"`
+	RedirectPort         uint32                 `protobuf:"varint,20,opt,name=redirect_port,json=redirectPort,proto3" json:"redirect_port,omitempty"`                           // of the https URL that clear-text requests are sent to: 443
+	Compression          *Compression           `protobuf:"bytes,21,opt,name=compression,proto3" json:"compression,omitempty"`                                                  // absent: none
+	AccessLogFormat      string                 `protobuf:"bytes,22,opt,name=access_log_format,json=accessLogFormat,proto3" json:"access_log_format,omitempty"`                 // "json", "combined" or a template of named fields: json
+	TraceEndpoint        string                 `protobuf:"bytes,23,opt,name=trace_endpoint,json=traceEndpoint,proto3" json:"trace_endpoint,omitempty"`                         // OTLP over HTTP or gRPC, "": no tracing
+	TraceRatio           float64                `protobuf:"fixed64,24,opt,name=trace_ratio,json=traceRatio,proto3" json:"trace_ratio,omitempty"`                                // of requests without a trace of their own that are sampled
+	TraceTrust           bool                   `protobuf:"varint,25,opt,name=trace_trust,json=traceTrust,proto3" json:"trace_trust,omitempty"`                                 // continue clients' traces
+	Proxies              uint32                 `protobuf:"varint,26,opt,name=proxies,proto3" json:"proxies,omitempty"`                                                         // that serve in the cluster now, for limits that are divided: 0: 1
+	RetryPercent         uint32                 `protobuf:"varint,27,opt,name=retry_percent,json=retryPercent,proto3" json:"retry_percent,omitempty"`                           // retry budget: of requests in flight that may be retries: 20
+	MaxConnections       uint32                 `protobuf:"varint,40,opt,name=max_connections,json=maxConnections,proto3" json:"max_connections,omitempty"`                     // of clients, to one proxy: half of what RLIMIT_NOFILE leaves
+	SkMsg                bool                   `protobuf:"varint,45,opt,name=sk_msg,json=skMsg,proto3" json:"sk_msg,omitempty"`                                                // ask the kernel to join connections to pods of this node
+	RequestBufferBytes   *uint64                `protobuf:"varint,50,opt,name=request_buffer_bytes,json=requestBufferBytes,proto3,oneof" json:"request_buffer_bytes,omitempty"` // of a request body without a length that are held in memory: 4194304; 0: none
+	RequestBufferTotal   uint64                 `protobuf:"varint,51,opt,name=request_buffer_total,json=requestBufferTotal,proto3" json:"request_buffer_total,omitempty"`       // of all such bodies of one worker: 67108864
+	LargeRequestsChunked bool                   `protobuf:"varint,52,opt,name=large_requests_chunked,json=largeRequestsChunked,proto3" json:"large_requests_chunked,omitempty"` // send larger ones to the pod in chunks; else 411
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
 }
 
 func (x *Settings) Reset() {
@@ -3905,6 +3966,27 @@ func (x *Settings) GetMaxConnections() uint32 {
 func (x *Settings) GetSkMsg() bool {
 	if x != nil {
 		return x.SkMsg
+	}
+	return false
+}
+
+func (x *Settings) GetRequestBufferBytes() uint64 {
+	if x != nil && x.RequestBufferBytes != nil {
+		return *x.RequestBufferBytes
+	}
+	return 0
+}
+
+func (x *Settings) GetRequestBufferTotal() uint64 {
+	if x != nil {
+		return x.RequestBufferTotal
+	}
+	return 0
+}
+
+func (x *Settings) GetLargeRequestsChunked() bool {
+	if x != nil {
+		return x.LargeRequestsChunked
 	}
 	return false
 }
@@ -4325,7 +4407,8 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"minVersion\x12\x1f\n" +
 	"\vmax_version\x18\x06 \x01(\tR\n" +
 	"maxVersion\x12\x16\n" +
-	"\x06suites\x18\a \x03(\tR\x06suites\"\xcb\t\n" +
+	"\x06suites\x18\a \x03(\tR\x06suites\"\x9c\n" +
+	"\n" +
 	"\x06Policy\x128\n" +
 	"\tredirects\x18\x01 \x03(\v2\x1a.kerngate.feed.v1.RedirectR\tredirects\x12*\n" +
 	"\x04cors\x18\x02 \x01(\v2\x16.kerngate.feed.v1.CORSR\x04cors\x120\n" +
@@ -4352,7 +4435,8 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\x10fallback_service\x18\x15 \x01(\rR\x0ffallbackService\x12?\n" +
 	"\vcompression\x18\x16 \x01(\v2\x1d.kerngate.feed.v1.CompressionR\vcompression\x12*\n" +
 	"\x04pace\x18\x17 \x01(\v2\x16.kerngate.feed.v1.PaceR\x04pace\x12-\n" +
-	"\x05trace\x18\x18 \x01(\v2\x17.kerngate.feed.v1.TraceR\x05traceB\x11\n" +
+	"\x05trace\x18\x18 \x01(\v2\x17.kerngate.feed.v1.TraceR\x05trace\x12O\n" +
+	"\x11request_buffering\x18\x1e \x01(\x0e2\".kerngate.feed.v1.RequestBufferingR\x10requestBufferingB\x11\n" +
 	"\x0f_max_body_bytes\"\xad\x01\n" +
 	"\aBalance\x129\n" +
 	"\talgorithm\x18\x01 \x01(\x0e2\x1b.kerngate.feed.v1.AlgorithmR\talgorithm\x12\x17\n" +
@@ -4512,7 +4596,8 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\vejection_ms\x18\x03 \x01(\rR\n" +
 	"ejectionMs\x12!\n" +
 	"\fmost_percent\x18\x04 \x01(\rR\vmostPercent\x12#\n" +
-	"\rserver_errors\x18\x05 \x01(\bR\fserverErrors\"\xd5\b\n" +
+	"\rserver_errors\x18\x05 \x01(\bR\fserverErrors\"\x8d\n" +
+	"\n" +
 	"\bSettings\x12&\n" +
 	"\x0fhead_timeout_ms\x18\x01 \x01(\rR\rheadTimeoutMs\x12&\n" +
 	"\x0fidle_timeout_ms\x18\x02 \x01(\rR\ridleTimeoutMs\x12,\n" +
@@ -4548,7 +4633,11 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\aproxies\x18\x1a \x01(\rR\aproxies\x12#\n" +
 	"\rretry_percent\x18\x1b \x01(\rR\fretryPercent\x12'\n" +
 	"\x0fmax_connections\x18( \x01(\rR\x0emaxConnections\x12\x15\n" +
-	"\x06sk_msg\x18- \x01(\bR\x05skMsg\"\x1f\n" +
+	"\x06sk_msg\x18- \x01(\bR\x05skMsg\x125\n" +
+	"\x14request_buffer_bytes\x182 \x01(\x04H\x00R\x12requestBufferBytes\x88\x01\x01\x120\n" +
+	"\x14request_buffer_total\x183 \x01(\x04R\x12requestBufferTotal\x124\n" +
+	"\x16large_requests_chunked\x184 \x01(\bR\x14largeRequestsChunkedB\x17\n" +
+	"\x15_request_buffer_bytes\"\x1f\n" +
 	"\x03Ack\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\"R\n" +
 	"\x06Refuse\x12\x18\n" +
@@ -4563,7 +4652,12 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\x04what\x18\x01 \x01(\tR\x04what\"2\n" +
 	"\x06Answer\x12\x12\n" +
 	"\x04json\x18\x01 \x01(\fR\x04json\x12\x14\n" +
-	"\x05error\x18\x02 \x01(\tR\x05error*H\n" +
+	"\x05error\x18\x02 \x01(\tR\x05error*B\n" +
+	"\x10RequestBuffering\x12\x0f\n" +
+	"\vBUFFER_AUTO\x10\x00\x12\r\n" +
+	"\tBUFFER_ON\x10\x01\x12\x0e\n" +
+	"\n" +
+	"BUFFER_OFF\x10\x02*H\n" +
 	"\tAlgorithm\x12\a\n" +
 	"\x03P2C\x10\x00\x12\x0f\n" +
 	"\vROUND_ROBIN\x10\x01\x12\n" +
@@ -4584,125 +4678,127 @@ func file_userspace_feed_feedpb_feed_proto_rawDescGZIP() []byte {
 	return file_userspace_feed_feedpb_feed_proto_rawDescData
 }
 
-var file_userspace_feed_feedpb_feed_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_userspace_feed_feedpb_feed_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
 var file_userspace_feed_feedpb_feed_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
 var file_userspace_feed_feedpb_feed_proto_goTypes = []any{
-	(Algorithm)(0),         // 0: kerngate.feed.v1.Algorithm
-	(ClientAuth_Mode)(0),   // 1: kerngate.feed.v1.ClientAuth.Mode
-	(Upstream_Protocol)(0), // 2: kerngate.feed.v1.Upstream.Protocol
-	(HeaderRule_Op)(0),     // 3: kerngate.feed.v1.HeaderRule.Op
-	(HealthCheck_Kind)(0),  // 4: kerngate.feed.v1.HealthCheck.Kind
-	(*ToAgent)(nil),        // 5: kerngate.feed.v1.ToAgent
-	(*FromAgent)(nil),      // 6: kerngate.feed.v1.FromAgent
-	(*Hello)(nil),          // 7: kerngate.feed.v1.Hello
-	(*Welcome)(nil),        // 8: kerngate.feed.v1.Welcome
-	(*Map)(nil),            // 9: kerngate.feed.v1.Map
-	(*Reject)(nil),         // 10: kerngate.feed.v1.Reject
-	(*Config)(nil),         // 11: kerngate.feed.v1.Config
-	(*Certificate)(nil),    // 12: kerngate.feed.v1.Certificate
-	(*Authority)(nil),      // 13: kerngate.feed.v1.Authority
-	(*TicketKeys)(nil),     // 14: kerngate.feed.v1.TicketKeys
-	(*Host)(nil),           // 15: kerngate.feed.v1.Host
-	(*TLS)(nil),            // 16: kerngate.feed.v1.TLS
-	(*ClientAuth)(nil),     // 17: kerngate.feed.v1.ClientAuth
-	(*Route)(nil),          // 18: kerngate.feed.v1.Route
-	(*Upstream)(nil),       // 19: kerngate.feed.v1.Upstream
-	(*UpstreamTLS)(nil),    // 20: kerngate.feed.v1.UpstreamTLS
-	(*Policy)(nil),         // 21: kerngate.feed.v1.Policy
-	(*Balance)(nil),        // 22: kerngate.feed.v1.Balance
-	(*Affinity)(nil),       // 23: kerngate.feed.v1.Affinity
-	(*Retry)(nil),          // 24: kerngate.feed.v1.Retry
-	(*Destination)(nil),    // 25: kerngate.feed.v1.Destination
-	(*ExternalAuth)(nil),   // 26: kerngate.feed.v1.ExternalAuth
-	(*CacheTime)(nil),      // 27: kerngate.feed.v1.CacheTime
-	(*Mirror)(nil),         // 28: kerngate.feed.v1.Mirror
-	(*ErrorPages)(nil),     // 29: kerngate.feed.v1.ErrorPages
-	(*Compression)(nil),    // 30: kerngate.feed.v1.Compression
-	(*Pace)(nil),           // 31: kerngate.feed.v1.Pace
-	(*Trace)(nil),          // 32: kerngate.feed.v1.Trace
-	(*Redirect)(nil),       // 33: kerngate.feed.v1.Redirect
-	(*CORS)(nil),           // 34: kerngate.feed.v1.CORS
-	(*Limits)(nil),         // 35: kerngate.feed.v1.Limits
-	(*Rate)(nil),           // 36: kerngate.feed.v1.Rate
-	(*Access)(nil),         // 37: kerngate.feed.v1.Access
-	(*BasicAuth)(nil),      // 38: kerngate.feed.v1.BasicAuth
-	(*HeaderRule)(nil),     // 39: kerngate.feed.v1.HeaderRule
-	(*Replacement)(nil),    // 40: kerngate.feed.v1.Replacement
-	(*Canary)(nil),         // 41: kerngate.feed.v1.Canary
-	(*Service)(nil),        // 42: kerngate.feed.v1.Service
-	(*HealthCheck)(nil),    // 43: kerngate.feed.v1.HealthCheck
-	(*Outlier)(nil),        // 44: kerngate.feed.v1.Outlier
-	(*Settings)(nil),       // 45: kerngate.feed.v1.Settings
-	(*Ack)(nil),            // 46: kerngate.feed.v1.Ack
-	(*Refuse)(nil),         // 47: kerngate.feed.v1.Refuse
-	(*Serving)(nil),        // 48: kerngate.feed.v1.Serving
-	(*Drain)(nil),          // 49: kerngate.feed.v1.Drain
-	(*Query)(nil),          // 50: kerngate.feed.v1.Query
-	(*Answer)(nil),         // 51: kerngate.feed.v1.Answer
+	(RequestBuffering)(0),  // 0: kerngate.feed.v1.RequestBuffering
+	(Algorithm)(0),         // 1: kerngate.feed.v1.Algorithm
+	(ClientAuth_Mode)(0),   // 2: kerngate.feed.v1.ClientAuth.Mode
+	(Upstream_Protocol)(0), // 3: kerngate.feed.v1.Upstream.Protocol
+	(HeaderRule_Op)(0),     // 4: kerngate.feed.v1.HeaderRule.Op
+	(HealthCheck_Kind)(0),  // 5: kerngate.feed.v1.HealthCheck.Kind
+	(*ToAgent)(nil),        // 6: kerngate.feed.v1.ToAgent
+	(*FromAgent)(nil),      // 7: kerngate.feed.v1.FromAgent
+	(*Hello)(nil),          // 8: kerngate.feed.v1.Hello
+	(*Welcome)(nil),        // 9: kerngate.feed.v1.Welcome
+	(*Map)(nil),            // 10: kerngate.feed.v1.Map
+	(*Reject)(nil),         // 11: kerngate.feed.v1.Reject
+	(*Config)(nil),         // 12: kerngate.feed.v1.Config
+	(*Certificate)(nil),    // 13: kerngate.feed.v1.Certificate
+	(*Authority)(nil),      // 14: kerngate.feed.v1.Authority
+	(*TicketKeys)(nil),     // 15: kerngate.feed.v1.TicketKeys
+	(*Host)(nil),           // 16: kerngate.feed.v1.Host
+	(*TLS)(nil),            // 17: kerngate.feed.v1.TLS
+	(*ClientAuth)(nil),     // 18: kerngate.feed.v1.ClientAuth
+	(*Route)(nil),          // 19: kerngate.feed.v1.Route
+	(*Upstream)(nil),       // 20: kerngate.feed.v1.Upstream
+	(*UpstreamTLS)(nil),    // 21: kerngate.feed.v1.UpstreamTLS
+	(*Policy)(nil),         // 22: kerngate.feed.v1.Policy
+	(*Balance)(nil),        // 23: kerngate.feed.v1.Balance
+	(*Affinity)(nil),       // 24: kerngate.feed.v1.Affinity
+	(*Retry)(nil),          // 25: kerngate.feed.v1.Retry
+	(*Destination)(nil),    // 26: kerngate.feed.v1.Destination
+	(*ExternalAuth)(nil),   // 27: kerngate.feed.v1.ExternalAuth
+	(*CacheTime)(nil),      // 28: kerngate.feed.v1.CacheTime
+	(*Mirror)(nil),         // 29: kerngate.feed.v1.Mirror
+	(*ErrorPages)(nil),     // 30: kerngate.feed.v1.ErrorPages
+	(*Compression)(nil),    // 31: kerngate.feed.v1.Compression
+	(*Pace)(nil),           // 32: kerngate.feed.v1.Pace
+	(*Trace)(nil),          // 33: kerngate.feed.v1.Trace
+	(*Redirect)(nil),       // 34: kerngate.feed.v1.Redirect
+	(*CORS)(nil),           // 35: kerngate.feed.v1.CORS
+	(*Limits)(nil),         // 36: kerngate.feed.v1.Limits
+	(*Rate)(nil),           // 37: kerngate.feed.v1.Rate
+	(*Access)(nil),         // 38: kerngate.feed.v1.Access
+	(*BasicAuth)(nil),      // 39: kerngate.feed.v1.BasicAuth
+	(*HeaderRule)(nil),     // 40: kerngate.feed.v1.HeaderRule
+	(*Replacement)(nil),    // 41: kerngate.feed.v1.Replacement
+	(*Canary)(nil),         // 42: kerngate.feed.v1.Canary
+	(*Service)(nil),        // 43: kerngate.feed.v1.Service
+	(*HealthCheck)(nil),    // 44: kerngate.feed.v1.HealthCheck
+	(*Outlier)(nil),        // 45: kerngate.feed.v1.Outlier
+	(*Settings)(nil),       // 46: kerngate.feed.v1.Settings
+	(*Ack)(nil),            // 47: kerngate.feed.v1.Ack
+	(*Refuse)(nil),         // 48: kerngate.feed.v1.Refuse
+	(*Serving)(nil),        // 49: kerngate.feed.v1.Serving
+	(*Drain)(nil),          // 50: kerngate.feed.v1.Drain
+	(*Query)(nil),          // 51: kerngate.feed.v1.Query
+	(*Answer)(nil),         // 52: kerngate.feed.v1.Answer
 }
 var file_userspace_feed_feedpb_feed_proto_depIdxs = []int32{
-	7,  // 0: kerngate.feed.v1.ToAgent.hello:type_name -> kerngate.feed.v1.Hello
-	46, // 1: kerngate.feed.v1.ToAgent.ack:type_name -> kerngate.feed.v1.Ack
-	47, // 2: kerngate.feed.v1.ToAgent.refuse:type_name -> kerngate.feed.v1.Refuse
-	50, // 3: kerngate.feed.v1.ToAgent.query:type_name -> kerngate.feed.v1.Query
-	8,  // 4: kerngate.feed.v1.FromAgent.welcome:type_name -> kerngate.feed.v1.Welcome
-	10, // 5: kerngate.feed.v1.FromAgent.reject:type_name -> kerngate.feed.v1.Reject
-	11, // 6: kerngate.feed.v1.FromAgent.config:type_name -> kerngate.feed.v1.Config
-	48, // 7: kerngate.feed.v1.FromAgent.serving:type_name -> kerngate.feed.v1.Serving
-	49, // 8: kerngate.feed.v1.FromAgent.drain:type_name -> kerngate.feed.v1.Drain
-	51, // 9: kerngate.feed.v1.FromAgent.answer:type_name -> kerngate.feed.v1.Answer
-	9,  // 10: kerngate.feed.v1.Welcome.maps:type_name -> kerngate.feed.v1.Map
-	15, // 11: kerngate.feed.v1.Config.hosts:type_name -> kerngate.feed.v1.Host
-	42, // 12: kerngate.feed.v1.Config.services:type_name -> kerngate.feed.v1.Service
-	45, // 13: kerngate.feed.v1.Config.settings:type_name -> kerngate.feed.v1.Settings
-	12, // 14: kerngate.feed.v1.Config.certificates:type_name -> kerngate.feed.v1.Certificate
-	13, // 15: kerngate.feed.v1.Config.authorities:type_name -> kerngate.feed.v1.Authority
-	14, // 16: kerngate.feed.v1.Config.ticket_keys:type_name -> kerngate.feed.v1.TicketKeys
-	18, // 17: kerngate.feed.v1.Host.routes:type_name -> kerngate.feed.v1.Route
-	16, // 18: kerngate.feed.v1.Host.tls:type_name -> kerngate.feed.v1.TLS
-	21, // 19: kerngate.feed.v1.Host.policies:type_name -> kerngate.feed.v1.Policy
-	17, // 20: kerngate.feed.v1.TLS.client:type_name -> kerngate.feed.v1.ClientAuth
-	1,  // 21: kerngate.feed.v1.ClientAuth.mode:type_name -> kerngate.feed.v1.ClientAuth.Mode
-	19, // 22: kerngate.feed.v1.Route.upstream:type_name -> kerngate.feed.v1.Upstream
-	41, // 23: kerngate.feed.v1.Route.canaries:type_name -> kerngate.feed.v1.Canary
-	2,  // 24: kerngate.feed.v1.Upstream.protocol:type_name -> kerngate.feed.v1.Upstream.Protocol
-	20, // 25: kerngate.feed.v1.Upstream.tls:type_name -> kerngate.feed.v1.UpstreamTLS
-	33, // 26: kerngate.feed.v1.Policy.redirects:type_name -> kerngate.feed.v1.Redirect
-	34, // 27: kerngate.feed.v1.Policy.cors:type_name -> kerngate.feed.v1.CORS
-	35, // 28: kerngate.feed.v1.Policy.limits:type_name -> kerngate.feed.v1.Limits
-	37, // 29: kerngate.feed.v1.Policy.access:type_name -> kerngate.feed.v1.Access
-	39, // 30: kerngate.feed.v1.Policy.request_headers:type_name -> kerngate.feed.v1.HeaderRule
-	39, // 31: kerngate.feed.v1.Policy.response_headers:type_name -> kerngate.feed.v1.HeaderRule
-	40, // 32: kerngate.feed.v1.Policy.cookie_domains:type_name -> kerngate.feed.v1.Replacement
-	40, // 33: kerngate.feed.v1.Policy.cookie_paths:type_name -> kerngate.feed.v1.Replacement
-	40, // 34: kerngate.feed.v1.Policy.locations:type_name -> kerngate.feed.v1.Replacement
-	22, // 35: kerngate.feed.v1.Policy.balance:type_name -> kerngate.feed.v1.Balance
-	24, // 36: kerngate.feed.v1.Policy.retry:type_name -> kerngate.feed.v1.Retry
-	28, // 37: kerngate.feed.v1.Policy.mirrors:type_name -> kerngate.feed.v1.Mirror
-	29, // 38: kerngate.feed.v1.Policy.error_pages:type_name -> kerngate.feed.v1.ErrorPages
-	30, // 39: kerngate.feed.v1.Policy.compression:type_name -> kerngate.feed.v1.Compression
-	31, // 40: kerngate.feed.v1.Policy.pace:type_name -> kerngate.feed.v1.Pace
-	32, // 41: kerngate.feed.v1.Policy.trace:type_name -> kerngate.feed.v1.Trace
-	0,  // 42: kerngate.feed.v1.Balance.algorithm:type_name -> kerngate.feed.v1.Algorithm
-	23, // 43: kerngate.feed.v1.Balance.affinity:type_name -> kerngate.feed.v1.Affinity
-	25, // 44: kerngate.feed.v1.ExternalAuth.to:type_name -> kerngate.feed.v1.Destination
-	39, // 45: kerngate.feed.v1.ExternalAuth.headers:type_name -> kerngate.feed.v1.HeaderRule
-	27, // 46: kerngate.feed.v1.ExternalAuth.cache_for:type_name -> kerngate.feed.v1.CacheTime
-	25, // 47: kerngate.feed.v1.Mirror.to:type_name -> kerngate.feed.v1.Destination
-	36, // 48: kerngate.feed.v1.Limits.rates:type_name -> kerngate.feed.v1.Rate
-	38, // 49: kerngate.feed.v1.Access.basic:type_name -> kerngate.feed.v1.BasicAuth
-	26, // 50: kerngate.feed.v1.Access.external:type_name -> kerngate.feed.v1.ExternalAuth
-	3,  // 51: kerngate.feed.v1.HeaderRule.op:type_name -> kerngate.feed.v1.HeaderRule.Op
-	43, // 52: kerngate.feed.v1.Service.health:type_name -> kerngate.feed.v1.HealthCheck
-	44, // 53: kerngate.feed.v1.Service.outlier:type_name -> kerngate.feed.v1.Outlier
-	4,  // 54: kerngate.feed.v1.HealthCheck.kind:type_name -> kerngate.feed.v1.HealthCheck.Kind
-	19, // 55: kerngate.feed.v1.HealthCheck.upstream:type_name -> kerngate.feed.v1.Upstream
-	30, // 56: kerngate.feed.v1.Settings.compression:type_name -> kerngate.feed.v1.Compression
-	57, // [57:57] is the sub-list for method output_type
-	57, // [57:57] is the sub-list for method input_type
-	57, // [57:57] is the sub-list for extension type_name
-	57, // [57:57] is the sub-list for extension extendee
-	0,  // [0:57] is the sub-list for field type_name
+	8,  // 0: kerngate.feed.v1.ToAgent.hello:type_name -> kerngate.feed.v1.Hello
+	47, // 1: kerngate.feed.v1.ToAgent.ack:type_name -> kerngate.feed.v1.Ack
+	48, // 2: kerngate.feed.v1.ToAgent.refuse:type_name -> kerngate.feed.v1.Refuse
+	51, // 3: kerngate.feed.v1.ToAgent.query:type_name -> kerngate.feed.v1.Query
+	9,  // 4: kerngate.feed.v1.FromAgent.welcome:type_name -> kerngate.feed.v1.Welcome
+	11, // 5: kerngate.feed.v1.FromAgent.reject:type_name -> kerngate.feed.v1.Reject
+	12, // 6: kerngate.feed.v1.FromAgent.config:type_name -> kerngate.feed.v1.Config
+	49, // 7: kerngate.feed.v1.FromAgent.serving:type_name -> kerngate.feed.v1.Serving
+	50, // 8: kerngate.feed.v1.FromAgent.drain:type_name -> kerngate.feed.v1.Drain
+	52, // 9: kerngate.feed.v1.FromAgent.answer:type_name -> kerngate.feed.v1.Answer
+	10, // 10: kerngate.feed.v1.Welcome.maps:type_name -> kerngate.feed.v1.Map
+	16, // 11: kerngate.feed.v1.Config.hosts:type_name -> kerngate.feed.v1.Host
+	43, // 12: kerngate.feed.v1.Config.services:type_name -> kerngate.feed.v1.Service
+	46, // 13: kerngate.feed.v1.Config.settings:type_name -> kerngate.feed.v1.Settings
+	13, // 14: kerngate.feed.v1.Config.certificates:type_name -> kerngate.feed.v1.Certificate
+	14, // 15: kerngate.feed.v1.Config.authorities:type_name -> kerngate.feed.v1.Authority
+	15, // 16: kerngate.feed.v1.Config.ticket_keys:type_name -> kerngate.feed.v1.TicketKeys
+	19, // 17: kerngate.feed.v1.Host.routes:type_name -> kerngate.feed.v1.Route
+	17, // 18: kerngate.feed.v1.Host.tls:type_name -> kerngate.feed.v1.TLS
+	22, // 19: kerngate.feed.v1.Host.policies:type_name -> kerngate.feed.v1.Policy
+	18, // 20: kerngate.feed.v1.TLS.client:type_name -> kerngate.feed.v1.ClientAuth
+	2,  // 21: kerngate.feed.v1.ClientAuth.mode:type_name -> kerngate.feed.v1.ClientAuth.Mode
+	20, // 22: kerngate.feed.v1.Route.upstream:type_name -> kerngate.feed.v1.Upstream
+	42, // 23: kerngate.feed.v1.Route.canaries:type_name -> kerngate.feed.v1.Canary
+	3,  // 24: kerngate.feed.v1.Upstream.protocol:type_name -> kerngate.feed.v1.Upstream.Protocol
+	21, // 25: kerngate.feed.v1.Upstream.tls:type_name -> kerngate.feed.v1.UpstreamTLS
+	34, // 26: kerngate.feed.v1.Policy.redirects:type_name -> kerngate.feed.v1.Redirect
+	35, // 27: kerngate.feed.v1.Policy.cors:type_name -> kerngate.feed.v1.CORS
+	36, // 28: kerngate.feed.v1.Policy.limits:type_name -> kerngate.feed.v1.Limits
+	38, // 29: kerngate.feed.v1.Policy.access:type_name -> kerngate.feed.v1.Access
+	40, // 30: kerngate.feed.v1.Policy.request_headers:type_name -> kerngate.feed.v1.HeaderRule
+	40, // 31: kerngate.feed.v1.Policy.response_headers:type_name -> kerngate.feed.v1.HeaderRule
+	41, // 32: kerngate.feed.v1.Policy.cookie_domains:type_name -> kerngate.feed.v1.Replacement
+	41, // 33: kerngate.feed.v1.Policy.cookie_paths:type_name -> kerngate.feed.v1.Replacement
+	41, // 34: kerngate.feed.v1.Policy.locations:type_name -> kerngate.feed.v1.Replacement
+	23, // 35: kerngate.feed.v1.Policy.balance:type_name -> kerngate.feed.v1.Balance
+	25, // 36: kerngate.feed.v1.Policy.retry:type_name -> kerngate.feed.v1.Retry
+	29, // 37: kerngate.feed.v1.Policy.mirrors:type_name -> kerngate.feed.v1.Mirror
+	30, // 38: kerngate.feed.v1.Policy.error_pages:type_name -> kerngate.feed.v1.ErrorPages
+	31, // 39: kerngate.feed.v1.Policy.compression:type_name -> kerngate.feed.v1.Compression
+	32, // 40: kerngate.feed.v1.Policy.pace:type_name -> kerngate.feed.v1.Pace
+	33, // 41: kerngate.feed.v1.Policy.trace:type_name -> kerngate.feed.v1.Trace
+	0,  // 42: kerngate.feed.v1.Policy.request_buffering:type_name -> kerngate.feed.v1.RequestBuffering
+	1,  // 43: kerngate.feed.v1.Balance.algorithm:type_name -> kerngate.feed.v1.Algorithm
+	24, // 44: kerngate.feed.v1.Balance.affinity:type_name -> kerngate.feed.v1.Affinity
+	26, // 45: kerngate.feed.v1.ExternalAuth.to:type_name -> kerngate.feed.v1.Destination
+	40, // 46: kerngate.feed.v1.ExternalAuth.headers:type_name -> kerngate.feed.v1.HeaderRule
+	28, // 47: kerngate.feed.v1.ExternalAuth.cache_for:type_name -> kerngate.feed.v1.CacheTime
+	26, // 48: kerngate.feed.v1.Mirror.to:type_name -> kerngate.feed.v1.Destination
+	37, // 49: kerngate.feed.v1.Limits.rates:type_name -> kerngate.feed.v1.Rate
+	39, // 50: kerngate.feed.v1.Access.basic:type_name -> kerngate.feed.v1.BasicAuth
+	27, // 51: kerngate.feed.v1.Access.external:type_name -> kerngate.feed.v1.ExternalAuth
+	4,  // 52: kerngate.feed.v1.HeaderRule.op:type_name -> kerngate.feed.v1.HeaderRule.Op
+	44, // 53: kerngate.feed.v1.Service.health:type_name -> kerngate.feed.v1.HealthCheck
+	45, // 54: kerngate.feed.v1.Service.outlier:type_name -> kerngate.feed.v1.Outlier
+	5,  // 55: kerngate.feed.v1.HealthCheck.kind:type_name -> kerngate.feed.v1.HealthCheck.Kind
+	20, // 56: kerngate.feed.v1.HealthCheck.upstream:type_name -> kerngate.feed.v1.Upstream
+	31, // 57: kerngate.feed.v1.Settings.compression:type_name -> kerngate.feed.v1.Compression
+	58, // [58:58] is the sub-list for method output_type
+	58, // [58:58] is the sub-list for method input_type
+	58, // [58:58] is the sub-list for extension type_name
+	58, // [58:58] is the sub-list for extension extendee
+	0,  // [0:58] is the sub-list for field type_name
 }
 
 func init() { file_userspace_feed_feedpb_feed_proto_init() }
@@ -4727,12 +4823,13 @@ func file_userspace_feed_feedpb_feed_proto_init() {
 	file_userspace_feed_feedpb_feed_proto_msgTypes[16].OneofWrappers = []any{}
 	file_userspace_feed_feedpb_feed_proto_msgTypes[18].OneofWrappers = []any{}
 	file_userspace_feed_feedpb_feed_proto_msgTypes[27].OneofWrappers = []any{}
+	file_userspace_feed_feedpb_feed_proto_msgTypes[40].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_userspace_feed_feedpb_feed_proto_rawDesc), len(file_userspace_feed_feedpb_feed_proto_rawDesc)),
-			NumEnums:      5,
+			NumEnums:      6,
 			NumMessages:   47,
 			NumExtensions: 0,
 			NumServices:   0,

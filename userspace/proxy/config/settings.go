@@ -46,6 +46,12 @@ type Settings struct {
 	Proxies       uint32            // that share limits of requests, this one among them
 	// MaxConnections bounds the clients' TCP connections; 0: by the limit of descriptors.
 	MaxConnections int
+
+	// Of request bodies that are gathered because they have no length, in bytes: of one
+	// request (0: they are not gathered) and of all of a worker.
+	RequestBuffer, RequestBuffers int64
+	// LargeChunked sends those that are larger to the pod in chunks; else the answer is 411.
+	LargeChunked bool
 }
 
 // IsHTTPS reports whether connections to a local port are TLS.
@@ -68,6 +74,8 @@ func DefaultSettings() Settings {
 		RetryPercent:    20,
 		Compression:     &compress.Rules{},
 		Proxies:         1,
+		RequestBuffer:   4 << 20,
+		RequestBuffers:  64 << 20,
 	}
 }
 
@@ -95,6 +103,12 @@ func settings(p *feedpb.Settings) (Settings, error) {
 		Proxies:         max(p.Proxies, 1),
 		SkMsg:           p.SkMsg,
 		RetryPercent:    cmp.Or(int(min(p.RetryPercent, 100)), d.RetryPercent),
+		RequestBuffer:   d.RequestBuffer,
+		RequestBuffers:  cmp.Or(int64(min(p.RequestBufferTotal, 1<<62)), d.RequestBuffers),
+		LargeChunked:    p.LargeRequestsChunked,
+	}
+	if p.RequestBufferBytes != nil {
+		s.RequestBuffer = int64(min(*p.RequestBufferBytes, 1<<62))
 	}
 	var errs [8]error
 	s.TrustedProxies, errs[0] = parsePrefixes("trusted proxies", p.TrustedProxies)

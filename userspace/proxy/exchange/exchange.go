@@ -112,6 +112,7 @@ type Exchange struct {
 	toClient  frames
 	counted   bool // Balancer.Start was called, Finish is due
 	bodyBytes int64
+	body      bodyStore
 	firstByte int64          // loop time
 	grpc      bool           // the request is a call of gRPC
 	deadline  time.Duration  // of the call, 0: none
@@ -227,6 +228,7 @@ func (x *Exchange) Serve(co *reactor.Coroutine) {
 	x.endChoice()
 	x.endTrace()
 	x.endRules()
+	x.endBody()
 	x.worker.Loop.Clear(&x.timer)
 	x.endTunnel()
 	x.co = nil
@@ -389,6 +391,7 @@ func (x *Exchange) Abandon() {
 	x.endCompression()
 	x.endChoice()
 	x.endRules()
+	x.body.forget()
 	if x.up != nil {
 		x.up.Abandon()
 		x.up = nil

@@ -11,6 +11,9 @@ func (x *Exchange) forward(s *config.Service) {
 		x.refuse(BodyTooLarge, "")
 		return
 	}
+	if !x.gather() {
+		return
+	}
 	x.beginChoice(s)
 	last, stale := NoEndpoint, false
 	var pick balance.Pick

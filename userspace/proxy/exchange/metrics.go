@@ -11,21 +11,24 @@ import (
 // Metrics are one worker's counts of exchanges. Where nothing else is said the worker alone
 // adds to them; anybody may read.
 type Metrics struct {
-	Worker         int // by which the books of usage tell workers apart
-	Ended          [Reasons]atomic.Uint64
-	Status         [6]atomic.Uint64 // by hundreds; 0: none was sent
-	GRPC           [GRPCStatuses]atomic.Uint64
-	Retries        atomic.Uint64
-	RetriesRefused atomic.Uint64                        // for want of budget
-	Mirrored       [Copies]atomic.Uint64                // of requests for mirrors; any goroutine adds
-	Compressed     [compression.Encodings]atomic.Uint64 // responses
-	Uncompressed   [UncompressedReasons]atomic.Uint64   // likewise, of routes that compress
-	PackedIn       atomic.Uint64                        // bytes that pods sent
-	PackedOut      atomic.Uint64                        // and what they came to
-	Durations      Histogram                            // request head to end of response
-	FirstByte      Histogram                            // request head to first byte from the pod
-	Sent           atomic.Uint64
-	Received       atomic.Uint64
+	Worker          int // by which the books of usage tell workers apart
+	Ended           [Reasons]atomic.Uint64
+	Status          [6]atomic.Uint64 // by hundreds; 0: none was sent
+	GRPC            [GRPCStatuses]atomic.Uint64
+	Retries         atomic.Uint64
+	RetriesRefused  atomic.Uint64                        // for want of budget
+	Mirrored        [Copies]atomic.Uint64                // of requests for mirrors; any goroutine adds
+	Compressed      [compression.Encodings]atomic.Uint64 // responses
+	Uncompressed    [UncompressedReasons]atomic.Uint64   // likewise, of routes that compress
+	PackedIn        atomic.Uint64                        // bytes that pods sent
+	PackedOut       atomic.Uint64                        // and what they came to
+	Gathered        [GatheredOutcomes]atomic.Uint64      // request bodies that were to be gathered
+	BodyMemory      atomic.Int64                         // bytes of buffers that hold request bodies now
+	TrailersDropped atomic.Uint64                        // of requests whose body was gathered
+	Durations       Histogram                            // request head to end of response
+	FirstByte       Histogram                            // request head to first byte from the pod
+	Sent            atomic.Uint64
+	Received        atomic.Uint64
 }
 
 // Bounds are the upper bounds of Histogram's buckets.

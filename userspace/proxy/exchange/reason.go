@@ -45,6 +45,8 @@ const (
 	ExternalFailed                  // a rule's service does not answer as it should: nobody gets in
 	Intercepted                     // the pod's error is replaced by a page of another service
 	PodsBusy                        // every pod has as many requests as its Service allows
+	LengthRequired                  // the request's body has no length and is too large to be gathered
+	BuffersFull                     // the same, and it is other bodies that take the room
 	Shed                            // the proxy is about to run out of something
 	Reasons
 )
@@ -68,6 +70,8 @@ var reasons = [Reasons]struct {
 	ClientTimeout:   {"client_timeout", http.StatusRequestTimeout, "the request was not received in time"},
 	BadRequest:      {"bad_request", http.StatusBadRequest, "the request is not valid HTTP"},
 	BodyTooLarge:    {"body_too_large", http.StatusRequestEntityTooLarge, "the request body exceeds the limit"},
+	LengthRequired:  {"length_required", http.StatusLengthRequired, "the request body has no Content-Length and is larger than what the proxy holds to find it"},
+	BuffersFull:     {"request_buffers_full", http.StatusServiceUnavailable, "too many request bodies without Content-Length are being received"},
 	BadPath:         {"bad_path", http.StatusBadRequest, "the request path cannot be normalised"},
 	Overloaded:      {"overloaded", http.StatusServiceUnavailable, "the proxy has no descriptor or port left"},
 	Crashed:         {"crashed", http.StatusInternalServerError, "internal error"},

@@ -56,7 +56,7 @@ func (x *Exchange) moveRequest() (moved bool, reason Reason, ok bool) {
 			continue
 		}
 		if !x.reqEnded && !x.up.Blocked() {
-			p, err := x.down.ReadBody()
+			p, err := x.readBody()
 			switch {
 			case err == nil:
 				moved = true
@@ -95,6 +95,7 @@ func (x *Exchange) moveRequest() (moved bool, reason Reason, ok bool) {
 			return true, 0, true
 		case x.reqEnded:
 			x.reqDone = true
+			x.bodySent()
 			return moved, 0, true
 		case starved:
 			return moved, 0, true
@@ -249,6 +250,7 @@ func (x *Exchange) head(r *http1.Response) error {
 		return &fault{reason: Intercepted}
 	}
 	x.responded = true
+	x.bodySent()
 	x.rules.pacing = pacing{began: x.worker.Loop.Clock()}
 	x.editResponse(r)
 	x.keep(r)

@@ -105,7 +105,7 @@ func (x *Exchange) mayRepeat(reason Reason) bool {
 			return false
 		}
 	}
-	return x.down.RewindBody()
+	return x.rewindBody()
 }
 
 // tryAgain reports whether the next pod is asked, after an attempt that may be followed by
@@ -143,7 +143,7 @@ func (x *Exchange) retriesStatus(status int) bool {
 		return false
 	}
 	var ok bool
-	if c.next, ok = x.choose(); !ok || !x.affords() || !x.down.RewindBody() {
+	if c.next, ok = x.choose(); !ok || !x.affords() || !x.rewindBody() {
 		return false
 	}
 	c.ahead = true

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/kerngate/kerngate/userspace/feed/feedpb"
 	"github.com/kerngate/kerngate/userspace/proxy/proxytest"
 )
 
@@ -29,6 +30,15 @@ func echo(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) }
 func one(t testing.TB, backends ...string) *proxytest.Proxy {
 	t.Helper()
 	return proxytest.Start(t, []proxytest.Service{{Name: "default/a:80", Path: "/", Backends: backends}}, nil)
+}
+
+// unbuffered is like one, with proxy-request-buffering: "off".
+func unbuffered(t testing.TB, backends ...string) *proxytest.Proxy {
+	t.Helper()
+	return proxytest.Start(t, []proxytest.Service{{
+		Name: "default/a:80", Path: "/", Backends: backends,
+		Policy: &feedpb.Policy{RequestBuffering: feedpb.RequestBuffering_BUFFER_OFF},
+	}}, nil)
 }
 
 // client is net/http's, speaking HTTP/2 with prior knowledge.

@@ -157,7 +157,7 @@ func TestCloseIdle(t *testing.T) {
 // TestClientGone: exchanges end when their client's connection does.
 func TestClientGone(t *testing.T) {
 	gone := make(chan error, 2)
-	p := one(t, pod(t, func(w http.ResponseWriter, r *http.Request) {
+	p := unbuffered(t, pod(t, func(w http.ResponseWriter, r *http.Request) {
 		_, err := io.ReadAll(r.Body)
 		if err == nil { // there was none
 			<-r.Context().Done()

@@ -183,41 +183,60 @@ func TestInterim(t *testing.T) {
 	}
 }
 
-// TestRequestBodies: of known and unknown length, with and without trailers and padding.
+// TestRequestBodies sends bodies of known and unknown length, with and without trailers and
+// padding, to a pod that gets lengths and to one that gets streams.
 func TestRequestBodies(t *testing.T) {
 	type seen struct{ encoding, length, body, trailer string }
 	got := make(chan seen, 1)
-	p := one(t, pod(t, func(w http.ResponseWriter, r *http.Request) {
+	backend := pod(t, func(w http.ResponseWriter, r *http.Request) {
 		b, _ := io.ReadAll(r.Body)
 		got <- seen{strings.Join(r.TransferEncoding, ","), r.Header.Get("Content-Length"), string(b), r.Trailer.Get("X-Sum")}
-	}))
-	c := connect(t, p)
-	send := func(id uint32, data ...string) {
-		for _, d := range data {
-			c.WriteDataPadded(id, false, []byte(d), make([]byte, 3))
-		}
+	})
+	whole, stream := one(t, backend), unbuffered(t, backend)
+	for name, want := range map[string]struct {
+		proxy                     *proxytest.Proxy
+		method, length            string
+		data                      []string
+		trailer                   bool
+		encoding, told, body, sum string
+	}{
+		"length":                  {whole, "POST", "5", []string{"he", "llo"}, false, "", "5", "hello", ""},
+		"none":                    {whole, "POST", "", []string{"hel", "lo"}, false, "", "5", "hello", ""},
+		"none, trailers":          {whole, "POST", "", []string{"hello"}, true, "", "5", "hello", ""},
+		"empty":                   {whole, "POST", "", nil, false, "", "0", "", ""},
+		"empty GET":               {whole, "GET", "", nil, false, "", "", "", ""},
+		"GET":                     {whole, "GET", "", []string{"hello"}, false, "", "5", "hello", ""},
+		"streamed, length":        {stream, "POST", "5", []string{"he", "llo"}, false, "", "5", "hello", ""},
+		"streamed":                {stream, "POST", "", []string{"hel", "lo"}, false, "chunked", "", "hello", ""},
+		"streamed, trailers":      {stream, "POST", "", []string{"hello"}, true, "chunked", "", "hello", "1"},
+		"streamed, empty GET":     {stream, "GET", "", nil, false, "", "", "", ""},
+		"streamed, GET":           {stream, "GET", "", []string{"hello"}, false, "", "5", "hello", ""},
+		"streamed, GET, trailers": {stream, "GET", "", []string{"hello"}, true, "", "5", "hello", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := connect(t, want.proxy)
+			var fields []string
+			if want.length != "" {
+				fields = append(fields, "content-length", want.length)
+			}
+			if want.trailer {
+				fields = append(fields, "trailer", "x-sum")
+			}
+			c.request(1, false, want.method, "/", fields...)
+			for _, d := range want.data {
+				c.WriteDataPadded(1, false, []byte(d), make([]byte, 3))
+			}
+			if want.trailer {
+				c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: c.fields("x-sum", "1"), EndStream: true, EndHeaders: true})
+			} else {
+				c.WriteData(1, true, nil)
+			}
+			if s := <-got; s != (seen{want.encoding, want.told, want.body, want.sum}) {
+				t.Errorf("the pod got %+v", s)
+			}
+			c.take(1)
+		})
 	}
-	c.request(1, false, "POST", "/", "content-length", "5")
-	send(1, "he", "llo")
-	c.WriteData(1, true, nil)
-	if s := <-got; s != (seen{"", "5", "hello", ""}) {
-		t.Errorf("%+v", s)
-	}
-	c.take(1)
-	c.request(3, false, "POST", "/")
-	send(3, "hel", "lo")
-	c.WriteData(3, true, nil)
-	if s := <-got; s != (seen{"chunked", "", "hello", ""}) {
-		t.Errorf("%+v", s)
-	}
-	c.take(3)
-	c.request(5, false, "POST", "/", "trailer", "x-sum")
-	send(5, "hello")
-	c.WriteHeaders(http2.HeadersFrameParam{StreamID: 5, BlockFragment: c.fields("x-sum", "1"), EndStream: true, EndHeaders: true})
-	if s := <-got; s != (seen{"chunked", "", "hello", "1"}) {
-		t.Errorf("%+v", s)
-	}
-	c.take(5)
 }
 
 // TestEarlyResponse: an answer before the body's end is whole, and the rest of the body is

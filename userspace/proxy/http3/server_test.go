@@ -27,10 +27,11 @@ import (
 // site is a proxy that speaks HTTP/3 before one pod.
 type site struct {
 	*proxytest.Proxy
-	url    string
-	server *http3.Server
-	stats  *http3.Stats
-	client *http.Client
+	url     string
+	backend string
+	server  *http3.Server
+	stats   *http3.Stats
+	client  *http.Client
 }
 
 func newSite(t testing.TB, pod http.HandlerFunc, change ...func(*http3.Server)) *site {
@@ -40,7 +41,7 @@ func newSite(t testing.TB, pod http.HandlerFunc, change ...func(*http3.Server)) 
 	p := proxytest.Start(t, []proxytest.Service{
 		{Name: "default/a:80", Path: "/", Backends: []string{strings.TrimPrefix(backend.URL, "http://")}},
 	}, &feedpb.Settings{AccessLogSample: 1})
-	s := &site{Proxy: p, stats: new(http3.Stats)}
+	s := &site{Proxy: p, stats: new(http3.Stats), backend: strings.TrimPrefix(backend.URL, "http://")}
 	s.server = http3.New(p.Worker, p.Access, s.stats, nil, zerolog.New(zerolog.NewTestWriter(t)), func() { t.Error("a stream panicked") })
 	for _, f := range change {
 		f(s.server)
@@ -58,6 +59,15 @@ func newSite(t testing.TB, pod http.HandlerFunc, change ...func(*http3.Server)) 
 	t.Cleanup(func() { tr.Close() })
 	s.client = &http.Client{Transport: tr, Timeout: 20 * time.Second}
 	return s
+}
+
+// stream passes request bodies on as they come: proxy-request-buffering: "off".
+func (s *site) stream(t testing.TB) {
+	t.Helper()
+	s.Configure(t, []proxytest.Service{{
+		Name: "default/a:80", Path: "/", Backends: []string{s.backend},
+		Policy: &feedpb.Policy{RequestBuffering: feedpb.RequestBuffering_BUFFER_OFF},
+	}}, &feedpb.Settings{AccessLogSample: 1})
 }
 
 func (s *site) do(t testing.TB, method, path string, body io.Reader) (*http.Response, string) {
@@ -112,6 +122,7 @@ func TestRequests(t *testing.T) {
 		t.Errorf("hint: %d %q", resp.StatusCode, got)
 	}
 
+	s.stream(t)
 	r, err := http.NewRequest("POST", s.url+"/trailers", io.MultiReader(strings.NewReader("some"), strings.NewReader(" body")))
 	if err != nil {
 		t.Fatal(err)
@@ -139,6 +150,7 @@ func TestLargeBodies(t *testing.T) {
 		http.NewResponseController(w).EnableFullDuplex()
 		io.Copy(w, r.Body)
 	})
+	s.stream(t)
 	want := make([]byte, 5<<20)
 	rand.NewChaCha8([32]byte{3}).Read(want)
 	for _, length := range []int64{int64(len(want)), -1} {

@@ -31,6 +31,9 @@ type Policy struct {
 	// MaxBody bounds the request's body in bytes, 0: no limit, -1: the proxy's own bound.
 	MaxBody int64
 
+	// Buffering says whether the request's body is read before a pod is chosen.
+	Buffering Buffering
+
 	rewrite  *rewrite
 	host     template.Template
 	request  []header
@@ -71,6 +74,10 @@ func Compile(p *feedpb.Policy, path string, regexp bool) (*Policy, error) {
 		ReadTimeout:    milliseconds(p.ReadTimeoutMs),
 		Unlogged:       p.Unlogged,
 		Fallback:       state.ServiceID(p.FallbackService),
+		Buffering:      Buffering(p.RequestBuffering),
+	}
+	if p.RequestBuffering > feedpb.RequestBuffering_BUFFER_OFF {
+		return nil, fmt.Errorf("request buffering %d: there are auto (0), on (1) and off (2)", p.RequestBuffering)
 	}
 	if p.MaxBodyBytes != nil {
 		out.MaxBody = int64(min(*p.MaxBodyBytes, 1<<62))

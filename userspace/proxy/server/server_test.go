@@ -19,6 +19,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
 	"github.com/kerngate/kerngate/userspace/proxy/proxytest"
 )
@@ -57,6 +59,15 @@ func rawPod(t testing.TB, f func(c net.Conn)) string {
 func one(t testing.TB, backends ...string) *proxytest.Proxy {
 	t.Helper()
 	return proxytest.Start(t, []proxytest.Service{{Name: "default/a:80", Path: "/", Backends: backends}}, nil)
+}
+
+// unbuffered is like one, with proxy-request-buffering: "off".
+func unbuffered(t testing.TB, backends ...string) *proxytest.Proxy {
+	t.Helper()
+	return proxytest.Start(t, []proxytest.Service{{
+		Name: "default/a:80", Path: "/", Backends: backends,
+		Policy: &feedpb.Policy{RequestBuffering: feedpb.RequestBuffering_BUFFER_OFF},
+	}}, nil)
 }
 
 // talk sends a request as it stands and returns all that comes back until the connection
@@ -309,8 +320,10 @@ func TestAllStale(t *testing.T) {
 	}
 }
 
+// TestLargeBodies moves bodies of many sizes both ways. Those that come in chunks are
+// gathered up to 1 MiB, and go to the pod in chunks above.
 func TestLargeBodies(t *testing.T) {
-	p := one(t, pod(t, func(w http.ResponseWriter, r *http.Request) {
+	backend := pod(t, func(w http.ResponseWriter, r *http.Request) {
 		h := sha256.New()
 		n, err := io.Copy(h, r.Body)
 		if err != nil {
@@ -328,7 +341,9 @@ func TestLargeBodies(t *testing.T) {
 			}
 			left -= int64(k)
 		}
-	}))
+	})
+	p := proxytest.Start(t, []proxytest.Service{{Name: "default/a:80", Path: "/", Backends: []string{backend}}},
+		&feedpb.Settings{RequestBufferBytes: proto.Uint64(1 << 20), LargeRequestsChunked: true})
 	for _, size := range []int{0, 1, 2047, 2048, 16383, 16384, 16385, 65536, 1 << 20, 5<<20 + 3} {
 		for _, path := range []string{"/length", "/chunked"} {
 			for _, chunked := range []bool{false, true} {
@@ -360,7 +375,7 @@ func TestLargeBodies(t *testing.T) {
 
 func TestTrailers(t *testing.T) {
 	var got http.Header
-	p := one(t, pod(t, func(w http.ResponseWriter, r *http.Request) {
+	p := unbuffered(t, pod(t, func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)
 		got = r.Trailer.Clone()
 		w.Header().Set("Trailer", "X-Sum")

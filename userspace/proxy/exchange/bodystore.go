@@ -1,0 +1,74 @@
+package exchange
+
+import (
+	"sync/atomic"
+
+	"github.com/kerngate/kerngate/userspace/proxy/reactor"
+)
+
+// bodyStore holds what was read of a request's body before a pod is chosen. The zero value
+// holds nothing.
+type bodyStore struct {
+	open   bool // a body is read into it, or from it
+	whole  bool // it holds all of the body
+	passed bool // more was read than it holds, or the pieces were let go: no rewind
+	pieces [][]byte
+	next   int           // index of the piece that is read next
+	size   int64         // bytes of body
+	memory int64         // bytes of the buffers that hold them
+	total  *atomic.Int64 // sum of memory over the worker's requests
+}
+
+// add appends a copy of p. The first buffer is a small one, as most bodies are small.
+func (s *bodyStore) add(p []byte, bufs *reactor.Buffers) {
+	s.size += int64(len(p))
+	for len(p) > 0 {
+		n := len(s.pieces)
+		if n == 0 || len(s.pieces[n-1]) == cap(s.pieces[n-1]) {
+			var b []byte
+			if n == 0 {
+				b = bufs.Small()[:0]
+			} else {
+				b = bufs.Large()[:0]
+			}
+			s.pieces = append(s.pieces, b)
+			s.memory += int64(cap(b))
+			s.total.Add(int64(cap(b)))
+			n++
+		}
+		b := s.pieces[n-1]
+		m := copy(b[len(b):cap(b)], p)
+		s.pieces[n-1] = b[:len(b)+m]
+		p = p[m:]
+	}
+}
+
+// read returns the next piece, nil after the last. Pieces stay as they are until release.
+func (s *bodyStore) read() []byte {
+	if s.next == len(s.pieces) {
+		return nil
+	}
+	s.next++
+	return s.pieces[s.next-1]
+}
+
+// rewind makes read start again.
+func (s *bodyStore) rewind() { s.next = 0 }
+
+// release gives the buffers back and empties the store.
+func (s *bodyStore) release(bufs *reactor.Buffers) {
+	for i := range s.pieces {
+		bufs.Put(s.pieces[i])
+	}
+	s.forget()
+}
+
+// forget empties the store and leaves its buffers to the garbage collector, as their users
+// are not known.
+func (s *bodyStore) forget() {
+	if s.memory > 0 {
+		s.total.Add(-s.memory)
+	}
+	clear(s.pieces)
+	*s = bodyStore{pieces: s.pieces[:0], total: s.total}
+}

@@ -1,0 +1,266 @@
+package exchange
+
+import (
+	"io"
+
+	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/policy"
+	"github.com/kerngate/kerngate/userspace/proxy/reactor"
+)
+
+// Gathered is what became of a request body that was to be read before a pod is chosen.
+type Gathered uint8
+
+const (
+	GatheredWhole    Gathered = iota // the pod gets it with its length
+	GatheredChunked                  // too large to be held: the pod gets it in chunks
+	GatheredTooLarge                 // too large to be held: refused
+	GatheredFull                     // too many others are held: refused
+	GatheredFailed                   // the client broke off, was too slow, or sent too much or no valid body
+	GatheredOutcomes
+)
+
+var gatheredTokens = [GatheredOutcomes]string{"whole", "chunked", "length_required", "buffers_full", "failed"}
+
+// String returns the stable token that stands in the metric.
+func (g Gathered) String() string { return gatheredTokens[g] }
+
+// gathering is how a request's body is read before a pod is chosen.
+type gathering struct {
+	most    int64 // bytes that are held
+	wait    bool  // for what the client has not sent yet
+	chunked bool  // what is larger goes to the pod in chunks; else it is refused
+}
+
+// plan decides whether the request's body is read before a pod is chosen.
+//
+// A body of unknown length goes to an HTTP/1.1 pod in chunks, which applications that know
+// only Content-Length (WSGI, PHP-FPM) take for an empty body, without an error. So they get
+// a length, unless the route or the request says that the pod takes a stream: HTTP/2, an
+// upgrade, or buffering that is off. Over HTTP/2 and HTTP/3 a request without a body may
+// look like one with a body of unknown length, too, until its stream ends.
+func (x *Exchange) plan() (g gathering, ok bool) {
+	r, buffering := x.Request, policy.BufferAuto
+	if p := x.rules.policy; p != nil {
+		buffering = p.Buffering
+	}
+	if !r.Chunked && buffering != policy.BufferOn {
+		return g, false
+	}
+	s := &x.conf.Settings
+	if x.transport.HTTP2 || x.upgrades() || !r.Chunked && (r.ContentLength <= 0 || r.ContentLength > s.RequestBuffer) {
+		return g, false
+	}
+	g = gathering{most: s.RequestBuffer, wait: true, chunked: s.LargeChunked}
+	if buffering == policy.BufferOff || s.RequestBuffer == 0 {
+		// Nothing is waited for, but a body that has already ended is not sent in chunks.
+		// GET and HEAD have none as a rule, and who has none has not long to wait for its end.
+		g.wait = r.MethodID == http1.MethodGet || r.MethodID == http1.MethodHead
+		g.chunked = true
+	}
+	return g, true
+}
+
+// gather reads the request's body, before a pod is chosen, as far as that is planned: so no
+// pod is held by a client that sends slowly. It reports false if the client was answered or
+// is gone.
+func (x *Exchange) gather() bool {
+	s := &x.body
+	if s.open { // for another service before
+		s.rewind()
+		return true
+	}
+	g, ok := x.plan()
+	if !ok {
+		return true
+	}
+	s.open, s.total = true, &x.worker.Metrics.BodyMemory
+	for {
+		p, err := x.down.ReadBody()
+		switch {
+		case err == nil:
+			s.add(p, &x.worker.Loop.Buffers)
+			if x.tooLarge(s.size) {
+				return x.gatherFailed(BodyTooLarge)
+			}
+			if over, reason := x.overflows(g); over {
+				return x.endGather(g, reason)
+			}
+		case err == io.EOF:
+			x.gathered()
+			return true
+		case err != reactor.ErrWouldBlock:
+			return x.gatherFailed(x.clientFault(err))
+		case !g.wait:
+			return true
+		default:
+			if reason, ok := x.awaitBody(); !ok {
+				return x.gatherFailed(reason)
+			}
+		}
+	}
+}
+
+// overflows reports whether no more of the body is held, and the reason to refuse it.
+//
+// A request may hold as much as is left for others. So when memory runs short large bodies
+// give way first, and there is always room for small ones.
+func (x *Exchange) overflows(g gathering) (bool, Reason) {
+	s := &x.body
+	switch {
+	case !g.wait:
+		return true, Forwarded
+	case s.size > g.most:
+		return true, LengthRequired
+	case s.memory > x.conf.Settings.RequestBuffers-s.total.Load():
+		return true, BuffersFull
+	}
+	return false, Forwarded
+}
+
+// endGather goes on with a body of which no more is held, or refuses it.
+func (x *Exchange) endGather(g gathering, reason Reason) bool {
+	count := &x.worker.Metrics.Gathered
+	switch {
+	case g.chunked:
+		if g.wait {
+			count[GatheredChunked].Add(1)
+		}
+		x.worker.Loop.Clear(&x.timer)
+		return true
+	case reason == BuffersFull:
+		count[GatheredFull].Add(1)
+	default:
+		count[GatheredTooLarge].Add(1)
+	}
+	x.endBody()
+	x.finish(reason)
+	return false
+}
+
+// gatherFailed ends a request whose body cannot be had.
+func (x *Exchange) gatherFailed(reason Reason) bool {
+	x.worker.Metrics.Gathered[GatheredFailed].Add(1)
+	x.endBody()
+	x.finish(reason)
+	return false
+}
+
+// gathered makes the request one whose body has a length, now that it is known. Trailers
+// have no place behind such a body (RFC 9110 section 6.5.1 lets a proxy drop them).
+func (x *Exchange) gathered() {
+	s, r := &x.body, x.Request
+	x.worker.Loop.Clear(&x.timer)
+	s.whole = true
+	if s.size > 0 {
+		x.worker.Metrics.Gathered[GatheredWhole].Add(1)
+	}
+	if len(x.down.Trailers()) > 0 {
+		x.worker.Metrics.TrailersDropped.Add(1)
+	}
+	if r.Present.Has(http1.FieldTrailer) {
+		r.Drop("trailer")
+	}
+	if r.Present.Has(http1.FieldExpect) {
+		r.Drop("expect")
+	}
+	r.Chunked, r.ContentLength = false, s.size
+	if s.size == 0 {
+		switch r.MethodID {
+		case http1.MethodGet, http1.MethodHead, http1.MethodOptions, http1.MethodTrace:
+			r.ContentLength = -1 // they have no body as a rule, and nothing says so
+		}
+		x.sendCopies() // nothing will pass that they would wait for
+	}
+}
+
+// awaitBody waits until more of the body has come. A client that waits for a word before it
+// sends its body gets one (RFC 9110 section 10.1.1), as no pod has been asked yet.
+func (x *Exchange) awaitBody() (Reason, bool) {
+	r := x.Request
+	if r.Expect100 && x.body.size == 0 && r.Passes("expect") {
+		r.Drop("expect")
+		x.down.Inform(&http1.Response{Status: 100})
+	}
+	want := reactor.Readable
+	if x.down.Pending() {
+		if err := x.down.Flush(); err == reactor.ErrWouldBlock {
+			want |= reactor.Writable
+		} else if err != nil {
+			return ClientAborted, false
+		}
+	}
+	x.arm(x.patience(x.conf.Settings.BodyTimeout))
+	x.down.Want(want)
+	x.co.Park()
+	switch {
+	case x.co.Dying(), x.down.Broken():
+		return ClientAborted, false
+	case x.timedOut:
+		return ClientTimeout, false
+	}
+	return 0, true
+}
+
+// readBody returns the next piece of the request's body, like Downstream.ReadBody: first
+// what is held here.
+func (x *Exchange) readBody() ([]byte, error) {
+	s := &x.body
+	if !s.open {
+		return x.down.ReadBody()
+	}
+	if p := s.read(); p != nil {
+		return p, nil
+	}
+	if s.whole {
+		return nil, io.EOF
+	}
+	p, err := x.down.ReadBody()
+	switch {
+	case err == io.EOF && !s.passed:
+		s.whole = true
+	case err != reactor.ErrWouldBlock && !s.passed:
+		x.freeBody()
+	}
+	return p, err
+}
+
+// rewindBody makes readBody start again. It reports false if the beginning is gone.
+func (x *Exchange) rewindBody() bool {
+	s := &x.body
+	switch {
+	case !s.open:
+		return x.down.RewindBody()
+	case s.passed:
+		return false
+	}
+	s.rewind()
+	return true
+}
+
+// bodySent is called when the pod has the request, or a response has come. It lets go of the
+// body unless another pod may get it yet: the rest of the exchange may take long.
+func (x *Exchange) bodySent() {
+	if !x.body.open || !x.reqDone {
+		return
+	}
+	r := x.choice.retry
+	again := x.Request.MethodID.Idempotent() || r != nil && r.NonIdempotent
+	if x.responded || !again {
+		x.freeBody()
+	}
+}
+
+// freeBody gives the memory of the body back. What follows it still comes from the client.
+func (x *Exchange) freeBody() {
+	whole := x.body.whole
+	x.body.release(&x.worker.Loop.Buffers)
+	x.body.open, x.body.whole, x.body.passed = true, whole, true
+}
+
+// endBody lets go of what is held of the body.
+func (x *Exchange) endBody() {
+	if x.body.open {
+		x.body.release(&x.worker.Loop.Buffers)
+	}
+}

@@ -1,0 +1,27 @@
+package proxy
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/kerngate/kerngate/userspace/proxy/exchange"
+)
+
+// Of request bodies that are read before a pod is chosen, so that it gets their length.
+var (
+	descGathered = prometheus.NewDesc("kerngate_proxy_request_bodies_buffered_total",
+		"Request bodies that were read before a pod was chosen, by outcome.", []string{"outcome"}, nil)
+	descBodyMemory = prometheus.NewDesc("kerngate_proxy_request_buffer_bytes",
+		"Memory that such bodies take at the moment.", nil, nil)
+	descTrailersDropped = prometheus.NewDesc("kerngate_proxy_request_trailers_dropped_total",
+		"Requests whose trailers were dropped, because the pod got the body with its length.", nil, nil)
+)
+
+var bodyDescs = []*prometheus.Desc{descGathered, descBodyMemory, descTrailersDropped}
+
+func (p *Proxy) collectBodies(counter func(d *prometheus.Desc, v uint64, labels ...string), gauge func(d *prometheus.Desc, v float64)) {
+	for g := range exchange.GatheredOutcomes {
+		counter(descGathered, p.sum(func(w *worker) uint64 { return w.metrics.Gathered[g].Load() }), g.String())
+	}
+	gauge(descBodyMemory, float64(p.sum(func(w *worker) uint64 { return uint64(w.metrics.BodyMemory.Load()) })))
+	counter(descTrailersDropped, p.sum(func(w *worker) uint64 { return w.metrics.TrailersDropped.Load() }))
+}

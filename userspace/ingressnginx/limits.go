@@ -33,8 +33,9 @@ func (r *reader) limits() {
 	}
 }
 
-// body reads the bound on request bodies.
+// body reads the bound on request bodies, and whether they are read before a pod is chosen.
 func (r *reader) body() {
+	r.requestBuffering()
 	_, v, set := r.text("proxy-body-size")
 	if !set {
 		return
@@ -45,6 +46,20 @@ func (r *reader) body() {
 		return
 	}
 	r.want().MaxBody = &n
+}
+
+func (r *reader) requestBuffering() {
+	const key = "proxy-request-buffering"
+	switch _, v, set := r.text(key); {
+	case !set:
+	case v == "on":
+		r.want().Buffering = model.BufferOn
+	case v == "off":
+		r.want().Buffering = model.BufferOff
+		r.find(key, Supported, "")
+	default:
+		r.invalid(key, v, "on or off", "the default holds: a body without a length is buffered")
+	}
 }
 
 // pod reads how long pods may take, and whether requests are logged.

@@ -34,7 +34,7 @@ func Lookup(name string) (Key, bool) {
 func Keys() []Key { return slices.Clone(keys) }
 
 const (
-	whyStreams   = "bodies are streamed in both directions through buffers of fixed size, so there is nothing to set"
+	whyStreams   = "responses are streamed through buffers of fixed size, so there is nothing to set"
 	whyKeepAlive = "connections to the service that is asked are kept as long as they are of use"
 	whyModSec    = "there is no web application firewall"
 	whyFastCGI   = "pods are spoken to in HTTP or gRPC"
@@ -86,7 +86,7 @@ var keys = []Key{
 	{Name: "canary-by-header-value", Group: "Canary"},
 	{Name: "canary-weight", Group: "Canary", Verdict: Difference, Why: "a path may have several canaries: each decides about what those before it, the oldest first, leave"},
 	{Name: "canary-weight-total", Group: "Canary"},
-	{Name: "client-body-buffer-size", Group: "ClientBodyBufferSize", Verdict: Difference, Why: whyStreams},
+	{Name: "client-body-buffer-size", Group: "ClientBodyBufferSize", Verdict: Difference, Why: "the agent's --request-buffer-bytes holds for all Ingresses"},
 	{Name: "configuration-snippet", Group: "ConfigurationSnippet", Verdict: Difference, Why: "it is never executed; add_header, more_set_headers, more_clear_headers, proxy_hide_header, proxy_set_header, return and redirects by rewrite are read, others are reported, and those that decide who gets in close the Ingress"},
 	{Name: "connection-proxy-header", Group: "Connection", Verdict: Difference, Why: "the proxy decides by itself which connections to pods it keeps"},
 	{Name: "cors-allow-credentials", Group: "CorsConfig"},
@@ -147,7 +147,7 @@ var keys = []Key{
 	{Name: "proxy-read-timeout", Group: "Proxy"},
 	{Name: "proxy-redirect-from", Group: "Proxy"},
 	{Name: "proxy-redirect-to", Group: "Proxy", Verdict: Difference, Why: "values of the request cannot be used"},
-	{Name: "proxy-request-buffering", Group: "Proxy", Verdict: Difference, Why: whyStreams},
+	{Name: "proxy-request-buffering", Group: "Proxy", Verdict: Difference, Why: "on buffers bodies of up to the agent's --request-buffer-bytes, and without the annotation only those that have no Content-Length; a larger one streams if it has a length, else --large-requests decides"},
 	{Name: "proxy-send-timeout", Group: "Proxy"},
 	{Name: "proxy-ssl-ciphers", Group: "ProxySSL", Verdict: Difference, Why: whySuites + "; they hold without proxy-ssl-secret, too"},
 	{Name: "proxy-ssl-name", Group: "ProxySSL", Elsewhere: true},

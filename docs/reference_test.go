@@ -210,6 +210,13 @@ func TestReasons(t *testing.T) {
 	section(t, "limits of HTTP/2", table.String())
 
 	table.Reset()
+	table.WriteString("| reason | what |\n| --- | --- |\n")
+	for f := range http2.Faults {
+		fmt.Fprintf(&table, "| `%s` | %s |\n", f, f.Text())
+	}
+	section(t, "faults of HTTP/2", table.String())
+
+	table.Reset()
 	table.WriteString("| program | reason |\n| --- | --- |\n")
 	for r := range abi.Reasons {
 		program, reason := abi.ReasonNames(r)

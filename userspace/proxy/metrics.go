@@ -9,6 +9,7 @@ import (
 
 	"github.com/kerngate/kerngate/userspace/proxy/exchange"
 	"github.com/kerngate/kerngate/userspace/proxy/http2"
+	"github.com/kerngate/kerngate/userspace/proxy/http3"
 	"github.com/kerngate/kerngate/userspace/proxy/server"
 )
 
@@ -69,9 +70,9 @@ var (
 	descHTTP2Streams = prometheus.NewDesc("kerngate_proxy_http2_streams_total",
 		"Requests that came by HTTP/2.", nil, nil)
 	descHTTP2Refused = prometheus.NewDesc("kerngate_proxy_http2_streams_refused_total",
-		"Streams refused because their connection had as many as it may have.", nil, nil)
+		"Streams answered with REFUSED_STREAM, by reason: too_many on their connection, or the connection is draining.", []string{"reason"}, nil)
 	descHTTP2Errors = prometheus.NewDesc("kerngate_proxy_http2_errors_total",
-		"HTTP/2 connections ended because the client broke the protocol.", nil, nil)
+		"HTTP/2 connections ended because the client broke the protocol, by reason.", []string{"reason"}, nil)
 	descHTTP2Cut = prometheus.NewDesc("kerngate_proxy_http2_cut_total",
 		"HTTP/2 clients cut off because they did something without end, by what it was.", []string{"limit"}, nil)
 )
@@ -88,6 +89,10 @@ var (
 		"QUIC connections refused because their worker had as many as it may have.", nil, nil)
 	descHTTP3Retried = prometheus.NewDesc("kerngate_proxy_http3_retries_total",
 		"QUIC clients that had to prove their address first, because too many new ones came at once.", nil, nil)
+	descHTTP3Handshakes = prometheus.NewDesc("kerngate_proxy_http3_handshakes_failed_total",
+		"QUIC connections that ended before their handshake was done, by reason.", []string{"reason"}, nil)
+	descHTTP3Errors = prometheus.NewDesc("kerngate_proxy_http3_errors_total",
+		"QUIC connections closed because the client broke the protocol of HTTP/3 or QUIC, by reason.", []string{"reason"}, nil)
 )
 
 // classes of status, by hundreds.
@@ -99,7 +104,8 @@ func (p *Proxy) Describe(ch chan<- *prometheus.Desc) {
 		descBytes, descConnections, descActive, descAccepted, descAcceptErrors, descPanics, descHeadersRefused, descAgent,
 		descServing, descGeneration, descConfigVersion, descConfigRefused, descLogDropped,
 		descHTTP2Connections, descHTTP2Streams, descHTTP2Refused, descHTTP2Errors, descHTTP2Cut,
-		descHTTP3Connections, descHTTP3Open, descHTTP3Requests, descHTTP3Refused, descHTTP3Retried} {
+		descHTTP3Connections, descHTTP3Open, descHTTP3Requests, descHTTP3Refused, descHTTP3Retried,
+		descHTTP3Handshakes, descHTTP3Errors} {
 		ch <- d
 	}
 	for _, d := range tlsDescs {
@@ -164,8 +170,12 @@ func (p *Proxy) Collect(ch chan<- prometheus.Metric) {
 	}
 	counter(descHTTP2Connections, p.sum(func(w *worker) uint64 { return w.stats.HTTP2.Connections.Load() }))
 	counter(descHTTP2Streams, p.sum(func(w *worker) uint64 { return w.stats.HTTP2.Streams.Load() }))
-	counter(descHTTP2Refused, p.sum(func(w *worker) uint64 { return w.stats.HTTP2.Refused.Load() }))
-	counter(descHTTP2Errors, p.sum(func(w *worker) uint64 { return w.stats.HTTP2.Errors.Load() }))
+	for r := range http2.Refusals {
+		counter(descHTTP2Refused, p.sum(func(w *worker) uint64 { return w.stats.HTTP2.Refused[r].Load() }), r.String())
+	}
+	for f := range http2.Faults {
+		counter(descHTTP2Errors, p.sum(func(w *worker) uint64 { return w.stats.HTTP2.Errors[f].Load() }), f.String())
+	}
 	for l := range http2.Limits {
 		counter(descHTTP2Cut, p.sum(func(w *worker) uint64 { return w.stats.HTTP2.Cut[l].Load() }), l.String())
 	}
@@ -177,6 +187,12 @@ func (p *Proxy) Collect(ch chan<- prometheus.Metric) {
 	counter(descHTTP3Requests, p.sum(func(w *worker) uint64 { return w.quic.stats.Requests.Load() }))
 	counter(descHTTP3Refused, p.sum(func(w *worker) uint64 { return w.quic.stats.Refused.Load() }))
 	counter(descHTTP3Retried, p.sum(func(w *worker) uint64 { return w.quic.stats.Retried.Load() }))
+	for i, reason := range http3.HandshakeFaults {
+		counter(descHTTP3Handshakes, p.sum(func(w *worker) uint64 { return w.quic.stats.HandshakesFailed[i].Load() }), reason)
+	}
+	for i, f := range http3.Faults {
+		counter(descHTTP3Errors, p.sum(func(w *worker) uint64 { return w.quic.stats.Errors[i].Load() }), f.Token)
+	}
 	flag(descAgent, p.connected.Load())
 	flag(descServing, p.serving.Load())
 	gauge(descGeneration, float64(p.published.Load()))

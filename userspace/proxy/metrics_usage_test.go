@@ -93,7 +93,7 @@ func TestUsageMetrics(t *testing.T) {
 	m.Record(&exchange.Outcome{Status: 200, Usage: l, Tries: 3, Received: 5}, 2_000_000, 100)
 	m.Record(&exchange.Outcome{Reason: exchange.RateLimited, Status: 429, Usage: l}, 1000, 50)
 	m.Record(&exchange.Outcome{Reason: exchange.NoRoute, Status: 404}, 1000, 50) // nobody's
-	m.Crashed(&exchange.Outcome{Usage: l})
+	m.Record(&exchange.Outcome{Reason: exchange.Crashed, Usage: l}, 1000, 0)
 	series := scrape(t, book)
 	of := `ingress="shop/web",service="shop/s:80"`
 	for name, want := range map[string]float64{
@@ -103,9 +103,9 @@ func TestUsageMetrics(t *testing.T) {
 		`bytes_total{direction="received",` + of + `}`:                                             5,
 		`bytes_total{direction="sent",` + of + `}`:                                                 150,
 		`retries_total{` + of + `}`:                                                                2,
-		`request_duration_seconds_bucket{` + of + `,le="0.001"}`:                                   1,
-		`request_duration_seconds_bucket{` + of + `,le="0.005"}`:                                   2,
-		`request_duration_seconds_sum{` + of + `}`:                                                 0.002001,
+		`request_duration_seconds_bucket{` + of + `,le="0.001"}`:                                   2,
+		`request_duration_seconds_bucket{` + of + `,le="0.005"}`:                                   3,
+		`request_duration_seconds_sum{` + of + `}`:                                                 0.002002,
 		`unforwarded_requests_total{ingress="shop/web",reason="crashed",service="shop/s:80"}`:      1,
 		`unforwarded_requests_total{ingress="shop/web",reason="rate_limited",service="shop/s:80"}`: 1,
 		`folded_total`: 0,

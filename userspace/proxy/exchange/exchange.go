@@ -143,7 +143,8 @@ type Exchange struct {
 	packedNow int              // so many bytes were compressed
 	goOn      func()           // wakes the coroutine
 
-	unlogged bool // a rule keeps it out of the access log
+	badStatus int  // what a body that is not valid is answered with
+	unlogged  bool // a rule keeps it out of the access log
 
 	// Outcome, valid until Init.
 	Outcome Outcome
@@ -214,7 +215,7 @@ func (x *Exchange) Serve(co *reactor.Coroutine) {
 	switch {
 	case ruled && !x.obey(): // a rule has answered
 	case target.Service == nil:
-		x.refuse(reason, "")
+		x.refuse(reason, x.Outcome.Detail)
 	default:
 		x.transport = x.conf.Transport(target.Upstream)
 		x.addFields()
@@ -240,6 +241,7 @@ func (x *Exchange) route() (config.Target, Reason) {
 	if x.Request.PathNeedsNormalise {
 		var err error
 		if path, err = http1.NormalisePath(x.scratch[:0], path); err != nil {
+			x.Outcome.Detail = token(err)
 			return config.Target{}, BadPath
 		}
 		x.scratch = path[:0]
@@ -345,6 +347,36 @@ func (x *Exchange) flushAll() {
 	}
 }
 
+// Refused prepares an exchange for a request that is not carried out, because its head was
+// refused or did not come whole, with the outcome that log and metrics are to have. The front
+// end answers the client itself.
+func (x *Exchange) Refused(w *Worker, down Downstream, r *http1.Request, c *Connection, reason Reason, status int, detail string) {
+	r.ResetRefused()
+	x.Init(w, down, r, c)
+	x.Outcome.Reason, x.Outcome.Status, x.Outcome.Detail = reason, status, detail
+}
+
+// Crash notes that a fault of the proxy ended the exchange. It reports false if none was under
+// way, so that there is no request to log.
+func (x *Exchange) Crash() bool {
+	if x.co == nil {
+		return false
+	}
+	x.Outcome.Reason = Crashed
+	if !x.responded {
+		x.Outcome.Status = Crashed.Status()
+	}
+	return true
+}
+
+// Send waits until the client has taken what the front end has queued itself, after Refused.
+func (x *Exchange) Send(co *reactor.Coroutine) {
+	x.co = co
+	x.flushAll()
+	x.worker.Loop.Clear(&x.timer)
+	x.co = nil
+}
+
 // finish settles what an attempt came to.
 func (x *Exchange) finish(reason Reason) {
 	if reason == Intercepted {
@@ -364,7 +396,11 @@ func (x *Exchange) finish(reason Reason) {
 			x.Outcome.Reason, x.Outcome.Status = reason, reason.Status()
 			return
 		}
-		x.refuse(reason, x.Outcome.Detail)
+		status := reason.Status()
+		if reason == BadRequest {
+			status = x.badStatus
+		}
+		x.refuseWith(status, reason, x.Outcome.Detail)
 		return
 	}
 	x.Outcome.Reason = reason

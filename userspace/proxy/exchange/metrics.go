@@ -88,16 +88,6 @@ func (m *Metrics) Record(o *Outcome, end int64, sent int64) {
 	}
 }
 
-// Crashed counts an exchange that a fault of the proxy ended.
-func (m *Metrics) Crashed(o *Outcome) {
-	m.Ended[Crashed].Add(1)
-	if o.Usage != nil {
-		c := o.Usage.Cell(m.Worker)
-		c.Ended[Crashed].Add(1)
-		c.Status[0].Add(1)
-	}
-}
-
 // fault counts an attempt that a pod failed, even if another pod makes good for it.
 func (m *Metrics) fault(o *Outcome, r Reason) {
 	if o.Usage != nil {

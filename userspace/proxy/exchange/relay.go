@@ -119,7 +119,7 @@ func (x *Exchange) takeBody(p []byte) bool {
 
 func (x *Exchange) clientFault(err error) Reason {
 	if e, ok := err.(*http1.Error); ok {
-		x.Outcome.Detail = e.Reason
+		x.Outcome.Detail, x.badStatus = e.Reason, e.Status
 		return BadRequest
 	}
 	return ClientAborted

@@ -29,6 +29,7 @@ const (
 	chunkDataLF                         // the LF behind data
 	chunkTrailers                       // the trailer section
 	chunkDone                           // behind the end
+	chunkFailed                         // something was not valid
 )
 
 // Chunked decodes the chunked transfer coding (RFC 9112 section 7.1). The zero
@@ -39,6 +40,7 @@ type Chunked struct {
 	remaining  uint64 // bytes of data left in the current chunk
 	extensions int    // bytes of extensions seen in this body
 
+	fault    *Error  // in chunkFailed
 	trailer  []byte  // the trailer section so far
 	line     int     // offset of its first line not yet read
 	trailers []Field // views into trailer
@@ -80,19 +82,27 @@ func (c *Chunked) Decode(buf []byte) (data []byte, n int, done bool, err error) 
 		case chunkTrailers:
 			used, done, fault := c.readTrailers(buf[n:])
 			if fault != nil {
-				return nil, 0, false, fault
+				return nil, 0, false, c.fail(fault)
 			}
 			return nil, n + used, done, nil
 		case chunkDone:
 			return nil, n, true, nil
+		case chunkFailed:
+			return nil, 0, false, c.fault
 		default:
 			if fault := c.step(buf[n]); fault != nil {
-				return nil, 0, false, fault
+				return nil, 0, false, c.fail(fault)
 			}
 			n++
 		}
 	}
 	return nil, n, c.state == chunkDone, nil
+}
+
+// fail makes every further call of Decode return the same fault.
+func (c *Chunked) fail(fault *Error) *Error {
+	c.state, c.fault = chunkFailed, fault
+	return fault
 }
 
 // step reads one byte of what is around the data.

@@ -179,3 +179,27 @@ func TestChunkedAllocates(t *testing.T) {
 		t.Errorf("written anew: %q, want %q", dst, want)
 	}
 }
+
+// TestChunkedFaultLasts: after a fault nothing of the body is taken for its end, and nothing
+// behind it for another request.
+func TestChunkedFaultLasts(t *testing.T) {
+	for _, body := range []string{"zz\r\n", "1\r\naXX", "0\r\nContent-Length: 1\r\n\r\n", "0\r\nA: " + strings.Repeat("a", 100<<10)} {
+		var c Chunked
+		var first error
+		for rest := []byte(body + "GET / HTTP/1.1\r\n"); first == nil; {
+			_, n, done, err := c.Decode(rest)
+			if first = err; done {
+				t.Fatalf("%.20q is taken for a whole body", body)
+			}
+			rest = rest[n:]
+		}
+		for range 3 {
+			if _, n, done, err := c.Decode([]byte("GET / HTTP/1.1\r\n")); err != first || n != 0 || done {
+				t.Errorf("%.20q: after %v came %d, %v, %v", body, first, n, done, err)
+			}
+		}
+		if c.Reset(); c.Done() {
+			t.Error("done after Reset")
+		}
+	}
+}

@@ -112,6 +112,14 @@ var (
 	ErrConnectProtocol   = refuse(501, "connect_protocol_not_implemented", "extended CONNECT for a protocol other than websocket")
 )
 
+// Errors of a stream of HTTP/2, which end it whatever its messages are.
+var (
+	ErrStreamDependency = malformed("stream_depends_on_itself", "HEADERS frame makes its stream depend on itself")
+	ErrStreamWindow     = malformed("stream_flow_control", "more DATA came than the stream's window allows, or its window exceeds 2^31-1")
+	ErrStreamClosed     = malformed("stream_closed", "frame came after the end of the request")
+	ErrStreamFrame      = malformed("malformed_frame", "frame for the stream is not valid")
+)
+
 // Errors of a path that cannot be matched.
 var (
 	ErrBadEscape   = refuse(400, "bad_path_escape", "path has an invalid percent-escape or %00")

@@ -69,6 +69,28 @@ func (r *Request) Reset() {
 	}
 }
 
+// ResetRefused is Reset for a head that was refused. What an access log tells of a request
+// stays as far as it was read: Method, MethodID, Path, Query, Authority and Minor. Nothing of
+// that was validated as a whole, so it must not be acted on. The slices are views into the
+// same memory as before.
+func (r *Request) ResetRefused() {
+	method, id, authority := r.Method, r.MethodID, r.Authority
+	path, query := r.Path, r.Query
+	if path == nil {
+		path, query, _ = bytes.Cut(r.Target, []byte("?"))
+	}
+	minor := 1
+	if r.started {
+		minor = r.Minor
+	}
+	if id == MethodOther && len(method) <= maxMethod {
+		id = methodOf(method)
+	}
+	r.Reset()
+	r.Method, r.MethodID, r.Authority = method, id, authority
+	r.Path, r.Query, r.Minor = path, query, minor
+}
+
 // maxKeptCookie is how much space for joined crumbs a Request that is used again keeps.
 const maxKeptCookie = 4 << 10
 

@@ -243,14 +243,14 @@ func (c *Conn) close() {
 func (c *Conn) Reset() { c.close() }
 
 // fail ends the connection for a breach of the protocol (RFC 9113 section 5.4.1).
-func (c *Conn) fail(code xhttp2.ErrCode, why string) {
+func (c *Conn) fail(code xhttp2.ErrCode, why Fault) {
 	if c.state != open {
 		return
 	}
-	c.server.stats.Errors.Add(1)
-	c.server.log.Debug().Stringer("client", c.about.Client).Stringer("code", code).Str("reason", why).
+	c.server.stats.Errors[why].Add(1)
+	c.server.log.Debug().Stringer("client", c.about.Client).Stringer("code", code).Stringer("reason", why).
 		Msg("an HTTP/2 client broke the protocol")
-	c.end(code, why)
+	c.end(code, why.String())
 }
 
 // cut ends the connection of a client that has gone beyond a limit.

@@ -69,7 +69,7 @@ func (c *Conn) onSetting(s xhttp2.Setting) {
 		if e, ok := err.(xhttp2.ConnectionError); ok {
 			code = xhttp2.ErrCode(e)
 		}
-		c.fail(code, "invalid setting")
+		c.fail(code, FaultSetting)
 		return
 	}
 	switch s.ID {
@@ -83,7 +83,7 @@ func (c *Conn) onSetting(s xhttp2.Setting) {
 		c.out.initial = int64(s.Val)
 		for _, s := range c.streams {
 			if s.window += change; s.window > maxWindow {
-				c.fail(xhttp2.ErrCodeFlowControl, "window too large")
+				c.fail(xhttp2.ErrCodeFlowControl, FaultFlowControl)
 				return
 			}
 			s.resume()
@@ -110,7 +110,7 @@ func (c *Conn) onWindowUpdate(f *xhttp2.WindowUpdateFrame) {
 	}
 	if f.StreamID == 0 {
 		if c.out.window += int64(f.Increment); c.out.window > maxWindow {
-			c.fail(xhttp2.ErrCodeFlowControl, "window too large")
+			c.fail(xhttp2.ErrCodeFlowControl, FaultFlowControl)
 			return
 		}
 		if len(c.out.waiting) > 0 {
@@ -119,7 +119,7 @@ func (c *Conn) onWindowUpdate(f *xhttp2.WindowUpdateFrame) {
 		return
 	}
 	if c.idle(f.StreamID) {
-		c.fail(xhttp2.ErrCodeProtocol, "WINDOW_UPDATE on an idle stream")
+		c.fail(xhttp2.ErrCodeProtocol, FaultIdleStream)
 		return
 	}
 	s := c.find(f.StreamID)
@@ -137,7 +137,7 @@ func (c *Conn) onWindowUpdate(f *xhttp2.WindowUpdateFrame) {
 // nothing, which is what rapid reset (CVE-2023-44487) is about.
 func (c *Conn) onReset(f *xhttp2.RSTStreamFrame) {
 	if c.idle(f.StreamID) {
-		c.fail(xhttp2.ErrCodeProtocol, "RST_STREAM on an idle stream")
+		c.fail(xhttp2.ErrCodeProtocol, FaultIdleStream)
 		return
 	}
 	if s := c.find(f.StreamID); s != nil {
@@ -151,7 +151,7 @@ func (c *Conn) onPriority(f *xhttp2.PriorityFrame) {
 	case f.StreamDep == f.StreamID:
 		if c.idle(f.StreamID) {
 			// Not open, so there is nothing to reset but the connection.
-			c.fail(xhttp2.ErrCodeProtocol, "a stream that depends on itself")
+			c.fail(xhttp2.ErrCodeProtocol, FaultIdleStream)
 			return
 		}
 		c.streamError(f.StreamID, xhttp2.ErrCodeProtocol)

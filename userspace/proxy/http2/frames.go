@@ -5,6 +5,8 @@ import (
 	"errors"
 
 	xhttp2 "golang.org/x/net/http2"
+
+	"github.com/kerngate/kerngate/userspace/proxy/http1"
 )
 
 // process acts on the frames that have arrived whole and returns how many bytes they were.
@@ -13,7 +15,7 @@ func (c *Conn) process(b []byte) (used int) {
 		n := min(c.preface, len(b))
 		at := len(xhttp2.ClientPreface) - c.preface
 		if string(b[:n]) != xhttp2.ClientPreface[at:at+n] {
-			c.fail(xhttp2.ErrCodeProtocol, "no client preface")
+			c.fail(xhttp2.ErrCodeProtocol, FaultPreface)
 			return len(b)
 		}
 		c.preface -= n
@@ -23,7 +25,7 @@ func (c *Conn) process(b []byte) (used int) {
 		header := b[used:]
 		n := int(header[0])<<16 | int(header[1])<<8 | int(header[2])
 		if n > maxFrame {
-			c.fail(xhttp2.ErrCodeFrameSize, "frame too large")
+			c.fail(xhttp2.ErrCodeFrameSize, FaultFrameSize)
 			return len(b)
 		}
 		if len(header) < frameHeader+n {
@@ -42,9 +44,9 @@ func (c *Conn) frame(b []byte) {
 	id := binary.BigEndian.Uint32(b[5:]) & maxStreamID
 	switch {
 	case !c.settled && (kind != xhttp2.FrameSettings || flags.Has(xhttp2.FlagSettingsAck)):
-		c.fail(xhttp2.ErrCodeProtocol, "first frame is not SETTINGS")
+		c.fail(xhttp2.ErrCodeProtocol, FaultFirstFrame)
 	case c.block.open && (kind != xhttp2.FrameContinuation || id != c.block.id):
-		c.fail(xhttp2.ErrCodeProtocol, "header block is interrupted")
+		c.fail(xhttp2.ErrCodeProtocol, FaultInterrupted)
 	case kind == xhttp2.FrameData:
 		c.onData(flags, id, b[frameHeader:])
 	case kind == xhttp2.FrameHeaders:
@@ -68,9 +70,9 @@ func (c *Conn) readFrame(b []byte) {
 		case errors.As(err, &stream):
 			c.streamError(stream.StreamID, stream.Code)
 		case errors.As(err, &connection):
-			c.fail(xhttp2.ErrCode(connection), "malformed frame")
+			c.fail(xhttp2.ErrCode(connection), FaultFrame)
 		default:
-			c.fail(xhttp2.ErrCodeProtocol, "malformed frame")
+			c.fail(xhttp2.ErrCodeProtocol, FaultFrame)
 		}
 		return
 	}
@@ -88,7 +90,7 @@ func (c *Conn) readFrame(b []byte) {
 	case *xhttp2.GoAwayFrame:
 		c.onGoAway(f)
 	case *xhttp2.PushPromiseFrame:
-		c.fail(xhttp2.ErrCodeProtocol, "PUSH_PROMISE from a client")
+		c.fail(xhttp2.ErrCodeProtocol, FaultPush)
 	default:
 		c.charge(LimitOther) // unknown frames are ignored (RFC 9113 section 5.5)
 	}
@@ -100,15 +102,29 @@ func (c *Conn) idle(id uint32) bool { return id > c.lastID || id%2 == 0 }
 // streamError ends a stream for a breach of the protocol (RFC 9113 section 5.4.2).
 func (c *Conn) streamError(id uint32, code xhttp2.ErrCode) {
 	if c.idle(id) {
-		c.fail(code, "frame for a stream that is not open")
+		c.fail(code, FaultIdleStream)
 		return
 	}
 	if s := c.find(id); s != nil {
+		if s.fault == nil {
+			s.fault = streamFault(code)
+		}
 		s.breakOff()
 	}
 	c.resets.add(id)
 	c.queueReset(id, code)
 	c.charge(LimitMalformed)
+}
+
+// streamFault returns what the access log says of a request whose stream was reset for this.
+func streamFault(code xhttp2.ErrCode) *http1.Error {
+	switch code {
+	case xhttp2.ErrCodeFlowControl:
+		return http1.ErrStreamWindow
+	case xhttp2.ErrCodeStreamClosed:
+		return http1.ErrStreamClosed
+	}
+	return http1.ErrStreamFrame
 }
 
 // resetRing remembers which streams this side has reset last: frames for them may have been
@@ -148,16 +164,16 @@ func (c *Conn) onData(flags xhttp2.Flags, id uint32, payload []byte) {
 	data, ok := unpad(flags, payload)
 	switch {
 	case id == 0:
-		c.fail(xhttp2.ErrCodeProtocol, "DATA on stream 0")
+		c.fail(xhttp2.ErrCodeProtocol, FaultFrame)
 		return
 	case !ok:
-		c.fail(xhttp2.ErrCodeProtocol, "padding too long")
+		c.fail(xhttp2.ErrCodeProtocol, FaultFrame)
 		return
 	case c.idle(id):
-		c.fail(xhttp2.ErrCodeProtocol, "DATA on an idle stream")
+		c.fail(xhttp2.ErrCodeProtocol, FaultIdleStream)
 		return
 	case len(payload) > int(c.window):
-		c.fail(xhttp2.ErrCodeFlowControl, "more DATA than the connection's window")
+		c.fail(xhttp2.ErrCodeFlowControl, FaultFlowControl)
 		return
 	}
 	end := flags.Has(xhttp2.FlagDataEndStream)

@@ -41,13 +41,13 @@ const (
 func (c *Conn) onHeaders(flags xhttp2.Flags, id uint32, payload []byte) {
 	fragment, ok := unpad(flags, payload)
 	if !ok || id == 0 || id%2 == 0 {
-		c.fail(xhttp2.ErrCodeProtocol, "malformed HEADERS frame")
+		c.fail(xhttp2.ErrCodeProtocol, FaultFrame)
 		return
 	}
 	selfish := false
 	if flags.Has(xhttp2.FlagHeadersPriority) {
 		if len(fragment) < 5 {
-			c.fail(xhttp2.ErrCodeFrameSize, "HEADERS frame too short")
+			c.fail(xhttp2.ErrCodeFrameSize, FaultFrame)
 			return
 		}
 		selfish = binary.BigEndian.Uint32(fragment)&maxStreamID == id
@@ -65,7 +65,7 @@ func (c *Conn) onHeaders(flags xhttp2.Flags, id uint32, payload []byte) {
 		}
 	case id <= c.lastID:
 		if !c.resets.has(id) {
-			c.fail(xhttp2.ErrCodeStreamClosed, "HEADERS on a closed stream")
+			c.fail(xhttp2.ErrCodeStreamClosed, FaultClosedStream)
 			return
 		}
 		c.block.kind = ignoredBlock
@@ -82,12 +82,10 @@ func (c *Conn) onHeaders(flags xhttp2.Flags, id uint32, payload []byte) {
 func (c *Conn) openStream(id uint32, selfish bool) {
 	limit := c.maxStreams()
 	switch {
-	case selfish: // a stream cannot depend on itself (RFC 7540 section 5.3.1)
-		c.block.kind = ignoredBlock
-		c.streamError(id, xhttp2.ErrCodeProtocol)
 	case c.drain.step == drainTold:
 		// The client will have read by now that it is not answered.
 		c.block.kind = ignoredBlock
+		c.server.stats.Refused[RefusedDraining].Add(1)
 		c.resets.add(id)
 		c.queueReset(id, xhttp2.ErrCodeRefusedStream)
 	case len(c.streams) >= limit:
@@ -100,6 +98,9 @@ func (c *Conn) openStream(id uint32, selfish bool) {
 		s.begin(c, id)
 		max := c.server.worker.Config.Load().Settings.MaxHead
 		s.request.Compose(http1.Limits{Head: max, RequestLine: max})
+		if selfish {
+			s.fault = http1.ErrStreamDependency
+		}
 		c.block.stream = s
 	}
 }
@@ -107,7 +108,7 @@ func (c *Conn) openStream(id uint32, selfish bool) {
 // refuseStream tells the client that nothing was done for a request, so that it may ask again.
 func (c *Conn) refuseStream(id uint32, why Limit) {
 	c.block.kind = ignoredBlock
-	c.server.stats.Refused.Add(1)
+	c.server.stats.Refused[RefusedTooMany].Add(1)
 	c.resets.add(id)
 	c.queueReset(id, xhttp2.ErrCodeRefusedStream)
 	c.charge(why)
@@ -116,7 +117,7 @@ func (c *Conn) refuseStream(id uint32, why Limit) {
 // onContinuation goes on with a header block.
 func (c *Conn) onContinuation(flags xhttp2.Flags, id uint32, fragment []byte) {
 	if !c.block.open {
-		c.fail(xhttp2.ErrCodeProtocol, "CONTINUATION without HEADERS")
+		c.fail(xhttp2.ErrCodeProtocol, FaultContinuation)
 		return
 	}
 	if c.block.continuations++; c.block.continuations > maxContinuations {
@@ -149,7 +150,7 @@ func (c *Conn) decode(flags xhttp2.Flags, fragment []byte) {
 	case err == hpack.ErrStringLength:
 		c.cut(LimitHeaderBlock)
 	case err != nil:
-		c.fail(xhttp2.ErrCodeCompression, "header block cannot be decoded")
+		c.fail(xhttp2.ErrCodeCompression, FaultHeaderBlock)
 	case end:
 		c.headsFrom = 0
 		b := c.block

@@ -67,11 +67,11 @@ func (l Limit) String() string { return limits[l].token }
 
 // Stats counts what a worker's HTTP/2 connections came to; the worker writes, anybody reads.
 type Stats struct {
-	Connections atomic.Uint64         // that spoke HTTP/2
-	Streams     atomic.Uint64         // requests
-	Refused     atomic.Uint64         // streams beyond the number allowed
-	Errors      atomic.Uint64         // connections ended for a breach of the protocol
-	Cut         [Limits]atomic.Uint64 // connections ended for a Limit
+	Connections atomic.Uint64           // that spoke HTTP/2
+	Streams     atomic.Uint64           // requests
+	Refused     [Refusals]atomic.Uint64 // streams
+	Errors      [Faults]atomic.Uint64   // connections ended for a breach of the protocol
+	Cut         [Limits]atomic.Uint64   // connections ended for a Limit
 }
 
 // debts is how much of each limit's burst a connection has used.

@@ -280,7 +280,7 @@ func TestOwnAnswers(t *testing.T) {
 	}{
 		{"/nowhere", "404", "no_route: no Ingress publishes this host and path\n", nil},
 		{"/none", "503", "no_endpoint: the Service has no ready pod\n", nil},
-		{"/../x", "400", "bad_path: the request path cannot be normalised\n", nil},
+		{"/../x", "400", "bad_path: the request path cannot be normalised (path_above_root)\n", nil},
 		{"/", "431", "bad_request: head exceeds its limit in bytes (head_too_large)\n", []string{"x-large", strings.Repeat("x", 5000)}},
 		{"/", "417", "bad_request: Expect is not 100-continue (unknown_expectation)\n", []string{"expect", "more"}},
 		{"/a b", "400", "bad_request: request target has a character or a form that is not allowed (bad_target)\n", nil},

@@ -74,6 +74,9 @@ func (s *stream) begin(c *Conn, id uint32) {
 func (s *stream) admit(end bool) {
 	c := s.conn
 	err := s.request.Finish(end)
+	if s.fault != nil {
+		err = s.fault
+	}
 	if err == nil && s.request.Protocol != nil {
 		err = s.openSocket()
 	}
@@ -81,7 +84,8 @@ func (s *stream) admit(end bool) {
 	s.missing = s.request.ContentLength
 	e, _ := err.(*http1.Error)
 	if e != nil && e.Malformed {
-		s.record(exchange.BadRequest, e)
+		s.noteRefused(e) // it gets no answer but RST_STREAM
+		s.record()
 		c.streamError(s.id, xhttp2.ErrCodeProtocol)
 		s.server.put(s)
 		return
@@ -114,15 +118,16 @@ func (s *stream) Run(co *reactor.Coroutine) {
 	switch {
 	case s.fault != nil:
 		o.Reason, o.Detail = exchange.BadRequest, s.fault.Reason
+		if !s.headed {
+			o.Status = s.fault.Status
+		}
 	case s.socket.refused:
 		o.Reason, o.Status, o.Detail = exchange.UpstreamInvalid, exchange.UpstreamInvalid.Status(), badAccept
 	}
 	stalled := o.Reason == exchange.ClientAborted && !s.broken && len(s.piece) > 0 &&
 		(s.window <= 0 || s.conn.out.window <= 0)
 	s.finish()
-	end := s.server.worker.Loop.Clock()
-	s.server.worker.Metrics.Record(o, end, s.sent)
-	s.server.access.Log(x, end, s.sent)
+	s.record()
 	c := s.conn
 	s.leave()
 	s.server.put(s)
@@ -135,7 +140,11 @@ func (s *stream) Run(co *reactor.Coroutine) {
 // state is unknown.
 func (s *stream) Crashed(reason any, stack []byte) {
 	s.server.panics()
-	s.server.worker.Metrics.Crashed(&s.exchange.Outcome)
+	if s.exchange.Crash() {
+		s.record()
+	} else {
+		s.server.worker.Metrics.Ended[exchange.Crashed].Add(1)
+	}
 	s.server.log.Error().Interface("panic", reason).Bytes("stack", stack).
 		Stringer("client", s.conn.about.Client).Msg("a fault in the proxy ended this request; please report it")
 	s.exchange.Abandon()
@@ -147,23 +156,21 @@ func (s *stream) Crashed(reason any, stack []byte) {
 
 // refuse answers a request whose head was refused, as far as the client takes it at once.
 func (s *stream) refuse(e *http1.Error) {
-	x := &s.exchange
-	s.request.Reset()
-	s.request.Minor = 1
-	s.reply(e.Status, exchange.BadRequest.String(), e.Error()[len("http1: "):], e.Reason, x.ReplyFields(exchange.BadRequest))
+	s.noteRefused(e)
+	s.reply(e.Status, exchange.BadRequest.String(), e.Error()[len("http1: "):], e.Reason, s.exchange.ReplyFields(exchange.BadRequest))
 	s.emit()
-	x.Outcome.Reason, x.Outcome.Status, x.Outcome.Detail = exchange.BadRequest, e.Status, e.Reason
 }
 
-// record counts a request that gets no answer but RST_STREAM.
-func (s *stream) record(reason exchange.Reason, e *http1.Error) {
-	x, w := &s.exchange, s.server.worker
-	s.request.Reset()
-	x.Init(w, s, &s.request, s.conn.about)
-	x.Outcome.Reason, x.Outcome.Status, x.Outcome.Detail = reason, e.Status, e.Reason
-	end := w.Loop.Clock()
-	w.Metrics.Record(&x.Outcome, end, 0)
-	s.server.access.Log(x, end, 0)
+// noteRefused makes the outcome of the exchange that of a request whose head was refused.
+func (s *stream) noteRefused(e *http1.Error) {
+	s.exchange.Refused(s.server.worker, s, &s.request, s.conn.about, exchange.BadRequest, e.Status, e.Reason)
+}
+
+// record counts and logs the exchange.
+func (s *stream) record() {
+	end := s.server.worker.Loop.Clock()
+	s.server.worker.Metrics.Record(&s.exchange.Outcome, end, s.sent)
+	s.server.access.Log(&s.exchange, end, s.sent)
 }
 
 // finish closes the stream towards the client.

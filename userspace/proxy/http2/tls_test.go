@@ -92,7 +92,7 @@ func TestPrefaceOverTLS(t *testing.T) {
 	c = dialTLS(t, p, "h2")
 	io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
 	b, err = io.ReadAll(c)
-	if err != nil || bytes.Contains(b, []byte("HTTP/1.1")) || !bytes.Contains(b, []byte("no client preface")) {
+	if err != nil || bytes.Contains(b, []byte("HTTP/1.1")) || !bytes.Contains(b, []byte("no_preface")) {
 		t.Errorf("HTTP/1.1 where HTTP/2 was settled: %q %v", b, err)
 	}
 }

@@ -68,6 +68,9 @@ type Stats struct {
 	Active      atomic.Int64
 	Refused     atomic.Uint64 // connections beyond maxConnections
 	Retried     atomic.Uint64 // clients that had to prove their address
+
+	HandshakesFailed [len(HandshakeFaults)]atomic.Uint64
+	Errors           [len(Faults)]atomic.Uint64 // connections ended for a breach of the protocol
 }
 
 // New makes a server. ids makes the connection ids by which packets find this worker; nil:
@@ -84,9 +87,10 @@ func New(w *exchange.Worker, access *accesslog.Buffer, stats *Stats, ids quic.Co
 // Listen serves the connections that come in by a socket, which it takes over.
 func (s *Server) Listen(socket net.PacketConn) error {
 	settings := &s.worker.Config.Load().Settings
-	s.http.MaxHeaderBytes = settings.MaxHead
+	// Above it quic-go answers 431 itself, which is in no log: up to it this package does.
+	s.http.MaxHeaderBytes = maxFieldSection(settings.MaxHead)
 	s.http.IdleTimeout = settings.IdleTimeout
-	t := &quic.Transport{Conn: socket, ConnectionIDGenerator: s.ids, VerifySourceAddress: s.mustProve}
+	t := &quic.Transport{Conn: socket, ConnectionIDGenerator: s.ids, VerifySourceAddress: s.mustProve, ConnContext: s.begun}
 	c := s.quicConfig()
 	c.GetConfigForClient = s.admit
 	listener, err := t.Listen(&tls.Config{MinVersion: tls.VersionTLS13, GetConfigForClient: s.configFor}, c)
@@ -101,6 +105,9 @@ func (s *Server) Listen(socket net.PacketConn) error {
 	}()
 	return nil
 }
+
+// maxFieldSection returns how many bytes of fields are decoded where a head may have max.
+func maxFieldSection(max int) int { return 4 * max }
 
 // quicConfig returns what connections that begin now are held to.
 func (s *Server) quicConfig() *quic.Config {
@@ -169,6 +176,9 @@ func (s *Server) opened(ctx context.Context, c *quic.Conn) context.Context {
 		TLS: exchange.NewTLS(s.worker.Config.Load().TLS, &state),
 	}
 	about.Client = about.Peer
+	if c, ok := ctx.Value(connectingKey{}).(*connecting); ok {
+		c.opened.Store(true)
+	}
 	s.stats.Connections.Add(1)
 	s.stats.Open.Add(1)
 	context.AfterFunc(c.Context(), func() { s.stats.Open.Add(-1) })

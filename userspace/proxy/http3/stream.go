@@ -23,8 +23,9 @@ type stream struct {
 	request  http1.Request
 	exchange exchange.Exchange
 	wants    reactor.Interest
-	broken   bool // the client has taken the request back or is gone
-	aborted  bool // the response is not whole
+	refusal  *http1.Error // the request is answered with it, in place of an exchange
+	broken   bool         // the client has taken the request back or is gone
+	aborted  bool         // the response is not whole
 
 	body body
 	out  output
@@ -37,18 +38,12 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	p.exchange.Setup()
 	p.body.init(p, r)
 	p.out.init(p, w)
-	refusal := compose(&p.request, r, s.worker.Config.Load().Settings.MaxHead)
+	p.refusal = compose(&p.request, r, s.worker.Config.Load().Settings.MaxHead)
 	s.stats.Requests.Add(1)
 	s.stats.Active.Add(1)
 	defer s.stats.Active.Add(-1)
 	loop := s.worker.Loop
-	loop.Submit(func() {
-		if refusal != nil {
-			p.refuse(refusal)
-			return
-		}
-		loop.Go(p)
-	})
+	loop.Submit(func() { loop.Go(p) })
 	stop := context.AfterFunc(r.Context(), func() { loop.Submit(p.lost) })
 	defer stop()
 	p.out.write()
@@ -65,29 +60,40 @@ func (p *stream) lost() {
 // Run carries the request out.
 func (p *stream) Run(co *reactor.Coroutine) {
 	p.co = co
-	x := &p.exchange
-	x.Init(p.server.worker, p, &p.request, p.about)
-	x.Serve(co)
+	if p.refusal != nil {
+		p.refuse(p.refusal)
+	} else {
+		p.exchange.Init(p.server.worker, p, &p.request, p.about)
+		p.exchange.Serve(co)
+	}
 	p.co = nil
 	p.end()
 }
 
 // end counts and logs the exchange, and lets the request's goroutine return.
 func (p *stream) end() {
-	x := &p.exchange
-	x.Outcome.Received = p.body.received
-	end := p.server.worker.Loop.Clock()
-	p.server.worker.Metrics.Record(&x.Outcome, end, p.out.sent)
-	p.server.access.Log(x, end, p.out.sent)
+	p.exchange.Outcome.Received = p.body.received
+	p.record()
 	p.out.close(p.aborted)
 	p.body.close()
+}
+
+// record counts and logs the exchange.
+func (p *stream) record() {
+	end := p.server.worker.Loop.Clock()
+	p.server.worker.Metrics.Record(&p.exchange.Outcome, end, p.out.sent)
+	p.server.access.Log(&p.exchange, end, p.out.sent)
 }
 
 // Crashed ends the stream after a panic; what it held is left to the collector, since its
 // state is unknown.
 func (p *stream) Crashed(reason any, stack []byte) {
 	p.server.panics()
-	p.server.worker.Metrics.Crashed(&p.exchange.Outcome)
+	if p.exchange.Crash() {
+		p.record()
+	} else {
+		p.server.worker.Metrics.Ended[exchange.Crashed].Add(1)
+	}
 	p.server.log.Error().Interface("panic", reason).Bytes("stack", stack).
 		Stringer("client", p.about.Client).Msg("a fault in the proxy ended this request; please report it")
 	p.exchange.Abandon()
@@ -99,13 +105,9 @@ func (p *stream) Crashed(reason any, stack []byte) {
 // refuse answers a request whose head was refused.
 func (p *stream) refuse(e *http1.Error) {
 	x := &p.exchange
-	p.request.Reset()
-	p.request.Minor = 1
-	x.Init(p.server.worker, p, &p.request, p.about)
-	x.Outcome.Reason, x.Outcome.Status, x.Outcome.Detail = exchange.BadRequest, e.Status, e.Reason
-	p.reply(e.Status, exchange.BadRequest.String(), e.Error()[len("http1: "):], e.Reason, nil)
-	p.Flush()
-	p.end()
+	x.Refused(p.server.worker, p, &p.request, p.about, exchange.BadRequest, e.Status, e.Reason)
+	p.reply(e.Status, exchange.BadRequest.String(), e.Error()[len("http1: "):], e.Reason, x.ReplyFields(exchange.BadRequest))
+	x.Send(p.co)
 }
 
 // signal wakes the exchange if it waits for this.

@@ -145,8 +145,18 @@ func Start(t testing.TB, services []Service, settings *feedpb.Settings) *Proxy {
 // Configure puts routes and pods in force, as the agent would.
 func (p *Proxy) Configure(t testing.TB, services []Service, settings *feedpb.Settings) {
 	t.Helper()
-	var c *feedpb.Config
+	p.Apply(t, p.Publish(services, settings))
+}
+
+// Publish writes the tables of services, and returns what the agent would send about them.
+func (p *Proxy) Publish(services []Service, settings *feedpb.Settings) (c *feedpb.Config) {
 	p.OnLoop(func() { c = p.publish(services, settings) })
+	return c
+}
+
+// Apply puts a whole configuration in force.
+func (p *Proxy) Apply(t testing.TB, c *feedpb.Config) {
+	t.Helper()
 	next, err := config.Empty().Apply(c)
 	if err != nil {
 		t.Fatal(err)

@@ -283,39 +283,45 @@ func (s *session) queueReply(status int, token, text, detail string, added []exc
 
 // replyError answers a request that the parser refused. Nothing of its head is trusted.
 func (s *session) replyError(e *http1.Error) {
-	s.request.Reset()
-	s.request.Minor = 1
-	s.server.stats.Refused.Add(1)
-	s.closing = true
-	s.queueReply(e.Status, exchange.BadRequest.String(), e.Error()[len("http1: "):], e.Reason, s.fieldsWithout())
-	s.recordRefused(exchange.BadRequest, e.Status, e.Reason)
+	s.refuse(exchange.BadRequest, e.Status, e.Error()[len("http1: "):], e.Reason)
 }
 
 // replyBeforeExchange answers where no request could be read.
 func (s *session) replyBeforeExchange(reason exchange.Reason, detail string) {
-	s.request.Reset()
-	s.request.Minor = 1
+	s.refuse(reason, reason.Status(), reason.Text(), detail)
+}
+
+// refuse answers without an exchange. It sends the answer as far as the client takes it at
+// once, which is enough for a connection that is about to be closed, then logs and counts it.
+func (s *session) refuse(reason exchange.Reason, status int, text, detail string) {
+	x := &s.exchange
+	x.Refused(s.server.worker, s, &s.request, &s.conn.about, reason, status, detail)
 	s.closing = true
-	s.queueReply(reason.Status(), reason.String(), reason.Text(), detail, s.fieldsWithout())
-	s.recordRefused(reason, reason.Status(), detail)
-}
-
-// fieldsWithout lists what is added to an answer where no request could be read.
-func (s *session) fieldsWithout() []exchange.Added {
-	s.exchange.Init(s.server.worker, s, &s.request, &s.conn.about)
-	return s.exchange.AnswerFields(0)
-}
-
-// recordRefused sends the queued answer as far as the client takes it at once, which for a
-// connection that is about to be closed is enough, and counts it.
-func (s *session) recordRefused(reason exchange.Reason, status int, detail string) {
-	w := s.server.worker
+	before := s.out.Written()
+	s.queueReply(status, reason.String(), text, detail, x.AnswerFields(0))
 	s.out.Flush()
-	o := &s.exchange.Outcome
-	*o = exchange.Outcome{Start: w.Loop.Now(), Reason: reason, Status: status, Detail: detail}
-	s.exchange.Init(w, s, &s.request, &s.conn.about)
-	s.exchange.Outcome = *o
-	end := w.Loop.Clock()
-	w.Metrics.Record(&s.exchange.Outcome, end, int64(s.out.Written()))
-	s.server.access.Log(&s.exchange, end, int64(s.out.Written()))
+	s.record(int64(s.out.Written() - before))
+}
+
+// abandoned logs and counts a request whose client went away within its head.
+func (s *session) abandoned() {
+	reason := exchange.ClientAborted
+	s.exchange.Refused(s.server.worker, s, &s.request, &s.conn.about, reason, reason.Status(), "")
+	s.record(0)
+}
+
+// recordCrash logs and counts the request that a fault of the proxy ended, if there was one.
+func (s *session) recordCrash() {
+	if s.exchange.Crash() {
+		s.record(int64(s.out.Written() - s.sentAt))
+		return
+	}
+	s.server.worker.Metrics.Ended[exchange.Crashed].Add(1)
+}
+
+// record counts and logs the exchange, whose response took so many bytes.
+func (s *session) record(sent int64) {
+	end := s.server.worker.Loop.Clock()
+	s.server.worker.Metrics.Record(&s.exchange.Outcome, end, sent)
+	s.server.access.Log(&s.exchange, end, sent)
 }

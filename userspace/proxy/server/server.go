@@ -43,14 +43,14 @@ type Server struct {
 
 // Stats are a worker's counts of connections; the worker writes, anybody reads.
 type Stats struct {
-	Accepted, AcceptErrors, Refused atomic.Uint64
-	Full                            atomic.Uint64 // connections closed at once, as there were too many
-	Open, Active                    atomic.Int64
-	Panics                          atomic.Uint64
-	HeadersRefused                  HeaderStats // PROXY headers
-	Handshakes                      HandshakeStats
-	Passthrough                     PassthroughStats
-	HTTP2                           http2.Stats
+	Accepted, AcceptErrors atomic.Uint64
+	Full                   atomic.Uint64 // connections closed at once, as there were too many
+	Open, Active           atomic.Int64
+	Panics                 atomic.Uint64
+	HeadersRefused         HeaderStats // PROXY headers
+	Handshakes             HandshakeStats
+	Passthrough            PassthroughStats
+	HTTP2                  http2.Stats
 }
 
 // New makes a server. open and accepted are where the kernel reads the worker's number of

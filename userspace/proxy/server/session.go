@@ -84,7 +84,7 @@ func (s *session) Run(co *reactor.Coroutine) {
 func (s *session) Crashed(reason any, stack []byte) {
 	s.server.stats.Panics.Add(1)
 	s.server.stats.Active.Add(-1)
-	s.server.worker.Metrics.Crashed(&s.exchange.Outcome)
+	s.recordCrash()
 	s.server.log.Error().Interface("panic", reason).Bytes("stack", stack).
 		Stringer("client", s.conn.about.Client).Msg("a fault in the proxy ended this connection; please report it")
 	s.exchange.Abandon()
@@ -165,6 +165,9 @@ func (s *session) readHead() headResult {
 			s.have += n
 			continue
 		case err != reactor.ErrWouldBlock:
+			if s.have > 0 {
+				s.abandoned()
+			}
 			return headClosed
 		case s.have == 0:
 			return headIdle
@@ -177,6 +180,7 @@ func (s *session) readHead() headResult {
 		s.co.Park()
 		switch {
 		case s.co.Dying(), s.conn.IsBroken():
+			s.abandoned()
 			return headClosed
 		case s.timedOut:
 			s.replyBeforeExchange(exchange.ClientTimeout, "")
@@ -210,10 +214,7 @@ func (s *session) serveRequest() {
 	x.Init(w, s, &s.request, &c.about)
 	x.Serve(s.co)
 	x.Outcome.Received = s.body.received
-	end := w.Loop.Clock()
-	sent := int64(s.out.Written()-s.sentAt) + s.spliced
-	w.Metrics.Record(&x.Outcome, end, sent)
-	s.server.access.Log(x, end, sent)
+	s.record(int64(s.out.Written()-s.sentAt) + s.spliced)
 	if !s.body.finished() {
 		s.closing = true
 	}

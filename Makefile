@@ -12,7 +12,7 @@ COMMANDS = kerngate-agent kerngate-proxy kerngatectl
 
 .DEFAULT_GOAL := build
 .PHONY: help build $(COMMANDS:%=bin/%) generate check-generate fmt lint test test-unit \
-	test-kernel test-controlplane e2e test-vm demo bench bench-l4 bench-flood fuzz setup clean
+	test-kernel test-controlplane e2e test-vm test-bare demo bench bench-l4 bench-flood fuzz setup clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -32,6 +32,7 @@ check-generate: ## prove that what is generated agrees with its source
 	@scripts/check-generate
 
 fmt: ## lay out Go and C
+	@scripts/setup build
 	gofmt -w $$(git ls-files -co --exclude-standard '*.go')
 	clang-format-19 -i $$(git ls-files -co --exclude-standard 'bpf/*.c' 'bpf/*.h')
 
@@ -56,6 +57,10 @@ e2e: ## run the real binaries in network namespaces (root)
 
 test-vm: ## run the BPF and loader tests on other kernels, under emulation
 	@scripts/test vm
+
+test-bare: ## run make demo and make test on a bare Debian of their own (root; mmdebstrap)
+	@scripts/setup bare
+	@scripts/test-bare
 
 demo: ## publish two services in a lab on this machine and show each step (root)
 	@scripts/setup demo

@@ -3,12 +3,16 @@
 // its reason. With KERNGATE_TEST_NO_SKIP=1 a skipped test is a failed run: a machine
 // that cannot run a test must not look like one where it passed.
 //
+// KERNGATE_TEST_TIMES=FILE appends a line for each package and for each top-level test of a second
+// or more: "package" or "test", import path, seconds, name of the test, separated by tabs.
+//
 //	go run ./test/gotest -- -p 1 ./loader/...
 package main
 
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -40,6 +44,12 @@ func run(args []string, getenv func(string) string, stdout, stderr io.Writer) in
 	report := newReport(stdout)
 	report.read(out)
 	failed := cmd.Wait() != nil
+	if name := getenv("KERNGATE_TEST_TIMES"); name != "" {
+		if err := appendLines(name, report.times); err != nil {
+			fmt.Fprintln(stderr, "gotest: KERNGATE_TEST_TIMES:", err)
+			failed = true
+		}
+	}
 	return report.close(failed, getenv("KERNGATE_TEST_NO_SKIP") == "1")
 }
 
@@ -51,6 +61,7 @@ type event struct {
 	Test        string
 	Output      string
 	FailedBuild string
+	Elapsed     float64 // seconds
 }
 
 // report collects output per test and prints it when the test turns out to matter.
@@ -58,8 +69,33 @@ type report struct {
 	out     io.Writer
 	held    map[string][]string // package/test -> output so far
 	skipped []string
+	times   []string // lines for KERNGATE_TEST_TIMES
 	passed  int
 	failed  int
+}
+
+// appendLines adds lines to the end of a file.
+func appendLines(name string, lines []string) error {
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	if err != nil {
+		return err
+	}
+	for _, line := range lines {
+		if _, err := fmt.Fprintln(f, line); err != nil {
+			return errors.Join(err, f.Close())
+		}
+	}
+	return f.Close()
+}
+
+// time notes how long a package or a long test took.
+func (r *report) time(e event) {
+	switch {
+	case e.Test == "":
+		r.times = append(r.times, fmt.Sprintf("package\t%s\t%.1f", e.Package, e.Elapsed))
+	case e.Elapsed >= 1 && !strings.Contains(e.Test, "/"):
+		r.times = append(r.times, fmt.Sprintf("test\t%s\t%.1f\t%s", e.Package, e.Elapsed, e.Test))
+	}
 }
 
 func newReport(out io.Writer) *report { return &report{out: out, held: map[string][]string{}} }
@@ -84,6 +120,9 @@ func (r *report) read(in io.Reader) {
 
 func (r *report) event(e event) {
 	key := e.Package + "/" + e.Test
+	if e.Action == "pass" || e.Action == "fail" {
+		r.time(e)
+	}
 	switch e.Action {
 	case "build-output":
 		fmt.Fprint(r.out, e.Output)

@@ -13,7 +13,7 @@ func module(t *testing.T, test string) {
 	dir := t.TempDir()
 	for name, text := range map[string]string{
 		"go.mod":    "module example.test/m\n\ngo 1.26\n",
-		"m_test.go": "package m\n\nimport \"testing\"\n\n" + test,
+		"m_test.go": "package m\n\nimport (\n\t\"testing\"\n\t\"time\"\n)\n\nvar _ time.Duration\n\n" + test,
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
@@ -25,7 +25,8 @@ func module(t *testing.T, test string) {
 func runHere(t *testing.T, env string) (int, string) {
 	t.Helper()
 	var out strings.Builder
-	status := run([]string{"--", "./..."}, func(string) string { return env }, &out, &out)
+	getenv := func(name string) string { return map[string]string{"KERNGATE_TEST_NO_SKIP": env}[name] }
+	status := run([]string{"--", "./..."}, getenv, &out, &out)
 	return status, out.String()
 }
 
@@ -64,5 +65,33 @@ func TestSkipsAreNamedAndFailWhenForbidden(t *testing.T) {
 	}
 	if status, out = runHere(t, "1"); status != 1 || !strings.Contains(out, "FAIL: KERNGATE_TEST_NO_SKIP=1") {
 		t.Errorf("with skips forbidden: status %d, output:\n%s", status, out)
+	}
+}
+
+// TestTimesAreWritten: packages and long tests, each in a line that a table can be made of.
+func TestTimesAreWritten(t *testing.T) {
+	module(t, `func TestLong(t *testing.T) { <-time.After(time.Second) }
+func TestShort(t *testing.T) {}`)
+	file := filepath.Join(t.TempDir(), "times")
+	var out strings.Builder
+	getenv := func(name string) string { return map[string]string{"KERNGATE_TEST_TIMES": file}[name] }
+	if status := run([]string{"--", "./..."}, getenv, &out, &out); status != 0 {
+		t.Fatalf("status %d:\n%s", status, out.String())
+	}
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSpace(string(raw)), "\n")
+	if len(lines) != 2 {
+		t.Fatalf("lines %q, want one for TestLong and one for the package", lines)
+	}
+	for i, want := range []string{"test\texample.test/m\t", "package\texample.test/m\t"} {
+		if !strings.HasPrefix(lines[i], want) {
+			t.Errorf("line %q, want %q and the seconds", lines[i], want)
+		}
+	}
+	if !strings.HasSuffix(lines[0], "\tTestLong") {
+		t.Errorf("line %q does not name TestLong", lines[0])
 	}
 }

@@ -39,16 +39,6 @@ func (s *script) groups(functions ...string) (groups []string) {
 	return groups
 }
 
-// scripts are the scripts of the repository that the script runs.
-func (s *script) scripts() (names []string) {
-	for _, c := range s.commands {
-		if strings.HasPrefix(c.words[0], "scripts/") && c.words[0] != "scripts/setup" {
-			names = append(names, c.words[0])
-		}
-	}
-	return names
-}
-
 // builtins are the words that bash itself carries out.
 var builtins = strings.Fields(`: . [ alias bg bind break builtin caller cd command compgen complete continue declare dirs disown echo
 	enable eval exec exit export false fc fg getopts hash help history jobs kill let local logout mapfile popd printf pushd pwd read

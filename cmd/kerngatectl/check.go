@@ -7,35 +7,61 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/kerngate/kerngate/userspace/check"
+	"github.com/kerngate/kerngate/userspace/ingressnginx"
+	"github.com/kerngate/kerngate/userspace/manifest"
 )
 
 // errRefused is the outcome of a check that CI is to stop at.
-var errRefused = errors.New("some annotations are not honoured")
+var errRefused = errors.New("something is not served as it is written")
+
+// unreadError is about input that could not be judged: exit status 3.
+type unreadError struct{ err error }
+
+func (e unreadError) Error() string { return e.err.Error() }
+func (e unreadError) Unwrap() error { return e.err }
 
 func newCheck(e env, o *options) *cobra.Command {
 	var all, sarif bool
+	var class string
 	var of cluster
 	command := &cobra.Command{
 		Use:   "check FILE|DIR|-|--cluster",
-		Short: "Say which annotations of ingress-nginx in manifests are honoured",
-		Long: `check reads Ingresses from a file, a folder with all that is below it, or standard
-input, and says of each annotation nginx.ingress.kubernetes.io/* what becomes of it:
+		Short: "Say which Ingresses of manifests would be served, and what of them not as written",
+		Long: `check reads manifests from a file, a folder with all that is below it, or standard input,
+and judges them as the agent would: hosts, paths, Services and annotations of Ingresses,
+IngressClasses, and ingress-nginx's own ConfigMaps. Annotations of ingress-nginx in
+HelmReleases, values of charts and patches are judged too.
 
-  supported    does what ingress-nginx did
+It prints a line for each Ingress:
+
+  served        as it is written
+  served, but   not all of it is as it is written, or something differs from ingress-nginx
+  closed        every request gets 503, as something that keeps people out cannot be honoured
+  not served    nothing of it is published
+
+and then the findings, with file and line. Their verdict is the reason that the agent's
+events have, or, of an annotation of ingress-nginx:
+
+  supported    does what ingress-nginx did (shown with --all)
   difference   does what the message says
   unsupported  is not honoured
   unknown      is no annotation of ingress-nginx
-  invalid      cannot be read
+  invalid      this value cannot be read
   closed       cannot be honoured, and so every request is refused
 
-Without --cluster it asks no cluster, and never an agent. The exit status is 1 if an annotation is none of the
-first two.`,
+What objects name and the manifests do not hold (NotInManifests) is taken to be in the cluster.
+
+Without --cluster it asks no cluster, and never an agent. The exit status is 0 if all is
+served as it is written or with a difference, 1 if something is not, 2 for a wrong command
+line, and 3 if all that could be read is served and something could not be read.`,
 		Example: `  kerngatectl check manifests/
+  helm template CHART | kerngatectl check -
   kubectl get ingress -A -o yaml | kerngatectl check -
   kerngatectl check --cluster --context production
   kerngatectl check --sarif deploy.yaml > check.sarif`,
@@ -46,34 +72,33 @@ first two.`,
 			return nil
 		},
 		RunE: func(c *cobra.Command, args []string) error {
-			var rows []check.Row
-			var err error
+			checker := check.New(class)
+			var unread error
 			if of.asked {
-				rows, err = of.check(c.Context())
-			} else {
-				rows, err = checkAll(e, args[0])
+				if err := of.check(c.Context(), checker); err != nil {
+					return err
+				}
+			} else if unread = checkAll(e, checker, args[0]); unread != nil {
+				unread = unreadError{unread}
 			}
-			if err != nil && of.asked {
-				return err
-			}
+			report := checker.Report()
 			if sarif || o.output == "sarif" {
-				raw, failed := check.SARIF(rows, version)
-				if failed != nil {
-					return failed
+				raw, err := report.SARIF(version)
+				if err != nil {
+					return err
 				}
 				fmt.Fprintf(e.stdout, "%s\n", raw)
-			} else if failed := show(e.stdout, o, rows, func(w io.Writer) { checkTable(w, rows, all) }); failed != nil {
-				return failed
+			} else if err := show(e.stdout, o, report, func(w io.Writer) { checkTable(w, report, all, unread != nil) }); err != nil {
+				return err
 			}
-			for _, r := range rows {
-				if r.Refused() {
-					return errors.Join(err, errRefused)
-				}
+			if report.Refused() {
+				return errors.Join(unread, errRefused)
 			}
-			return err
+			return unread
 		},
 	}
-	command.Flags().BoolVar(&all, "all", false, "list supported annotations too")
+	command.Flags().BoolVar(&all, "all", false, "list what does what ingress-nginx did too")
+	command.Flags().StringVar(&class, "ingress-class", "", "judge only Ingresses of this class, as the agent's --ingress-class; empty: all, as if they were of the served class")
 	command.Flags().BoolVar(&of.asked, "cluster", false, "read the Ingresses of all namespaces of a cluster, by way of kubectl")
 	command.Flags().StringVar(&of.kubeconfig, "kubeconfig", "", "kubeconfig file that kubectl is given, with --cluster")
 	command.Flags().StringVar(&of.context, "context", "", "context of it, with --cluster")
@@ -81,33 +106,53 @@ first two.`,
 	return command
 }
 
-func checkTable(w io.Writer, rows []check.Row, all bool) {
+// checkTable prints the Ingresses, then the findings, then what holds for all.
+func checkTable(w io.Writer, r check.Report, all, unread bool) {
 	var cells [][]string
-	for _, r := range rows {
-		if all || r.Refused() || r.Differs() {
-			cells = append(cells, []string{r.Ingress, strings.TrimPrefix(r.Key, "nginx.ingress.kubernetes.io/"), r.Verdict, r.Message})
+	for _, i := range r.Ingresses {
+		cells = append(cells, []string{i.Name, i.Outcome, place(i.File, i.Line)})
+	}
+	if len(cells) > 0 {
+		columns(w, "INGRESS OUTCOME FILE", cells)
+		fmt.Fprintln(w)
+	}
+	cells = nil
+	for _, f := range r.Findings {
+		if all || f.Level != check.Note {
+			key := strings.TrimPrefix(f.Key, ingressnginx.Prefix)
+			cells = append(cells, []string{place(f.File, f.Line), f.Object, string(f.Level), f.Verdict, key, strings.ReplaceAll(f.Message, "\n", " ")})
 		}
 	}
 	if len(cells) > 0 {
-		columns(w, "INGRESS ANNOTATION VERDICT MESSAGE", cells)
+		columns(w, "FILE OBJECT LEVEL VERDICT KEY MESSAGE", cells)
+		fmt.Fprintln(w)
 	}
-	fmt.Fprintln(w, check.Summary(rows))
+	if len(r.Notes) > 0 {
+		fmt.Fprintln(w, "Where ingress-nginx's defaults differ, for every Ingress:")
+		for _, n := range r.Notes {
+			fmt.Fprintln(w, "  "+n)
+		}
+		fmt.Fprintln(w)
+	}
+	if !unread || len(r.Ingresses)+len(r.Findings) > 0 { // else nothing was read
+		fmt.Fprintln(w, r.Summary())
+	}
 }
 
-// checkAll reads what an argument names. Files that cannot be read are said, beside the
-// rows of the others.
-func checkAll(e env, path string) ([]check.Row, error) {
-	rows := []check.Row{}
+func place(file string, line int) string { return file + ":" + strconv.Itoa(line) }
+
+// checkAll reads what an argument names. Files that cannot be read do not keep the others
+// from being judged.
+func checkAll(e env, checker *check.Checker, path string) error {
 	if path == "-" {
-		found, err := check.File("-", e.stdin)
-		return append(rows, found...), err
+		return checker.Add("-", e.stdin)
 	}
 	var errs []error
 	walkErr := filepath.WalkDir(path, func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		if d.IsDir() || name != path && !isManifest(name) {
+		if d.IsDir() || name != path && !manifest.IsManifest(name) {
 			return nil
 		}
 		f, err := os.Open(name)
@@ -115,18 +160,8 @@ func checkAll(e env, path string) ([]check.Row, error) {
 			return err
 		}
 		defer f.Close()
-		found, err := check.File(name, f)
-		rows = append(rows, found...)
-		errs = append(errs, err)
+		errs = append(errs, checker.Add(name, f))
 		return nil
 	})
-	return rows, errors.Join(append(errs, walkErr)...)
-}
-
-func isManifest(name string) bool {
-	switch filepath.Ext(name) {
-	case ".yaml", ".yml", ".json":
-		return true
-	}
-	return false
+	return errors.Join(append(errs, walkErr)...)
 }

@@ -22,7 +22,7 @@ type cluster struct {
 // clusterTimeout bounds the reading of all Ingresses.
 const clusterTimeout = 2 * time.Minute
 
-func (c cluster) check(ctx context.Context) ([]check.Row, error) {
+func (c cluster) check(ctx context.Context, checker *check.Checker) error {
 	args := []string{"get", "ingresses.networking.k8s.io", "--all-namespaces", "--output", "json"}
 	if c.kubeconfig != "" {
 		args = append(args, "--kubeconfig", c.kubeconfig)
@@ -37,11 +37,11 @@ func (c cluster) check(ctx context.Context) ([]check.Row, error) {
 	command.Stdout, command.Stderr = &out, &said
 	switch err := command.Run(); {
 	case errors.Is(err, exec.ErrNotFound):
-		return nil, errors.New("kubectl is not installed, by which --cluster reads: install it, or pass the Ingresses in: kubectl get ingress -A -o yaml | kerngatectl check -")
+		return errors.New("kubectl is not installed, by which --cluster reads: install it, or pass the Ingresses in: kubectl get ingress -A -o yaml | kerngatectl check -")
 	case ctx.Err() != nil:
-		return nil, fmt.Errorf("the cluster has not answered within %s", clusterTimeout)
+		return fmt.Errorf("the cluster has not answered within %s", clusterTimeout)
 	case err != nil:
-		return nil, fmt.Errorf("kubectl %s: %w: %s (the right to list Ingresses in all namespaces is needed, and no other)", strings.Join(args, " "), err, strings.TrimSpace(said.String()))
+		return fmt.Errorf("kubectl %s: %w: %s (the right to list Ingresses in all namespaces is needed, and no other)", strings.Join(args, " "), err, strings.TrimSpace(said.String()))
 	}
-	return check.File("cluster", &out)
+	return checker.Add("cluster", &out)
 }

@@ -24,10 +24,10 @@ func TestCheckCluster(t *testing.T) {
 		return out.String(), err
 	}
 	const list = `{"apiVersion": "v1", "kind": "List", "items": [{"apiVersion": "networking.k8s.io/v1", "kind": "Ingress",
-"metadata": {"name": "web", "namespace": "shop", "annotations": {"nginx.ingress.kubernetes.io/enable-modsecurity": "true", "nginx.ingress.kubernetes.io/app-root": "/app"}}}]}`
+"metadata": {"name": "web", "namespace": "shop", "annotations": {"nginx.ingress.kubernetes.io/enable-modsecurity": "true", "nginx.ingress.kubernetes.io/app-root": "/app"}}, "spec": {"defaultBackend": {"service": {"name": "a", "port": {"number": 80}}}}}]}`
 	script(`[ "$*" = "get ingresses.networking.k8s.io --all-namespaces --output json --kubeconfig k --context c" ] || exit 3; cat <<'E'` + "\n" + list + "\nE\n")
 	out, err := ctl("--cluster", "--kubeconfig", "k", "--context", "c", "--all")
-	if err == nil || !strings.Contains(out, "shop/web") || !strings.Contains(out, "app-root") || !strings.Contains(out, "1 supported, 1 unsupported") {
+	if err == nil || !strings.Contains(out, "shop/web") || !strings.Contains(out, "app-root") || !strings.Contains(out, "1 Ingress: 1 served with findings; 1 error, 1 warning") {
 		t.Errorf("%v\n%s", err, out)
 	}
 	if out, _ = ctl("--cluster", "--kubeconfig", "k", "--context", "c", "-o", "sarif"); !strings.Contains(out, `"ruleId": "annotation-unsupported"`) {

@@ -12,7 +12,8 @@ import (
 // TestCheck: what stands in files, in a folder and on standard input, and the exit status.
 func TestCheck(t *testing.T) {
 	ingress := func(annotation string) string {
-		return "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata:\n  name: a\n  annotations:\n    nginx.ingress.kubernetes.io/" + annotation + "\n"
+		return "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata:\n  name: a\n  annotations:\n    nginx.ingress.kubernetes.io/" + annotation + "\nspec:\n  rules:\n  - {host: a.example.com, http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: a, port: {number: 80}}}}]}}\n---\n" +
+			"apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [{port: 80}]}\n"
 	}
 	folder := t.TempDir()
 	for name, text := range map[string]string{"good.yaml": ingress("app-root: /app"), "notes.txt": "a: ["} {
@@ -26,13 +27,13 @@ func TestCheck(t *testing.T) {
 		want  string // in the output
 		err   string
 	}{
-		{"", []string{folder}, "1 annotations of 1 Ingresses: 1 supported", ""},
-		{"", []string{folder, "--all"}, "default/a   app-root     supported", ""},
-		{ingress("enable-modsecurity: true"), []string{"-"}, "enable-modsecurity   unsupported   there is no web application firewall", "not honoured"},
-		{ingress("enable-modsecurity: true"), []string{"-", "-o", "json"}, `"verdict": "unsupported"`, "not honoured"},
-		{ingress("enable-modsecurity: true"), []string{"-", "--sarif"}, `"ruleId": "annotation-unsupported"`, "not honoured"},
-		{"a: [", []string{"-"}, "no annotation", "document in line 1"},
-		{"", []string{folder + "/missing"}, "no annotation", "no such file"},
+		{"", []string{folder}, "1 Ingress: 1 served; 0 errors, 0 warnings", ""},
+		{"", []string{folder, "--all"}, "good.yaml:6   Ingress default/a   note    supported   app-root", ""},
+		{ingress("enable-modsecurity: \"true\""), []string{"-"}, "-:6    Ingress default/a   error   unsupported   enable-modsecurity   there is no web application firewall", "not served as it is written"},
+		{ingress("enable-modsecurity: \"true\""), []string{"-", "-o", "json"}, `"verdict": "unsupported"`, "not served as it is written"},
+		{ingress("enable-modsecurity: \"true\""), []string{"-", "--sarif"}, `"ruleId": "annotation-unsupported"`, "not served as it is written"},
+		{"a: [", []string{"-"}, "", "document in line 1"},
+		{"", []string{folder + "/missing"}, "", "no such file"},
 		{"", nil, "", "name one file"},
 	} {
 		var out bytes.Buffer

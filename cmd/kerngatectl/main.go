@@ -70,6 +70,9 @@ func exit(err error, stderr io.Writer) int {
 	if errors.As(err, new(usageError)) {
 		return 2
 	}
+	if errors.As(err, new(unreadError)) && !errors.Is(err, errRefused) {
+		return 3
+	}
 	return 1
 }
 

@@ -190,11 +190,6 @@ var forbiddenIn = []struct {
 		[]string{"github.com/cilium/ebpf", "github.com/vishvananda/netlink", "github.com/vishvananda/netns"},
 		"the proxy has no capability: code that loads BPF or changes routes in it could only serve whoever broke in",
 	},
-	{
-		"kerngatectl",
-		[]string{"k8s.io"},
-		"kerngatectl looks into a node: it reads maps and the agent's socket, not the API server",
-	},
 }
 
 func TestBinariesLinkOnlyWhatTheyNeed(t *testing.T) {

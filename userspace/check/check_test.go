@@ -1,93 +1,184 @@
 package check
 
 import (
+	"encoding/binary"
 	"encoding/json"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"unicode/utf16"
 )
 
-const manifests = `# two Ingresses, a List and something else
-apiVersion: v1
-kind: ConfigMap
-metadata: {name: x, annotations: {nginx.ingress.kubernetes.io/app-root: /}}
----
-apiVersion: networking.k8s.io/v1
+// ingress is an Ingress of one path.
+func ingress(name, host, path, annotations string) string {
+	return fmt.Sprintf(`apiVersion: networking.k8s.io/v1
 kind: Ingress
 metadata:
-  name: a
+  name: %s
   namespace: shop
-  annotations:
-    nginx.ingress.kubernetes.io/rewrite-target: /$1
-    nginx.ingress.kubernetes.io/app-root: /app
-    nginx.ingress.kubernetes.io/enable-modsecurity: "true"
-    nginx.ingress.kubernetes.io/auth-type: basic
-    nginx.ingress.kubernetes.io/auth-secret: staff
-    other.example.com/x: y
----
-apiVersion: v1
-kind: List
-items:
-- apiVersion: networking.k8s.io/v1
-  kind: Ingress
-  metadata: {name: b, annotations: {nginx.ingress.kubernetes.io/limit-rps: many, nginx.ingress.kubernetes.io/limit-rsp: "1"}}
-`
+  annotations: {%s}
+spec:
+  ingressClassName: nginx
+  rules:
+  - host: %s
+    http:
+      paths:
+      - {path: "%s", pathType: ImplementationSpecific, backend: {service: {name: web, port: {number: 80}}}}
+`, name, annotations, host, path)
+}
 
-func TestFile(t *testing.T) {
-	rows, err := File("all.yaml", strings.NewReader(manifests))
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := map[string]string{
-		"shop/a app-root": "supported", "shop/a rewrite-target": "difference", "shop/a enable-modsecurity": "unsupported",
-		"shop/a auth-type": "difference", "shop/a auth-secret": "difference",
-		"default/b limit-rps": "invalid", "default/b limit-rsp": "unknown",
-	}
-	for _, r := range rows {
-		key := r.Ingress + " " + strings.TrimPrefix(r.Key, "nginx.ingress.kubernetes.io/")
-		if want[key] != r.Verdict {
-			t.Errorf("%s: %s, want %s", key, r.Verdict, want[key])
-		}
-		delete(want, key)
-		if line := map[string]int{"shop/a": 6, "default/b": 19}[r.Ingress]; r.Line != line {
-			t.Errorf("%s: line %d, want %d", key, r.Line, line)
+const service = "apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}\nspec: {ports: [{port: 80}]}\n"
+
+const prefix = "nginx.ingress.kubernetes.io/"
+
+// judged is what is said of files, in short.
+func judged(t *testing.T, files ...string) (outcomes, findings []string, r Report) {
+	t.Helper()
+	c := New("")
+	for i, text := range files {
+		if err := c.Add(fmt.Sprintf("%d.yaml", i), strings.NewReader(text)); err != nil {
+			t.Fatal(err)
 		}
 	}
-	if len(want) > 0 {
-		t.Errorf("missing: %v", want)
+	r = c.Report()
+	for _, i := range r.Ingresses {
+		outcomes = append(outcomes, fmt.Sprintf("%s:%d %s %s", i.File, i.Line, i.Name, i.Outcome))
 	}
-	if got := Summary(rows); got != "7 annotations of 2 Ingresses: 1 supported, 3 difference, 1 unsupported, 1 unknown, 1 invalid" {
+	for _, f := range r.Findings {
+		if f.Level != Note {
+			findings = append(findings, fmt.Sprintf("%s:%d %s %s %s", f.File, f.Line, f.Level, f.Verdict, strings.TrimPrefix(f.Key, prefix)))
+		}
+	}
+	return outcomes, findings, r
+}
+
+func TestOutcomes(t *testing.T) {
+	for _, c := range []struct {
+		what     string
+		files    []string
+		outcomes []string
+		findings []string
+	}{
+		{"as it is written", []string{ingress("a", "a.example.com", "/", "") + "---\n" + service}, []string{"0.yaml:4 shop/a served"}, nil},
+		{"values without a difference", []string{ingress("a", "a.example.com", "/",
+			prefix+`auth-type: basic, `+prefix+`auth-secret: staff, `+prefix+`use-regex: "false", `+prefix+`proxy-body-size: 8m`) + "---\n" + service},
+			[]string{"0.yaml:4 shop/a served"}, []string{"0.yaml:4 warning NotInManifests "}},
+		{"auth-type digest", []string{ingress("a", "a.example.com", "/", prefix+`auth-type: digest`) + "---\n" + service},
+			[]string{"0.yaml:4 shop/a closed"}, []string{"0.yaml:6 error closed auth-type"}},
+		{"a path that cannot be compiled", []string{"# a comment\n---\n" + ingress("spa", "spa.example.com", "/(?!api)(.*)", prefix+`use-regex: "true"`) + "---\n" + service},
+			[]string{"0.yaml:6 shop/spa not served"}, []string{"0.yaml:8 warning difference use-regex", "0.yaml:15 error PathInvalid "}},
+		{"a value that package kube reads", []string{ingress("a", "a.example.com", "/", prefix+`backend-protocol: FCGI`) + "---\n" + service},
+			[]string{"0.yaml:4 shop/a served, but"}, []string{"0.yaml:6 error invalid backend-protocol"}},
+		{"a Service that is elsewhere", []string{ingress("a", "a.example.com", "/", "")}, []string{"0.yaml:4 shop/a served"}, []string{"0.yaml:4 warning NotInManifests "}},
+		{"a port that the Service lacks", []string{ingress("a", "a.example.com", "/", "") + "---\n" + strings.ReplaceAll(service, "port: 80", "port: 81")},
+			[]string{"0.yaml:4 shop/a served, but"}, []string{"0.yaml:13 error ServicePortNotFound "}},
+		{"ExternalName", []string{ingress("a", "a.example.com", "/", "") + "---\napiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}\nspec: {type: ExternalName, externalName: nas.example.com, ports: [{port: 80}]}\n"},
+			[]string{"0.yaml:4 shop/a served, but"}, []string{"0.yaml:13 error ExternalNameRefused "}},
+		{"an old version", []string{"apiVersion: extensions/v1beta1\nkind: Ingress\nmetadata: {name: old, namespace: shop}\n"},
+			[]string{"0.yaml:3 shop/old not served"}, []string{"0.yaml:3 error ManifestInvalid "}},
+		{"the class of another controller", []string{"apiVersion: networking.k8s.io/v1\nkind: IngressClass\nmetadata: {name: nginx}\nspec: {controller: k8s.io/ingress-nginx}\n"},
+			nil, []string{"0.yaml:3 error IngressClassForeign "}},
+		{"settings of the controller", []string{"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: ingress-nginx-controller}\ndata:\n  proxy-body-size: 20m\n  global-auth-url: http://x/\n"},
+			nil, []string{"0.yaml:5 warning setting proxy-body-size", "0.yaml:6 error setting global-auth-url"}},
+		{"a HelmRelease", []string{"apiVersion: helm.toolkit.fluxcd.io/v2\nkind: HelmRelease\nmetadata: {name: app, namespace: shop}\nspec:\n  values:\n    ingress:\n      annotations:\n        " + prefix + "modsecurity-snippet: x\n"},
+			[]string{"0.yaml:7 shop/HelmRelease app:spec.values.ingress.annotations served, but"}, []string{"0.yaml:8 error unsupported modsecurity-snippet"}},
+		{"values of a chart", []string{"ingress:\n  annotations:\n    " + prefix + "enable-modsecurity: \"true\"\n"},
+			[]string{"0.yaml:2 default/values:ingress.annotations served, but"}, []string{"0.yaml:3 error unsupported enable-modsecurity"}},
+		{"F5's controller", []string{ingress("a", "a.example.com", "/", `nginx.org/websocket-services: web`) + "---\n" + service},
+			[]string{"0.yaml:4 shop/a served, but"}, []string{"0.yaml:6 error foreign nginx.org/websocket-services"}},
+		{"a template", []string{"{{ if .Values.ingress }}\n" + ingress("{{ .Release.Name }}", "a.example.com", "/", "") + "{{ end }}\n"}, nil, []string{"0.yaml:1 error Template "}},
+		{"variables", []string{ingress("a", "${HOST:=a}.${DOMAIN}", "/", "") + "---\n" + service}, []string{"0.yaml:4 shop/a served, but"}[:0:0], nil},
+		{"a List with one bad item", []string{"apiVersion: v1\nkind: List\nitems:\n" +
+			"- {apiVersion: networking.k8s.io/v1beta1, kind: Ingress, metadata: {name: old, namespace: shop}}\n" +
+			"- apiVersion: networking.k8s.io/v1\n  kind: Ingress\n  metadata: {name: b, namespace: shop}\n  spec: {defaultBackend: {service: {name: web, port: {number: 80}}}}\n", service},
+			[]string{"0.yaml:4 shop/old not served", "0.yaml:7 shop/b served"}, []string{"0.yaml:4 error ManifestInvalid "}},
+		{"an IngressList", []string{`{"apiVersion":"networking.k8s.io/v1","kind":"IngressList","items":[{"metadata":{"name":"il","namespace":"shop","annotations":{"` + prefix + `no-such":"1"}},"spec":{"defaultBackend":{"service":{"name":"web","port":{"number":80}}}}}]}`, service},
+			[]string{"0.yaml:1 shop/il served, but"}, []string{"0.yaml:1 error unknown no-such"}},
+		{"the same names in two files", []string{ingress("a", "a.example.com", "/", "") + "---\n" + service, ingress("a", "a.example.com", "/", prefix+`enable-modsecurity: "true"`)},
+			[]string{"0.yaml:4 shop/a served", "1.yaml:4 shop/a served, but"}, []string{"1.yaml:6 error unsupported enable-modsecurity"}},
+		{"one host and path twice", []string{ingress("a", "a.example.com", "/", "") + "---\n" + service, ingress("b", "a.example.com", "/", "")},
+			[]string{"0.yaml:4 shop/a served", "1.yaml:4 shop/b not served"}, []string{"1.yaml:13 error RouteConflict "}},
+	} {
+		outcomes, findings, _ := judged(t, c.files...)
+		if c.what == "variables" {
+			if len(outcomes) != 1 || len(findings) != 1 || findings[0] != "0.yaml:1 warning Variable " {
+				t.Errorf("%s: %q, %q", c.what, outcomes, findings)
+			}
+			continue
+		}
+		if !slices.Equal(outcomes, c.outcomes) || !slices.Equal(findings, c.findings) {
+			t.Errorf("%s:\n%q\n%q, want\n%q\n%q", c.what, outcomes, findings, c.outcomes, c.findings)
+		}
+	}
+}
+
+// TestUTF16: no document of a file in UTF-16 is lost.
+func TestUTF16(t *testing.T) {
+	text := "\ufeff" + ingress("u1", "u1.example.com", "/", "") + "---\n" + ingress("u2", "u2.example.com", "/", "")
+	var raw []byte
+	for _, unit := range utf16.Encode([]rune(text)) {
+		raw = binary.LittleEndian.AppendUint16(raw, unit)
+	}
+	if outcomes, _, _ := judged(t, string(raw)); len(outcomes) != 2 {
+		t.Errorf("%q", outcomes)
+	}
+}
+
+// TestForms: the defaults are said once, findings are counted as findings, and SARIF has
+// all that the table has.
+func TestForms(t *testing.T) {
+	_, _, r := judged(t, ingress("a", "a.example.com", "/", prefix+`enable-modsecurity: "true", `+prefix+`use-regex: "true"`), service)
+	if len(r.Notes) != len(defaults) || !strings.Contains(r.Notes[0], "1 MiB") || !r.Refused() {
+		t.Errorf("notes %q, refused %t", r.Notes, r.Refused())
+	}
+	if got := r.Summary(); got != "1 Ingress: 1 served with findings; 1 error, 1 warning" {
 		t.Error(got)
 	}
-	raw, err := SARIF(rows, "1")
+	raw, err := r.SARIF("1")
 	if err != nil {
 		t.Fatal(err)
 	}
 	var sarif struct {
-		Runs []struct{ Results []struct{ Level string } }
+		Runs []struct {
+			Results    []struct{ Level, RuleID string }
+			Properties struct {
+				Ingresses []Ingress
+				Notes     []string
+			}
+		}
 	}
-	if err := json.Unmarshal(raw, &sarif); err != nil || len(sarif.Runs) != 1 || len(sarif.Runs[0].Results) != 6 {
+	if err := json.Unmarshal(raw, &sarif); err != nil || len(sarif.Runs) != 1 || len(sarif.Runs[0].Results) != 2 ||
+		sarif.Runs[0].Results[0].RuleID != "annotation-unsupported" || len(sarif.Runs[0].Properties.Ingresses) != 1 {
 		t.Errorf("%v: %s", err, raw)
+	}
+	_, _, r = judged(t, service)
+	if len(r.Notes) != 0 || r.Summary() != "no Ingress; 0 errors, 0 warnings" {
+		t.Errorf("without Ingresses: %q, %q", r.Notes, r.Summary())
 	}
 }
 
 func TestBrokenDocument(t *testing.T) {
-	rows, err := File("x.yaml", strings.NewReader("a: [\n---\n"+strings.SplitAfterN(manifests, "---\n", 2)[1]))
-	if err == nil || !strings.Contains(err.Error(), "x.yaml, document in line 1") || len(rows) != 7 {
-		t.Errorf("%d rows, %v", len(rows), err)
+	c := New("")
+	err := c.Add("x.yaml", strings.NewReader("a: [\n---\n"+ingress("a", "a.example.com", "/", "")))
+	if err == nil || !strings.Contains(err.Error(), "x.yaml, document in line 1") || len(c.Report().Ingresses) != 1 {
+		t.Errorf("%d Ingresses, %v", len(c.Report().Ingresses), err)
 	}
 }
 
-func FuzzFile(f *testing.F) {
-	f.Add(manifests)
+func FuzzAdd(f *testing.F) {
+	f.Add(ingress("a", "a.example.com", "/", prefix+`use-regex: "true"`) + "---\n" + service)
 	f.Fuzz(func(t *testing.T, text string) {
-		rows, _ := File("x", strings.NewReader(text))
-		for _, r := range rows {
-			if strings.ContainsAny(r.Message, "\r\n") {
-				t.Errorf("message %q", r.Message)
-			}
-		}
-		if _, err := SARIF(rows, ""); err != nil {
+		c := New("")
+		c.Add("x", strings.NewReader(text))
+		r := c.Report()
+		if _, err := r.SARIF(""); err != nil {
 			t.Error(err)
+		}
+		for _, found := range r.Findings {
+			if found.Line < 1 || found.Line > strings.Count(text, "\n")+2 {
+				t.Errorf("line %d of %q", found.Line, text)
+			}
 		}
 	})
 }

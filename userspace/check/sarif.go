@@ -1,10 +1,14 @@
 package check
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"strings"
+)
 
-// SARIF returns what is not honoured as it is written in the Static Analysis Results
-// Interchange Format 2.1.0, which code hosts show beside the lines that it is about.
-func SARIF(rows []Row, version string) ([]byte, error) {
+// SARIF returns errors and warnings in the Static Analysis Results Interchange Format 2.1.0,
+// which code hosts show beside the lines that they are about. The outcomes of Ingresses and
+// the notes are properties of the run.
+func (r Report) SARIF(version string) ([]byte, error) {
 	type message struct {
 		Text string `json:"text"`
 	}
@@ -34,28 +38,35 @@ func SARIF(rows []Row, version string) ([]byte, error) {
 	type tool struct {
 		Driver driver `json:"driver"`
 	}
+	type properties struct {
+		Ingresses []Ingress `json:"ingresses"`
+		Notes     []string  `json:"notes"`
+	}
 	type run struct {
-		Tool    tool     `json:"tool"`
-		Results []result `json:"results"`
+		Tool       tool       `json:"tool"`
+		Results    []result   `json:"results"`
+		Properties properties `json:"properties"`
 	}
 	results := []result{}
-	for _, r := range rows {
-		if !r.Refused() && !r.Differs() {
+	for _, f := range r.Findings {
+		if f.Level == Note {
 			continue
 		}
-		level := "note"
-		if r.Refused() {
-			level = "error"
+		rule, text := strings.ToLower(f.Verdict[:1])+f.Verdict[1:], f.Message
+		if f.Key != "" {
+			rule, text = "annotation-"+f.Verdict, f.Key+": "+text
+		}
+		if f.Object != "" {
+			text = f.Object + ": " + text
 		}
 		results = append(results, result{
-			RuleID: "annotation-" + r.Verdict, Level: level,
-			Message:   message{"Ingress " + r.Ingress + ", " + r.Key + ": " + r.Message},
-			Locations: []location{{physical{artifact{r.File}, region{r.Line}}}},
+			RuleID: rule, Level: string(f.Level), Message: message{text},
+			Locations: []location{{physical{artifact{f.File}, region{max(f.Line, 1)}}}},
 		})
 	}
 	return json.MarshalIndent(struct {
 		Schema  string `json:"$schema"`
 		Version string `json:"version"`
 		Runs    []run  `json:"runs"`
-	}{"https://json.schemastore.org/sarif-2.1.0.json", "2.1.0", []run{{tool{driver{"kerngatectl check", version}}, results}}}, "", "  ")
+	}{"https://json.schemastore.org/sarif-2.1.0.json", "2.1.0", []run{{tool{driver{"kerngatectl check", version}}, results, properties{r.Ingresses, r.Notes}}}}, "", "  ")
 }

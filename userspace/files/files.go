@@ -4,22 +4,14 @@
 package files
 
 import (
-	"bytes"
 	"fmt"
-	"io"
 	"os"
-	"path/filepath"
-	"regexp"
 	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/kerngate/kerngate/userspace/kube"
+	"github.com/kerngate/kerngate/userspace/manifest"
 	"github.com/kerngate/kerngate/userspace/model"
 )
-
-// maxFile is the size in bytes of the largest file that is read.
-const maxFile = 64 << 20
 
 // file is one manifest and what was last understood of it.
 type file struct {
@@ -34,35 +26,32 @@ type located struct {
 	where string
 }
 
-// isManifest reports whether a name in the folder is read. Hidden ones are not: editors
-// and atomic writers use them for what is not finished.
-func isManifest(name string) bool {
-	switch filepath.Ext(name) {
-	case ".yaml", ".yml", ".json":
-		return !strings.HasPrefix(name, ".")
-	}
-	return false
-}
-
-// parse reads one file. A document that cannot be used takes nothing else down: the
-// others count, and of the file's last version (which may be nil) stays whatever they do
-// not replace, since nobody knows what the broken one was meant to be.
+// parse reads one file. A document, or an item of a List, that cannot be used takes nothing
+// else down: the others count, and of the file's last version (which may be nil) stays
+// whatever they do not replace, since nobody knows what the broken one was meant to be.
 func parse(fileName string, raw []byte, last *file) *file {
 	f := &file{raw: raw}
-	broken := false
-	for i, d := range split(raw) {
-		where := fmt.Sprintf("%s, document %d (line %d)", fileName, i+1, d.line)
-		objects, warnings, err := kube.Decode(d.text)
-		if err != nil {
-			broken = true
-			f.problem(fileName, "ManifestInvalid", model.Refused, fmt.Sprintf("%s: %s", where, moveLines(err.Error(), d.line-1)))
-			continue
-		}
-		for _, w := range warnings {
-			f.problem(fileName, "ManifestWarning", model.Warning, fmt.Sprintf("%s: %s", where, moveLines(w, d.line-1)))
-		}
-		for _, o := range objects {
-			f.objects = append(f.objects, located{o, where})
+	documents, err := manifest.Split(raw)
+	broken := err != nil
+	if err != nil {
+		f.problem(fileName, "ManifestInvalid", model.Refused, fmt.Sprintf("%s: %v", fileName, err))
+	}
+	for i, d := range documents {
+		for _, o := range kube.DecodeAll(d.Text) {
+			where := fmt.Sprintf("%s, document %d (line %d)", fileName, i+1, d.Line)
+			if o.Item != "" {
+				where += ", " + o.Item
+			}
+			if o.Err != nil {
+				broken = true
+				f.problem(fileName, "ManifestInvalid", model.Refused, fmt.Sprintf("%s: %s", where, d.MoveLines(o.Err.Error())))
+			}
+			for _, w := range o.Warnings {
+				f.problem(fileName, "ManifestWarning", model.Warning, fmt.Sprintf("%s: %s", where, d.MoveLines(w)))
+			}
+			if o.Used {
+				f.objects = append(f.objects, located{o.Object, where})
+			}
 		}
 	}
 	if broken && last != nil {
@@ -94,50 +83,6 @@ func (f *file) problem(fileName, reason string, severity model.Severity, message
 	})
 }
 
-// document is one YAML document and the line of the file where it begins.
-type document struct {
-	text []byte
-	line int
-}
-
-// split cuts a file at its "---" lines. JSON is one document.
-func split(raw []byte) []document {
-	raw = bytes.TrimPrefix(raw, []byte("\ufeff"))
-	var documents []document
-	current := document{line: 1}
-	add := func() {
-		if len(bytes.TrimSpace(current.text)) > 0 {
-			documents = append(documents, current)
-		}
-	}
-	number := 0
-	for line := range bytes.Lines(raw) {
-		number++
-		marker := bytes.TrimRight(line, " \t\r\n")
-		if bytes.Equal(marker, []byte("---")) || bytes.HasPrefix(marker, []byte("--- ")) {
-			add()
-			current = document{line: number + 1}
-			continue
-		}
-		current.text = append(current.text, line...)
-	}
-	add()
-	return documents
-}
-
-var lineNumber = regexp.MustCompile(`\bline (\d+)`)
-
-// moveLines turns line numbers of a document into those of its file.
-func moveLines(message string, by int) string {
-	return lineNumber.ReplaceAllStringFunc(message, func(m string) string {
-		n, err := strconv.Atoi(m[len("line "):])
-		if err != nil {
-			return m
-		}
-		return fmt.Sprintf("line %d", n+by)
-	})
-}
-
 // readFile reads a file of bounded size.
 func readFile(path string) ([]byte, error) {
 	f, err := os.Open(path)
@@ -145,9 +90,5 @@ func readFile(path string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	raw, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err == nil && len(raw) > maxFile {
-		err = fmt.Errorf("%s is larger than %d MiB", path, maxFile>>20)
-	}
-	return raw, err
+	return manifest.Read(path, f)
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/kerngate/kerngate/userspace/cert/certtest"
 	"github.com/kerngate/kerngate/userspace/kube"
+	"github.com/kerngate/kerngate/userspace/manifest"
 	"github.com/kerngate/kerngate/userspace/model"
 )
 
@@ -138,6 +139,36 @@ func TestChanges(t *testing.T) {
 
 	write(t, dir, "list.json", `{"apiVersion":"v1","kind":"List","items":[{"apiVersion":"networking.k8s.io/v1","kind":"Ingress","metadata":{"name":"j"},"spec":{"ingressClassName":"kerngate","defaultBackend":{"service":{"name":"a","port":{"number":80}}}}}]}`)
 	until(t, s, "JSON, a List", has(`host ""`))
+}
+
+// TestLists: one item that cannot be used takes no other down, a List may be of one kind,
+// and what is not read is said.
+func TestLists(t *testing.T) {
+	dir := t.TempDir()
+	item := func(version, name, host string) string {
+		return `{"apiVersion":"` + version + `","kind":"Ingress","metadata":{"name":"` + name + `"},"spec":{"ingressClassName":"kerngate","rules":[{"host":"` + host +
+			`","http":{"paths":[{"path":"/","pathType":"Prefix","backend":{"service":{"name":"a","port":{"number":80}}}}]}}]}}`
+	}
+	const v1 = "networking.k8s.io/v1"
+	write(t, dir, "service.yaml", service)
+	write(t, dir, "list.json", `{"apiVersion":"v1","kind":"List","items":[`+item(v1, "one", "one.example.com")+","+
+		item("networking.k8s.io/v1beta1", "old", "old.example.com")+","+item(v1, "three", "three.example.com")+`]}`)
+	write(t, dir, "ingresslist.json", `{"apiVersion":"`+v1+`","kind":"IngressList","items":[`+strings.Replace(item(v1, "typed", "typed.example.com"), `"apiVersion":"`+v1+`","kind":"Ingress",`, "", 1)+`]}`)
+	write(t, dir, "endpoints.yaml", "apiVersion: v1\nkind: Endpoints\nmetadata: {name: a}\n")
+	utf16 := []byte{0xff, 0xfe}
+	for _, c := range ingress("u1", "u1.example.com", "/") + "---\n" + ingress("u2", "u2.example.com", "/") {
+		utf16 = append(utf16, byte(c), 0)
+	}
+	write(t, dir, "utf16.yaml", string(utf16))
+	until(t, start(t, dir), "all that can be read", func(dump, problems string) bool {
+		for _, host := range []string{"one", "three", "typed", "u1", "u2"} {
+			if !strings.Contains(dump, host+".example.com") {
+				return false
+			}
+		}
+		return strings.Contains(problems, "list.json, document 1 (line 1), items[1]: Ingress of apiVersion networking.k8s.io/v1beta1 is not served by Kubernetes any more") &&
+			strings.Contains(problems, "Endpoints are not read")
+	})
 }
 
 // TestLinks: what Kubernetes does to a mounted ConfigMap (files are links through ..data,
@@ -302,9 +333,10 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		last := parse("a.yaml", []byte(service), nil)
 		got := parse("a.yaml", raw, last)
-		for _, d := range split(raw) {
-			if d.line < 1 || len(d.text) > len(raw) {
-				t.Errorf("document at line %d of %d bytes", d.line, len(d.text))
+		documents, _ := manifest.Split(raw)
+		for _, d := range documents {
+			if d.Line < 1 || len(d.Text) > 3*len(raw) { // U+FFFD is three bytes
+				t.Errorf("document at line %d of %d bytes", d.Line, len(d.Text))
 			}
 		}
 		(&folder{files: map[string]*file{"a.yaml": got}, options: kube.Options{Class: "kerngate", ClassOptional: true}}).update()

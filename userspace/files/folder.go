@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"github.com/kerngate/kerngate/userspace/kube"
+	"github.com/kerngate/kerngate/userspace/manifest"
 	"github.com/kerngate/kerngate/userspace/model"
 )
 
@@ -44,7 +45,7 @@ func (f *folder) read(believeEmpty bool) (changed, emptied bool) {
 	next := make(map[string]*file, len(entries))
 	for _, entry := range entries {
 		name := entry.Name()
-		if !isManifest(name) {
+		if !manifest.IsManifest(name) {
 			continue
 		}
 		last := f.files[name]

@@ -143,6 +143,9 @@ func (r *reader) judge() {
 		}
 		k, known := Lookup(name)
 		f := Finding{name, k.Verdict, k.Why}
+		if f.Verdict == Difference && !r.differs(name) {
+			f.Verdict, f.Message = Supported, ""
+		}
 		if !known {
 			f.Verdict, f.Message = Unknown, "ingress-nginx has no such annotation"
 			if near := nearest(name); near != "" {

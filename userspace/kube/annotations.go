@@ -26,6 +26,8 @@ type annotations struct {
 	of    *networkingv1.Ingress
 	ref   model.ObjectRef
 	found *problems
+	// unread gets the first key whose value cannot be read, or may not be had.
+	unread *string
 }
 
 // policy is what an Ingress asks for by annotations: one field a group.
@@ -35,6 +37,7 @@ type policy struct {
 	client      *clientPolicy // nil: clients are not asked for a certificate
 	upstream    upstreamPolicy
 	rules       ingressnginx.Reading
+	unread      string // the first annotation that is read here and cannot be; "": none
 }
 
 // policyOf reads an Ingress's annotations, once.
@@ -42,14 +45,13 @@ func (t *translation) policyOf(ingress *networkingv1.Ingress) *policy {
 	if p := t.policies[ingress]; p != nil {
 		return p
 	}
-	a := annotations{of: ingress, ref: refOf("Ingress", ingress), found: &t.found}
-	p := &policy{
-		redirect:    a.redirect(),
-		passthrough: a.boolean(annotationSSLPassthrough, false),
-		client:      t.clientPolicy(a),
-		upstream:    t.upstreamPolicy(a),
-		rules:       t.rulesOf(ingress),
-	}
+	p := new(policy)
+	a := annotations{of: ingress, ref: refOf("Ingress", ingress), found: &t.found, unread: &p.unread}
+	p.redirect = a.redirect()
+	p.passthrough = a.boolean(annotationSSLPassthrough, false)
+	p.client = t.clientPolicy(a)
+	p.upstream = t.upstreamPolicy(a)
+	p.rules = t.rulesOf(ingress)
 	if c := a.compression(); c != nil {
 		if p.rules.Policy == nil {
 			p.rules.Policy = new(model.Policy)
@@ -114,6 +116,9 @@ func (a annotations) invalid(key, value, allowed, instead string) {
 }
 
 func (a annotations) warn(reason, key, message string) {
+	if (reason == "AnnotationInvalid" || reason == "SecretRefused") && *a.unread == "" {
+		*a.unread = key
+	}
 	a.found.add(a.ref, model.Warning, reason, fmt.Sprintf("annotation %s: %s", key, message))
 }
 

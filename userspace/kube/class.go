@@ -25,9 +25,8 @@ func classOf(o Options, classes []*networkingv1.IngressClass, found *problems) c
 	switch {
 	case i >= 0 && classes[i].Spec.Controller != Controller:
 		c.foreign = true
-		c.why = fmt.Sprintf("IngressClass %s belongs to another controller (spec.controller: %q, not %q)", o.Class, classes[i].Spec.Controller, Controller)
-		found.add(model.ObjectRef{Kind: "IngressClass", Name: o.Class}, model.Refused, "IngressClassForeign",
-			c.why+": name another class with --ingress-class, or correct the object")
+		c.why = foreignClass(classes[i])
+		found.add(model.ObjectRef{Kind: "IngressClass", Name: o.Class}, model.Refused, "IngressClassForeign", c.why)
 	case i >= 0:
 		c.served = true
 		c.isDefault = defaultClass(classes) == o.Class
@@ -37,6 +36,12 @@ func classOf(o Options, classes []*networkingv1.IngressClass, found *problems) c
 		c.why = fmt.Sprintf("IngressClass %s does not exist: create it with spec.controller: %s", o.Class, Controller)
 	}
 	return c
+}
+
+// foreignClass says what to do about a class of another controller.
+func foreignClass(class *networkingv1.IngressClass) string {
+	return fmt.Sprintf("IngressClass %s belongs to another controller (spec.controller: %q, not %q); spec.controller cannot be changed: delete the object and create it again, or name another class with --ingress-class",
+		class.Name, class.Spec.Controller, Controller)
 }
 
 // defaultClass returns the class that the API server's admission would give to an

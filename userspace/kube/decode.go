@@ -3,6 +3,7 @@ package kube
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -32,52 +33,121 @@ var (
 	errSecretName   = errors.New("metadata.name or metadata.namespace is missing or no DNS name")
 )
 
+// Decoded is what one object of a document came to.
+type Decoded struct {
+	Object          // only if Used
+	Used     bool   // a kind that ingress has a use for, and readable
+	Item     string // where it stands in a List, such as "items[2]"; "": it is the document
+	Warnings []string
+	Err      error // why nothing of it can be used; Ref then says what is known of it
+}
+
 // Decode reads one YAML (or JSON) document: an object, or a List of them. Kinds that
 // ingress has no use for give nothing, so that a folder may hold a whole application.
-// Unknown fields are warnings, as with kubectl; an error says that nothing of the
-// document can be used.
+// Unknown fields are warnings, as with kubectl. An error names the items that cannot be
+// used; what is returned beside it can.
 func Decode(document []byte) (objects []Object, warnings []string, err error) {
+	var errs []error
+	for _, d := range DecodeAll(document) {
+		if d.Err != nil {
+			errs = append(errs, d.where(d.Err))
+		}
+		for _, w := range d.Warnings {
+			warnings = append(warnings, d.where(errors.New(w)).Error())
+		}
+		if d.Used {
+			objects = append(objects, d.Object)
+		}
+	}
+	return objects, warnings, errors.Join(errs...)
+}
+
+func (d Decoded) where(err error) error {
+	if d.Item == "" {
+		return err
+	}
+	return fmt.Errorf("%s: %w", d.Item, err)
+}
+
+// DecodeAll is Decode with all that is known of each object, used or not.
+func DecodeAll(document []byte) []Decoded {
+	return decodeAll(document, metav1.TypeMeta{}, "")
+}
+
+// decodeAll reads a document, or an item of a List, which may leave its type to the List.
+func decodeAll(document []byte, implied metav1.TypeMeta, item string) (out []Decoded) {
 	var head struct {
 		metav1.TypeMeta `json:",inline"`
-		Items           []runtime.RawExtension `json:"items"`
+		Metadata        struct {
+			Namespace string `json:"namespace"`
+			Name      string `json:"name"`
+		} `json:"metadata"`
+		Items []runtime.RawExtension `json:"items"`
 	}
-	if err := yaml.Unmarshal(document, &head); err != nil {
-		return nil, nil, err
+	one := Decoded{Item: item}
+	if one.Err = yaml.Unmarshal(document, &head); one.Err != nil {
+		var kind metav1.TypeMeta
+		if yaml.Unmarshal(document, &kind); kind.Kind == "Secret" {
+			one.Err = errSecret
+		}
+		return []Decoded{one}
 	}
-	switch {
-	case head.Kind == "" && head.APIVersion == "":
+	typed := head.TypeMeta
+	if typed.Kind == "" && typed.APIVersion == "" {
+		typed = implied
+	}
+	one.Ref = model.ObjectRef{Kind: typed.Kind, Namespace: head.Metadata.Namespace, Name: head.Metadata.Name}
+	if typed.Kind == "" && typed.APIVersion == "" {
 		var anything any
 		if yaml.Unmarshal(document, &anything); anything == nil {
-			return nil, nil, nil // empty, or comments alone
+			return nil // empty, or comments alone
 		}
-		return nil, nil, errors.New("neither kind nor apiVersion is set: not a Kubernetes object")
-	case head.Kind == "List" && head.APIVersion == "v1":
-		for i, item := range head.Items {
-			inner, warned, err := Decode(item.Raw)
-			if err != nil {
-				return nil, nil, fmt.Errorf("items[%d]: %w", i, err)
-			}
-			objects = append(objects, inner...)
-			warnings = append(warnings, warned...)
-		}
-		return objects, warnings, nil
+		one.Err = errors.New("neither kind nor apiVersion is set: not a Kubernetes object")
+		return []Decoded{one}
 	}
+	if of, isList := strings.CutSuffix(typed.Kind, "List"); isList && (of == "" || isUsed(of)) {
+		itemType := metav1.TypeMeta{}
+		if of != "" {
+			itemType = metav1.TypeMeta{Kind: of, APIVersion: typed.APIVersion}
+		}
+		for i, raw := range head.Items {
+			where := fmt.Sprintf("items[%d]", i)
+			if item != "" {
+				where = item + "." + where
+			}
+			if len(raw.Raw) == 0 || string(raw.Raw) == "null" {
+				continue
+			}
+			out = append(out, decodeAll(raw.Raw, itemType, where)...)
+		}
+		return out
+	}
+	one.decode(document, typed)
+	return []Decoded{one}
+}
 
-	value, namespaced, err := newObject(head.TypeMeta)
+// decode reads the object itself.
+func (d *Decoded) decode(document []byte, typed metav1.TypeMeta) {
+	value, namespaced, err := newObject(typed)
 	if value == nil {
-		return nil, nil, err
+		d.Err = err
+		if typed.Kind == "Endpoints" && typed.APIVersion == "v1" {
+			d.Warnings = append(d.Warnings, "Endpoints are not read: a cluster makes EndpointSlices of them; in a folder of manifests write an EndpointSlice")
+		}
+		return
 	}
 	_, secret := value.(*corev1.Secret)
 	if err := yaml.UnmarshalStrict(document, value); err != nil {
 		if secret {
 			err = errSecretFields
 		}
-		warnings = append(warnings, err.Error())
+		d.Warnings = append(d.Warnings, err.Error())
 		if err := yaml.Unmarshal(document, value); err != nil {
 			if secret {
 				err = errSecret
 			}
-			return nil, nil, err
+			d.Err = err
+			return
 		}
 	}
 	if secret, ok := value.(*corev1.Secret); ok { // as the API server does it
@@ -96,33 +166,41 @@ func Decode(document []byte) (objects []Object, warnings []string, err error) {
 		if secret {
 			err = errSecretName
 		}
-		return nil, nil, fmt.Errorf("%s: %w", head.Kind, err)
+		d.Err = fmt.Errorf("%s: %w", typed.Kind, err)
+		return
 	}
 	created := value.GetCreationTimestamp()
-	return []Object{{Ref: refOf(head.Kind, value), value: value, ageless: created.IsZero()}}, warnings, nil
+	d.Object, d.Used = Object{Ref: refOf(typed.Kind, value), value: value, ageless: created.IsZero()}, true
+}
+
+// usedKinds are the kinds that ingress has a use for.
+var usedKinds = map[string]struct {
+	apiVersion string
+	make       func() metav1.Object
+	namespaced bool
+}{
+	"Ingress":       {"networking.k8s.io/v1", func() metav1.Object { return new(networkingv1.Ingress) }, true},
+	"IngressClass":  {"networking.k8s.io/v1", func() metav1.Object { return new(networkingv1.IngressClass) }, false},
+	"Service":       {"v1", func() metav1.Object { return new(corev1.Service) }, true},
+	"Secret":        {"v1", func() metav1.Object { return new(corev1.Secret) }, true},
+	"ConfigMap":     {"v1", func() metav1.Object { return new(corev1.ConfigMap) }, true},
+	"EndpointSlice": {"discovery.k8s.io/v1", func() metav1.Object { return new(discoveryv1.EndpointSlice) }, true},
+}
+
+func isUsed(kind string) bool {
+	_, used := usedKinds[kind]
+	return used || kind == "Endpoints"
 }
 
 // newObject returns nil for kinds that are not used, with an error if that is because of
 // their version.
 func newObject(t metav1.TypeMeta) (value metav1.Object, namespaced bool, err error) {
-	used := map[string]struct {
-		apiVersion string
-		value      metav1.Object
-		namespaced bool
-	}{
-		"Ingress":       {"networking.k8s.io/v1", &networkingv1.Ingress{}, true},
-		"IngressClass":  {"networking.k8s.io/v1", &networkingv1.IngressClass{}, false},
-		"Service":       {"v1", &corev1.Service{}, true},
-		"Secret":        {"v1", &corev1.Secret{}, true},
-		"ConfigMap":     {"v1", &corev1.ConfigMap{}, true},
-		"EndpointSlice": {"discovery.k8s.io/v1", &discoveryv1.EndpointSlice{}, true},
-	}
-	u, ok := used[t.Kind]
+	u, ok := usedKinds[t.Kind]
 	switch {
 	case !ok:
 		return nil, false, nil
 	case t.APIVersion == u.apiVersion:
-		return u.value, u.namespaced, nil
+		return u.make(), u.namespaced, nil
 	case t.APIVersion == "extensions/v1beta1", t.APIVersion == "networking.k8s.io/v1beta1", t.APIVersion == "discovery.k8s.io/v1beta1":
 		return nil, false, fmt.Errorf("%s of apiVersion %s is not served by Kubernetes any more: write it as %s", t.Kind, t.APIVersion, u.apiVersion)
 	}

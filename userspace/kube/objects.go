@@ -85,6 +85,8 @@ type Options struct {
 	// DefaultCertificate is "namespace/name" of the Secret for names that no Ingress has a
 	// certificate for, "" for none.
 	DefaultCertificate string
+
+	assume bool // what annotations name and is not there is taken to be there (Judge)
 }
 
 // name identifies a namespaced object of a kind.

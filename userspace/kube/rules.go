@@ -56,8 +56,13 @@ func (r references) Service(namespace, service string, port int) (none model.Ser
 // reports what does not come to what their author may expect.
 func (t *translation) rulesOf(ingress *networkingv1.Ingress) ingressnginx.Reading {
 	in := ingressnginx.Ingress{Namespace: ingress.Namespace, Name: ingress.Name, Annotations: ingress.Annotations, AllowedFields: t.options.AllowedResponseHeaders}
-	reading := ingressnginx.Read(in, references{t, ingress.Namespace})
 	ref := refOf("Ingress", ingress)
+	var reading ingressnginx.Reading
+	if t.options.assume {
+		reading = t.readAssuming(in, ref)
+	} else {
+		reading = ingressnginx.Read(in, references{t, ingress.Namespace})
+	}
 	if p := reading.Policy; p != nil && p.ErrorPages != nil && p.ErrorPages.Service == (model.ServiceKey{}) {
 		if p.ErrorPages.Service = t.classDefault(); p.ErrorPages.Service == (model.ServiceKey{}) {
 			p.ErrorPages = nil
@@ -90,7 +95,7 @@ func (t *translation) refusedBy(p *policy) string {
 	}
 	i := slices.IndexFunc(p.rules.Findings, func(f ingressnginx.Finding) bool { return f.Verdict.Refused() })
 	if i < 0 {
-		return ""
+		return p.unread
 	}
 	return ingressnginx.Prefix + p.rules.Findings[i].Key
 }

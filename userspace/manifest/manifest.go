@@ -1,0 +1,123 @@
+// Package manifest cuts files of Kubernetes manifests into documents: what the agent's
+// folder (userspace/files) and `kerngatectl check` read alike. In: the bytes of a file, in
+// UTF-8 or UTF-16. Out: YAML documents in UTF-8, each with the line where it begins.
+package manifest
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"unicode/utf16"
+)
+
+// MaxFile is the size in bytes of the largest file that is read.
+const MaxFile = 64 << 20
+
+// IsManifest reports whether a file of this name is read from a folder. Hidden ones are
+// not: editors and atomic writers use them for what is not finished.
+func IsManifest(name string) bool {
+	name = filepath.Base(name)
+	switch filepath.Ext(name) {
+	case ".yaml", ".yml", ".json":
+		return !strings.HasPrefix(name, ".")
+	}
+	return false
+}
+
+// Read reads a file of bounded size.
+func Read(name string, r io.Reader) ([]byte, error) {
+	raw, err := io.ReadAll(io.LimitReader(r, MaxFile+1))
+	if err == nil && len(raw) > MaxFile {
+		err = fmt.Errorf("%s is larger than %d MiB", name, MaxFile>>20)
+	}
+	return raw, err
+}
+
+// Document is one YAML (or JSON) document of a file.
+type Document struct {
+	Text []byte // UTF-8
+	Line int    // of the file where it begins, from 1
+}
+
+// Split cuts a file at its "---" lines. JSON is one document. Documents of space alone are
+// left out. An error says that the file is no text.
+func Split(raw []byte) ([]Document, error) {
+	raw, err := utf8Of(raw)
+	if err != nil {
+		return nil, err
+	}
+	var documents []Document
+	current := Document{Line: 1}
+	add := func() {
+		if len(bytes.TrimSpace(current.Text)) > 0 {
+			documents = append(documents, current)
+		}
+	}
+	number := 0
+	for line := range bytes.Lines(raw) {
+		number++
+		marker := bytes.TrimRight(line, " \t\r\n")
+		if bytes.Equal(marker, []byte("---")) || bytes.HasPrefix(marker, []byte("--- ")) {
+			add()
+			current = Document{Line: number + 1}
+			continue
+		}
+		current.Text = append(current.Text, line...)
+	}
+	add()
+	return documents, nil
+}
+
+// utf8Of returns the text of a file in UTF-8 without a byte order mark. UTF-16 is what
+// PowerShell's > writes; without a mark it shows by the NUL beside the first character,
+// which YAML and JSON begin with in ASCII.
+func utf8Of(raw []byte) ([]byte, error) {
+	switch {
+	case bytes.HasPrefix(raw, []byte("\xff\xfe\x00\x00")), bytes.HasPrefix(raw, []byte("\x00\x00\xfe\xff")):
+		return nil, errors.New("the file is in UTF-32: save it as UTF-8")
+	case bytes.HasPrefix(raw, []byte("\xef\xbb\xbf")):
+		return raw[3:], nil
+	case bytes.HasPrefix(raw, []byte("\xff\xfe")):
+		return fromUTF16(raw[2:], false)
+	case bytes.HasPrefix(raw, []byte("\xfe\xff")):
+		return fromUTF16(raw[2:], true)
+	case len(raw) >= 2 && raw[0] != 0 && raw[1] == 0:
+		return fromUTF16(raw, false)
+	case len(raw) >= 2 && raw[0] == 0 && raw[1] != 0:
+		return fromUTF16(raw, true)
+	}
+	return raw, nil
+}
+
+func fromUTF16(raw []byte, bigEndian bool) ([]byte, error) {
+	if len(raw)%2 != 0 {
+		return nil, errors.New("the file begins as UTF-16 and ends within a character: it is cut off, or no text")
+	}
+	units := make([]uint16, len(raw)/2)
+	for i := range units {
+		a, b := raw[2*i], raw[2*i+1]
+		if bigEndian {
+			a, b = b, a
+		}
+		units[i] = uint16(a) | uint16(b)<<8
+	}
+	return []byte(string(utf16.Decode(units))), nil
+}
+
+var lineNumber = regexp.MustCompile(`\bline (\d+)`)
+
+// MoveLines turns line numbers that a parser gives within a document into those of the file.
+func (d Document) MoveLines(message string) string {
+	return lineNumber.ReplaceAllStringFunc(message, func(m string) string {
+		n, err := strconv.Atoi(m[len("line "):])
+		if err != nil {
+			return m
+		}
+		return fmt.Sprintf("line %d", n+d.Line-1)
+	})
+}

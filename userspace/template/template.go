@@ -14,21 +14,35 @@ import (
 type Value uint8
 
 const (
-	Literal       Value = iota // Part.Text itself
-	Host                       // $host: lower case, no port
-	Authority                  // $http_host: as sent
-	Scheme                     // $scheme
-	Path                       // $uri: normalised, with its escapes
-	Target                     // $request_uri: path and query as sent
-	Query                      // $args, $query_string
-	QuestionMark               // $is_args: "?" if there is a query
-	Method                     // $request_method
-	ClientAddress              // $remote_addr
-	Port                       // $server_port
-	Field                      // $http_NAME: Part.Text is the field's name in lower case
-	Cookie                     // $cookie_NAME
-	Argument                   // $arg_NAME: of the query, as sent
-	Group                      // $1 to $9: Part.Text is the digit; of ParseGroups alone
+	Literal           Value = iota // Part.Text itself
+	Host                           // $host: lower case, no port
+	Authority                      // $http_host: as sent
+	Scheme                         // $scheme
+	Path                           // $uri: normalised, with its escapes
+	Target                         // $request_uri: path and query as sent
+	Query                          // $args, $query_string
+	QuestionMark                   // $is_args: "?" if there is a query
+	Method                         // $request_method
+	ClientAddress                  // $remote_addr
+	Port                           // $server_port
+	Field                          // $http_NAME: Part.Text is the field's name in lower case
+	Cookie                         // $cookie_NAME
+	Argument                       // $arg_NAME: of the query, as sent
+	EscapedTarget                  // $escaped_request_uri: $request_uri, every reserved character as %XX
+	User                           // $remote_user: whose password was verified, "" if nobody's was
+	RequestID                      // $req_id: the client's X-Request-ID if it is a sane one, else OwnID
+	OwnID                          // $request_id: 32 hexadecimal digits that the proxy has made
+	ForwardedFor                   // $proxy_add_x_forwarded_for: the X-Forwarded-For that pods get
+	ClientCertificate              // $ssl_client_escaped_cert: PEM, escaped; "" if the client has shown none
+	AnswerStatus                   // $auth_answer_status: of the external auth service, "" if it was not asked
+	AnswerField                    // $auth_answer_http_NAME: a header of its answer; Part.Text is its name in lower case
+	AnswerCookie                   // $auth_answer_cookie_NAME: a cookie that its answer sets
+	Service                        // $service_name: it and the four below are replaced by text for each route, before a proxy sees them
+	ServicePort                    // $service_port: as the Ingress names it
+	Namespace                      // $namespace: of the Ingress
+	Ingress                        // $ingress_name
+	ServerName                     // $server_name: the host of the rule
+	Group                          // $1 to $9: Part.Text is the digit; of ParseGroups alone
 )
 
 var values = map[string]Value{
@@ -36,12 +50,24 @@ var values = map[string]Value{
 	"uri": Path, "request_uri": Target, "args": Query, "query_string": Query, "is_args": QuestionMark,
 	"request_method": Method, "remote_addr": ClientAddress, "the_real_ip": ClientAddress, "binary_remote_addr": ClientAddress,
 	"server_port": Port, "pass_server_port": Port,
+	"document_uri": Path, "escaped_request_uri": EscapedTarget, "remote_user": User, "req_id": RequestID, "request_id": OwnID,
+	"proxy_add_x_forwarded_for": ForwardedFor, "ssl_client_escaped_cert": ClientCertificate, "auth_answer_status": AnswerStatus,
+	"service_name": Service, "service_port": ServicePort, "namespace": Namespace, "ingress_name": Ingress, "server_name": ServerName,
+}
+
+// prefixed are the values whose names end in a name of the author's choice.
+var prefixed = []struct {
+	prefix string
+	value  Value
+}{
+	{"http_", Field}, {"cookie_", Cookie}, {"arg_", Argument},
+	{"auth_answer_http_", AnswerField}, {"auth_answer_cookie_", AnswerCookie},
 }
 
 // Part is a piece of a template.
 type Part struct {
 	Value Value
-	Text  string // of Literal, Field, Cookie, Argument and Group
+	Text  string // of Literal, Field, Cookie, Argument, AnswerField, AnswerCookie and Group
 }
 
 // Template is a text that was read. The zero value is the empty text.
@@ -131,22 +157,28 @@ func partOf(name string) (Part, bool) {
 	if v, ok := values[name]; ok {
 		return Part{Value: v}, true
 	}
-	for prefix, v := range map[string]Value{"http_": Field, "cookie_": Cookie, "arg_": Argument} {
-		rest, ok := strings.CutPrefix(name, prefix)
+	if name == "content_type" {
+		return Part{Value: Field, Text: "content-type"}, true
+	}
+	for _, p := range prefixed {
+		rest, ok := strings.CutPrefix(name, p.prefix)
 		if !ok || rest == "" || strings.ContainsFunc(rest, func(r rune) bool { return r >= 0x80 || !isName(byte(r)) }) {
 			continue
 		}
-		if v == Field {
+		if p.value == Field || p.value == AnswerField {
 			rest = strings.ReplaceAll(strings.ToLower(rest), "_", "-")
 		}
-		return Part{Value: v, Text: rest}, true
+		return Part{Value: p.value, Text: rest}, true
 	}
 	return Part{}, false
 }
 
 // Names returns the names of all values, sorted.
 func Names() []string {
-	names := []string{"$arg_NAME", "$cookie_NAME", "$http_NAME"}
+	names := []string{"$content_type"}
+	for _, p := range prefixed {
+		names = append(names, "$"+p.prefix+"NAME")
+	}
 	for name := range values {
 		names = append(names, "$"+name)
 	}

@@ -53,8 +53,7 @@ func (p *Policy) Judge(chain []*x509.Certificate, now time.Time) *Verdict {
 		Field{fieldSubject, DistinguishedName(chain[0].RawSubject)},
 		Field{fieldIssuer, DistinguishedName(chain[0].RawIssuer)})
 	if p.passChain {
-		text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: chain[0].Raw})
-		v.Fields = append(v.Fields, Field{fieldCert, escape(text)})
+		v.Fields = append(v.Fields, Field{fieldCert, v.EscapedCertificate()})
 	}
 	return v
 }
@@ -151,4 +150,13 @@ func reason(leaf *x509.Certificate, err error, now time.Time) string {
 		return "unable to get local issuer certificate"
 	}
 	return "certificate is not valid"
+}
+
+// EscapedCertificate returns the certificate as PEM in which every reserved character is
+// escaped, nil if there is none.
+func (v *Verdict) EscapedCertificate() []byte {
+	if v.Certificate == nil {
+		return nil
+	}
+	return escape(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: v.Certificate.Raw}))
 }

@@ -41,6 +41,7 @@ func (x *Exchange) ask(e *policy.External) bool {
 		e.Keep(key, allowed, answer.Header, now)
 	}
 	x.rules.allowed, x.rules.asked = allowed, e
+	q.Answer = allowed
 	switch {
 	case allowed.OK():
 		return true

@@ -130,6 +130,8 @@ type Exchange struct {
 	location []byte
 	id       [maxRequestID]byte
 	idLen    int
+	ownID    [32]byte
+	ownIDed  bool // ownID is made
 	rules    rules
 	choice   choice
 	trace    traced
@@ -178,7 +180,7 @@ const (
 func (x *Exchange) Init(w *Worker, down Downstream, r *http1.Request, c *Connection) {
 	x.worker, x.down, x.Request, x.Connection = w, down, r, c
 	x.conf = w.Config.Load()
-	x.tries, x.idLen, x.responded, x.tunnel, x.upClosed, x.noSplice = 0, 0, false, false, false, false
+	x.tries, x.idLen, x.ownIDed, x.responded, x.tunnel, x.upClosed, x.noSplice = 0, 0, false, false, false, false, false
 	x.trace.on = false
 	x.bodyBytes, x.webSocket, x.leaving, x.unlogged = 0, false, false, false
 	x.Outcome = Outcome{Start: w.Loop.Now()}

@@ -36,7 +36,9 @@ func (x *Exchange) addFields() {
 	if len(o.hops) == 0 {
 		x.add("X-Forwarded-For", client)
 	} else {
-		x.add("X-Forwarded-For", x.continueForwardedFor())
+		at = len(x.values)
+		x.values = x.AppendForwardedFor(x.values)
+		x.add("X-Forwarded-For", x.values[at:])
 	}
 	x.add("X-Real-IP", client)
 	scheme := schemeHTTP
@@ -60,16 +62,17 @@ func (x *Exchange) addFields() {
 	x.addClientFields()
 }
 
-// continueForwardedFor lists the client, the trusted proxies behind it, and the one whose
-// connection this is.
-func (x *Exchange) continueForwardedFor() []byte {
-	at := len(x.values)
-	for i := len(x.origin.hops) - 1; i >= 0; i-- {
-		x.values = x.origin.hops[i].AppendTo(x.values)
-		x.values = append(x.values, ", "...)
+// AppendForwardedFor appends the X-Forwarded-For that pods get: the client's address alone,
+// or the client, the trusted proxies behind it, and the one whose connection this is.
+func (x *Exchange) AppendForwardedFor(dst []byte) []byte {
+	if len(x.origin.hops) == 0 {
+		return x.origin.client.AppendTo(dst)
 	}
-	x.values = x.Connection.Client.Addr().AppendTo(x.values)
-	return x.values[at:]
+	for i := len(x.origin.hops) - 1; i >= 0; i-- {
+		dst = x.origin.hops[i].AppendTo(dst)
+		dst = append(dst, ", "...)
+	}
+	return x.Connection.Client.Addr().AppendTo(dst)
 }
 
 var schemeHTTP, schemeHTTPS = []byte("http"), []byte("https")
@@ -120,15 +123,25 @@ func (x *Exchange) RequestID() []byte {
 		x.idLen = copy(x.id[:], v)
 		return x.id[:x.idLen]
 	}
+	x.idLen = copy(x.id[:], x.OwnID())
+	return x.id[:x.idLen]
+}
+
+// OwnID returns 32 random hexadecimal digits, the same ones throughout the exchange, also
+// where the client has chosen the request's id.
+func (x *Exchange) OwnID() []byte {
+	if x.ownIDed {
+		return x.ownID[:]
+	}
 	const digits = "0123456789abcdef"
 	var raw [16]byte
 	binary.LittleEndian.PutUint64(raw[:], x.worker.Rand.Uint64())
 	binary.LittleEndian.PutUint64(raw[8:], x.worker.Rand.Uint64())
 	for i, b := range raw {
-		x.id[2*i], x.id[2*i+1] = digits[b>>4], digits[b&15]
+		x.ownID[2*i], x.ownID[2*i+1] = digits[b>>4], digits[b&15]
 	}
-	x.idLen = 32
-	return x.id[:32]
+	x.ownIDed = true
+	return x.ownID[:]
 }
 
 func saneID(v []byte) bool {

@@ -37,6 +37,7 @@ func (x *Exchange) beginRules(t *config.Target, path []byte) {
 	q.Client, q.Secure, q.Port = x.Client(), x.Secure(), x.origin.port
 	q.Proxies = x.conf.Settings.Proxies
 	q.Now = x.At(x.Outcome.Start).UnixNano()
+	q.Exchange = x
 }
 
 // endRules puts back what was changed of the request, for the log, and what was counted.
@@ -81,6 +82,7 @@ func (x *Exchange) obey() bool {
 			x.finish(reason)
 			return false
 		}
+		q.Authenticated = verdict == policy.Pass
 	}
 	if e := p.External(verdict, q); e != nil {
 		return x.ask(e)
@@ -151,7 +153,7 @@ func (h podHead) Drop(lower string) {
 		}
 	}
 	h.x.added = kept
-	h.x.Request.Drop(lower)
+	policy.DropVariable(h.x.Request, lower)
 }
 
 func (h podHead) Add(name string, value []byte) { h.x.add(name, value) }

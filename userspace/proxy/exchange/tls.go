@@ -130,6 +130,16 @@ func (x *Exchange) addClientFields() {
 	}
 }
 
+// ClientCertificate returns the client's certificate as escaped PEM, nil if it has shown none
+// or its host asks for none.
+func (x *Exchange) ClientCertificate() []byte {
+	t := x.Connection.TLS
+	if t == nil || t.Client == nil {
+		return nil
+	}
+	return t.Client.EscapedCertificate()
+}
+
 // serverName is told where a pod names no server of its own (RFC 9110 section 10.2.4),
 // without a version, which is of use to attackers alone.
 var serverName = []byte("kerngate")

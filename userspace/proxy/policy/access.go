@@ -78,7 +78,9 @@ func (a *access) judge(q *Request) (Verdict, *Check) {
 	case !a.any && source != Pass:
 		return source, nil
 	}
-	return a.basic.judge(q)
+	v, check := a.basic.judge(q)
+	q.Authenticated = v == Pass
+	return v, check
 }
 
 func (a *access) source(q *Request) Verdict {

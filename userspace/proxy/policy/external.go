@@ -2,12 +2,15 @@ package policy
 
 import (
 	"bytes"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
+	"github.com/kerngate/kerngate/userspace/proxy/http1"
 	"github.com/kerngate/kerngate/userspace/template"
 )
 
@@ -17,7 +20,8 @@ type External struct {
 	Method string // "": GET
 
 	headers  []header
-	response []string // fields of the answer that pods get
+	response []string        // fields of the answer that pods get
+	captures []template.Part // values of the answer that templates of the policy name
 	signIn   template.Template
 	redirect template.Template // X-Auth-Request-Redirect
 	// joint is what goes between the URL to sign in at and the one asked for; "": the
@@ -49,6 +53,9 @@ type Allowed struct {
 	Status  int
 	Fields  []AnswerField // in place of the client's, for the pod; an empty value leaves none
 	Cookies []string      // Set-Cookie, for the client
+	// Captured are the values of the answer that templates name, in the order of
+	// External.captures.
+	Captured []Captured
 	// Challenge is the WWW-Authenticate of a 401.
 	Challenge []string
 
@@ -63,7 +70,29 @@ func (a *Allowed) size() (n int) {
 	for _, c := range a.Challenge {
 		n += len(c)
 	}
+	for _, c := range a.Captured {
+		n += len(c.Value)
+	}
 	return n
+}
+
+// Captured is a value of an answer: of a header, or of a cookie that it sets.
+type Captured struct {
+	Part  template.Part
+	Value string
+}
+
+// captured returns the value of a part, "" if there is none. a may be nil.
+func (a *Allowed) captured(p template.Part) string {
+	if a == nil {
+		return ""
+	}
+	for i := range a.Captured {
+		if a.Captured[i].Part == p {
+			return a.Captured[i].Value
+		}
+	}
+	return ""
 }
 
 // OK reports whether the request may go on.
@@ -174,8 +203,12 @@ func (e *External) Head(q *Request, id []byte) http.Header {
 type httpHead http.Header
 
 func (h httpHead) Has(lower string) bool         { return len(http.Header(h).Values(lower)) > 0 }
-func (h httpHead) Drop(lower string)             { http.Header(h).Del(lower) }
 func (h httpHead) Add(name string, value []byte) { http.Header(h).Add(name, string(value)) }
+
+// Drop also leaves out names that CGI takes for the same, as podHead does.
+func (h httpHead) Drop(lower string) {
+	maps.DeleteFunc(h, func(name string, _ []string) bool { return sameVariable(name, lower) })
+}
 
 var (
 	askedURL       = mustParse("$scheme://$http_host$request_uri")
@@ -214,7 +247,47 @@ func (e *External) Read(status int, h http.Header) *Allowed {
 		}
 		a.Fields = append(a.Fields, AnswerField{Name: name, Value: value})
 	}
+	for _, p := range e.captures {
+		value := ""
+		if p.Value == template.AnswerField {
+			value = strings.Join(h.Values(p.Text), ", ")
+		} else {
+			value = setCookie(h["Set-Cookie"], p.Text)
+		}
+		if fieldValue(value) {
+			a.Captured = append(a.Captured, Captured{p, value})
+		}
+	}
 	return a
+}
+
+// setCookie returns the value of the first cookie of that name that an answer sets.
+func setCookie(lines []string, name string) string {
+	for _, line := range lines {
+		pair, _, _ := strings.Cut(line, ";")
+		if key, value, ok := strings.Cut(pair, "="); ok && strings.TrimSpace(key) == name {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
+}
+
+// capture notes which values of the service's answer the rules name.
+func (p *Policy) capture() {
+	if p.access == nil || p.access.external == nil {
+		return
+	}
+	e := p.access.external
+	for _, rules := range [][]header{p.request, p.response} {
+		for _, r := range rules {
+			for _, part := range r.value {
+				answer := part.Value == template.AnswerField || part.Value == template.AnswerCookie
+				if answer && !slices.Contains(e.captures, part) {
+					e.captures = append(e.captures, part)
+				}
+			}
+		}
+	}
 }
 
 // fieldValue reports whether a value may stand in a field.
@@ -291,21 +364,27 @@ func (p *Policy) DropClaims(q *Request) {
 		return
 	}
 	for _, name := range p.access.external.response {
-		for i := range q.Fields {
-			if f := &q.Fields[i]; sameVariable(f.Name, name) {
-				f.HopByHop = true
-			}
+		DropVariable(q.Request, name)
+	}
+}
+
+// DropVariable leaves out the client's fields of a name, and of names that CGI and its
+// like take for the same.
+func DropVariable(r *http1.Request, name string) {
+	for i := range r.Fields {
+		if f := &r.Fields[i]; sameVariable(f.Name, name) {
+			f.HopByHop = true
 		}
 	}
 }
 
 // sameVariable reports whether two names of fields are one variable to CGI and its like.
-func sameVariable(a []byte, b string) bool {
+func sameVariable[T string | []byte](a T, b string) bool {
 	if len(a) != len(b) {
 		return false
 	}
-	for i, c := range a {
-		if variable(c) != variable(b[i]) {
+	for i := range len(a) {
+		if variable(a[i]) != variable(b[i]) {
 			return false
 		}
 	}

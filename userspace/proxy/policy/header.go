@@ -67,7 +67,9 @@ func CheckFieldName(name string) error {
 type Head interface {
 	// Has reports whether the message will have a field, named in lower case.
 	Has(lower string) bool
-	// Drop leaves out all fields of a name in lower case.
+	// Drop leaves out all fields of a name in lower case. Of a request it also drops those
+	// whose names CGI takes for the same ("_" in place of "-"), so that what a rule sets is
+	// never the client's own value.
 	Drop(lower string)
 	// Add adds a field. Both stay as they are until the message is sent.
 	Add(name string, value []byte)

@@ -109,6 +109,7 @@ func Compile(p *feedpb.Policy, path string, regexp bool) (*Policy, error) {
 			return nil, fmt.Errorf("%s: %w", step.rule, err)
 		}
 	}
+	out.capture()
 	out.plain = out.cors == nil && len(out.response)+len(out.cookieDomains)+len(out.cookiePaths)+len(out.locations) == 0
 	return out, nil
 }

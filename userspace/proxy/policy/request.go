@@ -22,6 +22,22 @@ type Request struct {
 	Now    int64  // wall-clock time in nanoseconds, for rates
 
 	Proxies uint32 // that share limits, this one among them; 0: the same as 1
+
+	Exchange      Exchange // nil: its values are empty
+	Authenticated bool     // the password of the Authorization header was verified
+	Answer        *Allowed // of the external auth service; nil: it was not asked
+}
+
+// Exchange knows values of a request that the request itself does not hold.
+type Exchange interface {
+	// RequestID is the X-Request-ID that the pod gets, OwnID one that the client has no
+	// influence on.
+	RequestID() []byte
+	OwnID() []byte
+	// AppendForwardedFor appends the X-Forwarded-For that the pod gets.
+	AppendForwardedFor(dst []byte) []byte
+	// ClientCertificate is the certificate that the client has shown, as escaped PEM.
+	ClientCertificate() []byte
 }
 
 // Of makes q the request of a head whose path is normal to routing.
@@ -78,9 +94,57 @@ func (q *Request) fill(dst []byte, t template.Template) []byte {
 			dst = append(dst, q.cookie(p.Text)...)
 		case template.Argument:
 			dst = append(dst, q.argument(p.Text)...)
+		case template.EscapedTarget:
+			dst = appendEscaped(dst, q.Path, &unreserved)
+			if q.Query != nil {
+				dst = append(dst, "%3F"...)
+				dst = appendEscaped(dst, q.Query, &unreserved)
+			}
+		case template.User:
+			dst = q.appendUser(dst)
+		case template.AnswerStatus:
+			if q.Answer != nil {
+				dst = strconv.AppendUint(dst, uint64(q.Answer.Status), 10)
+			}
+		case template.AnswerField, template.AnswerCookie:
+			dst = append(dst, q.Answer.captured(*p)...)
+		default:
+			dst = q.fillExchange(dst, p.Value)
 		}
 	}
 	return dst
+}
+
+// fillExchange appends a value that only the exchange knows.
+func (q *Request) fillExchange(dst []byte, v template.Value) []byte {
+	if q.Exchange == nil {
+		return dst
+	}
+	switch v {
+	case template.RequestID:
+		return append(dst, q.Exchange.RequestID()...)
+	case template.OwnID:
+		return append(dst, q.Exchange.OwnID()...)
+	case template.ForwardedFor:
+		return q.Exchange.AppendForwardedFor(dst)
+	case template.ClientCertificate:
+		return append(dst, q.Exchange.ClientCertificate()...)
+	}
+	return dst
+}
+
+// appendUser appends the name whose password was verified. A name with a control character
+// is left out whole: without the character it would be another's.
+func (q *Request) appendUser(dst []byte) []byte {
+	if !q.Authenticated {
+		return dst
+	}
+	var room [maxCredentials]byte
+	name, _, ok := credentials(room[:0], q.Request)
+	if !ok || bytes.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		return dst
+	}
+	return append(dst, name...)
 }
 
 // cookie returns the value of the first cookie of that name, nil if there is none.

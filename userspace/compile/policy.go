@@ -11,16 +11,31 @@ import (
 	"github.com/kerngate/kerngate/userspace/model"
 )
 
+// knownRules are the policies and locations of a host that its message has already, by
+// their places there, from 1 on.
+type knownRules struct {
+	policies  map[*model.Policy]uint32
+	locations map[*model.Locations]uint32
+}
+
 // rules adds what a route wants beyond being sent to its service. Routes of a host that
-// share a Policy name the same entry of the host's list.
-func (r *Routing) rules(host *feedpb.Host, out *feedpb.Route, route *model.Route, known map[*model.Policy]uint32, ids IDs, exclude Exclude) {
+// share a Policy or Locations name the same entry of the host's list.
+func (r *Routing) rules(host *feedpb.Host, out *feedpb.Route, route *model.Route, known *knownRules, ids IDs, exclude Exclude) {
 	out.Regexp = route.Match == model.Regexp
-	if p := route.Policy; p != nil {
-		if known[p] == 0 {
+	policy := func(p *model.Policy) uint32 {
+		if p != nil && known.policies[p] == 0 {
 			host.Policies = append(host.Policies, r.policy(p, route.Source, ids))
-			known[p] = uint32(len(host.Policies))
+			known.policies[p] = uint32(len(host.Policies))
 		}
-		out.Policy = known[p]
+		return known.policies[p]
+	}
+	out.Policy = policy(route.Policy)
+	if l := route.Locations; l != nil {
+		if known.locations[l] == 0 {
+			host.Locations = append(host.Locations, &feedpb.Locations{Server: locationMessages(l.Server, policy), Nested: locationMessages(l.Nested, policy)})
+			known.locations[l] = uint32(len(host.Locations))
+		}
+		out.Locations = known.locations[l]
 	}
 	for _, c := range route.Canaries {
 		if exclude.of(c.Source) == Included {
@@ -34,6 +49,13 @@ func (r *Routing) canary(c model.Canary, ids IDs) *feedpb.Canary {
 		Service: r.service(c.Service, ids), Source: Source(c.Source),
 		Header: c.Header, Value: c.Value, Pattern: c.Pattern, Cookie: c.Cookie, Weight: c.Weight, Total: c.Total,
 	}
+}
+
+func locationMessages(list []model.Location, policy func(*model.Policy) uint32) (out []*feedpb.Location) {
+	for _, l := range list {
+		out = append(out, &feedpb.Location{Match: feedpb.Location_Match(l.Match), Path: l.Path, Policy: policy(l.Policy)})
+	}
+	return out
 }
 
 // policy is policyMessage, with the services that the policy names.
@@ -167,8 +189,9 @@ func milliseconds(d time.Duration) uint32 { return uint32(min(d.Milliseconds(), 
 // equalRules compares what rules has added to two hosts' routes.
 func equalRules(a, b *feedpb.Host) bool {
 	return slices.EqualFunc(a.Policies, b.Policies, func(x, y *feedpb.Policy) bool { return proto.Equal(x, y) }) &&
+		slices.EqualFunc(a.Locations, b.Locations, func(x, y *feedpb.Locations) bool { return proto.Equal(x, y) }) &&
 		slices.EqualFunc(a.Routes, b.Routes, func(x, y *feedpb.Route) bool {
-			return x.Regexp == y.Regexp && x.Policy == y.Policy &&
+			return x.Regexp == y.Regexp && x.Policy == y.Policy && x.Locations == y.Locations &&
 				slices.EqualFunc(x.Canaries, y.Canaries, func(x, y *feedpb.Canary) bool { return proto.Equal(x, y) })
 		})
 }

@@ -73,7 +73,7 @@ func settingsOf(m *model.Model, s *feedpb.Settings) *feedpb.Settings {
 
 func (r *Routing) host(h *model.Host, ids IDs, exclude Exclude) *feedpb.Host {
 	out := &feedpb.Host{Name: h.Name, Tls: r.tls(h.TLS, ids, exclude)}
-	policies := map[*model.Policy]uint32{}
+	known := &knownRules{policies: map[*model.Policy]uint32{}, locations: map[*model.Locations]uint32{}}
 	for i := range h.Routes {
 		route := &h.Routes[i]
 		switch exclude.of(route.Source) {
@@ -89,9 +89,10 @@ func (r *Routing) host(h *model.Host, ids IDs, exclude Exclude) *feedpb.Host {
 			Source:  Source(route.Source),
 
 			RedirectHttps: route.RedirectHTTPS,
+			ClearText:     route.ClearText,
 			Upstream:      upstream(route.Upstream),
 		}
-		r.rules(out, message, route, policies, ids, exclude)
+		r.rules(out, message, route, known, ids, exclude)
 		out.Routes = append(out.Routes, message)
 	}
 	return out
@@ -168,6 +169,6 @@ func equalHosts(a, b *feedpb.Host) bool {
 	}
 	return slices.EqualFunc(a.Routes, b.Routes, func(x, y *feedpb.Route) bool {
 		return x.Path == y.Path && x.Exact == y.Exact && x.Service == y.Service && x.Source == y.Source &&
-			x.RedirectHttps == y.RedirectHttps && equalUpstreams(x.Upstream, y.Upstream)
+			x.RedirectHttps == y.RedirectHttps && x.ClearText == y.ClearText && equalUpstreams(x.Upstream, y.Upstream)
 	})
 }

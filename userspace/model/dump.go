@@ -54,6 +54,9 @@ func (r Route) manner() string {
 	if r.RedirectHTTPS {
 		text = " redirect-https"
 	}
+	if r.ClearText {
+		text += " clear-text"
+	}
 	if u := r.Upstream.String(); u != "http" {
 		text += " by " + u
 	}

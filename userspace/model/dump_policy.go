@@ -16,7 +16,22 @@ func (r *Route) Rules() string {
 	if r.Policy != nil {
 		r.Policy.dump(&b)
 	}
+	if r.Locations != nil {
+		dumpLocations(&b, "", r.Locations.Server)
+		dumpLocations(&b, "nested ", r.Locations.Nested)
+	}
 	return b.String()
+}
+
+// dumpLocations writes each rule of a location in a line of its own.
+func dumpLocations(b *strings.Builder, kind string, list []Location) {
+	for _, l := range list {
+		var rules strings.Builder
+		l.Policy.dump(&rules)
+		for line := range strings.Lines(rules.String()) {
+			fmt.Fprintf(b, "%s%s: %s", kind, l, line)
+		}
+	}
 }
 
 // dump writes one rule a line.

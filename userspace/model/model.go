@@ -54,8 +54,12 @@ type Route struct {
 
 	RedirectHTTPS bool // answer clear-text requests with 308 to https
 	Upstream      Upstream
-	Policy        *Policy  // nil: none. Routes may share one; it is not changed
-	Canaries      []Canary // in order of precedence
+	// ClearText serves the route without TLS also where the host's clients must show a
+	// certificate: the challenges of ACME.
+	ClearText bool
+	Policy    *Policy    // nil: none. Routes may share one; it is not changed
+	Locations *Locations // nil: none. Routes may share them, too
+	Canaries  []Canary   // in order of precedence
 }
 
 // ServiceKey names one port of one service. Port is the number or the name by which

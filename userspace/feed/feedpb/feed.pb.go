@@ -134,6 +134,62 @@ func (Algorithm) EnumDescriptor() ([]byte, []int) {
 	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{1}
 }
 
+// Match values are those of model.LocationMatch.
+type Location_Match int32
+
+const (
+	Location_PREFIX       Location_Match = 0 // by characters
+	Location_FINAL_PREFIX Location_Match = 1 // if it is the longest, no expression is tried
+	Location_EXACT        Location_Match = 2
+	Location_PATTERN      Location_Match = 3 // RE2, found anywhere in the path
+	Location_PATTERN_FOLD Location_Match = 4 // without case
+)
+
+// Enum value maps for Location_Match.
+var (
+	Location_Match_name = map[int32]string{
+		0: "PREFIX",
+		1: "FINAL_PREFIX",
+		2: "EXACT",
+		3: "PATTERN",
+		4: "PATTERN_FOLD",
+	}
+	Location_Match_value = map[string]int32{
+		"PREFIX":       0,
+		"FINAL_PREFIX": 1,
+		"EXACT":        2,
+		"PATTERN":      3,
+		"PATTERN_FOLD": 4,
+	}
+)
+
+func (x Location_Match) Enum() *Location_Match {
+	p := new(Location_Match)
+	*p = x
+	return p
+}
+
+func (x Location_Match) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Location_Match) Descriptor() protoreflect.EnumDescriptor {
+	return file_userspace_feed_feedpb_feed_proto_enumTypes[2].Descriptor()
+}
+
+func (Location_Match) Type() protoreflect.EnumType {
+	return &file_userspace_feed_feedpb_feed_proto_enumTypes[2]
+}
+
+func (x Location_Match) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Location_Match.Descriptor instead.
+func (Location_Match) EnumDescriptor() ([]byte, []int) {
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{12, 0}
+}
+
 type ClientAuth_Mode int32
 
 const (
@@ -167,11 +223,11 @@ func (x ClientAuth_Mode) String() string {
 }
 
 func (ClientAuth_Mode) Descriptor() protoreflect.EnumDescriptor {
-	return file_userspace_feed_feedpb_feed_proto_enumTypes[2].Descriptor()
+	return file_userspace_feed_feedpb_feed_proto_enumTypes[3].Descriptor()
 }
 
 func (ClientAuth_Mode) Type() protoreflect.EnumType {
-	return &file_userspace_feed_feedpb_feed_proto_enumTypes[2]
+	return &file_userspace_feed_feedpb_feed_proto_enumTypes[3]
 }
 
 func (x ClientAuth_Mode) Number() protoreflect.EnumNumber {
@@ -180,7 +236,7 @@ func (x ClientAuth_Mode) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ClientAuth_Mode.Descriptor instead.
 func (ClientAuth_Mode) EnumDescriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{12, 0}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{14, 0}
 }
 
 type Upstream_Protocol int32
@@ -213,11 +269,11 @@ func (x Upstream_Protocol) String() string {
 }
 
 func (Upstream_Protocol) Descriptor() protoreflect.EnumDescriptor {
-	return file_userspace_feed_feedpb_feed_proto_enumTypes[3].Descriptor()
+	return file_userspace_feed_feedpb_feed_proto_enumTypes[4].Descriptor()
 }
 
 func (Upstream_Protocol) Type() protoreflect.EnumType {
-	return &file_userspace_feed_feedpb_feed_proto_enumTypes[3]
+	return &file_userspace_feed_feedpb_feed_proto_enumTypes[4]
 }
 
 func (x Upstream_Protocol) Number() protoreflect.EnumNumber {
@@ -226,7 +282,7 @@ func (x Upstream_Protocol) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Upstream_Protocol.Descriptor instead.
 func (Upstream_Protocol) EnumDescriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{14, 0}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{16, 0}
 }
 
 type HeaderRule_Op int32
@@ -262,11 +318,11 @@ func (x HeaderRule_Op) String() string {
 }
 
 func (HeaderRule_Op) Descriptor() protoreflect.EnumDescriptor {
-	return file_userspace_feed_feedpb_feed_proto_enumTypes[4].Descriptor()
+	return file_userspace_feed_feedpb_feed_proto_enumTypes[5].Descriptor()
 }
 
 func (HeaderRule_Op) Type() protoreflect.EnumType {
-	return &file_userspace_feed_feedpb_feed_proto_enumTypes[4]
+	return &file_userspace_feed_feedpb_feed_proto_enumTypes[5]
 }
 
 func (x HeaderRule_Op) Number() protoreflect.EnumNumber {
@@ -275,7 +331,7 @@ func (x HeaderRule_Op) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use HeaderRule_Op.Descriptor instead.
 func (HeaderRule_Op) EnumDescriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{34, 0}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{36, 0}
 }
 
 type HealthCheck_Kind int32
@@ -311,11 +367,11 @@ func (x HealthCheck_Kind) String() string {
 }
 
 func (HealthCheck_Kind) Descriptor() protoreflect.EnumDescriptor {
-	return file_userspace_feed_feedpb_feed_proto_enumTypes[5].Descriptor()
+	return file_userspace_feed_feedpb_feed_proto_enumTypes[6].Descriptor()
 }
 
 func (HealthCheck_Kind) Type() protoreflect.EnumType {
-	return &file_userspace_feed_feedpb_feed_proto_enumTypes[5]
+	return &file_userspace_feed_feedpb_feed_proto_enumTypes[6]
 }
 
 func (x HealthCheck_Kind) Number() protoreflect.EnumNumber {
@@ -324,7 +380,7 @@ func (x HealthCheck_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use HealthCheck_Kind.Descriptor instead.
 func (HealthCheck_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{38, 0}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{40, 0}
 }
 
 // ToAgent is what a client of the socket sends.
@@ -1229,10 +1285,11 @@ func (x *TicketKeys) GetAffinity() []byte {
 
 type Host struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`           // "" any, "*.x" one label more, lower case
-	Routes        []*Route               `protobuf:"bytes,2,rep,name=routes,proto3" json:"routes,omitempty"`       // in order of precedence; may be none
-	Tls           *TLS                   `protobuf:"bytes,3,opt,name=tls,proto3" json:"tls,omitempty"`             // absent: the default certificate
-	Policies      []*Policy              `protobuf:"bytes,100,rep,name=policies,proto3" json:"policies,omitempty"` // that routes of this host name
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`             // "" any, "*.x" one label more, lower case
+	Routes        []*Route               `protobuf:"bytes,2,rep,name=routes,proto3" json:"routes,omitempty"`         // in order of precedence; may be none
+	Tls           *TLS                   `protobuf:"bytes,3,opt,name=tls,proto3" json:"tls,omitempty"`               // absent: the default certificate
+	Policies      []*Policy              `protobuf:"bytes,100,rep,name=policies,proto3" json:"policies,omitempty"`   // that routes of this host name
+	Locations     []*Locations           `protobuf:"bytes,101,rep,name=locations,proto3" json:"locations,omitempty"` // that routes of this host name
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1295,6 +1352,126 @@ func (x *Host) GetPolicies() []*Policy {
 	return nil
 }
 
+func (x *Host) GetLocations() []*Locations {
+	if x != nil {
+		return x.Locations
+	}
+	return nil
+}
+
+// Locations are parts of a route's paths that rules of their own answer.
+type Locations struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Server        []*Location            `protobuf:"bytes,1,rep,name=server,proto3" json:"server,omitempty"` // compete with the route, as nginx's locations do
+	Nested        []*Location            `protobuf:"bytes,2,rep,name=nested,proto3" json:"nested,omitempty"` // within the route
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Locations) Reset() {
+	*x = Locations{}
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Locations) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Locations) ProtoMessage() {}
+
+func (x *Locations) ProtoReflect() protoreflect.Message {
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Locations.ProtoReflect.Descriptor instead.
+func (*Locations) Descriptor() ([]byte, []int) {
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Locations) GetServer() []*Location {
+	if x != nil {
+		return x.Server
+	}
+	return nil
+}
+
+func (x *Locations) GetNested() []*Location {
+	if x != nil {
+		return x.Nested
+	}
+	return nil
+}
+
+type Location struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Match         Location_Match         `protobuf:"varint,1,opt,name=match,proto3,enum=kerngate.feed.v1.Location_Match" json:"match,omitempty"`
+	Path          string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	Policy        uint32                 `protobuf:"varint,3,opt,name=policy,proto3" json:"policy,omitempty"` // 1: the first of Host.policies
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Location) Reset() {
+	*x = Location{}
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Location) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Location) ProtoMessage() {}
+
+func (x *Location) ProtoReflect() protoreflect.Message {
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Location.ProtoReflect.Descriptor instead.
+func (*Location) Descriptor() ([]byte, []int) {
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Location) GetMatch() Location_Match {
+	if x != nil {
+		return x.Match
+	}
+	return Location_PREFIX
+}
+
+func (x *Location) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *Location) GetPolicy() uint32 {
+	if x != nil {
+		return x.Policy
+	}
+	return 0
+}
+
 // TLS is how connections that ask for a host by SNI are taken.
 type TLS struct {
 	state              protoimpl.MessageState `protogen:"open.v1"`
@@ -1309,7 +1486,7 @@ type TLS struct {
 
 func (x *TLS) Reset() {
 	*x = TLS{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[11]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1321,7 +1498,7 @@ func (x *TLS) String() string {
 func (*TLS) ProtoMessage() {}
 
 func (x *TLS) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[11]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1334,7 +1511,7 @@ func (x *TLS) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TLS.ProtoReflect.Descriptor instead.
 func (*TLS) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{11}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *TLS) GetCertificates() []string {
@@ -1386,7 +1563,7 @@ type ClientAuth struct {
 
 func (x *ClientAuth) Reset() {
 	*x = ClientAuth{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[12]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1398,7 +1575,7 @@ func (x *ClientAuth) String() string {
 func (*ClientAuth) ProtoMessage() {}
 
 func (x *ClientAuth) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[12]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1411,7 +1588,7 @@ func (x *ClientAuth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClientAuth.ProtoReflect.Descriptor instead.
 func (*ClientAuth) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{12}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ClientAuth) GetMode() ClientAuth_Mode {
@@ -1467,13 +1644,15 @@ type Route struct {
 	Regexp        bool                   `protobuf:"varint,100,opt,name=regexp,proto3" json:"regexp,omitempty"`                                  // path is an RE2 expression, without case, from the beginning on
 	Policy        uint32                 `protobuf:"varint,101,opt,name=policy,proto3" json:"policy,omitempty"`                                  // 1: the first of Host.policies; 0: none
 	Canaries      []*Canary              `protobuf:"bytes,102,rep,name=canaries,proto3" json:"canaries,omitempty"`                               // in order of precedence
+	Locations     uint32                 `protobuf:"varint,103,opt,name=locations,proto3" json:"locations,omitempty"`                            // 1: the first of Host.locations; 0: none
+	ClearText     bool                   `protobuf:"varint,104,opt,name=clear_text,json=clearText,proto3" json:"clear_text,omitempty"`           // served without TLS whatever clients must show
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[13]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1485,7 +1664,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[13]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1498,7 +1677,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{13}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Route) GetPath() string {
@@ -1564,6 +1743,20 @@ func (x *Route) GetCanaries() []*Canary {
 	return nil
 }
 
+func (x *Route) GetLocations() uint32 {
+	if x != nil {
+		return x.Locations
+	}
+	return 0
+}
+
+func (x *Route) GetClearText() bool {
+	if x != nil {
+		return x.ClearText
+	}
+	return false
+}
+
 // Upstream is how a route's pods are spoken to.
 type Upstream struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1577,7 +1770,7 @@ type Upstream struct {
 
 func (x *Upstream) Reset() {
 	*x = Upstream{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[14]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1589,7 +1782,7 @@ func (x *Upstream) String() string {
 func (*Upstream) ProtoMessage() {}
 
 func (x *Upstream) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[14]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1602,7 +1795,7 @@ func (x *Upstream) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Upstream.ProtoReflect.Descriptor instead.
 func (*Upstream) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{14}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Upstream) GetProtocol() Upstream_Protocol {
@@ -1648,7 +1841,7 @@ type UpstreamTLS struct {
 
 func (x *UpstreamTLS) Reset() {
 	*x = UpstreamTLS{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[15]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1660,7 +1853,7 @@ func (x *UpstreamTLS) String() string {
 func (*UpstreamTLS) ProtoMessage() {}
 
 func (x *UpstreamTLS) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[15]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1673,7 +1866,7 @@ func (x *UpstreamTLS) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpstreamTLS.ProtoReflect.Descriptor instead.
 func (*UpstreamTLS) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{15}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *UpstreamTLS) GetVerify() bool {
@@ -1760,7 +1953,7 @@ type Policy struct {
 
 func (x *Policy) Reset() {
 	*x = Policy{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[16]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1772,7 +1965,7 @@ func (x *Policy) String() string {
 func (*Policy) ProtoMessage() {}
 
 func (x *Policy) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[16]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1785,7 +1978,7 @@ func (x *Policy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Policy.ProtoReflect.Descriptor instead.
 func (*Policy) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{16}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Policy) GetRedirects() []*Redirect {
@@ -1975,7 +2168,7 @@ type Balance struct {
 
 func (x *Balance) Reset() {
 	*x = Balance{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[17]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1987,7 +2180,7 @@ func (x *Balance) String() string {
 func (*Balance) ProtoMessage() {}
 
 func (x *Balance) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[17]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2000,7 +2193,7 @@ func (x *Balance) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Balance.ProtoReflect.Descriptor instead.
 func (*Balance) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{17}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Balance) GetAlgorithm() Algorithm {
@@ -2050,7 +2243,7 @@ type Affinity struct {
 
 func (x *Affinity) Reset() {
 	*x = Affinity{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[18]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2062,7 +2255,7 @@ func (x *Affinity) String() string {
 func (*Affinity) ProtoMessage() {}
 
 func (x *Affinity) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[18]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2075,7 +2268,7 @@ func (x *Affinity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Affinity.ProtoReflect.Descriptor instead.
 func (*Affinity) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{18}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Affinity) GetCookie() string {
@@ -2167,7 +2360,7 @@ type Retry struct {
 
 func (x *Retry) Reset() {
 	*x = Retry{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[19]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2179,7 +2372,7 @@ func (x *Retry) String() string {
 func (*Retry) ProtoMessage() {}
 
 func (x *Retry) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[19]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2192,7 +2385,7 @@ func (x *Retry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retry.ProtoReflect.Descriptor instead.
 func (*Retry) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{19}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Retry) GetOn() uint32 {
@@ -2235,7 +2428,7 @@ type Destination struct {
 
 func (x *Destination) Reset() {
 	*x = Destination{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[20]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2247,7 +2440,7 @@ func (x *Destination) String() string {
 func (*Destination) ProtoMessage() {}
 
 func (x *Destination) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[20]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2260,7 +2453,7 @@ func (x *Destination) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Destination.ProtoReflect.Descriptor instead.
 func (*Destination) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{20}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Destination) GetService() uint32 {
@@ -2309,7 +2502,7 @@ type ExternalAuth struct {
 
 func (x *ExternalAuth) Reset() {
 	*x = ExternalAuth{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[21]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2321,7 +2514,7 @@ func (x *ExternalAuth) String() string {
 func (*ExternalAuth) ProtoMessage() {}
 
 func (x *ExternalAuth) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[21]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2334,7 +2527,7 @@ func (x *ExternalAuth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExternalAuth.ProtoReflect.Descriptor instead.
 func (*ExternalAuth) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{21}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ExternalAuth) GetTo() *Destination {
@@ -2417,7 +2610,7 @@ type CacheTime struct {
 
 func (x *CacheTime) Reset() {
 	*x = CacheTime{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[22]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2429,7 +2622,7 @@ func (x *CacheTime) String() string {
 func (*CacheTime) ProtoMessage() {}
 
 func (x *CacheTime) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[22]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2442,7 +2635,7 @@ func (x *CacheTime) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CacheTime.ProtoReflect.Descriptor instead.
 func (*CacheTime) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{22}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *CacheTime) GetStatus() []uint32 {
@@ -2470,7 +2663,7 @@ type Mirror struct {
 
 func (x *Mirror) Reset() {
 	*x = Mirror{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[23]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2482,7 +2675,7 @@ func (x *Mirror) String() string {
 func (*Mirror) ProtoMessage() {}
 
 func (x *Mirror) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[23]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2495,7 +2688,7 @@ func (x *Mirror) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mirror.ProtoReflect.Descriptor instead.
 func (*Mirror) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{23}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Mirror) GetTo() *Destination {
@@ -2532,7 +2725,7 @@ type ErrorPages struct {
 
 func (x *ErrorPages) Reset() {
 	*x = ErrorPages{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[24]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2544,7 +2737,7 @@ func (x *ErrorPages) String() string {
 func (*ErrorPages) ProtoMessage() {}
 
 func (x *ErrorPages) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[24]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2557,7 +2750,7 @@ func (x *ErrorPages) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorPages.ProtoReflect.Descriptor instead.
 func (*ErrorPages) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{24}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ErrorPages) GetStatus() []uint32 {
@@ -2599,7 +2792,7 @@ type Compression struct {
 
 func (x *Compression) Reset() {
 	*x = Compression{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[25]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2611,7 +2804,7 @@ func (x *Compression) String() string {
 func (*Compression) ProtoMessage() {}
 
 func (x *Compression) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[25]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2624,7 +2817,7 @@ func (x *Compression) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Compression.ProtoReflect.Descriptor instead.
 func (*Compression) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{25}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Compression) GetEncodings() []string {
@@ -2658,7 +2851,7 @@ type Pace struct {
 
 func (x *Pace) Reset() {
 	*x = Pace{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[26]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2670,7 +2863,7 @@ func (x *Pace) String() string {
 func (*Pace) ProtoMessage() {}
 
 func (x *Pace) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[26]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2683,7 +2876,7 @@ func (x *Pace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pace.ProtoReflect.Descriptor instead.
 func (*Pace) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{26}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Pace) GetBytesPerSecond() uint64 {
@@ -2711,7 +2904,7 @@ type Trace struct {
 
 func (x *Trace) Reset() {
 	*x = Trace{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[27]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2723,7 +2916,7 @@ func (x *Trace) String() string {
 func (*Trace) ProtoMessage() {}
 
 func (x *Trace) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[27]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2736,7 +2929,7 @@ func (x *Trace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Trace.ProtoReflect.Descriptor instead.
 func (*Trace) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{27}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Trace) GetEnabled() bool {
@@ -2773,7 +2966,7 @@ type Redirect struct {
 
 func (x *Redirect) Reset() {
 	*x = Redirect{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[28]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2785,7 +2978,7 @@ func (x *Redirect) String() string {
 func (*Redirect) ProtoMessage() {}
 
 func (x *Redirect) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[28]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2798,7 +2991,7 @@ func (x *Redirect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Redirect.ProtoReflect.Descriptor instead.
 func (*Redirect) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{28}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Redirect) GetPath() string {
@@ -2850,7 +3043,7 @@ type CORS struct {
 
 func (x *CORS) Reset() {
 	*x = CORS{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[29]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2862,7 +3055,7 @@ func (x *CORS) String() string {
 func (*CORS) ProtoMessage() {}
 
 func (x *CORS) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[29]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2875,7 +3068,7 @@ func (x *CORS) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CORS.ProtoReflect.Descriptor instead.
 func (*CORS) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{29}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *CORS) GetOrigins() []string {
@@ -2933,7 +3126,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[30]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2945,7 +3138,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[30]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2958,7 +3151,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{30}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Limits) GetRates() []*Rate {
@@ -3007,7 +3200,7 @@ type Rate struct {
 
 func (x *Rate) Reset() {
 	*x = Rate{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[31]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3019,7 +3212,7 @@ func (x *Rate) String() string {
 func (*Rate) ProtoMessage() {}
 
 func (x *Rate) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[31]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3032,7 +3225,7 @@ func (x *Rate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rate.ProtoReflect.Descriptor instead.
 func (*Rate) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{31}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Rate) GetRequests() uint32 {
@@ -3070,7 +3263,7 @@ type Access struct {
 
 func (x *Access) Reset() {
 	*x = Access{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[32]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3082,7 +3275,7 @@ func (x *Access) String() string {
 func (*Access) ProtoMessage() {}
 
 func (x *Access) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[32]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3095,7 +3288,7 @@ func (x *Access) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Access.ProtoReflect.Descriptor instead.
 func (*Access) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{32}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Access) GetAllow() []string {
@@ -3151,7 +3344,7 @@ type BasicAuth struct {
 
 func (x *BasicAuth) Reset() {
 	*x = BasicAuth{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[33]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3163,7 +3356,7 @@ func (x *BasicAuth) String() string {
 func (*BasicAuth) ProtoMessage() {}
 
 func (x *BasicAuth) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[33]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3176,7 +3369,7 @@ func (x *BasicAuth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BasicAuth.ProtoReflect.Descriptor instead.
 func (*BasicAuth) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{33}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *BasicAuth) GetRealm() string {
@@ -3204,7 +3397,7 @@ type HeaderRule struct {
 
 func (x *HeaderRule) Reset() {
 	*x = HeaderRule{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[34]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3216,7 +3409,7 @@ func (x *HeaderRule) String() string {
 func (*HeaderRule) ProtoMessage() {}
 
 func (x *HeaderRule) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[34]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3229,7 +3422,7 @@ func (x *HeaderRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeaderRule.ProtoReflect.Descriptor instead.
 func (*HeaderRule) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{34}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *HeaderRule) GetOp() HeaderRule_Op {
@@ -3264,7 +3457,7 @@ type Replacement struct {
 
 func (x *Replacement) Reset() {
 	*x = Replacement{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[35]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3276,7 +3469,7 @@ func (x *Replacement) String() string {
 func (*Replacement) ProtoMessage() {}
 
 func (x *Replacement) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[35]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3289,7 +3482,7 @@ func (x *Replacement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Replacement.ProtoReflect.Descriptor instead.
 func (*Replacement) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{35}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Replacement) GetFrom() string {
@@ -3329,7 +3522,7 @@ type Canary struct {
 
 func (x *Canary) Reset() {
 	*x = Canary{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[36]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3341,7 +3534,7 @@ func (x *Canary) String() string {
 func (*Canary) ProtoMessage() {}
 
 func (x *Canary) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[36]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3354,7 +3547,7 @@ func (x *Canary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Canary.ProtoReflect.Descriptor instead.
 func (*Canary) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{36}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Canary) GetService() uint32 {
@@ -3429,7 +3622,7 @@ type Service struct {
 
 func (x *Service) Reset() {
 	*x = Service{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[37]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3441,7 +3634,7 @@ func (x *Service) String() string {
 func (*Service) ProtoMessage() {}
 
 func (x *Service) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[37]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3454,7 +3647,7 @@ func (x *Service) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Service.ProtoReflect.Descriptor instead.
 func (*Service) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{37}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Service) GetId() uint32 {
@@ -3530,7 +3723,7 @@ type HealthCheck struct {
 
 func (x *HealthCheck) Reset() {
 	*x = HealthCheck{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[38]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3542,7 +3735,7 @@ func (x *HealthCheck) String() string {
 func (*HealthCheck) ProtoMessage() {}
 
 func (x *HealthCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[38]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3555,7 +3748,7 @@ func (x *HealthCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthCheck.ProtoReflect.Descriptor instead.
 func (*HealthCheck) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{38}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *HealthCheck) GetKind() HealthCheck_Kind {
@@ -3635,7 +3828,7 @@ type Outlier struct {
 
 func (x *Outlier) Reset() {
 	*x = Outlier{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[39]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3647,7 +3840,7 @@ func (x *Outlier) String() string {
 func (*Outlier) ProtoMessage() {}
 
 func (x *Outlier) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[39]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3660,7 +3853,7 @@ func (x *Outlier) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outlier.ProtoReflect.Descriptor instead.
 func (*Outlier) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{39}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Outlier) GetOff() bool {
@@ -3739,7 +3932,7 @@ type Settings struct {
 
 func (x *Settings) Reset() {
 	*x = Settings{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[40]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3751,7 +3944,7 @@ func (x *Settings) String() string {
 func (*Settings) ProtoMessage() {}
 
 func (x *Settings) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[40]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3764,7 +3957,7 @@ func (x *Settings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settings.ProtoReflect.Descriptor instead.
 func (*Settings) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{40}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Settings) GetHeadTimeoutMs() uint32 {
@@ -4000,7 +4193,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[41]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4012,7 +4205,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[41]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4025,7 +4218,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{41}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Ack) GetVersion() uint64 {
@@ -4048,7 +4241,7 @@ type Refuse struct {
 
 func (x *Refuse) Reset() {
 	*x = Refuse{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[42]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4060,7 +4253,7 @@ func (x *Refuse) String() string {
 func (*Refuse) ProtoMessage() {}
 
 func (x *Refuse) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[42]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4073,7 +4266,7 @@ func (x *Refuse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refuse.ProtoReflect.Descriptor instead.
 func (*Refuse) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{42}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Refuse) GetVersion() uint64 {
@@ -4106,7 +4299,7 @@ type Serving struct {
 
 func (x *Serving) Reset() {
 	*x = Serving{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[43]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4118,7 +4311,7 @@ func (x *Serving) String() string {
 func (*Serving) ProtoMessage() {}
 
 func (x *Serving) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[43]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4131,7 +4324,7 @@ func (x *Serving) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Serving.ProtoReflect.Descriptor instead.
 func (*Serving) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{43}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{45}
 }
 
 // Drain tells a proxy that another generation serves: finish what is open, then exit.
@@ -4144,7 +4337,7 @@ type Drain struct {
 
 func (x *Drain) Reset() {
 	*x = Drain{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[44]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4156,7 +4349,7 @@ func (x *Drain) String() string {
 func (*Drain) ProtoMessage() {}
 
 func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[44]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4169,7 +4362,7 @@ func (x *Drain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drain.ProtoReflect.Descriptor instead.
 func (*Drain) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{44}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Drain) GetTimeoutMs() uint32 {
@@ -4189,7 +4382,7 @@ type Query struct {
 
 func (x *Query) Reset() {
 	*x = Query{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[45]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4201,7 +4394,7 @@ func (x *Query) String() string {
 func (*Query) ProtoMessage() {}
 
 func (x *Query) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[45]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4214,7 +4407,7 @@ func (x *Query) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Query.ProtoReflect.Descriptor instead.
 func (*Query) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{45}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Query) GetWhat() string {
@@ -4234,7 +4427,7 @@ type Answer struct {
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[46]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4246,7 +4439,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[46]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4259,7 +4452,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{46}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Answer) GetJson() []byte {
@@ -4353,12 +4546,27 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\n" +
 	"TicketKeys\x12\x12\n" +
 	"\x04keys\x18\x01 \x03(\fR\x04keys\x12\x1a\n" +
-	"\baffinity\x18\x02 \x01(\fR\baffinity\"\xaa\x01\n" +
+	"\baffinity\x18\x02 \x01(\fR\baffinity\"\xe5\x01\n" +
 	"\x04Host\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12/\n" +
 	"\x06routes\x18\x02 \x03(\v2\x17.kerngate.feed.v1.RouteR\x06routes\x12'\n" +
 	"\x03tls\x18\x03 \x01(\v2\x15.kerngate.feed.v1.TLSR\x03tls\x124\n" +
-	"\bpolicies\x18d \x03(\v2\x18.kerngate.feed.v1.PolicyR\bpolicies\"\xc0\x01\n" +
+	"\bpolicies\x18d \x03(\v2\x18.kerngate.feed.v1.PolicyR\bpolicies\x129\n" +
+	"\tlocations\x18e \x03(\v2\x1b.kerngate.feed.v1.LocationsR\tlocations\"s\n" +
+	"\tLocations\x122\n" +
+	"\x06server\x18\x01 \x03(\v2\x1a.kerngate.feed.v1.LocationR\x06server\x122\n" +
+	"\x06nested\x18\x02 \x03(\v2\x1a.kerngate.feed.v1.LocationR\x06nested\"\xbf\x01\n" +
+	"\bLocation\x126\n" +
+	"\x05match\x18\x01 \x01(\x0e2 .kerngate.feed.v1.Location.MatchR\x05match\x12\x12\n" +
+	"\x04path\x18\x02 \x01(\tR\x04path\x12\x16\n" +
+	"\x06policy\x18\x03 \x01(\rR\x06policy\"O\n" +
+	"\x05Match\x12\n" +
+	"\n" +
+	"\x06PREFIX\x10\x00\x12\x10\n" +
+	"\fFINAL_PREFIX\x10\x01\x12\t\n" +
+	"\x05EXACT\x10\x02\x12\v\n" +
+	"\aPATTERN\x10\x03\x12\x10\n" +
+	"\fPATTERN_FOLD\x10\x04\"\xc0\x01\n" +
 	"\x03TLS\x12\"\n" +
 	"\fcertificates\x18\x01 \x03(\tR\fcertificates\x124\n" +
 	"\x06client\x18\x02 \x01(\v2\x1c.kerngate.feed.v1.ClientAuthR\x06client\x12/\n" +
@@ -4378,7 +4586,7 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\x04Mode\x12\f\n" +
 	"\bREQUIRED\x10\x00\x12\f\n" +
 	"\bOPTIONAL\x10\x01\x12\x12\n" +
-	"\x0eOPTIONAL_NO_CA\x10\x02\"\xa8\x02\n" +
+	"\x0eOPTIONAL_NO_CA\x10\x02\"\xe5\x02\n" +
 	"\x05Route\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x14\n" +
 	"\x05exact\x18\x02 \x01(\bR\x05exact\x12\x18\n" +
@@ -4388,7 +4596,10 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\bupstream\x18\x06 \x01(\v2\x1a.kerngate.feed.v1.UpstreamR\bupstream\x12\x16\n" +
 	"\x06regexp\x18d \x01(\bR\x06regexp\x12\x16\n" +
 	"\x06policy\x18e \x01(\rR\x06policy\x124\n" +
-	"\bcanaries\x18f \x03(\v2\x18.kerngate.feed.v1.CanaryR\bcanaries\"\xd5\x01\n" +
+	"\bcanaries\x18f \x03(\v2\x18.kerngate.feed.v1.CanaryR\bcanaries\x12\x1c\n" +
+	"\tlocations\x18g \x01(\rR\tlocations\x12\x1d\n" +
+	"\n" +
+	"clear_text\x18h \x01(\bR\tclearText\"\xd5\x01\n" +
 	"\bUpstream\x12?\n" +
 	"\bprotocol\x18\x01 \x01(\x0e2#.kerngate.feed.v1.Upstream.ProtocolR\bprotocol\x12\x12\n" +
 	"\x04grpc\x18\x02 \x01(\bR\x04grpc\x12/\n" +
@@ -4678,127 +4889,134 @@ func file_userspace_feed_feedpb_feed_proto_rawDescGZIP() []byte {
 	return file_userspace_feed_feedpb_feed_proto_rawDescData
 }
 
-var file_userspace_feed_feedpb_feed_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_userspace_feed_feedpb_feed_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
+var file_userspace_feed_feedpb_feed_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
+var file_userspace_feed_feedpb_feed_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
 var file_userspace_feed_feedpb_feed_proto_goTypes = []any{
 	(RequestBuffering)(0),  // 0: kerngate.feed.v1.RequestBuffering
 	(Algorithm)(0),         // 1: kerngate.feed.v1.Algorithm
-	(ClientAuth_Mode)(0),   // 2: kerngate.feed.v1.ClientAuth.Mode
-	(Upstream_Protocol)(0), // 3: kerngate.feed.v1.Upstream.Protocol
-	(HeaderRule_Op)(0),     // 4: kerngate.feed.v1.HeaderRule.Op
-	(HealthCheck_Kind)(0),  // 5: kerngate.feed.v1.HealthCheck.Kind
-	(*ToAgent)(nil),        // 6: kerngate.feed.v1.ToAgent
-	(*FromAgent)(nil),      // 7: kerngate.feed.v1.FromAgent
-	(*Hello)(nil),          // 8: kerngate.feed.v1.Hello
-	(*Welcome)(nil),        // 9: kerngate.feed.v1.Welcome
-	(*Map)(nil),            // 10: kerngate.feed.v1.Map
-	(*Reject)(nil),         // 11: kerngate.feed.v1.Reject
-	(*Config)(nil),         // 12: kerngate.feed.v1.Config
-	(*Certificate)(nil),    // 13: kerngate.feed.v1.Certificate
-	(*Authority)(nil),      // 14: kerngate.feed.v1.Authority
-	(*TicketKeys)(nil),     // 15: kerngate.feed.v1.TicketKeys
-	(*Host)(nil),           // 16: kerngate.feed.v1.Host
-	(*TLS)(nil),            // 17: kerngate.feed.v1.TLS
-	(*ClientAuth)(nil),     // 18: kerngate.feed.v1.ClientAuth
-	(*Route)(nil),          // 19: kerngate.feed.v1.Route
-	(*Upstream)(nil),       // 20: kerngate.feed.v1.Upstream
-	(*UpstreamTLS)(nil),    // 21: kerngate.feed.v1.UpstreamTLS
-	(*Policy)(nil),         // 22: kerngate.feed.v1.Policy
-	(*Balance)(nil),        // 23: kerngate.feed.v1.Balance
-	(*Affinity)(nil),       // 24: kerngate.feed.v1.Affinity
-	(*Retry)(nil),          // 25: kerngate.feed.v1.Retry
-	(*Destination)(nil),    // 26: kerngate.feed.v1.Destination
-	(*ExternalAuth)(nil),   // 27: kerngate.feed.v1.ExternalAuth
-	(*CacheTime)(nil),      // 28: kerngate.feed.v1.CacheTime
-	(*Mirror)(nil),         // 29: kerngate.feed.v1.Mirror
-	(*ErrorPages)(nil),     // 30: kerngate.feed.v1.ErrorPages
-	(*Compression)(nil),    // 31: kerngate.feed.v1.Compression
-	(*Pace)(nil),           // 32: kerngate.feed.v1.Pace
-	(*Trace)(nil),          // 33: kerngate.feed.v1.Trace
-	(*Redirect)(nil),       // 34: kerngate.feed.v1.Redirect
-	(*CORS)(nil),           // 35: kerngate.feed.v1.CORS
-	(*Limits)(nil),         // 36: kerngate.feed.v1.Limits
-	(*Rate)(nil),           // 37: kerngate.feed.v1.Rate
-	(*Access)(nil),         // 38: kerngate.feed.v1.Access
-	(*BasicAuth)(nil),      // 39: kerngate.feed.v1.BasicAuth
-	(*HeaderRule)(nil),     // 40: kerngate.feed.v1.HeaderRule
-	(*Replacement)(nil),    // 41: kerngate.feed.v1.Replacement
-	(*Canary)(nil),         // 42: kerngate.feed.v1.Canary
-	(*Service)(nil),        // 43: kerngate.feed.v1.Service
-	(*HealthCheck)(nil),    // 44: kerngate.feed.v1.HealthCheck
-	(*Outlier)(nil),        // 45: kerngate.feed.v1.Outlier
-	(*Settings)(nil),       // 46: kerngate.feed.v1.Settings
-	(*Ack)(nil),            // 47: kerngate.feed.v1.Ack
-	(*Refuse)(nil),         // 48: kerngate.feed.v1.Refuse
-	(*Serving)(nil),        // 49: kerngate.feed.v1.Serving
-	(*Drain)(nil),          // 50: kerngate.feed.v1.Drain
-	(*Query)(nil),          // 51: kerngate.feed.v1.Query
-	(*Answer)(nil),         // 52: kerngate.feed.v1.Answer
+	(Location_Match)(0),    // 2: kerngate.feed.v1.Location.Match
+	(ClientAuth_Mode)(0),   // 3: kerngate.feed.v1.ClientAuth.Mode
+	(Upstream_Protocol)(0), // 4: kerngate.feed.v1.Upstream.Protocol
+	(HeaderRule_Op)(0),     // 5: kerngate.feed.v1.HeaderRule.Op
+	(HealthCheck_Kind)(0),  // 6: kerngate.feed.v1.HealthCheck.Kind
+	(*ToAgent)(nil),        // 7: kerngate.feed.v1.ToAgent
+	(*FromAgent)(nil),      // 8: kerngate.feed.v1.FromAgent
+	(*Hello)(nil),          // 9: kerngate.feed.v1.Hello
+	(*Welcome)(nil),        // 10: kerngate.feed.v1.Welcome
+	(*Map)(nil),            // 11: kerngate.feed.v1.Map
+	(*Reject)(nil),         // 12: kerngate.feed.v1.Reject
+	(*Config)(nil),         // 13: kerngate.feed.v1.Config
+	(*Certificate)(nil),    // 14: kerngate.feed.v1.Certificate
+	(*Authority)(nil),      // 15: kerngate.feed.v1.Authority
+	(*TicketKeys)(nil),     // 16: kerngate.feed.v1.TicketKeys
+	(*Host)(nil),           // 17: kerngate.feed.v1.Host
+	(*Locations)(nil),      // 18: kerngate.feed.v1.Locations
+	(*Location)(nil),       // 19: kerngate.feed.v1.Location
+	(*TLS)(nil),            // 20: kerngate.feed.v1.TLS
+	(*ClientAuth)(nil),     // 21: kerngate.feed.v1.ClientAuth
+	(*Route)(nil),          // 22: kerngate.feed.v1.Route
+	(*Upstream)(nil),       // 23: kerngate.feed.v1.Upstream
+	(*UpstreamTLS)(nil),    // 24: kerngate.feed.v1.UpstreamTLS
+	(*Policy)(nil),         // 25: kerngate.feed.v1.Policy
+	(*Balance)(nil),        // 26: kerngate.feed.v1.Balance
+	(*Affinity)(nil),       // 27: kerngate.feed.v1.Affinity
+	(*Retry)(nil),          // 28: kerngate.feed.v1.Retry
+	(*Destination)(nil),    // 29: kerngate.feed.v1.Destination
+	(*ExternalAuth)(nil),   // 30: kerngate.feed.v1.ExternalAuth
+	(*CacheTime)(nil),      // 31: kerngate.feed.v1.CacheTime
+	(*Mirror)(nil),         // 32: kerngate.feed.v1.Mirror
+	(*ErrorPages)(nil),     // 33: kerngate.feed.v1.ErrorPages
+	(*Compression)(nil),    // 34: kerngate.feed.v1.Compression
+	(*Pace)(nil),           // 35: kerngate.feed.v1.Pace
+	(*Trace)(nil),          // 36: kerngate.feed.v1.Trace
+	(*Redirect)(nil),       // 37: kerngate.feed.v1.Redirect
+	(*CORS)(nil),           // 38: kerngate.feed.v1.CORS
+	(*Limits)(nil),         // 39: kerngate.feed.v1.Limits
+	(*Rate)(nil),           // 40: kerngate.feed.v1.Rate
+	(*Access)(nil),         // 41: kerngate.feed.v1.Access
+	(*BasicAuth)(nil),      // 42: kerngate.feed.v1.BasicAuth
+	(*HeaderRule)(nil),     // 43: kerngate.feed.v1.HeaderRule
+	(*Replacement)(nil),    // 44: kerngate.feed.v1.Replacement
+	(*Canary)(nil),         // 45: kerngate.feed.v1.Canary
+	(*Service)(nil),        // 46: kerngate.feed.v1.Service
+	(*HealthCheck)(nil),    // 47: kerngate.feed.v1.HealthCheck
+	(*Outlier)(nil),        // 48: kerngate.feed.v1.Outlier
+	(*Settings)(nil),       // 49: kerngate.feed.v1.Settings
+	(*Ack)(nil),            // 50: kerngate.feed.v1.Ack
+	(*Refuse)(nil),         // 51: kerngate.feed.v1.Refuse
+	(*Serving)(nil),        // 52: kerngate.feed.v1.Serving
+	(*Drain)(nil),          // 53: kerngate.feed.v1.Drain
+	(*Query)(nil),          // 54: kerngate.feed.v1.Query
+	(*Answer)(nil),         // 55: kerngate.feed.v1.Answer
 }
 var file_userspace_feed_feedpb_feed_proto_depIdxs = []int32{
-	8,  // 0: kerngate.feed.v1.ToAgent.hello:type_name -> kerngate.feed.v1.Hello
-	47, // 1: kerngate.feed.v1.ToAgent.ack:type_name -> kerngate.feed.v1.Ack
-	48, // 2: kerngate.feed.v1.ToAgent.refuse:type_name -> kerngate.feed.v1.Refuse
-	51, // 3: kerngate.feed.v1.ToAgent.query:type_name -> kerngate.feed.v1.Query
-	9,  // 4: kerngate.feed.v1.FromAgent.welcome:type_name -> kerngate.feed.v1.Welcome
-	11, // 5: kerngate.feed.v1.FromAgent.reject:type_name -> kerngate.feed.v1.Reject
-	12, // 6: kerngate.feed.v1.FromAgent.config:type_name -> kerngate.feed.v1.Config
-	49, // 7: kerngate.feed.v1.FromAgent.serving:type_name -> kerngate.feed.v1.Serving
-	50, // 8: kerngate.feed.v1.FromAgent.drain:type_name -> kerngate.feed.v1.Drain
-	52, // 9: kerngate.feed.v1.FromAgent.answer:type_name -> kerngate.feed.v1.Answer
-	10, // 10: kerngate.feed.v1.Welcome.maps:type_name -> kerngate.feed.v1.Map
-	16, // 11: kerngate.feed.v1.Config.hosts:type_name -> kerngate.feed.v1.Host
-	43, // 12: kerngate.feed.v1.Config.services:type_name -> kerngate.feed.v1.Service
-	46, // 13: kerngate.feed.v1.Config.settings:type_name -> kerngate.feed.v1.Settings
-	13, // 14: kerngate.feed.v1.Config.certificates:type_name -> kerngate.feed.v1.Certificate
-	14, // 15: kerngate.feed.v1.Config.authorities:type_name -> kerngate.feed.v1.Authority
-	15, // 16: kerngate.feed.v1.Config.ticket_keys:type_name -> kerngate.feed.v1.TicketKeys
-	19, // 17: kerngate.feed.v1.Host.routes:type_name -> kerngate.feed.v1.Route
-	17, // 18: kerngate.feed.v1.Host.tls:type_name -> kerngate.feed.v1.TLS
-	22, // 19: kerngate.feed.v1.Host.policies:type_name -> kerngate.feed.v1.Policy
-	18, // 20: kerngate.feed.v1.TLS.client:type_name -> kerngate.feed.v1.ClientAuth
-	2,  // 21: kerngate.feed.v1.ClientAuth.mode:type_name -> kerngate.feed.v1.ClientAuth.Mode
-	20, // 22: kerngate.feed.v1.Route.upstream:type_name -> kerngate.feed.v1.Upstream
-	42, // 23: kerngate.feed.v1.Route.canaries:type_name -> kerngate.feed.v1.Canary
-	3,  // 24: kerngate.feed.v1.Upstream.protocol:type_name -> kerngate.feed.v1.Upstream.Protocol
-	21, // 25: kerngate.feed.v1.Upstream.tls:type_name -> kerngate.feed.v1.UpstreamTLS
-	34, // 26: kerngate.feed.v1.Policy.redirects:type_name -> kerngate.feed.v1.Redirect
-	35, // 27: kerngate.feed.v1.Policy.cors:type_name -> kerngate.feed.v1.CORS
-	36, // 28: kerngate.feed.v1.Policy.limits:type_name -> kerngate.feed.v1.Limits
-	38, // 29: kerngate.feed.v1.Policy.access:type_name -> kerngate.feed.v1.Access
-	40, // 30: kerngate.feed.v1.Policy.request_headers:type_name -> kerngate.feed.v1.HeaderRule
-	40, // 31: kerngate.feed.v1.Policy.response_headers:type_name -> kerngate.feed.v1.HeaderRule
-	41, // 32: kerngate.feed.v1.Policy.cookie_domains:type_name -> kerngate.feed.v1.Replacement
-	41, // 33: kerngate.feed.v1.Policy.cookie_paths:type_name -> kerngate.feed.v1.Replacement
-	41, // 34: kerngate.feed.v1.Policy.locations:type_name -> kerngate.feed.v1.Replacement
-	23, // 35: kerngate.feed.v1.Policy.balance:type_name -> kerngate.feed.v1.Balance
-	25, // 36: kerngate.feed.v1.Policy.retry:type_name -> kerngate.feed.v1.Retry
-	29, // 37: kerngate.feed.v1.Policy.mirrors:type_name -> kerngate.feed.v1.Mirror
-	30, // 38: kerngate.feed.v1.Policy.error_pages:type_name -> kerngate.feed.v1.ErrorPages
-	31, // 39: kerngate.feed.v1.Policy.compression:type_name -> kerngate.feed.v1.Compression
-	32, // 40: kerngate.feed.v1.Policy.pace:type_name -> kerngate.feed.v1.Pace
-	33, // 41: kerngate.feed.v1.Policy.trace:type_name -> kerngate.feed.v1.Trace
-	0,  // 42: kerngate.feed.v1.Policy.request_buffering:type_name -> kerngate.feed.v1.RequestBuffering
-	1,  // 43: kerngate.feed.v1.Balance.algorithm:type_name -> kerngate.feed.v1.Algorithm
-	24, // 44: kerngate.feed.v1.Balance.affinity:type_name -> kerngate.feed.v1.Affinity
-	26, // 45: kerngate.feed.v1.ExternalAuth.to:type_name -> kerngate.feed.v1.Destination
-	40, // 46: kerngate.feed.v1.ExternalAuth.headers:type_name -> kerngate.feed.v1.HeaderRule
-	28, // 47: kerngate.feed.v1.ExternalAuth.cache_for:type_name -> kerngate.feed.v1.CacheTime
-	26, // 48: kerngate.feed.v1.Mirror.to:type_name -> kerngate.feed.v1.Destination
-	37, // 49: kerngate.feed.v1.Limits.rates:type_name -> kerngate.feed.v1.Rate
-	39, // 50: kerngate.feed.v1.Access.basic:type_name -> kerngate.feed.v1.BasicAuth
-	27, // 51: kerngate.feed.v1.Access.external:type_name -> kerngate.feed.v1.ExternalAuth
-	4,  // 52: kerngate.feed.v1.HeaderRule.op:type_name -> kerngate.feed.v1.HeaderRule.Op
-	44, // 53: kerngate.feed.v1.Service.health:type_name -> kerngate.feed.v1.HealthCheck
-	45, // 54: kerngate.feed.v1.Service.outlier:type_name -> kerngate.feed.v1.Outlier
-	5,  // 55: kerngate.feed.v1.HealthCheck.kind:type_name -> kerngate.feed.v1.HealthCheck.Kind
-	20, // 56: kerngate.feed.v1.HealthCheck.upstream:type_name -> kerngate.feed.v1.Upstream
-	31, // 57: kerngate.feed.v1.Settings.compression:type_name -> kerngate.feed.v1.Compression
-	58, // [58:58] is the sub-list for method output_type
-	58, // [58:58] is the sub-list for method input_type
-	58, // [58:58] is the sub-list for extension type_name
-	58, // [58:58] is the sub-list for extension extendee
-	0,  // [0:58] is the sub-list for field type_name
+	9,  // 0: kerngate.feed.v1.ToAgent.hello:type_name -> kerngate.feed.v1.Hello
+	50, // 1: kerngate.feed.v1.ToAgent.ack:type_name -> kerngate.feed.v1.Ack
+	51, // 2: kerngate.feed.v1.ToAgent.refuse:type_name -> kerngate.feed.v1.Refuse
+	54, // 3: kerngate.feed.v1.ToAgent.query:type_name -> kerngate.feed.v1.Query
+	10, // 4: kerngate.feed.v1.FromAgent.welcome:type_name -> kerngate.feed.v1.Welcome
+	12, // 5: kerngate.feed.v1.FromAgent.reject:type_name -> kerngate.feed.v1.Reject
+	13, // 6: kerngate.feed.v1.FromAgent.config:type_name -> kerngate.feed.v1.Config
+	52, // 7: kerngate.feed.v1.FromAgent.serving:type_name -> kerngate.feed.v1.Serving
+	53, // 8: kerngate.feed.v1.FromAgent.drain:type_name -> kerngate.feed.v1.Drain
+	55, // 9: kerngate.feed.v1.FromAgent.answer:type_name -> kerngate.feed.v1.Answer
+	11, // 10: kerngate.feed.v1.Welcome.maps:type_name -> kerngate.feed.v1.Map
+	17, // 11: kerngate.feed.v1.Config.hosts:type_name -> kerngate.feed.v1.Host
+	46, // 12: kerngate.feed.v1.Config.services:type_name -> kerngate.feed.v1.Service
+	49, // 13: kerngate.feed.v1.Config.settings:type_name -> kerngate.feed.v1.Settings
+	14, // 14: kerngate.feed.v1.Config.certificates:type_name -> kerngate.feed.v1.Certificate
+	15, // 15: kerngate.feed.v1.Config.authorities:type_name -> kerngate.feed.v1.Authority
+	16, // 16: kerngate.feed.v1.Config.ticket_keys:type_name -> kerngate.feed.v1.TicketKeys
+	22, // 17: kerngate.feed.v1.Host.routes:type_name -> kerngate.feed.v1.Route
+	20, // 18: kerngate.feed.v1.Host.tls:type_name -> kerngate.feed.v1.TLS
+	25, // 19: kerngate.feed.v1.Host.policies:type_name -> kerngate.feed.v1.Policy
+	18, // 20: kerngate.feed.v1.Host.locations:type_name -> kerngate.feed.v1.Locations
+	19, // 21: kerngate.feed.v1.Locations.server:type_name -> kerngate.feed.v1.Location
+	19, // 22: kerngate.feed.v1.Locations.nested:type_name -> kerngate.feed.v1.Location
+	2,  // 23: kerngate.feed.v1.Location.match:type_name -> kerngate.feed.v1.Location.Match
+	21, // 24: kerngate.feed.v1.TLS.client:type_name -> kerngate.feed.v1.ClientAuth
+	3,  // 25: kerngate.feed.v1.ClientAuth.mode:type_name -> kerngate.feed.v1.ClientAuth.Mode
+	23, // 26: kerngate.feed.v1.Route.upstream:type_name -> kerngate.feed.v1.Upstream
+	45, // 27: kerngate.feed.v1.Route.canaries:type_name -> kerngate.feed.v1.Canary
+	4,  // 28: kerngate.feed.v1.Upstream.protocol:type_name -> kerngate.feed.v1.Upstream.Protocol
+	24, // 29: kerngate.feed.v1.Upstream.tls:type_name -> kerngate.feed.v1.UpstreamTLS
+	37, // 30: kerngate.feed.v1.Policy.redirects:type_name -> kerngate.feed.v1.Redirect
+	38, // 31: kerngate.feed.v1.Policy.cors:type_name -> kerngate.feed.v1.CORS
+	39, // 32: kerngate.feed.v1.Policy.limits:type_name -> kerngate.feed.v1.Limits
+	41, // 33: kerngate.feed.v1.Policy.access:type_name -> kerngate.feed.v1.Access
+	43, // 34: kerngate.feed.v1.Policy.request_headers:type_name -> kerngate.feed.v1.HeaderRule
+	43, // 35: kerngate.feed.v1.Policy.response_headers:type_name -> kerngate.feed.v1.HeaderRule
+	44, // 36: kerngate.feed.v1.Policy.cookie_domains:type_name -> kerngate.feed.v1.Replacement
+	44, // 37: kerngate.feed.v1.Policy.cookie_paths:type_name -> kerngate.feed.v1.Replacement
+	44, // 38: kerngate.feed.v1.Policy.locations:type_name -> kerngate.feed.v1.Replacement
+	26, // 39: kerngate.feed.v1.Policy.balance:type_name -> kerngate.feed.v1.Balance
+	28, // 40: kerngate.feed.v1.Policy.retry:type_name -> kerngate.feed.v1.Retry
+	32, // 41: kerngate.feed.v1.Policy.mirrors:type_name -> kerngate.feed.v1.Mirror
+	33, // 42: kerngate.feed.v1.Policy.error_pages:type_name -> kerngate.feed.v1.ErrorPages
+	34, // 43: kerngate.feed.v1.Policy.compression:type_name -> kerngate.feed.v1.Compression
+	35, // 44: kerngate.feed.v1.Policy.pace:type_name -> kerngate.feed.v1.Pace
+	36, // 45: kerngate.feed.v1.Policy.trace:type_name -> kerngate.feed.v1.Trace
+	0,  // 46: kerngate.feed.v1.Policy.request_buffering:type_name -> kerngate.feed.v1.RequestBuffering
+	1,  // 47: kerngate.feed.v1.Balance.algorithm:type_name -> kerngate.feed.v1.Algorithm
+	27, // 48: kerngate.feed.v1.Balance.affinity:type_name -> kerngate.feed.v1.Affinity
+	29, // 49: kerngate.feed.v1.ExternalAuth.to:type_name -> kerngate.feed.v1.Destination
+	43, // 50: kerngate.feed.v1.ExternalAuth.headers:type_name -> kerngate.feed.v1.HeaderRule
+	31, // 51: kerngate.feed.v1.ExternalAuth.cache_for:type_name -> kerngate.feed.v1.CacheTime
+	29, // 52: kerngate.feed.v1.Mirror.to:type_name -> kerngate.feed.v1.Destination
+	40, // 53: kerngate.feed.v1.Limits.rates:type_name -> kerngate.feed.v1.Rate
+	42, // 54: kerngate.feed.v1.Access.basic:type_name -> kerngate.feed.v1.BasicAuth
+	30, // 55: kerngate.feed.v1.Access.external:type_name -> kerngate.feed.v1.ExternalAuth
+	5,  // 56: kerngate.feed.v1.HeaderRule.op:type_name -> kerngate.feed.v1.HeaderRule.Op
+	47, // 57: kerngate.feed.v1.Service.health:type_name -> kerngate.feed.v1.HealthCheck
+	48, // 58: kerngate.feed.v1.Service.outlier:type_name -> kerngate.feed.v1.Outlier
+	6,  // 59: kerngate.feed.v1.HealthCheck.kind:type_name -> kerngate.feed.v1.HealthCheck.Kind
+	23, // 60: kerngate.feed.v1.HealthCheck.upstream:type_name -> kerngate.feed.v1.Upstream
+	34, // 61: kerngate.feed.v1.Settings.compression:type_name -> kerngate.feed.v1.Compression
+	62, // [62:62] is the sub-list for method output_type
+	62, // [62:62] is the sub-list for method input_type
+	62, // [62:62] is the sub-list for extension type_name
+	62, // [62:62] is the sub-list for extension extendee
+	0,  // [0:62] is the sub-list for field type_name
 }
 
 func init() { file_userspace_feed_feedpb_feed_proto_init() }
@@ -4820,17 +5038,17 @@ func file_userspace_feed_feedpb_feed_proto_init() {
 		(*FromAgent_Drain)(nil),
 		(*FromAgent_Answer)(nil),
 	}
-	file_userspace_feed_feedpb_feed_proto_msgTypes[16].OneofWrappers = []any{}
 	file_userspace_feed_feedpb_feed_proto_msgTypes[18].OneofWrappers = []any{}
-	file_userspace_feed_feedpb_feed_proto_msgTypes[27].OneofWrappers = []any{}
-	file_userspace_feed_feedpb_feed_proto_msgTypes[40].OneofWrappers = []any{}
+	file_userspace_feed_feedpb_feed_proto_msgTypes[20].OneofWrappers = []any{}
+	file_userspace_feed_feedpb_feed_proto_msgTypes[29].OneofWrappers = []any{}
+	file_userspace_feed_feedpb_feed_proto_msgTypes[42].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_userspace_feed_feedpb_feed_proto_rawDesc), len(file_userspace_feed_feedpb_feed_proto_rawDesc)),
-			NumEnums:      6,
-			NumMessages:   47,
+			NumEnums:      7,
+			NumMessages:   49,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

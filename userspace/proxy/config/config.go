@@ -28,6 +28,9 @@ type Target struct {
 	Canaries []Canary       // in order of precedence
 
 	RedirectHTTPS bool // clear-text requests are sent to https
+	ClearText     bool // served without TLS whatever certificate the host's clients must show
+
+	locations *locations // nil: none
 }
 
 // Snapshot is one version of the configuration. It is never changed.
@@ -150,8 +153,9 @@ func (s *Snapshot) Current(svc *Service) *Service {
 
 func (s *Snapshot) host(h *feedpb.Host, before *upstreams) (route.Host[Target], error) {
 	host := route.Host[Target]{Name: h.Name, Routes: make([]route.Route[Target], 0, len(h.Routes))}
+	shared := make([]*locations, len(h.Locations))
 	for _, r := range h.Routes {
-		t := Target{Service: s.services[r.Service], Source: r.Source, RedirectHTTPS: r.RedirectHttps}
+		t := Target{Service: s.services[r.Service], Source: r.Source, RedirectHTTPS: r.RedirectHttps, ClearText: r.ClearText}
 		t.Usage = s.Usage.Line(r.Source, t.Service.name())
 		if r.Service != 0 && t.Service == nil {
 			return host, &RefusedError{r.Source, fmt.Errorf("host %q path %q leads to service %d, which is not in the configuration", h.Name, r.Path, r.Service)}
@@ -167,6 +171,9 @@ func (s *Snapshot) host(h *feedpb.Host, before *upstreams) (route.Host[Target], 
 				source, err = canary.Source, canary.Err
 			}
 			return host, &RefusedError{source, fmt.Errorf("host %q path %q: %w", h.Name, r.Path, err)}
+		}
+		if t.locations, err = s.locations(h, r, shared); err != nil {
+			return host, &RefusedError{r.Source, fmt.Errorf("host %q path %q: %w", h.Name, r.Path, err)}
 		}
 		host.Routes = append(host.Routes, route.Route[Target]{Path: r.Path, Exact: r.Exact, Regexp: r.Regexp, Value: t})
 	}

@@ -250,9 +250,9 @@ func (x *Exchange) route() (config.Target, Reason) {
 	}
 	if r, ok := x.conf.Routes.Match(x.Request.Host, path); ok {
 		x.Outcome.Source, x.Outcome.Usage = r.Value.Source, r.Value.Usage
-		target := r.Value
-		x.beginRules(&r.Value, path)
-		if target.Service = x.service(&r.Value); target.Service == nil {
+		target := config.At(r, path)
+		x.beginRules(&target, path)
+		if target.Service = x.service(&target); target.Service == nil {
 			return config.Target{}, NoService
 		}
 		x.Outcome.Service = target.Service

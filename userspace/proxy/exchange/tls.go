@@ -51,7 +51,7 @@ func (x *Exchange) admit() (config.Target, Reason) {
 	switch {
 	case x.redirects(&target):
 		return config.Target{}, RedirectHTTPS
-	case encrypted == nil && !x.admitsClearText():
+	case encrypted == nil && !target.ClearText && !x.admitsClearText():
 		return config.Target{}, ClientCertificate
 	}
 	return target, reason

@@ -71,7 +71,8 @@ type Service struct {
 	Path     string // a prefix
 	Regexp   bool   // Path is an expression
 	Policy   *feedpb.Policy
-	Canary   *feedpb.Canary // takes a part of the requests of the service before this one
+	Change   func(*feedpb.Host, *feedpb.Route) // of what is made of the above; nil: none
+	Canary   *feedpb.Canary                    // takes a part of the requests of the service before this one
 	Backends []string
 	Upstream *feedpb.Upstream // how they are spoken to, nil: HTTP/1.1 in clear text
 
@@ -217,6 +218,9 @@ func (p *Proxy) publish(services []Service, settings *feedpb.Settings) *feedpb.C
 		if s.Policy != nil {
 			h.Policies = append(h.Policies, s.Policy)
 			r.Policy = uint32(len(h.Policies))
+		}
+		if s.Change != nil {
+			s.Change(h, r)
 		}
 		h.Routes = append(h.Routes, r)
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/kerngate/kerngate/userspace/model"
+	"github.com/kerngate/kerngate/userspace/nginxconf"
 	"github.com/kerngate/kerngate/userspace/template"
 )
 
@@ -49,8 +50,8 @@ func (r *reader) fieldsOf(v string) (map[string]string, error) {
 		return nil, err
 	}
 	fields, err := r.refs.ConfigMap(name)
-	if err == nil && len(fields) > maxDirectives {
-		err = fmt.Errorf("ConfigMap %s/%s has %d fields, more than %d", r.in.Namespace, name, len(fields), maxDirectives)
+	if err == nil && len(fields) > nginxconf.MaxDirectives {
+		err = fmt.Errorf("ConfigMap %s/%s has %d fields, more than %d", r.in.Namespace, name, len(fields), nginxconf.MaxDirectives)
 	}
 	return fields, err
 }

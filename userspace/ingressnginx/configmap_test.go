@@ -1,6 +1,8 @@
 package ingressnginx
 
 import (
+	"github.com/kerngate/kerngate/userspace/nginxconf"
+
 	"fmt"
 	"slices"
 	"strings"
@@ -24,7 +26,7 @@ func TestConfigMapNames(t *testing.T) {
 // TestManyFields: a ConfigMap of any size makes no policy of any size.
 func TestManyFields(t *testing.T) {
 	many := map[string][]byte{}
-	for i := range maxDirectives + 1 {
+	for i := range nginxconf.MaxDirectives + 1 {
 		many[fmt.Sprintf("X-%d", i)] = []byte("v")
 	}
 	in := Ingress{Namespace: "ns", Name: "web", Annotations: map[string]string{

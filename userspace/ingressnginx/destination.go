@@ -31,7 +31,7 @@ func (r *reader) destination(text string) (d model.Destination, err error) {
 		if end < 0 {
 			end = len(rest)
 		}
-		d.Authority, rest = strings.ToLower(rest[:end]), rest[end:]
+		d.Authority, rest = withoutDot(strings.ToLower(rest[:end])), rest[end:]
 		if d.Service, err = r.serviceBehind(d.Authority, tls); err != nil {
 			return d, err
 		}
@@ -74,4 +74,17 @@ func (r *reader) serviceBehind(authority string, tls bool) (none model.ServiceKe
 		return model.ServiceKey{Namespace: labels[1], Name: labels[0], Port: strconv.Itoa(port)}, nil
 	}
 	return r.refs.Service(labels[1], labels[0], port)
+}
+
+// withoutDot removes the dot behind the host of an authority, which makes a name absolute
+// (RFC 1034 section 3.1) and is no part of it in Host and SNI.
+func withoutDot(authority string) string {
+	host, port, hasPort := strings.Cut(authority, ":")
+	if rest, dotted := strings.CutSuffix(host, "."); dotted && rest != "" {
+		host = rest
+	}
+	if hasPort {
+		return host + ":" + port
+	}
+	return host
 }

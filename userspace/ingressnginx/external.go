@@ -1,6 +1,7 @@
 package ingressnginx
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -41,7 +42,7 @@ func (r *reader) external() *model.ExternalAuth {
 	}
 	if _, v, set := r.text("auth-signin"); set {
 		if err := signIn(v); err != nil {
-			r.invalid("auth-signin", v, "a URL that begins with http://, https:// or $scheme://, or a path", "clients that are not signed in get 401")
+			r.find("auth-signin", Invalid, "%q: %v; clients that are not signed in get 401", shorten(v), err)
 		} else {
 			e.SignIn, e.SignInParameter = v, "rd"
 		}
@@ -69,7 +70,7 @@ func signIn(v string) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("%q is no URL", v)
+	return errors.New("it must be a URL that begins with http://, https:// or $scheme://, or a path")
 }
 
 // authCache reads auth-cache-key and auth-cache-duration: statuses, if any, then a time,

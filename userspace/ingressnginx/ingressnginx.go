@@ -50,8 +50,13 @@ type Reading struct {
 	Used bool
 	// Policy is for each route of the Ingress, nil if it asks for none.
 	Policy *model.Policy
-	// Regexp makes expressions of all paths of the Ingress's hosts.
+	// Regexp makes expressions of all paths of the Ingress's hosts, as does a Rewrite of the
+	// Policy to another path than the route's own.
 	Regexp bool
+	// ServerLocations are the locations of server-snippet, which belong to all paths of the
+	// Ingress's hosts, Locations those of configuration-snippet, within each path of the
+	// Ingress.
+	ServerLocations, Locations []model.Location
 	// Aliases are further hosts, in lower case, for the first host of the Ingress.
 	Aliases []string
 	// RedirectWWW redirects between each host and the same with "www." before it.

@@ -85,6 +85,9 @@ func (r Reading) dump() string {
 	if r.Canary != nil {
 		fmt.Fprintf(&b, "canary %s\n", *r.Canary)
 	}
+	if len(r.ServerLocations)+len(r.Locations) > 0 {
+		b.WriteString((&model.Route{Locations: &model.Locations{Server: r.ServerLocations, Nested: r.Locations}}).Rules())
+	}
 	for _, f := range r.Findings {
 		if f.Verdict.Refused() {
 			fmt.Fprintf(&b, "%s %s\n", f.Verdict, f.Key)
@@ -99,7 +102,7 @@ func TestRead(t *testing.T) {
 		want  string
 	}{
 		{nil, ""},
-		{[]string{"rewrite-target: /$2"}, "rewrite: /$2\nregexp"},
+		{[]string{"rewrite-target: /$2"}, "rewrite: /$2"},
 		{[]string{"rewrite-target: /a b"}, "invalid rewrite-target"},
 		{[]string{"rewrite-target: https://evil"}, "invalid rewrite-target"},
 		{[]string{"use-regex: true"}, "regexp"},
@@ -210,36 +213,30 @@ func TestSnippet(t *testing.T) {
 		{`rewrite ^/x /y/$1 redirect;`, "invalid configuration-snippet"},
 		{`rewrite ^/x /y sideways;`, "invalid configuration-snippet"},
 		{`rewrite ^/x;`, "invalid configuration-snippet"},
-		{`return 200 "hello";`, "invalid configuration-snippet"},
-		{`proxy_set_header Connection "";`, "invalid configuration-snippet"},
+		{`return 200 "hello";`, "redirect: 200"},
+		{`proxy_set_header Connection "";`, ""},
 		{"add_header X-A \"a\nb\";", "invalid configuration-snippet"},
 		{`add_header X-A "a\r\nX-B: b";`, "invalid configuration-snippet"},
 		{`add_header X-A $upstream_addr;`, "invalid configuration-snippet"},
 		{`proxy_buffering off; add_header X-A b;`, "response: add X-A \"b\"\ninvalid configuration-snippet"},
-		{`if ($host = a) { return 301 https://b; add_header X-A b; }`, "invalid configuration-snippet\ninvalid configuration-snippet\ninvalid configuration-snippet"},
-		{`if ($http_user_agent ~ bot) { return 403; }`, "access: closed, as configuration-snippet: the directive \"return\" decides who gets in, and is not executed\ninvalid configuration-snippet\nclosed configuration-snippet"},
-		{`deny all;`, "access: closed, as configuration-snippet: the directive \"deny\" decides who gets in, and is not executed\nclosed configuration-snippet"},
-		{`auth_request /x;`, "access: closed, as configuration-snippet: the directive \"auth_request\" decides who gets in, and is not executed\nclosed configuration-snippet"},
-		{`add_header X-A b`, "access: closed, as configuration-snippet: it cannot be read: the last directive has no end\nclosed configuration-snippet"},
-		{`}`, "access: closed, as configuration-snippet: it cannot be read: a } that ends nothing\nclosed configuration-snippet"},
-		{`add_header X-A "b;`, "access: closed, as configuration-snippet: it cannot be read: a quote is not closed\nclosed configuration-snippet"},
+		{`if ($host = a) { return 301 https://b; add_header X-A b; }`, "invalid configuration-snippet"},
+		{`if ($http_user_agent ~ bot) { return 403; }`, "access: closed, as configuration-snippet: line 1: the directive \"return 403\": it decides who gets in, and stands in a block that is not executed (if ($http_user_agent ~ bot))\nclosed configuration-snippet"},
+		{`deny all;`, "access: deny [0.0.0.0/0 ::/0]"},
+		{`auth_request /x;`, "access: closed, as configuration-snippet: line 1: the directive \"auth_request /x\": it decides who gets in, and is not executed\nclosed configuration-snippet"},
+		{`add_header X-A b`, "access: closed, as configuration-snippet: it cannot be read: line 1: the last directive has no end: a ; or a } is missing\nclosed configuration-snippet"},
+		{`}`, "access: closed, as configuration-snippet: it cannot be read: line 1: this } ends no block\nclosed configuration-snippet"},
+		{`add_header X-A "b;`, "access: closed, as configuration-snippet: it cannot be read: line 1: a quote is not closed\nclosed configuration-snippet"},
 	} {
 		if got := read("configuration-snippet: " + c.text).dump(); got != c.want {
 			t.Errorf("%s:\n%s\nwant\n%s", c.text, got, c.want)
 		}
-	}
-	if got := read("server-snippet: location /x { add_header A b; }").dump(); got != "invalid server-snippet\ninvalid server-snippet" {
-		t.Error(got)
 	}
 	if got := read("relative-redirects: true", "configuration-snippet: rewrite ^/x(.*) /y$1 redirect; rewrite ^/z(.*) /$1 redirect;").dump(); got != "redirect of ~^/x(.*) with its query: 302 /y$1\ninvalid configuration-snippet" {
 		t.Error(got)
 	}
 	if got := read("permanent-redirect: https://c.example", "configuration-snippet: return 302 https://b.example;",
 		"server-snippet: rewrite ^/a https://a.example? redirect; add_header X-A b; proxy_set_header X-B c;").dump(); got !=
-		"redirect of ~^/a: 302 https://a.example\nredirect: 301 https://c.example\nredirect: 302 https://b.example\nresponse: add X-A \"b\"\ninvalid server-snippet" {
-		t.Error(got)
-	}
-	if got := read("server-snippet: location /x { deny all; }").dump(); !strings.HasPrefix(got, "access: closed") {
+		"redirect of ~^/a: 302 https://a.example\nredirect: 301 https://c.example\nredirect: 302 https://b.example\nrequest: set X-B \"c\"\nresponse: add X-A \"b\"" {
 		t.Error(got)
 	}
 }

@@ -14,7 +14,6 @@ func (r *reader) paths() {
 			r.find("rewrite-target", Invalid, "%q %s; the path stays as it is", shorten(v), why)
 		} else {
 			r.want().Rewrite = &model.Rewrite{Target: v}
-			r.out.Regexp = true
 		}
 	}
 	if _, v, set := r.text("server-alias"); set {
@@ -32,7 +31,8 @@ func (r *reader) paths() {
 	if v, ok := r.template("upstream-vhost", "pods get the client's Host"); ok {
 		r.want().Host = v
 	}
-	if v, ok := r.template("x-forwarded-prefix", "pods do not get the field"); ok {
+	v, ok := r.template("x-forwarded-prefix", "the header is removed from requests")
+	if _, _, set := r.text("x-forwarded-prefix"); ok || set {
 		p := r.want()
 		p.RequestHeaders = append(p.RequestHeaders, model.HeaderRule{Op: model.SetHeader, Name: "X-Forwarded-Prefix", Value: v})
 	}

@@ -20,6 +20,8 @@ type reader struct {
 	out  Reading
 	seen map[string]bool // keys that were asked for
 
+	variables map[string]string // that snippets have defined: the template that each stands for
+
 	policy  model.Policy
 	touched bool // policy says something
 }

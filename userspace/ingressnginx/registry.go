@@ -41,7 +41,6 @@ const (
 	whyTracing   = "the collector, and how many requests are traced, is the agent's to say (--otlp-endpoint, --trace-ratio)"
 	whySuites    = "of TLS 1.2 those count that crypto/tls has and holds secure, in its own order; those of TLS 1.3 cannot be chosen"
 	whyOrder     = "the order is that of crypto/tls, which considers whether both sides have AES in hardware"
-	whySnippet   = "it is not executed; directives in it that decide who gets in close the Ingress"
 	whyPushOver  = "browsers have removed server push, and nginx 1.25 did; Link fields are passed on"
 	whyNoGlobal  = "there is no global authentication that could be left out"
 	whyLegacyOne = "an older name, read if there is no "
@@ -69,7 +68,7 @@ var keys = []Key{
 	{Name: "auth-secret-type", Group: "BasicDigestAuth"},
 	{Name: "auth-signin", Group: "ExternalAuth"},
 	{Name: "auth-signin-redirect-param", Group: "ExternalAuth"},
-	{Name: "auth-snippet", Group: "ExternalAuth", Verdict: Unsupported, Why: whySnippet},
+	{Name: "auth-snippet", Group: "ExternalAuth", Verdict: Difference, Why: "it is never executed; proxy_set_header is read, others are reported, and those that decide who gets in close the Ingress"},
 	{Name: "auth-tls-error-page", Group: "CertificateAuth", Elsewhere: true},
 	{Name: "auth-tls-match-cn", Group: "CertificateAuth", Verdict: Difference, Why: "expressions are RE2's, which has no look-around; who does not match gets 400, not 403", Elsewhere: true},
 	{Name: "auth-tls-pass-certificate-to-upstream", Group: "CertificateAuth", Elsewhere: true},
@@ -87,7 +86,7 @@ var keys = []Key{
 	{Name: "canary-weight", Group: "Canary", Verdict: Difference, Why: "a path may have several canaries: each decides about what those before it, the oldest first, leave"},
 	{Name: "canary-weight-total", Group: "Canary"},
 	{Name: "client-body-buffer-size", Group: "ClientBodyBufferSize", Verdict: Difference, Why: "the agent's --request-buffer-bytes holds for all Ingresses"},
-	{Name: "configuration-snippet", Group: "ConfigurationSnippet", Verdict: Difference, Why: "it is never executed; add_header, more_set_headers, more_clear_headers, proxy_hide_header, proxy_set_header, return and redirects by rewrite are read, others are reported, and those that decide who gets in close the Ingress"},
+	{Name: "configuration-snippet", Group: "ConfigurationSnippet", Verdict: Difference, Why: "it is never executed; add_header, more_set_headers, more_clear_headers, more_set_input_headers, more_clear_input_headers, proxy_hide_header, proxy_set_header, auth_request_set, allow, deny, satisfy, return, redirects by rewrite and locations that answer by themselves are read; others are reported with their line, a request header that cannot be set is removed, and directives that decide who gets in and cannot be read close the Ingress, or the location in which they stand"},
 	{Name: "connection-proxy-header", Group: "Connection", Verdict: Difference, Why: "the proxy decides by itself which connections to pods it keeps"},
 	{Name: "cors-allow-credentials", Group: "CorsConfig"},
 	{Name: "cors-allow-headers", Group: "CorsConfig"},
@@ -160,7 +159,7 @@ var keys = []Key{
 	{Name: "rewrite-target", Group: "Rewrite", Verdict: Difference, Why: "expressions are RE2's, which has no look-around; a result with a segment . or .. is answered with 400"},
 	{Name: "satisfy", Group: "Satisfy"},
 	{Name: "server-alias", Group: "Aliases", Verdict: Difference, Why: "hosts and wildcards are read, expressions are not"},
-	{Name: "server-snippet", Group: "ServerSnippet", Verdict: Difference, Why: "it is never executed; add_header, more_set_headers, more_clear_headers, return and redirects by rewrite are read, and hold for the Ingress's own paths; others are reported, and those that decide who gets in close the Ingress"},
+	{Name: "server-snippet", Group: "ServerSnippet", Verdict: Difference, Why: "it is never executed; it is read like configuration-snippet, and its headers, returns, allow and deny hold for the Ingress's own paths; its locations hold beside all paths of the host, but for those of another namespace than that of the host's oldest Ingress"},
 	{Name: "service-upstream", Group: "ServiceUpstream", Verdict: Difference, Why: "requests always go to pods, whose changes are in force within milliseconds: what the Service's address was used for"},
 	{Name: "session-cookie-change-on-failure", Group: "SessionAffinity"},
 	{Name: "session-cookie-conditional-samesite-none", Group: "SessionAffinity"},

@@ -3,384 +3,290 @@ package ingressnginx
 import (
 	"errors"
 	"fmt"
-	"net/http"
-	"regexp"
-	"strconv"
 	"strings"
 
 	"github.com/kerngate/kerngate/userspace/model"
+	"github.com/kerngate/kerngate/userspace/nginxconf"
 	"github.com/kerngate/kerngate/userspace/template"
 )
 
-// snippets reads configuration-snippet and server-snippet. They are never executed: the few
-// directives that have an equal here are taken for it, and the others are said. A directive
-// that keeps somebody out keeps everybody out, since we do not know whom it meant; in an
-// auth-snippet, of which nothing else is read, too.
-func (r *reader) snippets() {
-	// What a server answers by itself goes before what its locations do.
-	later := r.policy.Redirects
-	r.policy.Redirects = nil
-	r.snippet("server-snippet")
-	r.policy.Redirects = append(r.policy.Redirects, later...)
-	r.snippet("configuration-snippet")
-	r.snippet("auth-snippet")
-}
+// A snippet is read into rules and never executed. A directive that has no equal is
+// reported with its line. Three things hold whatever stands in a snippet:
+//
+//   - A directive that may keep somebody out, and cannot be read, keeps everybody out: of
+//     the Ingress, or of the location in which it stands.
+//   - A request header that a directive sets is never the client's own value: if the value
+//     cannot be read, the header is removed.
+//   - A location that cannot be read is not public by what lies behind it.
 
-func (r *reader) snippet(key string) {
-	_, text, set := r.text(key)
-	if !set {
-		return
-	}
-	directives, err := parseSnippet(text)
-	if err != nil {
-		r.close(key, fmt.Sprintf("it cannot be read: %v", err))
-		return
-	}
-	for _, d := range directives {
-		if d.guards() {
-			r.close(key, fmt.Sprintf("the directive %q decides who gets in, and is not executed", shorten(d.words[0])))
-			continue
-		}
-		if key == "auth-snippet" {
-			r.find(key, Unsupported, "the directive %q is not executed", shorten(d.words[0]))
-			continue
-		}
-		err := errNoEqual
-		if key == "configuration-snippet" || ofServers[d.words[0]] {
-			err = r.directive(d)
-		}
-		if err != nil {
-			r.find(key, Invalid, "the directive %q is not executed: %v", shorten(strings.Join(d.words, " ")), err)
-		}
-	}
-}
+// place is where the directives of a snippet stand in nginx's configuration.
+type place uint8
 
-// ofServers are the directives that have their equal in a server-snippet, too. Those for
-// requests to pods have no effect there in ingress-nginx, whose locations have their own.
-var ofServers = map[string]bool{"add_header": true, "more_set_headers": true, "more_clear_headers": true, "return": true, "rewrite": true}
-
-// directive is a statement of nginx's configuration.
-type directive struct {
-	words []string
-	block bool // it has a block, whose directives follow
-	inner bool // it stands in a block
-}
-
-// maxSnippet and maxDirectives bound what is read.
 const (
-	maxSnippet    = 64 << 10
-	maxDirectives = 256
+	inLocation    place = iota // configuration-snippet: in each location of the Ingress
+	inServer                   // server-snippet: in the server of each of its hosts
+	inSubrequest               // auth-snippet: in the location that asks the external auth service
+	inOwnLocation              // in a location of a snippet
 )
 
-// parseSnippet splits a text into directives as nginx does (ngx_conf_read_token). Those
-// within blocks are listed as well.
-func parseSnippet(text string) ([]directive, error) {
-	if len(text) > maxSnippet {
-		return nil, fmt.Errorf("%d bytes are more than %d", len(text), maxSnippet)
-	}
-	var out []directive
-	var d directive
-	depth := 0
-	flush := func() error {
-		if len(d.words) > 0 {
-			d.inner = depth > 0
-			out = append(out, d)
-		}
-		d = directive{}
-		if len(out) > maxDirectives {
-			return fmt.Errorf("more than %d directives", maxDirectives)
-		}
+// snippet is the reading of one snippet, or of a location in one.
+type snippet struct {
+	r      *reader
+	key    string
+	place  place
+	policy *model.Policy // gets the rules
+	source sourceRules   // allow and deny
+	// Of a location: its expression with the flags that belong to it, what cannot be read
+	// and may protect, and whether the location has answered by itself already.
+	pattern  string
+	closed   string
+	answered bool
+}
+
+// snippets reads the three snippets. What a server answers by itself takes precedence over
+// what its locations do.
+func (r *reader) snippets() {
+	later := r.policy.Redirects
+	r.policy.Redirects = nil
+	server := r.snippet("server-snippet", inServer)
+	r.policy.Redirects = append(r.policy.Redirects, later...)
+	location := r.snippet("configuration-snippet", inLocation)
+	r.snippet("auth-snippet", inSubrequest)
+	r.sourceRules(server, location)
+}
+
+// snippet reads one snippet, and returns what it says of sources.
+func (r *reader) snippet(key string, at place) sourceRules {
+	_, text, set := r.text(key)
+	if !set {
 		return nil
 	}
-	for i := 0; i < len(text); {
-		switch c := text[i]; c {
-		case ' ', '\t', '\r', '\n':
-			i++
-		case '#':
-			for i < len(text) && text[i] != '\n' {
-				i++
-			}
-		case ';':
-			if err := flush(); err != nil {
-				return nil, err
-			}
-			i++
-		case '{':
-			if len(d.words) == 0 {
-				return nil, errors.New("a { stands alone")
-			}
-			d.block = true
-			if err := flush(); err != nil {
-				return nil, err
-			}
-			depth++
-			i++
-		case '}':
-			if depth--; depth < 0 || len(d.words) > 0 {
-				return nil, errors.New("a } that ends nothing")
-			}
-			i++
-		default:
-			word, n, err := cutWord(text[i:])
-			if err == nil && word == "" && len(d.words) == 0 {
-				err = errors.New("a directive has no name")
-			}
-			if err != nil {
-				return nil, err
-			}
-			d.words = append(d.words, word)
-			i += n
-		}
+	directives, err := nginxconf.Parse(text)
+	if err != nil {
+		r.close(key, fmt.Sprintf("it cannot be read: %v", err))
+		return nil
 	}
-	if len(d.words) > 0 || depth > 0 {
-		return nil, errors.New("the last directive has no end")
-	}
-	return out, nil
+	s := &snippet{r: r, key: key, place: at, policy: &r.policy}
+	s.read(directives)
+	return s.source
 }
 
-// cutWord returns the word that text begins with, and its length there.
-func cutWord(text string) (word string, n int, err error) {
-	var b strings.Builder
-	quote := byte(0)
-	if text[0] == '"' || text[0] == '\'' {
-		quote = text[0]
-		n++
-	}
-	for ; n < len(text); n++ {
-		c := text[n]
-		switch {
-		case c == '\\' && n+1 < len(text):
-			n++
-			switch e := text[n]; e {
-			case 't':
-				b.WriteByte('\t')
-			case 'r':
-				b.WriteByte('\r')
-			case 'n':
-				b.WriteByte('\n')
-			case '"', '\'', '\\':
-				b.WriteByte(e)
-			default:
-				b.WriteByte('\\')
-				b.WriteByte(e)
-			}
-			continue
-		case quote != 0 && c == quote:
-			return b.String(), n + 1, nil
-		case quote == 0 && c == '$' && n+1 < len(text) && text[n+1] == '{':
-			end := strings.IndexByte(text[n:], '}')
-			if end < 0 {
-				return "", 0, errors.New("a } is missing after ${")
-			}
-			b.WriteString(text[n : n+end+1])
-			n += end
-			continue
-		case quote == 0 && strings.IndexByte(" \t\r\n;{", c) >= 0:
-			return b.String(), n, nil
+func (s *snippet) read(directives []nginxconf.Directive) {
+	for _, d := range directives {
+		if s.answered && s.place == inOwnLocation {
+			return // nginx goes no further either: "return" comes first of all
 		}
-		b.WriteByte(c)
+		s.directive(d)
 	}
-	if quote != 0 {
-		return "", 0, errors.New("a quote is not closed")
-	}
-	return b.String(), n, nil
 }
 
-// guards reports whether a directive can keep somebody out: those that are made for it, and
-// a refusal under a condition.
-func (d directive) guards() bool {
-	switch d.words[0] {
-	case "allow", "deny", "satisfy", "limit_except", "internal", "valid_referers", "ssl_verify_client":
-		return true
+// directive reads one directive.
+func (s *snippet) directive(d nginxconf.Directive) {
+	var err error
+	switch {
+	case d.IsLua():
+		s.lua(d)
+	case d.Name == "location" && d.HasBlock && s.place != inSubrequest:
+		s.location(d)
+	case d.HasBlock:
+		s.block(d)
+	case s.place == inSubrequest && (d.Name == "allow" || d.Name == "deny" || d.Name == "satisfy"):
+		s.close(d, "it decides who gets in, and is not executed")
+	case d.Name == "allow" || d.Name == "deny":
+		if err = s.source.add(d); err != nil {
+			s.close(d, err.Error())
+		}
+	case d.Name == "satisfy":
+		s.satisfy(d)
+	case d.Name == "auth_request_set":
+		s.define(d)
+	case guards(d):
+		s.close(d, "it decides who gets in, and is not executed")
+	default:
+		if err = s.rule(d); err != nil {
+			s.report(d, err)
+		}
+	}
+}
+
+// rule takes a directive for the rule that it equals.
+func (s *snippet) rule(d nginxconf.Directive) error {
+	if setsRequestHeader(d.Name) {
+		return s.requestHeader(d)
+	}
+	if s.place == inSubrequest {
+		return errNoEqual
+	}
+	switch d.Name {
+	case "internal": // only nginx's own requests, of which there are none, get in
+		return s.returns(nginxconf.Directive{Name: "return", Args: []string{"404"}, Line: d.Line})
 	case "return":
-		return d.inner && len(d.words) > 1 && d.words[1] != "" && (d.words[1][0] == '4' || d.words[1][0] == '5')
+		return s.returns(d)
+	case "rewrite":
+		return s.rewrites(d)
 	}
-	for _, prefix := range []string{"auth_", "limit_req", "limit_conn", "access_by_", "rewrite_by_", "modsecurity", "naxsi", "secure_link"} {
-		if strings.HasPrefix(d.words[0], prefix) {
+	if s.place == inOwnLocation {
+		return s.locationRule(d)
+	}
+	switch d.Name {
+	case "add_header":
+		return s.addHeader(d)
+	case "more_set_headers", "more_clear_headers":
+		return s.moreHeaders(d)
+	case "proxy_hide_header":
+		if s.place == inServer {
+			return errors.New("it has no effect in a server-snippet: use configuration-snippet")
+		}
+		if len(d.Args) != 1 {
+			return errors.New("it is written proxy_hide_header NAME")
+		}
+		return s.responseHeader(model.SetHeader, d.Args[0], "")
+	}
+	return errNoEqual
+}
+
+var errNoEqual = errors.New("it has no equal here")
+
+// block reads a block that is none of a location. What stands in it holds under a
+// condition that is not evaluated.
+func (s *snippet) block(d nginxconf.Directive) {
+	if s.place == inOwnLocation {
+		s.close(d, "blocks within a location are not executed")
+	} else if guard, found := findGuard(d); found {
+		s.close(guard, fmt.Sprintf("it decides who gets in, and stands in a block that is not executed (%s)", shorten(d.String())))
+	} else {
+		s.report(d, errors.New("blocks other than location are not executed"))
+	}
+	s.forgetHeaders(d.Block)
+}
+
+// findGuard returns the first directive in a block that decides who gets in.
+func findGuard(d nginxconf.Directive) (nginxconf.Directive, bool) {
+	if d.Name == "limit_except" {
+		return d, true
+	}
+	for _, inner := range d.Block {
+		if guards(inner) || inner.Name == "allow" || inner.Name == "deny" || refuses(inner) {
+			return inner, true
+		}
+		if guard, found := findGuard(inner); found {
+			return guard, true
+		}
+	}
+	return d, false
+}
+
+// guards reports whether a directive decides who gets in; allow, deny, satisfy and return
+// are read.
+func guards(d nginxconf.Directive) bool {
+	switch d.Name {
+	case "limit_except", "valid_referers", "ssl_verify_client":
+		return true
+	case "auth_request_set":
+		return false
+	}
+	for _, prefix := range []string{"auth_", "limit_req", "limit_conn", "access_by_", "rewrite_by_", "content_by_", "modsecurity", "naxsi", "secure_link"} {
+		if strings.HasPrefix(d.Name, prefix) {
 			return true
 		}
 	}
 	return false
 }
 
-var errNoEqual = errors.New("it has no equal here")
+// refuses reports whether a directive answers with an error.
+func refuses(d nginxconf.Directive) bool {
+	return d.Name == "return" && len(d.Args) > 0 && d.Args[0] != "" && (d.Args[0][0] == '4' || d.Args[0][0] == '5')
+}
 
-// directive takes a directive for what it equals.
-func (r *reader) directive(d directive) error {
-	args := d.words[1:]
-	if d.block || d.inner {
-		return errNoEqual
+// close lets nobody in: of a location, if the directive stands in one, else at all.
+func (s *snippet) close(d nginxconf.Directive, why string) {
+	why = fmt.Sprintf("line %d: the directive %q: %s", d.Line, shorten(d.String()), why)
+	if s.place != inOwnLocation {
+		s.r.close(s.key, why)
+		return
 	}
-	switch d.words[0] {
-	case "add_header": // adds; on error statuses only with "always", which is not told apart here
-		if len(args) == 3 && args[2] == "always" {
-			args = args[:2]
+	if s.closed == "" {
+		s.closed = why
+	}
+}
+
+// report says that a directive is not executed, or not as it is written.
+func (s *snippet) report(d nginxconf.Directive, why error) {
+	s.r.find(s.key, Invalid, "line %d: the directive %q is not executed: %v", d.Line, shorten(d.String()), why)
+}
+
+// note says what a directive comes to, where that is not quite what its author may expect.
+func (s *snippet) note(d nginxconf.Directive, text string) {
+	s.r.find(s.key, Difference, "line %d: the directive %q: %s", d.Line, shorten(d.String()), text)
+}
+
+// satisfy reads whether one of sources and passwords is enough. An annotation takes
+// precedence.
+func (s *snippet) satisfy(d nginxconf.Directive) {
+	a := s.policy.Access
+	switch {
+	case len(d.Args) != 1 || d.Args[0] != "any" && d.Args[0] != "all":
+		s.close(d, "it is written satisfy all, or satisfy any")
+	case s.place == inOwnLocation:
+		if d.Args[0] == "any" {
+			s.close(d, "it has no equal here")
 		}
-		if len(args) != 2 {
-			return errors.New("it is written add_header NAME VALUE")
+	case s.r.in.Annotations[Prefix+"satisfy"] == "" && a != nil:
+		a.Any = d.Args[0] == "any"
+	}
+}
+
+// define reads auth_request_set, which gives a name to a value of the external auth
+// service's answer. It is kept as the template that stands for the name.
+func (s *snippet) define(d nginxconf.Directive) {
+	if len(d.Args) != 2 || !strings.HasPrefix(d.Args[0], "$") || len(d.Args[0]) < 2 {
+		s.report(d, errors.New("it is written auth_request_set $NAME VALUE"))
+		return
+	}
+	text := template.Substitute(d.Args[1], func(name string) (string, bool) {
+		if name == "upstream_status" {
+			return "${auth_answer_status}", true
 		}
-		return r.addHeader(&r.policy.ResponseHeaders, model.AddHeader, args[0], args[1])
-	case "proxy_set_header":
-		if len(args) != 2 {
-			return errors.New("it is written proxy_set_header NAME VALUE")
-		}
-		if strings.EqualFold(args[0], "host") {
-			if _, err := template.Parse(args[1]); err != nil {
-				return err
+		for from, to := range map[string]string{"upstream_http_": "auth_answer_http_", "sent_http_": "auth_answer_http_", "upstream_cookie_": "auth_answer_cookie_"} {
+			if rest, ok := strings.CutPrefix(name, from); ok && rest != "" {
+				return "${" + to + rest + "}", true
 			}
-			r.want().Host = args[1]
-			return nil
 		}
-		return r.addHeader(&r.policy.RequestHeaders, model.SetHeader, args[0], args[1])
-	case "proxy_hide_header":
-		if len(args) != 1 {
-			return errors.New("it is written proxy_hide_header NAME")
-		}
-		return r.addHeader(&r.policy.ResponseHeaders, model.SetHeader, args[0], "")
-	case "more_set_headers", "more_clear_headers":
-		return r.moreHeaders(d.words[0] == "more_clear_headers", args)
-	case "return":
-		return r.returns(args)
-	case "rewrite":
-		return r.rewrites(args)
+		return "", false
+	})
+	if _, err := template.Parse(text); err != nil {
+		s.report(d, err)
+		return
 	}
-	return errNoEqual
+	s.r.define(d.Args[0][1:], text)
 }
 
-func (r *reader) moreHeaders(remove bool, args []string) error {
-	if len(args) == 0 {
-		return errors.New("it names no field")
+// define gives a name to a template.
+func (r *reader) define(name, text string) {
+	if r.variables == nil {
+		r.variables = map[string]string{}
 	}
-	for _, arg := range args {
-		if strings.HasPrefix(arg, "-") {
-			return fmt.Errorf("the option %s has no equal here", shorten(arg))
-		}
-		name, value, _ := strings.Cut(arg, ":")
-		if remove {
-			value = ""
-		}
-		if strings.HasSuffix(name, "*") {
-			return errors.New("names with * have no equal here")
-		}
-		if err := r.addHeader(&r.policy.ResponseHeaders, model.SetHeader, strings.TrimSpace(name), strings.TrimSpace(value)); err != nil {
-			return err
-		}
-	}
-	return nil
+	r.variables[name] = text
 }
 
-// proxyOwn are the fields that no rule may touch; the proxy checks the same.
-var proxyOwn = map[string]bool{
-	"connection": true, "keep-alive": true, "proxy-connection": true, "te": true, "trailer": true, "transfer-encoding": true,
-	"upgrade": true, "http2-settings": true, "content-length": true, "host": true, "expect": true,
+// expand replaces the names that directives have defined, and checks the result.
+func (r *reader) expand(text string) (string, error) {
+	text = r.substitute(text)
+	_, err := template.Parse(text)
+	return text, err
 }
 
-func (r *reader) addHeader(to *[]model.HeaderRule, op model.HeaderOp, name, value string) error {
-	switch {
-	case !token(name):
-		return fmt.Errorf("%q is no field name", shorten(name))
-	case proxyOwn[strings.ToLower(strings.ReplaceAll(name, "_", "-"))]:
-		return fmt.Errorf("field %s is the proxy's own affair", name)
-	case len(*to) >= maxDirectives:
-		return fmt.Errorf("more than %d fields", maxDirectives)
-	}
-	if _, err := template.Parse(value); err != nil {
-		return err
-	}
-	r.touched = true
-	*to = append(*to, model.HeaderRule{Op: op, Name: name, Value: value})
-	return nil
-}
-
-// returns takes "return URL", "return CODE" and "return CODE URL". A text as a body has no
-// equal.
-func (r *reader) returns(args []string) error {
-	d := model.Redirect{Status: http.StatusFound}
-	switch len(args) {
-	case 0:
-		return errors.New("it is written return CODE [URL]")
-	case 1:
-		if code, err := strconv.Atoi(args[0]); err == nil {
-			d.Status = code
-		} else {
-			d.Target = args[0]
+func (r *reader) substitute(text string) string {
+	return template.Substitute(text, func(name string) (string, bool) {
+		v, ok := r.variables[name]
+		if !ok && name == "auth_cookie" { // ingress-nginx defines it
+			v, ok = authCookie, true
 		}
-	case 2:
-		code, err := strconv.Atoi(args[0])
-		if err != nil {
-			return fmt.Errorf("%q is no status", shorten(args[0]))
-		}
-		d.Status, d.Target = code, args[1]
-	default:
-		return errors.New("it is written return CODE [URL]")
-	}
-	redirect := d.Status/100 == 3 && d.Status != 300 && d.Status <= 308 && d.Status != 304 && d.Status != 305 && d.Status != 306
-	switch {
-	case d.Status < 200 || d.Status > 599:
-		return fmt.Errorf("status %d is not one that a request can be answered with", d.Status)
-	case redirect && d.Target == "":
-		return fmt.Errorf("status %d needs a URL", d.Status)
-	case !redirect && d.Target != "":
-		return errors.New("a text to answer with has no equal here")
-	}
-	if _, err := template.Parse(d.Target); err != nil {
-		return err
-	}
-	p := r.want()
-	p.Redirects = append(p.Redirects, d)
-	return nil
+		return v, ok
+	})
 }
 
-// rewrites takes "rewrite EXPRESSION URL [redirect|permanent]", of which every URL that
-// begins with a scheme is a redirect (ngx_http_rewrite_module).
-func (r *reader) rewrites(args []string) error {
-	if len(args) != 2 && len(args) != 3 {
-		return errors.New("it is written rewrite EXPRESSION URL redirect")
-	}
-	d := model.Redirect{Pattern: args[0], Status: http.StatusFound, Query: true}
-	target, absolute := args[1], false
-	for _, scheme := range []string{"http://", "https://", "$scheme://"} {
-		absolute = absolute || strings.HasPrefix(target, scheme)
-	}
-	flag := args[len(args)-1]
-	switch {
-	case len(args) == 3 && flag == "permanent":
-		d.Status = http.StatusMovedPermanently
-	case len(args) == 3 && flag == "redirect", absolute && (len(args) == 2 || flag == "last" || flag == "break"):
-	case len(args) == 3 && flag != "last" && flag != "break":
-		return fmt.Errorf("%q is none of redirect, permanent, last and break", shorten(flag))
-	default:
-		return errors.New("a path for pods is set by rewrite-target")
-	}
-	if rest, alone := strings.CutSuffix(target, "?"); alone {
-		target, d.Query = rest, false
-	}
-	switch {
-	case !absolute && (!strings.HasPrefix(target, "/") || strings.HasPrefix(target, "//")):
-		return fmt.Errorf("%q is neither a URL with http://, https:// or $scheme://, nor a path", shorten(target))
-	case !absolute && !r.out.RelativeRedirects:
-		target = "$scheme://$host" + target
-	case !absolute && strings.HasPrefix(target, "/$"):
-		return errors.New("a path whose first segment is a value could be another host")
-	}
-	if _, after, _ := strings.Cut(target, "://"); len(after) > 1 && after[0] == '$' && after[1] >= '1' && after[1] <= '9' {
-		return errors.New("clients must not choose the host that they are sent to")
-	}
-	if len(d.Pattern) > maxExpression {
-		return fmt.Errorf("an expression of %d bytes: no more than %d are allowed", len(d.Pattern), maxExpression)
-	}
-	pattern, err := regexp.Compile(d.Pattern)
-	if err != nil {
-		return fmt.Errorf("%q is no expression of RE2: %w", shorten(d.Pattern), err)
-	}
-	if _, err := template.ParseGroups(target, pattern.NumSubexp()); err != nil {
-		return err
-	}
-	d.Target = target
-	p := r.want()
-	p.Redirects = append(p.Redirects, d)
-	return nil
-}
+// authCookie is all Set-Cookie headers of the external auth service's answer.
+const authCookie = "${auth_answer_http_set_cookie}"
 
-// maxExpression is the length in bytes of the longest expression; the proxy has the same.
-const maxExpression = 1024
+var errLua = errors.New("Lua is not executed")

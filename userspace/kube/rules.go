@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -116,18 +117,34 @@ func (t *translation) readCompat(served []*networkingv1.Ingress) {
 	}
 	t.regexpHosts = map[string]bool{}
 	for _, ingress := range served {
-		if p := t.policyOf(ingress); p.rules.Regexp && p.rules.Canary == nil && !t.strict {
-			for _, rule := range ingress.Spec.Rules {
+		p := t.policyOf(ingress)
+		if t.strict || p.rules.Canary != nil {
+			continue
+		}
+		for _, rule := range ingress.Spec.Rules {
+			if p.rules.Regexp || rewritesAny(p, rule) {
 				t.regexpHosts[rule.Host] = true
 			}
 		}
 	}
 }
 
+// rewritesAny reports whether a path of the rule is rewritten to another one. One that
+// equals rewrite-target is left alone.
+func rewritesAny(p *policy, rule networkingv1.IngressRule) bool {
+	if p.rules.Policy == nil || p.rules.Policy.Rewrite == nil || rule.HTTP == nil {
+		return false
+	}
+	return slices.ContainsFunc(rule.HTTP.Paths, func(path networkingv1.HTTPIngressPath) bool {
+		return cmp.Or(path.Path, "/") != p.rules.Policy.Rewrite.Target
+	})
+}
+
 // pathOf translates a path of a rule: an expression, or what matchOf makes of it.
 func (t *translation) pathOf(p *policy, host string, path networkingv1.HTTPIngressPath) (string, model.PathMatch, error) {
 	loose := path.PathType != nil && *path.PathType == networkingv1.PathTypeImplementationSpecific
-	if !t.regexpHosts[host] && !(t.strict && p.rules.Regexp && loose) {
+	rewrites := p.rules.Policy != nil && p.rules.Policy.Rewrite != nil
+	if !t.regexpHosts[host] && !(t.strict && (p.rules.Regexp || rewrites) && loose) {
 		return matchOf(path.Path, path.PathType)
 	}
 	text := path.Path

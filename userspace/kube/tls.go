@@ -259,9 +259,11 @@ func (t *translation) completeTLS() {
 		if h.client == nil {
 			continue
 		}
-		// In clear text nobody can show a certificate.
+		// In clear text nobody can show a certificate, and authorities that look for the
+		// answer to a challenge have none.
 		for key, route := range t.hosts[host] {
-			route.RedirectHTTPS = true
+			route.ClearText = isChallenge(&route.Route)
+			route.RedirectHTTPS = !route.ClearText
 			t.hosts[host][key] = route
 		}
 	}

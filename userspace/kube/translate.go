@@ -61,6 +61,7 @@ func (t *translation) routes() (model.Model, []*networkingv1.Ingress) {
 	}
 	t.addSlashes(served)
 	t.addCanaries(served)
+	t.addLocations(served)
 	t.addHosts(served)
 	for _, ingress := range served { // after all routes: hosts that have none share those of wildcards
 		t.addTLS(ingress)
@@ -96,6 +97,7 @@ type translation struct {
 	found    problems
 
 	policies     map[*networkingv1.Ingress]*policy
+	variants     map[variant]*model.Policy  // of policies, for routes
 	strict       bool                       // annotationCompat of the class
 	regexpHosts  map[string]bool            // all paths are expressions
 	owners       map[string]model.ObjectRef // the oldest Ingress that has a rule for the host
@@ -128,6 +130,7 @@ func newTranslation(objects Objects, o Options) *translation {
 		keys:     map[model.ServiceKey]struct{}{},
 
 		policies: map[*networkingv1.Ingress]*policy{},
+		variants: map[variant]*model.Policy{},
 		owners:   map[string]model.ObjectRef{},
 		aliases:  map[string]string{},
 		secrets: secrets{
@@ -198,9 +201,7 @@ func (t *translation) addRules(ingress *networkingv1.Ingress) {
 				t.found.add(ref, model.Refused, "PathInvalid", fmt.Sprintf("%s: %v", field, err))
 				continue
 			}
-			t.addRoute(ingress, rule.Host, field, published{Route: model.Route{Path: path, Match: match, Source: ref}}, func() model.ServiceKey {
-				return t.backend(ref, field+".backend", p.Backend)
-			})
+			t.addRoute(ingress, rule.Host, field, p.Path, published{Route: model.Route{Path: path, Match: match, Source: ref}}, field+".backend", p.Backend)
 		}
 	}
 }
@@ -217,8 +218,8 @@ func (t *translation) claim(host string) map[routeKey]published {
 }
 
 // addRoute adds a route unless an older object has it already. A route that is in
-// conflict does not need its backend looked up.
-func (t *translation) addRoute(ingress *networkingv1.Ingress, host, field string, route published, backend func() model.ServiceKey) {
+// conflict does not need its backend looked up. path is what the Ingress has written.
+func (t *translation) addRoute(ingress *networkingv1.Ingress, host, field, path string, route published, backendField string, backend networkingv1.IngressBackend) {
 	routes := t.claim(host)
 	key := routeKey{route.Path, route.Match}
 	if winner, taken := routes[key]; taken {
@@ -233,11 +234,14 @@ func (t *translation) addRoute(ingress *networkingv1.Ingress, host, field string
 			fmt.Sprintf("%s: %s of host %q is already served by %s", field, matchText(key), host, owner))
 		return
 	}
-	route.Service = backend()
+	route.Service = t.backend(route.Source, backendField, backend)
 	p := t.policyOf(ingress)
 	route.RedirectHTTPS = t.redirectsHTTPS(ingress, p, host)
-	route.Policy = p.rules.Policy
+	route.Policy = t.routePolicy(ingress, host, path, backend, isChallenge(&route.Route))
 	route.Upstream = t.upstream(p, &route.Route)
+	if isChallenge(&route.Route) {
+		route.RedirectHTTPS = false
+	}
 	routes[key] = route
 }
 
@@ -267,9 +271,7 @@ func (t *translation) addFallback(ingress *networkingv1.Ingress) {
 			continue // the Ingress's own rule is no contradiction
 		}
 		fallback := published{Route: model.Route{Path: "/", Source: ref}, fallback: true}
-		t.addRoute(ingress, host, "spec.defaultBackend", fallback, func() model.ServiceKey {
-			return t.backend(ref, "spec.defaultBackend", *ingress.Spec.DefaultBackend)
-		})
+		t.addRoute(ingress, host, "spec.defaultBackend", "/", fallback, "spec.defaultBackend", *ingress.Spec.DefaultBackend)
 	}
 }
 

@@ -10,6 +10,8 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/rs/zerolog"
@@ -32,6 +34,7 @@ type flags struct {
 	workers  int
 	metrics  string
 	series   int
+	detail   string
 	logLevel string
 }
 
@@ -97,6 +100,7 @@ Several may run at once: the newest gets the new connections, the others drain.`
 	fl.IntVar(&f.workers, "workers", 0, "threads that serve clients; 0: one per CPU")
 	fl.StringVar(&f.metrics, "metrics-address", "127.0.0.1:9465", "where /metrics, /healthz and /readyz are answered; empty: nowhere")
 	fl.IntVar(&f.series, "metrics-series", usage.Most, "pairs of Ingress and Service that metrics tell apart; those beyond are counted together as \"other\"")
+	fl.StringVar(&f.detail, "metrics-detail", proxy.Details[proxy.Full], "metrics of each pair of Ingress and Service: full (18 series, and more where it answers with several classes of status, or fails), brief (6, without the buckets of durations) or none")
 	fl.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	return cmd
 }
@@ -121,7 +125,11 @@ func serve(ctx context.Context, f flags, stdout, stderr io.Writer) error {
 	}
 	access := accesslog.New(stdout)
 	defer access.Close()
-	p, err := proxy.New(proxy.Options{Socket: f.socket, Workers: f.workers, Build: version, Series: f.series, Log: log, Access: access})
+	detail := slices.Index(proxy.Details[:], f.detail)
+	if detail < 0 {
+		return usageError{fmt.Errorf("--metrics-detail %q: want %s", f.detail, strings.Join(proxy.Details[:], ", "))}
+	}
+	p, err := proxy.New(proxy.Options{Socket: f.socket, Workers: f.workers, Build: version, Series: f.series, Detail: proxy.Detail(detail), Log: log, Access: access})
 	if err != nil {
 		return err
 	}

@@ -152,7 +152,7 @@ func (p *Proxy) Collect(ch chan<- prometheus.Metric) {
 	p.collectCompression(counter)
 	p.collectOverload(ch)
 	p.collectTracing(counter)
-	collectUsage(p.config.Load().Usage, ch)
+	collectUsage(p.config.Load().Usage, p.options.Detail, ch)
 	counter(descRetriesRefused, p.sum(func(w *worker) uint64 { return w.metrics.RetriesRefused.Load() }))
 	counter(descRetries, p.sum(func(w *worker) uint64 { return w.metrics.Retries.Load() }))
 	counter(descBytes, p.sum(func(w *worker) uint64 { return w.metrics.Sent.Load() }), "sent")

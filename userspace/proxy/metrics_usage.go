@@ -38,7 +38,23 @@ var (
 var usageDescs = []*prometheus.Desc{descUsageRequests, descUsageEnded, descUsageFaults, descUsageRetries,
 	descUsageBytes, descUsageDuration, descUsageFolded}
 
-func collectUsage(b *usage.Book, ch chan<- prometheus.Metric) {
+// Detail says how much metrics tell of each Ingress and Service. A pair of them that was asked,
+// with responses of one class of status, has 18 series in full.
+type Detail uint8
+
+const (
+	Full  Detail = iota // everything
+	Brief               // no buckets of durations, but their number and sum: 6 series
+	None                // nothing
+)
+
+// Details are the names of the Details, as --metrics-detail takes them.
+var Details = [...]string{Full: "full", Brief: "brief", None: "none"}
+
+func collectUsage(b *usage.Book, detail Detail, ch chan<- prometheus.Metric) {
+	if detail == None {
+		return
+	}
 	ch <- prometheus.MustNewConstMetric(descUsageFolded, prometheus.CounterValue, float64(b.Folded()))
 	for _, a := range b.Accounts() {
 		counter := func(d *prometheus.Desc, of func(*usage.Cell) *atomic.Uint64, label ...string) {
@@ -61,7 +77,9 @@ func collectUsage(b *usage.Book, ch chan<- prometheus.Metric) {
 		buckets := make(map[float64]uint64, len(usage.Bounds))
 		for i, bound := range usage.Bounds {
 			count += a.Sum(func(c *usage.Cell) *atomic.Uint64 { return &c.Buckets[i] })
-			buckets[bound.Seconds()] = count
+			if detail == Full {
+				buckets[bound.Seconds()] = count
+			}
 		}
 		count += a.Sum(func(c *usage.Cell) *atomic.Uint64 { return &c.Buckets[len(usage.Bounds)] })
 		sum := time.Duration(a.Sum(func(c *usage.Cell) *atomic.Uint64 { return &c.Sum }))

@@ -16,20 +16,28 @@ import (
 )
 
 // page collects what a book comes to.
-type page struct{ *usage.Book }
+type page struct {
+	*usage.Book
+	Detail
+}
 
 func (p page) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range usageDescs {
 		ch <- d
 	}
 }
-func (p page) Collect(ch chan<- prometheus.Metric) { collectUsage(p.Book, ch) }
+func (p page) Collect(ch chan<- prometheus.Metric) { collectUsage(p.Book, p.Detail, ch) }
 
 // scrape returns the series of a book as Prometheus reads them.
 func scrape(t *testing.T, b *usage.Book) map[string]float64 {
 	t.Helper()
+	return scrapeAs(t, b, Full)
+}
+
+func scrapeAs(t *testing.T, b *usage.Book, d Detail) map[string]float64 {
+	t.Helper()
 	registry := prometheus.NewPedanticRegistry()
-	registry.MustRegister(page{b})
+	registry.MustRegister(page{b, d})
 	w := httptest.NewRecorder()
 	promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
 	if w.Code != 200 {
@@ -112,6 +120,26 @@ func TestUsageMetrics(t *testing.T) {
 	} {
 		if n, ok := series["kerngate_proxy_ingress_"+name]; !ok || n != want {
 			t.Errorf("%s: %v, want %v", name, n, want)
+		}
+	}
+	runtime.KeepAlive(l)
+}
+
+// TestDetail: how many series an Ingress and a Service have is as the flag's help says.
+func TestDetail(t *testing.T) {
+	book := usage.NewBook(10, 1)
+	l := book.Line("shop/web", "shop/s:80")
+	m := &exchange.Metrics{}
+	m.Record(&exchange.Outcome{Status: 200, Usage: l, Tries: 1, Received: 5}, 2_000_000, 100)
+	for detail, want := range map[Detail]int{Full: 18, Brief: 6, None: 0} {
+		n := 0
+		for name := range scrapeAs(t, book, detail) {
+			if strings.Contains(name, `ingress="shop/web"`) {
+				n++
+			}
+		}
+		if n != want {
+			t.Errorf("%s: %d series, want %d", Details[detail], n, want)
 		}
 	}
 	runtime.KeepAlive(l)

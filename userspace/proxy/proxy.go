@@ -41,6 +41,7 @@ type Options struct {
 	Workers int    // 0: one per CPU
 	Build   string // version, told to the agent
 	Series  int    // Ingresses and Services that metrics tell apart, 0: usage.Most
+	Detail  Detail // of the metrics of each of these
 	Log     zerolog.Logger
 	Access  *accesslog.Logger
 }

@@ -2,6 +2,10 @@ module github.com/kerngate/kerngate
 
 go 1.26.0
 
+// Pods whose certificates have a negative serial number exist, and are reached where the Ingress
+// does not ask to verify them, as by nginx.
+godebug x509negativeserial=1
+
 require (
 	github.com/andybalholm/brotli v1.2.8
 	github.com/cilium/ebpf v0.22.0

@@ -89,6 +89,8 @@ type flags struct {
 	traceTrust      bool
 	divideLimits    string
 	maxHead         int
+	maxResponseHead int
+	maxFields       int
 	accessLog       string
 	accessLogFormat string
 	compression     []string
@@ -222,7 +224,9 @@ func (f *flags) define() {
 	s.BoolVar(&f.traceTrust, "trace-trust", false, "continue the traces that clients say their requests belong to; per Ingress: nginx.ingress.kubernetes.io/opentelemetry-trust-incoming-span")
 	s.StringVar(&f.divideLimits, "divide-limits", "", "NAMESPACE/NAME of the Service whose ready nodes share limits of requests, such as kerngate-system/kerngate: each of N takes an Nth; empty: every node allows all of a limit")
 	s.IntVar(&f.maxConnections, "max-connections", 0, "TCP connections of clients to one proxy; above nine tenths idle ones are closed and some requests get 503; 0: half of what the limit of descriptors leaves")
-	s.IntVar(&f.maxHead, "max-head", 16<<10, "bytes of the largest request head, 431 above")
+	s.IntVar(&f.maxHead, "max-head", 32<<10, "largest head of a request, and its largest trailer section, in bytes; 431 above. Any part of it may be the request line or one field")
+	s.IntVar(&f.maxResponseHead, "max-response-head", 32<<10, "largest head of a pod's response, and its largest trailer section, in bytes; 502 above; per Ingress: nginx.ingress.kubernetes.io/proxy-buffer-size, where it is more")
+	s.IntVar(&f.maxFields, "max-fields", 512, "most fields of one head or trailer section, of requests and of responses; 431 or 502 above. Cookies that HTTP/2 clients send in several fields are one")
 	s.StringVar(&f.accessLog, "access-log", "off", "off, on, or N to log one request of N")
 	s.StringVar(&f.accessLogFormat, "access-log-format", logformat.JSON, "json, combined (as nginx and Apache write it) or a text with fields in braces, such as \"{client} {status} {duration_us}\"")
 	s.StringSliceVar(&f.compression, "compression", nil, "content codings in which responses may be sent, in order of preference: zstd, br, gzip; empty: none; per Ingress: annotation kerngate.dev/compression")

@@ -226,7 +226,13 @@ func (o *options) checkSettings() (err error) {
 	if f.maxHead < 1<<10 || f.maxHead > 1<<20 {
 		return fmt.Errorf("--max-head %d: want 1024 to 1048576", f.maxHead)
 	}
-	s.MaxHeadBytes = uint32(f.maxHead)
+	if f.maxResponseHead < 1<<10 || f.maxResponseHead > 1<<20 {
+		return fmt.Errorf("--max-response-head %d: want 1024 to 1048576", f.maxResponseHead)
+	}
+	if f.maxFields < 16 || f.maxFields > 1<<16 {
+		return fmt.Errorf("--max-fields %d: want 16 to 65536", f.maxFields)
+	}
+	s.MaxHeadBytes, s.MaxResponseHeadBytes, s.MaxFields = uint32(f.maxHead), uint32(f.maxResponseHead), uint32(f.maxFields)
 	if _, err := logformat.Parse(f.accessLogFormat); err != nil {
 		return fmt.Errorf("--access-log-format: %w", err)
 	}

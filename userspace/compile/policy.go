@@ -65,20 +65,21 @@ func (r *Routing) policy(p *model.Policy, source model.ObjectRef, ids IDs) *feed
 
 func policyMessage(p *model.Policy, source model.ObjectRef, service func(model.ServiceKey) uint32) *feedpb.Policy {
 	out := &feedpb.Policy{
-		MaxBodyBytes:     p.MaxBody,
-		Host:             p.Host,
-		RequestHeaders:   headerMessages(p.RequestHeaders),
-		ResponseHeaders:  headerMessages(p.ResponseHeaders),
-		CookieDomains:    replacementMessages(p.CookieDomains),
-		CookiePaths:      replacementMessages(p.CookiePaths),
-		Locations:        replacementMessages(p.Locations),
-		ConnectTimeoutMs: milliseconds(p.Timeouts.Connect),
-		SendTimeoutMs:    milliseconds(p.Timeouts.Send),
-		ReadTimeoutMs:    milliseconds(p.Timeouts.Read),
-		Unlogged:         p.Unlogged,
-		Balance:          balanceMessage(p.Balance),
-		FallbackService:  service(p.Fallback),
-		RequestBuffering: feedpb.RequestBuffering(p.Buffering),
+		MaxBodyBytes:         p.MaxBody,
+		Host:                 p.Host,
+		RequestHeaders:       headerMessages(p.RequestHeaders),
+		ResponseHeaders:      headerMessages(p.ResponseHeaders),
+		CookieDomains:        replacementMessages(p.CookieDomains),
+		CookiePaths:          replacementMessages(p.CookiePaths),
+		Locations:            replacementMessages(p.Locations),
+		ConnectTimeoutMs:     milliseconds(p.Timeouts.Connect),
+		SendTimeoutMs:        milliseconds(p.Timeouts.Send),
+		ReadTimeoutMs:        milliseconds(p.Timeouts.Read),
+		Unlogged:             p.Unlogged,
+		MaxResponseHeadBytes: p.MaxResponseHead,
+		Balance:              balanceMessage(p.Balance),
+		FallbackService:      service(p.Fallback),
+		RequestBuffering:     feedpb.RequestBuffering(p.Buffering),
 	}
 	if retry := p.Retry; retry != nil {
 		out.Retry = &feedpb.Retry{On: uint32(retry.On), NonIdempotent: retry.NonIdempotent, Tries: retry.Tries, WithinMs: milliseconds(retry.Within)}

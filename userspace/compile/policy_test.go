@@ -23,6 +23,7 @@ func full() *model.Policy {
 		Limits:          &model.Limits{Rates: []model.Rate{{Requests: 10, Period: time.Second, Burst: 50}}, Connections: 3, Exempt: []netip.Prefix{one}, Status: 503, Scope: "ns/i"},
 		Access:          &model.Access{Allow: []netip.Prefix{one}, Deny: []netip.Prefix{one}, Basic: &model.BasicAuth{Realm: "r", Users: model.Credentials("u:h")}, Any: true, Closed: "x", External: external()},
 		MaxBody:         new(uint64(1)),
+		MaxResponseHead: 1,
 		Rewrite:         &model.Rewrite{Target: "/$1"},
 		Host:            "h",
 		RequestHeaders:  []model.HeaderRule{{Op: model.AddHeader, Name: "A", Value: "b"}},

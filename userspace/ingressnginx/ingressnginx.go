@@ -118,6 +118,7 @@ func Read(in Ingress, refs References) Reading {
 	r.customHeaders()
 	r.cors()
 	r.body()
+	r.responseHead()
 	r.access()
 	r.limits()
 	r.pod()

@@ -62,6 +62,26 @@ func (r *reader) requestBuffering() {
 	}
 }
 
+// maxResponseHead is the most that proxy-buffer-size can ask for, in bytes.
+const maxResponseHead = 1 << 20
+
+// responseHead reads the bound on heads of responses, which in nginx must fit one buffer.
+func (r *reader) responseHead() {
+	_, v, set := r.text("proxy-buffer-size")
+	if !set {
+		return
+	}
+	n, err := size(v)
+	if err != nil || n == 0 {
+		r.invalid("proxy-buffer-size", v, "bytes such as 8k or 128k", "the proxy's own limit holds")
+		return
+	}
+	if n > maxResponseHead {
+		r.find("proxy-buffer-size", Difference, "heads of responses of up to 1 MiB are taken, not %s", shorten(v))
+	}
+	r.want().MaxResponseHead = uint32(min(n, maxResponseHead))
+}
+
 // pod reads how long pods may take, and whether requests are logged.
 func (r *reader) pod() {
 	t := model.Timeouts{

@@ -131,7 +131,7 @@ var keys = []Key{
 	{Name: "permanent-redirect-code", Group: "Redirect"},
 	{Name: "preserve-trailing-slash", Group: "Rewrite", Verdict: Difference, Why: "a redirect to https always preserves it"},
 	{Name: "proxy-body-size", Group: "Proxy", Verdict: Difference, Why: "without it the agent's --max-body holds, not 1m"},
-	{Name: "proxy-buffer-size", Group: "Proxy", Verdict: Difference, Why: "heads of responses of up to 32 KiB are taken; " + whyStreams},
+	{Name: "proxy-buffer-size", Group: "Proxy", Verdict: Difference, Why: "it can only raise the agent's --max-response-head (32 KiB), up to 1 MiB; it has nothing to do with bodies, which are streamed"},
 	{Name: "proxy-buffering", Group: "Proxy", Verdict: Difference, Why: whyStreams},
 	{Name: "proxy-buffers-number", Group: "Proxy", Verdict: Difference, Why: whyStreams},
 	{Name: "proxy-busy-buffers-size", Group: "Proxy", Verdict: Difference, Why: whyStreams},

@@ -66,6 +66,9 @@ func (p *Policy) dump(b *strings.Builder) {
 	if a := p.Access; a != nil {
 		line("access: %s", a.dump())
 	}
+	if p.MaxResponseHead > 0 {
+		line("response head: at most %d bytes", p.MaxResponseHead)
+	}
 	if p.MaxBody != nil {
 		line("body: at most %d bytes", *p.MaxBody)
 	}

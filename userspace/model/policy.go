@@ -27,7 +27,10 @@ type Policy struct {
 	Locations       []Replacement // of Location and Refresh, at their beginning
 
 	Timeouts Timeouts
-	Unlogged bool // leave requests out of the access log
+	// MaxResponseHead bounds the head of a pod's response in bytes where the proxy's own bound
+	// is less; 0: that holds.
+	MaxResponseHead uint32
+	Unlogged        bool // leave requests out of the access log
 
 	Balance    *Balance    // nil: as the service says
 	Retry      *Retry      // nil: as the proxy does by itself

@@ -340,11 +340,6 @@ func (p *Proxy) apply(c *feedpb.Config) *feedpb.ToAgent {
 			Version: c.Version, Source: source, Reason: err.Error(),
 		}}}
 	}
-	if next.Settings.MaxHead != old.Settings.MaxHead {
-		for _, w := range p.workers {
-			w.loop.Submit(func() { w.loop.Buffers.Raise(next.Settings.MaxHead) })
-		}
-	}
 	p.config.Store(next)
 	endpoint := ""
 	if next.Settings.Trace != nil {

@@ -1921,34 +1921,35 @@ func (x *UpstreamTLS) GetSuites() []string {
 // Policy is what happens to a route's requests beyond being sent to pods; model.Policy
 // says what each rule means, and what a template is.
 type Policy struct {
-	state            protoimpl.MessageState `protogen:"open.v1"`
-	Redirects        []*Redirect            `protobuf:"bytes,1,rep,name=redirects,proto3" json:"redirects,omitempty"`
-	Cors             *CORS                  `protobuf:"bytes,2,opt,name=cors,proto3" json:"cors,omitempty"`
-	Limits           *Limits                `protobuf:"bytes,3,opt,name=limits,proto3" json:"limits,omitempty"`
-	Access           *Access                `protobuf:"bytes,4,opt,name=access,proto3" json:"access,omitempty"`
-	MaxBodyBytes     *uint64                `protobuf:"varint,5,opt,name=max_body_bytes,json=maxBodyBytes,proto3,oneof" json:"max_body_bytes,omitempty"` // absent: Settings.max_body_bytes; 0: no limit
-	Rewrite          string                 `protobuf:"bytes,6,opt,name=rewrite,proto3" json:"rewrite,omitempty"`                                        // target, "": the path stays
-	Host             string                 `protobuf:"bytes,7,opt,name=host,proto3" json:"host,omitempty"`                                              // template
-	RequestHeaders   []*HeaderRule          `protobuf:"bytes,8,rep,name=request_headers,json=requestHeaders,proto3" json:"request_headers,omitempty"`
-	ResponseHeaders  []*HeaderRule          `protobuf:"bytes,9,rep,name=response_headers,json=responseHeaders,proto3" json:"response_headers,omitempty"`
-	CookieDomains    []*Replacement         `protobuf:"bytes,10,rep,name=cookie_domains,json=cookieDomains,proto3" json:"cookie_domains,omitempty"`
-	CookiePaths      []*Replacement         `protobuf:"bytes,11,rep,name=cookie_paths,json=cookiePaths,proto3" json:"cookie_paths,omitempty"`
-	Locations        []*Replacement         `protobuf:"bytes,12,rep,name=locations,proto3" json:"locations,omitempty"`
-	ConnectTimeoutMs uint32                 `protobuf:"varint,13,opt,name=connect_timeout_ms,json=connectTimeoutMs,proto3" json:"connect_timeout_ms,omitempty"` // 0: that of Settings, like the next two
-	SendTimeoutMs    uint32                 `protobuf:"varint,14,opt,name=send_timeout_ms,json=sendTimeoutMs,proto3" json:"send_timeout_ms,omitempty"`
-	ReadTimeoutMs    uint32                 `protobuf:"varint,15,opt,name=read_timeout_ms,json=readTimeoutMs,proto3" json:"read_timeout_ms,omitempty"`
-	Unlogged         bool                   `protobuf:"varint,16,opt,name=unlogged,proto3" json:"unlogged,omitempty"`
-	Balance          *Balance               `protobuf:"bytes,17,opt,name=balance,proto3" json:"balance,omitempty"` // absent: as the service says
-	Retry            *Retry                 `protobuf:"bytes,18,opt,name=retry,proto3" json:"retry,omitempty"`     // absent: as the proxy does by itself
-	Mirrors          []*Mirror              `protobuf:"bytes,19,rep,name=mirrors,proto3" json:"mirrors,omitempty"`
-	ErrorPages       *ErrorPages            `protobuf:"bytes,20,opt,name=error_pages,json=errorPages,proto3" json:"error_pages,omitempty"`
-	FallbackService  uint32                 `protobuf:"varint,21,opt,name=fallback_service,json=fallbackService,proto3" json:"fallback_service,omitempty"` // answers when the service has no ready pod, 0: 503
-	Compression      *Compression           `protobuf:"bytes,22,opt,name=compression,proto3" json:"compression,omitempty"`                                 // absent: that of Settings
-	Pace             *Pace                  `protobuf:"bytes,23,opt,name=pace,proto3" json:"pace,omitempty"`
-	Trace            *Trace                 `protobuf:"bytes,24,opt,name=trace,proto3" json:"trace,omitempty"` // absent: as Settings say
-	RequestBuffering RequestBuffering       `protobuf:"varint,30,opt,name=request_buffering,json=requestBuffering,proto3,enum=kerngate.feed.v1.RequestBuffering" json:"request_buffering,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	state                protoimpl.MessageState `protogen:"open.v1"`
+	Redirects            []*Redirect            `protobuf:"bytes,1,rep,name=redirects,proto3" json:"redirects,omitempty"`
+	Cors                 *CORS                  `protobuf:"bytes,2,opt,name=cors,proto3" json:"cors,omitempty"`
+	Limits               *Limits                `protobuf:"bytes,3,opt,name=limits,proto3" json:"limits,omitempty"`
+	Access               *Access                `protobuf:"bytes,4,opt,name=access,proto3" json:"access,omitempty"`
+	MaxBodyBytes         *uint64                `protobuf:"varint,5,opt,name=max_body_bytes,json=maxBodyBytes,proto3,oneof" json:"max_body_bytes,omitempty"` // absent: Settings.max_body_bytes; 0: no limit
+	Rewrite              string                 `protobuf:"bytes,6,opt,name=rewrite,proto3" json:"rewrite,omitempty"`                                        // target, "": the path stays
+	Host                 string                 `protobuf:"bytes,7,opt,name=host,proto3" json:"host,omitempty"`                                              // template
+	RequestHeaders       []*HeaderRule          `protobuf:"bytes,8,rep,name=request_headers,json=requestHeaders,proto3" json:"request_headers,omitempty"`
+	ResponseHeaders      []*HeaderRule          `protobuf:"bytes,9,rep,name=response_headers,json=responseHeaders,proto3" json:"response_headers,omitempty"`
+	CookieDomains        []*Replacement         `protobuf:"bytes,10,rep,name=cookie_domains,json=cookieDomains,proto3" json:"cookie_domains,omitempty"`
+	CookiePaths          []*Replacement         `protobuf:"bytes,11,rep,name=cookie_paths,json=cookiePaths,proto3" json:"cookie_paths,omitempty"`
+	Locations            []*Replacement         `protobuf:"bytes,12,rep,name=locations,proto3" json:"locations,omitempty"`
+	ConnectTimeoutMs     uint32                 `protobuf:"varint,13,opt,name=connect_timeout_ms,json=connectTimeoutMs,proto3" json:"connect_timeout_ms,omitempty"` // 0: that of Settings, like the next two
+	SendTimeoutMs        uint32                 `protobuf:"varint,14,opt,name=send_timeout_ms,json=sendTimeoutMs,proto3" json:"send_timeout_ms,omitempty"`
+	ReadTimeoutMs        uint32                 `protobuf:"varint,15,opt,name=read_timeout_ms,json=readTimeoutMs,proto3" json:"read_timeout_ms,omitempty"`
+	Unlogged             bool                   `protobuf:"varint,16,opt,name=unlogged,proto3" json:"unlogged,omitempty"`
+	Balance              *Balance               `protobuf:"bytes,17,opt,name=balance,proto3" json:"balance,omitempty"` // absent: as the service says
+	Retry                *Retry                 `protobuf:"bytes,18,opt,name=retry,proto3" json:"retry,omitempty"`     // absent: as the proxy does by itself
+	Mirrors              []*Mirror              `protobuf:"bytes,19,rep,name=mirrors,proto3" json:"mirrors,omitempty"`
+	ErrorPages           *ErrorPages            `protobuf:"bytes,20,opt,name=error_pages,json=errorPages,proto3" json:"error_pages,omitempty"`
+	FallbackService      uint32                 `protobuf:"varint,21,opt,name=fallback_service,json=fallbackService,proto3" json:"fallback_service,omitempty"` // answers when the service has no ready pod, 0: 503
+	Compression          *Compression           `protobuf:"bytes,22,opt,name=compression,proto3" json:"compression,omitempty"`                                 // absent: that of Settings
+	Pace                 *Pace                  `protobuf:"bytes,23,opt,name=pace,proto3" json:"pace,omitempty"`
+	Trace                *Trace                 `protobuf:"bytes,24,opt,name=trace,proto3" json:"trace,omitempty"` // absent: as Settings say
+	RequestBuffering     RequestBuffering       `protobuf:"varint,30,opt,name=request_buffering,json=requestBuffering,proto3,enum=kerngate.feed.v1.RequestBuffering" json:"request_buffering,omitempty"`
+	MaxResponseHeadBytes uint32                 `protobuf:"varint,60,opt,name=max_response_head_bytes,json=maxResponseHeadBytes,proto3" json:"max_response_head_bytes,omitempty"` // 0: that of Settings
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
 }
 
 func (x *Policy) Reset() {
@@ -2154,6 +2155,13 @@ func (x *Policy) GetRequestBuffering() RequestBuffering {
 		return x.RequestBuffering
 	}
 	return RequestBuffering_BUFFER_AUTO
+}
+
+func (x *Policy) GetMaxResponseHeadBytes() uint32 {
+	if x != nil {
+		return x.MaxResponseHeadBytes
+	}
+	return 0
 }
 
 type Balance struct {
@@ -3900,7 +3908,7 @@ type Settings struct {
 	ResponseTimeoutMs    uint32                 `protobuf:"varint,4,opt,name=response_timeout_ms,json=responseTimeoutMs,proto3" json:"response_timeout_ms,omitempty"` // between bytes of a response: 60000
 	BodyTimeoutMs        uint32                 `protobuf:"varint,5,opt,name=body_timeout_ms,json=bodyTimeoutMs,proto3" json:"body_timeout_ms,omitempty"`             // between bytes of a request body: 60000
 	MaxBodyBytes         uint64                 `protobuf:"varint,6,opt,name=max_body_bytes,json=maxBodyBytes,proto3" json:"max_body_bytes,omitempty"`                // 413 above; 0: no limit
-	MaxHeadBytes         uint32                 `protobuf:"varint,7,opt,name=max_head_bytes,json=maxHeadBytes,proto3" json:"max_head_bytes,omitempty"`                // 431 above: 16384
+	MaxHeadBytes         uint32                 `protobuf:"varint,7,opt,name=max_head_bytes,json=maxHeadBytes,proto3" json:"max_head_bytes,omitempty"`                // 431 above: 32768
 	AccessLogSample      uint32                 `protobuf:"varint,8,opt,name=access_log_sample,json=accessLogSample,proto3" json:"access_log_sample,omitempty"`       // 0 off, 1 every request, n one of n
 	DrainTimeoutMs       uint32                 `protobuf:"varint,9,opt,name=drain_timeout_ms,json=drainTimeoutMs,proto3" json:"drain_timeout_ms,omitempty"`          // 240000
 	HttpsPorts           []uint32               `protobuf:"varint,10,rep,packed,name=https_ports,json=httpsPorts,proto3" json:"https_ports,omitempty"`                // local ports whose connections are TLS
@@ -3913,19 +3921,21 @@ type Settings struct {
 	TunnelTimeoutMs      uint32                 `protobuf:"varint,17,opt,name=tunnel_timeout_ms,json=tunnelTimeoutMs,proto3" json:"tunnel_timeout_ms,omitempty"`      // between bytes after an upgrade, either way: 3600000
 	MaxStreams           uint32                 `protobuf:"varint,18,opt,name=max_streams,json=maxStreams,proto3" json:"max_streams,omitempty"`                       // of one HTTP/2 or HTTP/3 connection: 128
 	DisableHttp2         bool                   `protobuf:"varint,19,opt,name=disable_http2,json=disableHttp2,proto3" json:"disable_http2,omitempty"`
-	RedirectPort         uint32                 `protobuf:"varint,20,opt,name=redirect_port,json=redirectPort,proto3" json:"redirect_port,omitempty"`                           // of the https URL that clear-text requests are sent to: 443
-	Compression          *Compression           `protobuf:"bytes,21,opt,name=compression,proto3" json:"compression,omitempty"`                                                  // absent: none
-	AccessLogFormat      string                 `protobuf:"bytes,22,opt,name=access_log_format,json=accessLogFormat,proto3" json:"access_log_format,omitempty"`                 // "json", "combined" or a template of named fields: json
-	TraceEndpoint        string                 `protobuf:"bytes,23,opt,name=trace_endpoint,json=traceEndpoint,proto3" json:"trace_endpoint,omitempty"`                         // OTLP over HTTP or gRPC, "": no tracing
-	TraceRatio           float64                `protobuf:"fixed64,24,opt,name=trace_ratio,json=traceRatio,proto3" json:"trace_ratio,omitempty"`                                // of requests without a trace of their own that are sampled
-	TraceTrust           bool                   `protobuf:"varint,25,opt,name=trace_trust,json=traceTrust,proto3" json:"trace_trust,omitempty"`                                 // continue clients' traces
-	Proxies              uint32                 `protobuf:"varint,26,opt,name=proxies,proto3" json:"proxies,omitempty"`                                                         // that serve in the cluster now, for limits that are divided: 0: 1
-	RetryPercent         uint32                 `protobuf:"varint,27,opt,name=retry_percent,json=retryPercent,proto3" json:"retry_percent,omitempty"`                           // retry budget: of requests in flight that may be retries: 20
-	MaxConnections       uint32                 `protobuf:"varint,40,opt,name=max_connections,json=maxConnections,proto3" json:"max_connections,omitempty"`                     // of clients, to one proxy: half of what RLIMIT_NOFILE leaves
-	SkMsg                bool                   `protobuf:"varint,45,opt,name=sk_msg,json=skMsg,proto3" json:"sk_msg,omitempty"`                                                // ask the kernel to join connections to pods of this node
-	RequestBufferBytes   *uint64                `protobuf:"varint,50,opt,name=request_buffer_bytes,json=requestBufferBytes,proto3,oneof" json:"request_buffer_bytes,omitempty"` // of a request body without a length that are held in memory: 4194304; 0: none
-	RequestBufferTotal   uint64                 `protobuf:"varint,51,opt,name=request_buffer_total,json=requestBufferTotal,proto3" json:"request_buffer_total,omitempty"`       // of all such bodies of one worker: 67108864
-	LargeRequestsChunked bool                   `protobuf:"varint,52,opt,name=large_requests_chunked,json=largeRequestsChunked,proto3" json:"large_requests_chunked,omitempty"` // send larger ones to the pod in chunks; else 411
+	RedirectPort         uint32                 `protobuf:"varint,20,opt,name=redirect_port,json=redirectPort,proto3" json:"redirect_port,omitempty"`                             // of the https URL that clear-text requests are sent to: 443
+	Compression          *Compression           `protobuf:"bytes,21,opt,name=compression,proto3" json:"compression,omitempty"`                                                    // absent: none
+	AccessLogFormat      string                 `protobuf:"bytes,22,opt,name=access_log_format,json=accessLogFormat,proto3" json:"access_log_format,omitempty"`                   // "json", "combined" or a template of named fields: json
+	TraceEndpoint        string                 `protobuf:"bytes,23,opt,name=trace_endpoint,json=traceEndpoint,proto3" json:"trace_endpoint,omitempty"`                           // OTLP over HTTP or gRPC, "": no tracing
+	TraceRatio           float64                `protobuf:"fixed64,24,opt,name=trace_ratio,json=traceRatio,proto3" json:"trace_ratio,omitempty"`                                  // of requests without a trace of their own that are sampled
+	TraceTrust           bool                   `protobuf:"varint,25,opt,name=trace_trust,json=traceTrust,proto3" json:"trace_trust,omitempty"`                                   // continue clients' traces
+	Proxies              uint32                 `protobuf:"varint,26,opt,name=proxies,proto3" json:"proxies,omitempty"`                                                           // that serve in the cluster now, for limits that are divided: 0: 1
+	RetryPercent         uint32                 `protobuf:"varint,27,opt,name=retry_percent,json=retryPercent,proto3" json:"retry_percent,omitempty"`                             // retry budget: of requests in flight that may be retries: 20
+	MaxConnections       uint32                 `protobuf:"varint,40,opt,name=max_connections,json=maxConnections,proto3" json:"max_connections,omitempty"`                       // of clients, to one proxy: half of what RLIMIT_NOFILE leaves
+	MaxResponseHeadBytes uint32                 `protobuf:"varint,60,opt,name=max_response_head_bytes,json=maxResponseHeadBytes,proto3" json:"max_response_head_bytes,omitempty"` // of pods, 502 above: 32768
+	MaxFields            uint32                 `protobuf:"varint,61,opt,name=max_fields,json=maxFields,proto3" json:"max_fields,omitempty"`                                      // of one head or trailer section: 512
+	SkMsg                bool                   `protobuf:"varint,45,opt,name=sk_msg,json=skMsg,proto3" json:"sk_msg,omitempty"`                                                  // ask the kernel to join connections to pods of this node
+	RequestBufferBytes   *uint64                `protobuf:"varint,50,opt,name=request_buffer_bytes,json=requestBufferBytes,proto3,oneof" json:"request_buffer_bytes,omitempty"`   // of a request body without a length that are held in memory: 4194304; 0: none
+	RequestBufferTotal   uint64                 `protobuf:"varint,51,opt,name=request_buffer_total,json=requestBufferTotal,proto3" json:"request_buffer_total,omitempty"`         // of all such bodies of one worker: 67108864
+	LargeRequestsChunked bool                   `protobuf:"varint,52,opt,name=large_requests_chunked,json=largeRequestsChunked,proto3" json:"large_requests_chunked,omitempty"`   // send larger ones to the pod in chunks; else 411
 	unknownFields        protoimpl.UnknownFields
 	sizeCache            protoimpl.SizeCache
 }
@@ -4152,6 +4162,20 @@ func (x *Settings) GetRetryPercent() uint32 {
 func (x *Settings) GetMaxConnections() uint32 {
 	if x != nil {
 		return x.MaxConnections
+	}
+	return 0
+}
+
+func (x *Settings) GetMaxResponseHeadBytes() uint32 {
+	if x != nil {
+		return x.MaxResponseHeadBytes
+	}
+	return 0
+}
+
+func (x *Settings) GetMaxFields() uint32 {
+	if x != nil {
+		return x.MaxFields
 	}
 	return 0
 }
@@ -4618,7 +4642,7 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"minVersion\x12\x1f\n" +
 	"\vmax_version\x18\x06 \x01(\tR\n" +
 	"maxVersion\x12\x16\n" +
-	"\x06suites\x18\a \x03(\tR\x06suites\"\x9c\n" +
+	"\x06suites\x18\a \x03(\tR\x06suites\"\xd3\n" +
 	"\n" +
 	"\x06Policy\x128\n" +
 	"\tredirects\x18\x01 \x03(\v2\x1a.kerngate.feed.v1.RedirectR\tredirects\x12*\n" +
@@ -4647,7 +4671,8 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\vcompression\x18\x16 \x01(\v2\x1d.kerngate.feed.v1.CompressionR\vcompression\x12*\n" +
 	"\x04pace\x18\x17 \x01(\v2\x16.kerngate.feed.v1.PaceR\x04pace\x12-\n" +
 	"\x05trace\x18\x18 \x01(\v2\x17.kerngate.feed.v1.TraceR\x05trace\x12O\n" +
-	"\x11request_buffering\x18\x1e \x01(\x0e2\".kerngate.feed.v1.RequestBufferingR\x10requestBufferingB\x11\n" +
+	"\x11request_buffering\x18\x1e \x01(\x0e2\".kerngate.feed.v1.RequestBufferingR\x10requestBuffering\x125\n" +
+	"\x17max_response_head_bytes\x18< \x01(\rR\x14maxResponseHeadBytesB\x11\n" +
 	"\x0f_max_body_bytes\"\xad\x01\n" +
 	"\aBalance\x129\n" +
 	"\talgorithm\x18\x01 \x01(\x0e2\x1b.kerngate.feed.v1.AlgorithmR\talgorithm\x12\x17\n" +
@@ -4807,7 +4832,7 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\vejection_ms\x18\x03 \x01(\rR\n" +
 	"ejectionMs\x12!\n" +
 	"\fmost_percent\x18\x04 \x01(\rR\vmostPercent\x12#\n" +
-	"\rserver_errors\x18\x05 \x01(\bR\fserverErrors\"\x8d\n" +
+	"\rserver_errors\x18\x05 \x01(\bR\fserverErrors\"\xe3\n" +
 	"\n" +
 	"\bSettings\x12&\n" +
 	"\x0fhead_timeout_ms\x18\x01 \x01(\rR\rheadTimeoutMs\x12&\n" +
@@ -4843,7 +4868,10 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"traceTrust\x12\x18\n" +
 	"\aproxies\x18\x1a \x01(\rR\aproxies\x12#\n" +
 	"\rretry_percent\x18\x1b \x01(\rR\fretryPercent\x12'\n" +
-	"\x0fmax_connections\x18( \x01(\rR\x0emaxConnections\x12\x15\n" +
+	"\x0fmax_connections\x18( \x01(\rR\x0emaxConnections\x125\n" +
+	"\x17max_response_head_bytes\x18< \x01(\rR\x14maxResponseHeadBytes\x12\x1d\n" +
+	"\n" +
+	"max_fields\x18= \x01(\rR\tmaxFields\x12\x15\n" +
 	"\x06sk_msg\x18- \x01(\bR\x05skMsg\x125\n" +
 	"\x14request_buffer_bytes\x182 \x01(\x04H\x00R\x12requestBufferBytes\x88\x01\x01\x120\n" +
 	"\x14request_buffer_total\x183 \x01(\x04R\x12requestBufferTotal\x124\n" +

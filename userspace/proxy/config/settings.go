@@ -12,6 +12,7 @@ import (
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
 	"github.com/kerngate/kerngate/userspace/logformat"
 	"github.com/kerngate/kerngate/userspace/proxy/compress"
+	"github.com/kerngate/kerngate/userspace/proxy/http1"
 	"github.com/kerngate/kerngate/userspace/proxy/tracing"
 )
 
@@ -24,7 +25,9 @@ type Settings struct {
 	BodyTimeout     time.Duration     // between bytes of a request body
 	TunnelTimeout   time.Duration     // between bytes, either way, after an upgrade
 	MaxBody         int64             // bytes, 0: no limit
-	MaxHead         int               // bytes
+	MaxHead         int               // bytes of a request's head, or of its trailers
+	MaxResponseHead int               // bytes of a response's head, or of its trailers
+	MaxFields       int               // of one head or trailer section
 	AccessLogSample uint32            // 0 off, 1 every request, n one of n
 	AccessLogFormat *logformat.Format // nil: JSON
 	DrainTimeout    time.Duration
@@ -54,6 +57,11 @@ type Settings struct {
 	LargeChunked bool
 }
 
+// RequestLimits returns what bounds the head of a request. All of it may be the request line.
+func (s *Settings) RequestLimits() http1.Limits {
+	return http1.Limits{RequestLine: s.MaxHead, Head: s.MaxHead, Fields: s.MaxFields}
+}
+
 // IsHTTPS reports whether connections to a local port are TLS.
 func (s *Settings) IsHTTPS(port uint16) bool { return slices.Contains(s.HTTPSPorts, port) }
 
@@ -66,7 +74,9 @@ func DefaultSettings() Settings {
 		ResponseTimeout: 60 * time.Second,
 		BodyTimeout:     60 * time.Second,
 		TunnelTimeout:   time.Hour,
-		MaxHead:         16 << 10,
+		MaxHead:         http1.DefaultLimits.Head,
+		MaxResponseHead: http1.DefaultLimits.Head,
+		MaxFields:       http1.DefaultLimits.Fields,
 		DrainTimeout:    240 * time.Second,
 		TLSMinVersion:   tls.VersionTLS12,
 		RedirectPort:    443,
@@ -93,6 +103,8 @@ func settings(p *feedpb.Settings) (Settings, error) {
 		TunnelTimeout:   ms(p.TunnelTimeoutMs, d.TunnelTimeout),
 		MaxBody:         int64(min(p.MaxBodyBytes, 1<<62)),
 		MaxHead:         cmp.Or(int(p.MaxHeadBytes), d.MaxHead),
+		MaxResponseHead: min(cmp.Or(int(p.MaxResponseHeadBytes), d.MaxResponseHead), http1.MaxHead),
+		MaxFields:       cmp.Or(int(min(p.MaxFields, 1<<16)), d.MaxFields),
 		AccessLogSample: p.AccessLogSample,
 		DrainTimeout:    ms(p.DrainTimeoutMs, d.DrainTimeout),
 		HSTS:            []byte(p.Hsts),

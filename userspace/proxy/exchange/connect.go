@@ -77,11 +77,12 @@ func (x *Exchange) connectReason(err error) Reason {
 	case errors.As(err, &spoken):
 		x.Outcome.Detail = spoken.Token
 		return UpstreamProtocol
-	case errors.As(err, &encrypted) && encrypted.Untrusted:
-		x.Outcome.Detail = encrypted.Token
-		return UpstreamUntrusted
 	case errors.As(err, &encrypted):
 		x.Outcome.Detail = encrypted.Token
+		x.logTLS(encrypted.Token, encrypted.Err)
+		if encrypted.Untrusted {
+			return UpstreamUntrusted
+		}
 		return UpstreamTLS
 	default:
 		return ConnectFailed

@@ -97,7 +97,7 @@ type Exchange struct {
 	upload    reactor.Splice
 	download  reactor.Splice
 	phase     phase
-	interims  int
+	interims  http1.Interims
 	repeat    repeat
 	reqDone   bool // the request is sent whole
 	reqEnded  bool // its end is queued
@@ -182,6 +182,7 @@ func (x *Exchange) Init(w *Worker, down Downstream, r *http1.Request, c *Connect
 	x.conf = w.Config.Load()
 	x.tries, x.idLen, x.ownIDed, x.responded, x.tunnel, x.upClosed, x.noSplice = 0, 0, false, false, false, false, false
 	x.trace.on = false
+	x.badStatus = 0
 	x.bodyBytes, x.webSocket, x.leaving, x.unlogged = 0, false, false, false
 	x.Outcome = Outcome{Start: w.Loop.Now()}
 	x.identify()
@@ -399,7 +400,7 @@ func (x *Exchange) finish(reason Reason) {
 			return
 		}
 		status := reason.Status()
-		if reason == BadRequest {
+		if reason == BadRequest && x.badStatus != 0 {
 			status = x.badStatus
 		}
 		x.refuseWith(status, reason, x.Outcome.Detail)

@@ -25,6 +25,7 @@ type podHTTP1 struct {
 	framing   http1.Body
 	remaining int64 // bytes of the response's body, http1.BodyLength
 	decoder   http1.Chunked
+	limits    http1.Limits // of the response
 }
 
 // attach makes p the side of the pod at the other end of c.
@@ -34,6 +35,8 @@ func (p *podHTTP1) attach(x *Exchange, c *upstream.Conn) Upstream {
 	p.r, p.w, p.got, p.filled = 0, 0, false, false
 	p.open = false
 	p.response.Reset()
+	p.limits = x.responseLimits()
+	p.decoder.Limits = p.limits
 	return p
 }
 
@@ -82,7 +85,7 @@ func (p *podHTTP1) Flush() error {
 func (p *podHTTP1) ReadHead() (*http1.Response, error) {
 	for {
 		if p.r < p.w {
-			n, err := p.response.Parse(p.in[p.r:p.w], p.x.worker.ResponseLimits, p.x.Request.MethodID)
+			n, err := p.response.Parse(p.in[p.r:p.w], p.limits, p.x.Request.MethodID)
 			if err != nil {
 				return nil, &fault{reason: UpstreamInvalid, detail: token(err)}
 			}
@@ -177,6 +180,11 @@ func (p *podHTTP1) receive() error {
 	}
 	if p.r == p.w {
 		p.r, p.w = 0, 0
+		if len(p.in) > reactor.LargeBuffer && p.response.Status != 0 {
+			bufs := &p.x.worker.Loop.Buffers // it was needed for the head alone
+			bufs.Put(p.in)
+			p.in = bufs.Large()
+		}
 		if p.filled && p.response.Status != 0 && len(p.in) < reactor.LargeBuffer &&
 			(p.framing != http1.BodyLength || p.remaining > int64(len(p.in))) {
 			bufs := &p.x.worker.Loop.Buffers
@@ -186,11 +194,15 @@ func (p *podHTTP1) receive() error {
 	}
 	if p.w == len(p.in) {
 		if p.r == 0 {
-			return errHeadTooLarge
+			larger, ok := p.x.worker.Loop.Buffers.Grow(p.in, p.limits.Head)
+			if !ok {
+				return errHeadTooLarge
+			}
+			p.in = larger
+		} else { // a head that began behind an interim one
+			p.w = copy(p.in, p.in[p.r:p.w])
+			p.r = 0
 		}
-		// A head that began behind an interim one.
-		p.w = copy(p.in, p.in[p.r:p.w])
-		p.r = 0
 		p.response.Reset()
 	}
 	n, err := p.conn.TryRead(p.in[p.w:])

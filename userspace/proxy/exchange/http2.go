@@ -23,6 +23,7 @@ type podHTTP2 struct {
 func (p *podHTTP2) attach(x *Exchange, s *upstream.Stream) Upstream {
 	p.x, p.Stream = x, s
 	p.connect = x.opensWebSocket()
+	s.Limits = x.responseLimits()
 	return p
 }
 

@@ -34,7 +34,7 @@ func (x *Exchange) relay() (reason Reason, again bool) {
 
 // begin queues the request's head.
 func (x *Exchange) begin() {
-	x.phase, x.interims, x.repeat = awaitHead, 0, repeatNone
+	x.phase, x.interims, x.repeat = awaitHead, http1.Interims{}, repeatNone
 	x.up.Begin()
 	x.reqEnded = !x.Request.HasBody()
 	x.reqDone, x.upFailed = false, false
@@ -211,9 +211,6 @@ func (x *Exchange) receive() error {
 	return err
 }
 
-// maxInterims bounds the interim responses to one request.
-const maxInterims = 32
-
 // head acts on a response head.
 func (x *Exchange) head(r *http1.Response) error {
 	if x.firstByte == 0 {
@@ -234,7 +231,7 @@ func (x *Exchange) head(r *http1.Response) error {
 		x.phase = passBody
 		return nil
 	case r.Interim():
-		if x.interims++; x.interims > maxInterims {
+		if !x.interims.Take(x.worker.Loop.Clock()) {
 			return &fault{reason: UpstreamInvalid, detail: "too_many_interim_responses"}
 		}
 		if x.Request.Minor > 0 {

@@ -207,6 +207,17 @@ func (x *Exchange) maxBody() int64 {
 	return x.conf.Settings.MaxBody
 }
 
+// responseLimits returns what bounds the head of the pod's response, and its trailers.
+func (x *Exchange) responseLimits() http1.Limits {
+	s := &x.conf.Settings
+	l := http1.Limits{Head: s.MaxResponseHead, Fields: s.MaxFields}
+	if p := x.rules.policy; p != nil {
+		l.Head = max(l.Head, p.MaxResponseHead)
+	}
+	l.RequestLine = l.Head
+	return l
+}
+
 func (x *Exchange) connectTimeout() time.Duration {
 	if p := x.rules.policy; p != nil && p.ConnectTimeout > 0 {
 		return p.ConnectTimeout

@@ -4,13 +4,14 @@ import (
 	"math/rand/v2"
 	"sync/atomic"
 
+	"github.com/rs/zerolog"
+
 	"github.com/kerngate/kerngate/userspace/logformat"
 	"github.com/kerngate/kerngate/userspace/proxy/affinity"
 	"github.com/kerngate/kerngate/userspace/proxy/balance"
 	"github.com/kerngate/kerngate/userspace/proxy/compress"
 	"github.com/kerngate/kerngate/userspace/proxy/config"
 	"github.com/kerngate/kerngate/userspace/proxy/health"
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
 	"github.com/kerngate/kerngate/userspace/proxy/overload"
 	"github.com/kerngate/kerngate/userspace/proxy/policy/limit"
 	"github.com/kerngate/kerngate/userspace/proxy/reactor"
@@ -20,24 +21,25 @@ import (
 
 // Worker is what the exchanges of one reactor share.
 type Worker struct {
-	Loop           *reactor.Loop
-	Pool           *upstream.Pool
-	Balancer       *balance.Balancer
-	Config         *atomic.Pointer[config.Snapshot]
-	Metrics        *Metrics
-	Rand           *rand.ChaCha8
-	ResponseLimits http1.Limits
-	Limiter        *limit.Limiter    // shared with the other workers
-	Health         *health.Monitor   // shared with the other workers; nil: nobody watches
-	Queue          *Queue            // shared with the other workers
-	Overload       *overload.Monitor // likewise
-	Tracer         *tracing.Exporter // likewise
-	Encoders       compress.Pool
-	AltSvc         []byte // value of Alt-Svc where HTTP/3 is served, nil: it is not
+	Loop     *reactor.Loop
+	Pool     *upstream.Pool
+	Balancer *balance.Balancer
+	Config   *atomic.Pointer[config.Snapshot]
+	Metrics  *Metrics
+	Rand     *rand.ChaCha8
+	Limiter  *limit.Limiter    // shared with the other workers
+	Health   *health.Monitor   // shared with the other workers; nil: nobody watches
+	Queue    *Queue            // shared with the other workers
+	Overload *overload.Monitor // likewise
+	Tracer   *tracing.Exporter // likewise
+	Log      zerolog.Logger
+	Encoders compress.Pool
+	AltSvc   []byte // value of Alt-Svc where HTTP/3 is served, nil: it is not
 
 	tunnels  map[*Exchange]struct{} // that are open
 	affinity affinity.Keeper
 	retries  retryBudget
+	tlsLog   tlsLog
 }
 
 // LogFormat returns how the access log's lines look, nil for JSON.

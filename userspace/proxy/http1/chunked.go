@@ -4,10 +4,9 @@ const (
 	// maxChunkExtensions bounds the extensions of one body, in bytes: a body of
 	// tiny chunks with long extensions would be a cheap way to burn CPU.
 	maxChunkExtensions = 4 << 10
-	// maxTrailers bounds the trailer section of one body, in bytes.
-	maxTrailers = 8 << 10
-	// maxTrailerFields bounds its field lines.
-	maxTrailerFields = 32
+	// maxKeptTrailer is how much space for a trailer section a Chunked that is used again
+	// keeps, in bytes.
+	maxKeptTrailer = 4 << 10
 )
 
 // chunkState is where in the chunked coding the next byte stands.
@@ -35,6 +34,9 @@ const (
 // Chunked decodes the chunked transfer coding (RFC 9112 section 7.1). The zero
 // value is ready for a body; Reset makes it ready for the next one.
 type Chunked struct {
+	// Limits bounds the trailer section as it would a head. It may be set after Reset.
+	Limits Limits
+
 	state      chunkState
 	digits     uint8  // of the current size
 	remaining  uint64 // bytes of data left in the current chunk
@@ -50,6 +52,9 @@ type Chunked struct {
 func (c *Chunked) Reset() {
 	c.state, c.digits, c.remaining, c.extensions = chunkSize, 0, 0, 0
 	c.trailer, c.line, c.trailers = c.trailer[:0], 0, c.trailers[:0]
+	if cap(c.trailer) > maxKeptTrailer || cap(c.trailers) > 2*maxKeptFields {
+		c.trailer, c.trailers = nil, nil
+	}
 }
 
 // Done reports whether the end of the body was read.
@@ -233,6 +238,7 @@ func (c *Chunked) readTrailers(buf []byte) (n int, done bool, err *Error) {
 		c.state = chunkDone
 		return 2, true, nil
 	}
+	lim := c.Limits.orDefaults()
 	for n < len(buf) {
 		// Up to and with the next LF.
 		end := n
@@ -243,7 +249,7 @@ func (c *Chunked) readTrailers(buf []byte) (n int, done bool, err *Error) {
 		if whole {
 			end++
 		}
-		if len(c.trailer)+end-n > maxTrailers {
+		if len(c.trailer)+end-n > lim.Head {
 			return 0, false, ErrTrailerLimit
 		}
 		c.trailer = append(c.trailer, buf[n:end]...)
@@ -266,13 +272,13 @@ func (c *Chunked) readTrailers(buf []byte) (n int, done bool, err *Error) {
 
 // parseTrailers makes the fields, once c.trailer no longer moves.
 func (c *Chunked) parseTrailers() *Error {
-	lines := 0
+	lines, most := 0, c.Limits.orDefaults().Fields
 	for i := 0; i < c.line; {
 		name, value, size, underscore, err := parseField(c.trailer[i:])
 		if err != nil {
 			return err
 		}
-		if lines++; lines > maxTrailerFields {
+		if lines++; lines > most {
 			return ErrTrailerLimit
 		}
 		id := fieldIDOf(name)

@@ -120,8 +120,8 @@ func TestChunkedRefused(t *testing.T) {
 		{"next request as trailer", "0\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", ErrBadFieldName},
 		{"length as trailer", "0\r\na: b\r\nContent-Length: 5\r\n\r\n", ErrFramingTrailer},
 		{"encoding as trailer", "0\r\nTransfer-Encoding: chunked\r\n\r\n", ErrFramingTrailer},
-		{"long trailer", "0\r\na: " + strings.Repeat("b", maxTrailers) + "\r\n\r\n", ErrTrailerLimit},
-		{"many trailers", "0\r\n" + strings.Repeat("a: b\r\n", maxTrailerFields+1) + "\r\n", ErrTrailerLimit},
+		{"long trailer", "0\r\na: " + strings.Repeat("b", DefaultLimits.Head) + "\r\n\r\n", ErrTrailerLimit},
+		{"many trailers", "0\r\n" + strings.Repeat("a: b\r\n", DefaultLimits.Fields+1) + "\r\n", ErrTrailerLimit},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for _, step := range []int{len(c.input), 1, 2, 3, 7} {

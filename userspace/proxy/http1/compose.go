@@ -14,6 +14,7 @@ type composing struct {
 	size   int      // bytes so far, as RFC 9113 section 10.5.1 counts them
 	pseudo pseudoID // which pseudo-header fields were there, a set
 	fields bool     // a field that is none was there
+	crumbs bool     // Request.cookie has joined crumbs
 	fault  *Error   // the first, which Finish returns
 }
 
@@ -141,6 +142,12 @@ func (r *Request) Compose(lim Limits) {
 func (r *Request) AddField(name, value string) error {
 	if r.composing.fault != nil {
 		return r.composing.fault
+	}
+	if name == "cookie" && r.Present.Has(FieldCookie) {
+		if err := r.addCrumb(value); err != nil {
+			return r.fail(err)
+		}
+		return nil
 	}
 	err := r.countField(name, value)
 	switch {
@@ -303,41 +310,33 @@ func (r *Request) portOr(port uint16) uint16 {
 	return 80
 }
 
-// joinCookies makes one field of the crumbs into which HTTP/2 lets clients break Cookie
-// (RFC 9113 section 8.2.3).
+// crumbSeparator stands between the crumbs of a cookie that are joined.
+const crumbSeparator = "; "
+
+// addCrumb appends a value to the first Cookie: HTTP/2 lets clients break the field into crumbs
+// (RFC 9113 section 8.2.3). It counts as a part of that field, so that how a client breaks its
+// cookies makes no difference to what is refused, and takes no memory beyond its bytes.
+func (r *Request) addCrumb(value string) *Error {
+	if _, _, err := composedField("cookie", value); err != nil {
+		return err
+	}
+	c := &r.composing
+	if c.size += len(crumbSeparator) + len(value); c.size > c.lim.Head {
+		return ErrHeadLimit
+	}
+	if !c.crumbs {
+		c.crumbs = true
+		r.cookie = append(r.cookie[:0], r.Value(FieldCookie)...)
+	}
+	r.cookie = append(append(r.cookie, crumbSeparator...), value...)
+	return nil
+}
+
+// joinCookies puts the crumbs in the place of the first.
 func (r *Request) joinCookies() {
-	if !r.Present.Has(FieldCookie) {
-		return
+	if r.composing.crumbs {
+		r.Field(FieldCookie).Value = r.cookie
 	}
-	first, crumbs, size := -1, 0, 0
-	for i := range r.Fields {
-		if r.Fields[i].ID != FieldCookie {
-			continue
-		}
-		if crumbs++; crumbs == 1 {
-			first = i
-		}
-		size += len(r.Fields[i].Value) + len("; ")
-	}
-	if crumbs < 2 {
-		return
-	}
-	if cap(r.cookie) < size {
-		r.cookie = make([]byte, 0, size)
-	}
-	cookie := append(r.cookie[:0], r.Fields[first].Value...)
-	rest := r.Fields[:first+1]
-	for _, f := range r.Fields[first+1:] {
-		if f.ID != FieldCookie {
-			rest = append(rest, f)
-			continue
-		}
-		cookie = append(cookie, "; "...)
-		cookie = append(cookie, f.Value...)
-	}
-	r.cookie = cookie
-	r.Fields = rest
-	r.Fields[first].Value = cookie
 }
 
 // TunnelWebSocket turns an extended CONNECT for websocket (RFC 8441, RFC 9220) into the
@@ -443,13 +442,20 @@ type ComposedTrailers struct {
 	// Fields are those that may be forwarded: fields that route, authenticate or describe
 	// the content mean nothing after it and are left out (RFC 9110 section 6.5.1).
 	Fields []Field
+	// Limits bounds the section as it would a head. It may be set after Reset.
+	Limits Limits
 	lines  int
 	size   int
 	fault  *Error
 }
 
 // Reset prepares for another message.
-func (t *ComposedTrailers) Reset() { t.Fields, t.lines, t.size, t.fault = t.Fields[:0], 0, 0, nil }
+func (t *ComposedTrailers) Reset() {
+	t.Fields, t.lines, t.size, t.fault = t.Fields[:0], 0, 0, nil
+	if cap(t.Fields) > 2*maxKeptFields {
+		t.Fields = nil
+	}
+}
 
 // AddField takes the next field. After an error, which is an *Error, further calls return
 // the same and do nothing.
@@ -465,7 +471,8 @@ func (t *ComposedTrailers) AddField(name, value string) error {
 
 func (t *ComposedTrailers) add(name, value string) *Error {
 	t.lines++
-	if t.size += len(name) + len(value) + fieldOverhead; t.size > maxTrailers || t.lines > maxTrailerFields {
+	lim := t.Limits.orDefaults()
+	if t.size += len(name) + len(value) + fieldOverhead; t.size > lim.Head || t.lines > lim.Fields {
 		return ErrTrailerLimit
 	}
 	if len(name) > 0 && name[0] == ':' {

@@ -305,8 +305,8 @@ func TestComposeTrailers(t *testing.T) {
 		{"encoding", "transfer-encoding chunked\n", "", ErrConnectionField},
 		{"upper case", "X-A b\n", "", ErrUpperCaseName},
 		{"value with CR", "a b\rc\n", "", ErrBadFieldValue},
-		{"many", strings.Repeat("a b\n", maxTrailerFields+1), "", ErrTrailerLimit},
-		{"large", "a " + strings.Repeat("b", maxTrailers) + "\n", "", ErrTrailerLimit},
+		{"many", strings.Repeat("a b\n", DefaultLimits.Fields+1), "", ErrTrailerLimit},
+		{"large", "a " + strings.Repeat("b", DefaultLimits.Head) + "\n", "", ErrTrailerLimit},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var tr ComposedTrailers

@@ -11,8 +11,15 @@ type Limits struct {
 	Fields int
 }
 
-// DefaultLimits is what large cookies and long URLs need, and no more.
-var DefaultLimits = Limits{RequestLine: 16 << 10, Head: 32 << 10, Fields: 128}
+// DefaultLimits is what large cookies and long URLs need: as many bytes as the four buffers of
+// 8 KiB that nginx reads requests into by default, used for any line.
+var DefaultLimits = Limits{RequestLine: 32 << 10, Head: 32 << 10, Fields: 512}
+
+// MaxHead is the most that Limits.Head can be set to, in bytes.
+const MaxHead = 1 << 20
+
+// maxKeptFields is how much space for fields a head that is used again keeps.
+const maxKeptFields = 128
 
 func (l Limits) orDefaults() Limits {
 	if l.RequestLine <= 0 {
@@ -63,7 +70,9 @@ type head struct {
 
 func (h *head) reset() {
 	// Member by member: a composite literal would clear and copy twice.
-	h.Fields = h.Fields[:0]
+	if h.Fields = h.Fields[:0]; cap(h.Fields) > 2*maxKeptFields {
+		h.Fields = nil
+	}
 	h.Minor = 0
 	h.ContentLength = -1
 	h.Chunked = false

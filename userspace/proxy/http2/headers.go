@@ -59,6 +59,7 @@ func (c *Conn) onHeaders(flags xhttp2.Flags, id uint32, payload []byte) {
 	case s != nil:
 		c.block.kind, c.block.stream = trailerBlock, s
 		s.trailers.Reset()
+		s.trailers.Limits = c.server.worker.Config.Load().Settings.RequestLimits()
 		if s.ended {
 			c.block.kind = ignoredBlock
 			c.streamError(id, xhttp2.ErrCodeStreamClosed)
@@ -96,8 +97,7 @@ func (c *Conn) openStream(id uint32, selfish bool) {
 	default:
 		s := c.server.take()
 		s.begin(c, id)
-		max := c.server.worker.Config.Load().Settings.MaxHead
-		s.request.Compose(http1.Limits{Head: max, RequestLine: max})
+		s.request.Compose(c.server.worker.Config.Load().Settings.RequestLimits())
 		if selfish {
 			s.fault = http1.ErrStreamDependency
 		}

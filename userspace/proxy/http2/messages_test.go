@@ -138,7 +138,6 @@ func TestLargeHead(t *testing.T) {
 		fmt.Fprintf(&head, "X-Small-%d: %d\r\n", i, i)
 	}
 	p := one(t, says(t, "HTTP/1.1 200 OK\r\n"+head.String()+"Content-Length: 2\r\n\r\nok"))
-	p.Loop.Submit(func() { p.Loop.Buffers.Raise(32 << 10) })
 	c := connect(t, p)
 	for id := uint32(1); id < 8; id += 2 {
 		a := c.get(id, "/")

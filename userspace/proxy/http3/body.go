@@ -105,6 +105,7 @@ func (p *stream) ReadBody() ([]byte, error) {
 
 // readTrailers returns io.EOF if they are valid.
 func (b *body) readTrailers() error {
+	b.trailers.Limits = b.stream.server.worker.Config.Load().Settings.RequestLimits()
 	for name, values := range b.request.Trailer {
 		for _, v := range values {
 			b.trailers.AddField(strings.ToLower(name), v)

@@ -10,8 +10,8 @@ import (
 
 // compose makes a request head of what quic-go has decoded, under the rules that all heads
 // are read by. It returns the reason to refuse it, or nil.
-func compose(q *http1.Request, r *http.Request, maxHead int) *http1.Error {
-	q.Compose(http1.Limits{Head: maxHead, RequestLine: maxHead})
+func compose(q *http1.Request, r *http.Request, limits http1.Limits) *http1.Error {
+	q.Compose(limits)
 	q.AddField(":method", r.Method)
 	if r.Method == http.MethodConnect && r.Proto != "HTTP/3.0" {
 		q.AddField(":protocol", r.Proto)

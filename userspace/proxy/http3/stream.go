@@ -38,7 +38,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	p.exchange.Setup()
 	p.body.init(p, r)
 	p.out.init(p, w)
-	p.refusal = compose(&p.request, r, s.worker.Config.Load().Settings.MaxHead)
+	p.refusal = compose(&p.request, r, s.worker.Config.Load().Settings.RequestLimits())
 	s.stats.Requests.Add(1)
 	s.stats.Active.Add(1)
 	defer s.stats.Active.Add(-1)

@@ -18,6 +18,7 @@ import (
 	"github.com/kerngate/kerngate/loader/state"
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
 	"github.com/kerngate/kerngate/userspace/proxy/compress"
+	"github.com/kerngate/kerngate/userspace/proxy/http1"
 	"github.com/kerngate/kerngate/userspace/template"
 )
 
@@ -44,6 +45,10 @@ type Policy struct {
 	// ConnectTimeout, SendTimeout and ReadTimeout are 0 where the proxy's own holds.
 	ConnectTimeout, SendTimeout, ReadTimeout time.Duration
 
+	// MaxResponseHead bounds the head of a response in bytes where it is more than the proxy's
+	// own bound; 0: that holds.
+	MaxResponseHead int
+
 	// Unlogged leaves requests out of the access log.
 	Unlogged bool
 
@@ -68,13 +73,14 @@ type Policy struct {
 // path is an expression. An error says which rule cannot be used.
 func Compile(p *feedpb.Policy, path string, regexp bool) (*Policy, error) {
 	out := &Policy{
-		MaxBody:        -1,
-		ConnectTimeout: milliseconds(p.ConnectTimeoutMs),
-		SendTimeout:    milliseconds(p.SendTimeoutMs),
-		ReadTimeout:    milliseconds(p.ReadTimeoutMs),
-		Unlogged:       p.Unlogged,
-		Fallback:       state.ServiceID(p.FallbackService),
-		Buffering:      Buffering(p.RequestBuffering),
+		MaxBody:         -1,
+		ConnectTimeout:  milliseconds(p.ConnectTimeoutMs),
+		SendTimeout:     milliseconds(p.SendTimeoutMs),
+		ReadTimeout:     milliseconds(p.ReadTimeoutMs),
+		Unlogged:        p.Unlogged,
+		MaxResponseHead: int(min(p.MaxResponseHeadBytes, http1.MaxHead)),
+		Fallback:        state.ServiceID(p.FallbackService),
+		Buffering:       Buffering(p.RequestBuffering),
 	}
 	if p.RequestBuffering > feedpb.RequestBuffering_BUFFER_OFF {
 		return nil, fmt.Errorf("request buffering %d: there are auto (0), on (1) and off (2)", p.RequestBuffering)

@@ -43,7 +43,8 @@ type Proxy struct {
 	Worker  *exchange.Worker
 	Access  *accesslog.Buffer // of the loop's thread
 	Pool    *upstream.Pool
-	Log     *Log
+	Log     *Log // the access log
+	Said    *Log // what exchanges log
 }
 
 // Log gathers what is written to it.
@@ -91,7 +92,7 @@ func Start(t testing.TB, services []Service, settings *feedpb.Settings) *Proxy {
 		Workers:     make([]abi.Worker, abi.Workers),
 		Generations: make([]abi.Generation, abi.Generations),
 	}
-	p := &Proxy{View: v, Metrics: &exchange.Metrics{}, Stats: &server.Stats{}, Log: &Log{}, Config: new(atomic.Pointer[config.Snapshot])}
+	p := &Proxy{View: v, Metrics: &exchange.Metrics{}, Stats: &server.Stats{}, Log: &Log{}, Said: &Log{}, Config: new(atomic.Pointer[config.Snapshot])}
 	p.Configure(t, services, settings)
 
 	loop, err := reactor.New(reactor.Stats{})
@@ -111,6 +112,7 @@ func Start(t testing.TB, services []Service, settings *feedpb.Settings) *Proxy {
 	if _, ok := t.(*testing.F); ok {
 		log = zerolog.Nop() // a fuzz target must not use the F that it was made with
 	}
+	worker.Log = zerolog.New(p.Said)
 	p.Server = server.New(worker, access, p.Stats, nil, nil, log)
 
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)

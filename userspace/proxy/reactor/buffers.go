@@ -11,17 +11,41 @@ const (
 // still in the cache.
 type Buffers struct {
 	small, large [][]byte
-	size         int // of small buffers, if raised
+	grown        map[*byte]int // bytes of those beyond LargeBuffer that Grow has made and that are in use
+	huge         int           // of all of them
 }
 
 // maxFree bounds what a burst leaves behind, per size.
 const maxFree = 256
 
-// Raise makes small buffers at least n bytes, for larger heads.
-func (b *Buffers) Raise(n int) {
-	if n > max(b.size, SmallBuffer) {
-		b.size, b.small = n, nil
+// maxHuge bounds what Grow makes beyond LargeBuffer for one loop, in bytes.
+const maxHuge = 64 << 20
+
+// Grow returns a larger buffer that begins with the content of p, which it takes back: a large
+// one, then four times as much each time up to most bytes. It reports false, and leaves p as it
+// is, if p has most bytes already or the loop has too much in use for such heads.
+func (b *Buffers) Grow(p []byte, most int) ([]byte, bool) {
+	if len(p) >= most {
+		return p, false
 	}
+	var q []byte
+	if len(p) < LargeBuffer {
+		q = b.Large()
+	} else {
+		n := min(4*len(p), most)
+		if b.huge+n > maxHuge {
+			return p, false
+		}
+		q = make([]byte, n)
+		if b.grown == nil {
+			b.grown = map[*byte]int{}
+		}
+		b.grown[&q[0]] = n
+		b.huge += n
+	}
+	copy(q, p)
+	b.Put(p)
+	return q, true
 }
 
 // Small returns a buffer of at least SmallBuffer bytes with unspecified content.
@@ -31,10 +55,8 @@ func (b *Buffers) Small() []byte {
 		b.small = b.small[:n-1]
 		return p
 	}
-	return make([]byte, b.smallSize())
+	return make([]byte, SmallBuffer)
 }
-
-func (b *Buffers) smallSize() int { return max(b.size, SmallBuffer) }
 
 // Large returns a buffer of LargeBuffer bytes with unspecified content.
 func (b *Buffers) Large() []byte {
@@ -50,7 +72,7 @@ func (b *Buffers) Large() []byte {
 func (b *Buffers) Put(p []byte) {
 	p = p[:cap(p)]
 	switch {
-	case cap(p) == b.smallSize():
+	case cap(p) == SmallBuffer:
 		if len(b.small) < maxFree {
 			b.small = append(b.small, p)
 		}
@@ -58,5 +80,8 @@ func (b *Buffers) Put(p []byte) {
 		if len(b.large) < maxFree {
 			b.large = append(b.large, p)
 		}
+	case cap(p) > LargeBuffer:
+		b.huge -= b.grown[&p[0]]
+		delete(b.grown, &p[0])
 	}
 }

@@ -52,7 +52,7 @@ func (o *Output) Room() int {
 	case len(o.borrowed) > 0:
 		return 0
 	case o.buf == nil:
-		return o.conn.loop.Buffers.smallSize()
+		return SmallBuffer
 	}
 	return cap(o.buf) - len(o.buf)
 }

@@ -192,6 +192,7 @@ type question struct {
 	length             string // Content-Length, "": that of body
 	raw                string // sent as it is over HTTP/1.1, in place of all the above
 	list               []string
+	unsized            bool // the body has no Content-Length
 	gone               bool // the client goes away once the request is at the pod
 }
 
@@ -202,7 +203,7 @@ func (q question) withDefaults() question {
 	if q.host == "" {
 		q.host = "app.test"
 	}
-	if q.length == "" && (q.body != "" || q.method == "POST") {
+	if q.length == "" && !q.unsized && (q.body != "" || q.method == "POST") {
 		q.length = fmt.Sprint(len(q.body))
 	}
 	return q
@@ -305,6 +306,10 @@ func (a *asker1) send(q question) {
 		if q.length != "" {
 			fmt.Fprintf(&b, "Content-Length: %s\r\n", q.length)
 		}
+		if q.unsized {
+			q.body = fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(q.body), q.body)
+			b.WriteString("Transfer-Encoding: chunked\r\n")
+		}
 		q.raw = b.String() + "\r\n" + q.body
 	}
 	io.WriteString(a.Conn, q.raw) // the proxy may have answered and closed before it is all written
@@ -332,7 +337,7 @@ type asker2 struct {
 func newAsker2(s *refusing, c net.Conn, scheme string) asker {
 	a := &asker2{Conn: c, t: s.t, Framer: xhttp2.NewFramer(c, c), scheme: scheme}
 	a.AllowIllegalWrites = true
-	a.SetMaxReadFrameSize(1 << 20)
+	a.ReadMetaHeaders, a.MaxHeaderListSize = hpack.NewDecoder(4096, nil), 4<<20
 	io.WriteString(c, xhttp2.ClientPreface)
 	a.WriteSettings()
 	for { // so that nothing of this is under way later on
@@ -373,7 +378,7 @@ func (a *asker2) send(q question) {
 	}
 	a.headers(block(list...), q.length == "" && q.body == "" || q.length == "0")
 	if q.body != "" {
-		a.WriteData(1, q.length == fmt.Sprint(len(q.body)), []byte(q.body))
+		a.WriteData(1, q.unsized || q.length == fmt.Sprint(len(q.body)), []byte(q.body))
 	}
 }
 
@@ -388,20 +393,15 @@ func (a *asker2) headers(b []byte, last bool) {
 }
 
 func (a *asker2) reply() (r reply) {
-	d := hpack.NewDecoder(4096, nil)
+	r.header = http.Header{}
 	for {
 		f, err := a.ReadFrame()
 		if err != nil {
 			return r
 		}
 		switch f := f.(type) {
-		case *xhttp2.HeadersFrame:
-			list, err := d.DecodeFull(f.HeaderBlockFragment())
-			if err != nil {
-				a.t.Fatal(err)
-			}
-			r.header = http.Header{}
-			for _, f := range list {
+		case *xhttp2.MetaHeadersFrame: // trailers are put with the other fields
+			for _, f := range f.Fields {
 				if f.Name == ":status" {
 					fmt.Sscan(f.Value, &r.status)
 				} else {
@@ -463,6 +463,9 @@ func (a *asker3) send(q question) {
 		a.t.Fatal(err)
 	}
 	r.Host = q.host
+	if q.unsized {
+		r.ContentLength = -1
+	}
 	if q.length != "" {
 		fmt.Sscan(q.length, &r.ContentLength)
 	}

@@ -150,6 +150,10 @@ func refusals(t *testing.T) map[exchange.Reason]refusal {
 		exchange.BadRequest: {status: 417, detail: "unknown_expectation", ask: question{fields: []string{"Expect", "the-unexpected"}}},
 		exchange.BodyTooLarge: {status: 413, service: to(pod200), settings: &feedpb.Settings{MaxBodyBytes: 10},
 			ask: question{method: "POST", body: "hello, world"}},
+		exchange.LengthRequired: {status: 411, service: to(pod200), settings: &feedpb.Settings{RequestBufferBytes: new(uint64(10))},
+			ask: question{method: "POST", body: "hello, world", unsized: true}},
+		exchange.BuffersFull: {status: 503, service: to(pod200), settings: &feedpb.Settings{RequestBufferBytes: new(uint64(1 << 20)), RequestBufferTotal: 1},
+			ask: question{method: "POST", body: "hello, world", unsized: true}},
 		exchange.BadPath: {status: 400, detail: "path_above_root", ask: question{path: "/a/../../x"}},
 		exchange.Overloaded: {status: 503, service: to(pod200), before: func(s *refusing, _ front) (func() int, int) {
 			var was unix.Rlimit

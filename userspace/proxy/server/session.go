@@ -141,7 +141,7 @@ const (
 // readHead reads until a request head is complete.
 func (s *session) readHead() headResult {
 	settings := &s.server.worker.Config.Load().Settings
-	limits := http1.Limits{Head: settings.MaxHead, RequestLine: settings.MaxHead}
+	limits := settings.RequestLimits()
 	s.timedOut = false
 	armed := false
 	for {
@@ -156,7 +156,7 @@ func (s *session) readHead() headResult {
 				return headRead
 			}
 		}
-		if s.have == len(s.head) {
+		if s.have == len(s.head) && !s.growHead(limits.Head) {
 			return s.refuseHead(http1.ErrHeadLimit)
 		}
 		n, err := s.conn.TryRead(s.head[s.have:])
@@ -186,6 +186,23 @@ func (s *session) readHead() headResult {
 			s.replyBeforeExchange(exchange.ClientTimeout, "")
 			return headRefused
 		}
+	}
+}
+
+// growHead makes room for a head of up to most bytes. It reports false if there is none.
+func (s *session) growHead(most int) (ok bool) {
+	s.head, ok = s.server.worker.Loop.Buffers.Grow(s.head, most)
+	s.request.Reset() // what it has read lies in the old buffer
+	return ok
+}
+
+// shrinkHead gives a buffer back that was needed for a large head.
+func (s *session) shrinkHead() {
+	if bufs := &s.server.worker.Loop.Buffers; len(s.head) > reactor.SmallBuffer && s.have <= reactor.SmallBuffer {
+		small := bufs.Small()
+		copy(small, s.head[:s.have])
+		bufs.Put(s.head)
+		s.head = small
 	}
 }
 
@@ -225,6 +242,7 @@ func (s *session) nextRequest() {
 	s.have = copy(s.head, s.body.rest())
 	s.body.release(s.server.worker.Loop)
 	s.request.Reset()
+	s.shrinkHead()
 }
 
 const (
@@ -285,6 +303,7 @@ func (b *body) rewind() {
 	case q.Chunked:
 		b.mode = http1.BodyChunked
 		b.decoder.Reset()
+		b.decoder.Limits = b.s.server.worker.Config.Load().Settings.RequestLimits()
 	case q.ContentLength > 0:
 		b.mode, b.remaining = http1.BodyLength, q.ContentLength
 	default:

@@ -3,16 +3,19 @@ package upstream
 import (
 	"errors"
 	"math"
+	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
+	"github.com/kerngate/kerngate/userspace/proxy/http1"
 	"github.com/kerngate/kerngate/userspace/proxy/reactor"
 )
 
 // maxBlock bounds a header list, as its fields are counted in RFC 9113 section 10.5.1, and
-// its compressed form.
-const maxBlock = 32 << 10
+// its compressed form: what no Stream.Limits may exceed. A list that is larger than its own
+// stream's limit ends that stream alone.
+const maxBlock = http1.MaxHead
 
 // block is a header block while its frames come in.
 type block struct {
@@ -37,7 +40,7 @@ func (s *session) readFrame() error {
 		}
 		return err
 	}
-	if s.idle++; s.idle > maxIdleFrames {
+	if !s.forbear() {
 		return errFlood
 	}
 	switch f := f.(type) {
@@ -66,6 +69,21 @@ func (s *session) readFrame() error {
 		return http2.ConnectionError(http2.ErrCodeProtocol) // we have forbidden it
 	}
 	return s.due()
+}
+
+// forbear counts a frame that may bring nothing further, and reports whether that is still
+// within what pods may send.
+func (s *session) forbear() bool {
+	now := s.pool.loop.Now()
+	if s.idle == 0 {
+		s.idleAt = now
+	}
+	if seconds := (now - s.idleAt) / int64(time.Second); seconds > 0 {
+		s.idleAt += seconds * int64(time.Second)
+		s.idle -= int(min(int64(s.idle), seconds*idleFramesPerSecond))
+	}
+	s.idle++
+	return s.idle <= maxIdleFrames
 }
 
 // refuse resets a stream on which the pod broke the rules.

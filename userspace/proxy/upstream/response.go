@@ -7,17 +7,12 @@ import (
 	"github.com/kerngate/kerngate/userspace/proxy/reactor"
 )
 
-// responseLimits bounds response heads.
-var responseLimits = http1.Limits{Head: maxBlock}
-
-// maxInforms bounds the interim responses to one request.
-const maxInforms = 32
-
 func (st *Stream) beginBlock(trailer bool) {
 	if trailer {
 		st.trailers.Reset()
+		st.trailers.Limits = st.Limits
 	} else {
-		st.next.Compose(responseLimits)
+		st.next.Compose(st.Limits)
 	}
 }
 
@@ -48,7 +43,7 @@ func (st *Stream) endBlock(trailer, last bool) *Fault {
 	if r.Interim() {
 		// They are for information: of those that come faster than they are read, the
 		// last one counts.
-		if st.informs++; st.informs > maxInforms {
+		if !st.informs.Take(st.pool.loop.Now()) {
 			return &Fault{Invalid, "too_many_interim_responses"}
 		}
 		st.next, st.interim = st.interim, st.next

@@ -35,6 +35,8 @@ func (f *Fault) Error() string { return "stream to the pod: " + f.Detail }
 // Stream is one request to a pod and its response, on an HTTP/2 connection that others
 // share. Nothing in it blocks.
 type Stream struct {
+	Limits http1.Limits // of the response's head, and of its trailers
+
 	session *session // nil: the connection has ended, or the stream is free
 	pool    *Pool
 	id      uint32 // 0 until the head is sent
@@ -58,13 +60,13 @@ type Stream struct {
 	method    http1.Method
 	next      *http1.Response // is being read
 	interim   *http1.Response // the last one
-	informs   int             // interim responses
-	unread    bool            // interim has not been returned
-	headed    bool            // next is the final head
-	done      bool            // all has come
-	remaining int64           // bytes of body still to come, -1: unknown
-	credit    int             // bytes that the pod may send
-	owed      int             // bytes taken and not given back to the pod's window
+	informs   http1.Interims
+	unread    bool  // interim has not been returned
+	headed    bool  // next is the final head
+	done      bool  // all has come
+	remaining int64 // bytes of body still to come, -1: unknown
+	credit    int   // bytes that the pod may send
+	owed      int   // bytes taken and not given back to the pod's window
 	segments  [][]byte
 	read      int // of the first segment
 	trailers  http1.ComposedTrailers
@@ -83,8 +85,9 @@ func (s *session) open(co *reactor.Coroutine) *Stream {
 	st.session, st.co, st.want, st.fault, st.reused, st.begun = s, co, 0, nil, s.served, false
 	st.id = s.nextID
 	s.nextID += 2
+	st.Limits = http1.Limits{}
 	st.window, st.body, st.ending, st.ended, st.waiting = s.initial, nil, false, false, false
-	st.informs, st.unread, st.headed, st.done = 0, false, false, false
+	st.informs, st.unread, st.headed, st.done = http1.Interims{}, false, false, false
 	st.remaining, st.credit, st.owed, st.read = -1, streamWindow, 0, 0
 	s.streams[st.id] = st
 	if s.nextID >= lastStreamID {

@@ -12,7 +12,7 @@ COMMANDS = kerngate-agent kerngate-proxy kerngatectl
 
 .DEFAULT_GOAL := build
 .PHONY: help build $(COMMANDS:%=bin/%) generate check-generate fmt lint test test-unit \
-	test-kernel test-controlplane e2e test-vm test-matrix test-bare demo bench bench-l4 bench-flood fuzz setup clean
+	test-kernel test-controlplane e2e test-applications test-vm test-matrix test-bare demo bench bench-l4 bench-flood fuzz setup clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -54,6 +54,9 @@ test-controlplane: ## run the tests against a real Kubernetes API server (root)
 
 e2e: ## run the real binaries in network namespaces (root)
 	@scripts/test e2e
+
+test-applications: ## run real servers with their clients beside nginx, and write docs/applications.md (root)
+	@KERNGATE_APPLICATIONS_TABLE=write scripts/test applications
 
 test-vm: ## load every program and send packets on other kernels, under emulation
 	@scripts/test vm

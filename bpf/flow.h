@@ -12,9 +12,12 @@
 /* Backends that are tried for a new flow before it is refused; see open_flow. */
 #define KG_TRIES 4
 
-/* fins */
-#define FROM_CLIENT 1
-#define FROM_BACKEND 2
+/* Both sides have sent FIN. */
+#define KG_FLOW_FINS (KG_FLOW_CLIENT_FIN | KG_FLOW_BACKEND_FIN)
+
+/* How far a number may be ahead of kg_flow.expected and still confirm a flow: data may have been
+ * sent before the handshake ended. A blind guess succeeds once in 65,536 times. */
+#define KG_CONFIRM_WINDOW 65536
 
 /* now_ticks returns the time in the unit of kg_flow.seen. */
 static __always_inline __u32 now_ticks(void)
@@ -58,7 +61,22 @@ static __always_inline void reverse_key(struct kg_flow_key *reverse,
 	reverse->pad = 0;
 }
 
-/* store_in writes both directions of a flow, and reports whether there was place. One after
+/* is_one_way reports whether this node sees only the client's packets of a flow: they are
+ * handed to the backend's node, which answers the client itself (DSR). */
+static __always_inline bool is_one_way(const struct kg_flow *flow)
+{
+	return kg_dsr && kg_tunnel_port && flow->node && flow->node != kg_self;
+}
+
+/* leads_to reports whether a flow's packets are given this address and port. */
+static __always_inline bool leads_to(const struct kg_flow *flow, const struct kg_address *address,
+				     __be16 port)
+{
+	return flow->port == port &&
+	       !__builtin_memcmp(&flow->address, address, sizeof(flow->address));
+}
+
+/* store_in writes both directions of a flow, and reports whether there was room. One after
  * the other in the same place on the stack: before 6.3 the kernel takes keys and values
  * from there, and not from the arguments of a function that is not static. */
 static __always_inline bool store_in(void *map, const struct kg_flow_key *key,
@@ -69,96 +87,258 @@ static __always_inline bool store_in(void *map, const struct kg_flow_key *key,
 
 	value.address = key->destination;
 	value.port = key->destination_port;
-	value.fins = 0;
+	value.marks = 0;
 	reverse_key(&at, key, &flow->address, flow->port);
 	if (bpf_map_update_elem(map, &at, &value, BPF_ANY))
 		return false;
 	at = *key;
 	value.address = flow->address;
 	value.port = flow->port;
-	value.fins = flow->fins;
+	value.marks = flow->marks;
 	return !bpf_map_update_elem(map, &at, &value, BPF_ANY);
 }
 
-/* store_open and store_opening are store_in for the two maps. Not static, so that they have
- * a stack of their own. */
-__noinline int store_open(const struct kg_flow_key *key, const struct kg_flow *flow)
+/* store_settled puts a flow into kg_flows or kg_loose. Not static, as store_opening. */
+__noinline int store_settled(const struct kg_flow_key *key, const struct kg_flow *flow)
 {
-	return key && flow && store_in(&kg_flows, key, flow);
+	if (!key || !flow)
+		return false;
+	if (key->protocol == IPPROTO_UDP || is_one_way(flow))
+		return store_in(&kg_loose, key, flow);
+	return store_in(&kg_flows, key, flow);
 }
 
+/* store_opening puts a flow into kg_opening. Not static, so that it has a stack of its own. */
 __noinline int store_opening(const struct kg_flow_key *key, const struct kg_flow *flow)
 {
 	return key && flow && store_in(&kg_opening, key, flow);
 }
 
-/* find_flow returns the flow of a key in one of the two maps, or NULL. *open says in which. */
-static __always_inline struct kg_flow *find_flow(const struct kg_flow_key *key, bool *open)
+/* find_settled returns the flow of a key in kg_flows or kg_loose, or NULL. */
+static __always_inline struct kg_flow *find_settled(const struct kg_flow_key *key)
 {
-	struct kg_flow *flow = bpf_map_lookup_elem(&kg_flows, key);
+	struct kg_flow *flow;
 
-	*open = flow;
-	return flow ? flow : bpf_map_lookup_elem(&kg_opening, key);
+	if (key->protocol == IPPROTO_UDP)
+		return bpf_map_lookup_elem(&kg_loose, key);
+	flow = bpf_map_lookup_elem(&kg_flows, key);
+	if (!flow && kg_dsr)
+		flow = bpf_map_lookup_elem(&kg_loose, key);
+	return flow;
 }
 
-/* note_close follows the end of a TCP connection. */
-static __always_inline void note_close(struct kg_flow *flow, const struct packet *p, __u8 side)
+/* delete_settled removes one direction of a flow. */
+static __always_inline void delete_settled(const struct kg_flow_key *key)
+{
+	if (key->protocol != IPPROTO_UDP)
+		bpf_map_delete_elem(&kg_flows, key);
+	if (key->protocol == IPPROTO_UDP || kg_dsr)
+		bpf_map_delete_elem(&kg_loose, key);
+}
+
+/* find_opening returns the flow of a key in kg_opening, or NULL. */
+static __always_inline struct kg_flow *find_opening(const struct kg_flow_key *key)
+{
+	struct kg_flow *flow = bpf_map_lookup_elem(&kg_opening, key);
+
+	return flow && flow->state != KG_FLOW_MOVED ? flow : NULL;
+}
+
+/* find_flow returns the flow of a key wherever it is, or NULL. *settled says whether it is
+ * not in kg_opening. */
+static __always_inline struct kg_flow *find_flow(const struct kg_flow_key *key, bool *settled)
+{
+	struct kg_flow *flow = find_settled(key);
+
+	*settled = flow;
+	return flow ? flow : find_opening(key);
+}
+
+/* find_leading returns the flow of a key that leads to a backend, or NULL: an older connection
+ * with the same key may lead to another one. */
+static __always_inline struct kg_flow *find_leading(const struct kg_flow_key *key,
+						    const struct kg_address *backend, __be16 port)
+{
+	struct kg_flow *flow = find_settled(key);
+
+	if (flow && leads_to(flow, backend, port))
+		return flow;
+	flow = find_opening(key);
+	return flow && leads_to(flow, backend, port) ? flow : NULL;
+}
+
+/* note_close follows the end of a TCP connection. side: which of the two sent the packet. */
+static __always_inline void note_close(struct kg_flow *flow, const struct packet *p,
+				       enum kg_flow_mark side)
 {
 	if (p->fin) {
-		flow->fins |= side;
-		flow->state = flow->fins == (FROM_CLIENT | FROM_BACKEND) ? KG_FLOW_CLOSED
-									 : KG_FLOW_HALF_CLOSED;
+		flow->marks |= side;
+		flow->state = (flow->marks & KG_FLOW_FINS) == KG_FLOW_FINS ? KG_FLOW_CLOSED
+									   : KG_FLOW_HALF_CLOSED;
 	}
 	if (p->rst)
 		flow->state = KG_FLOW_CLOSED;
 }
 
-/*
- * keep notes that a flow's client has been heard again. A flow that was opening moves to
- * kg_flows. Once a tick both entries are looked after: the one towards the client is
- * used by replies alone and could have been forgotten, as least recently used, without
- * the other.
- */
-static __always_inline void keep(const struct packet *p, struct kg_flow *flow, bool open, __u32 now)
+/* has_ended reports whether a settled flow cannot have another packet: it is expired, or both
+ * sides have sent FIN. A RST is not enough, since anybody can forge one. */
+static __always_inline bool has_ended(const struct kg_flow *flow, __u8 protocol, __u32 now)
 {
-	if (p->fin || p->rst)
-		note_close(flow, p, FROM_CLIENT);
-	if (open && flow->seen == now)
-		return;
-	flow->seen = now;
-	if (flow->state == KG_FLOW_OPENING)
-		flow->state = KG_FLOW_OPEN;
-	if (open) {
-		struct kg_flow_key back;
-
-		reverse_key(&back, &p->key, &flow->address, flow->port);
-		if (bpf_map_lookup_elem(&kg_flows, &back))
-			return;
-	}
-	store_open(&p->key, flow);
+	return expired(flow, protocol, now) || (flow->marks & KG_FLOW_FINS) == KG_FLOW_FINS;
 }
 
-/* taken reports whether the packets of a backend to this client belong to another flow:
- * one client port may talk to two listeners, but not through both to one backend's port,
- * for the backend could not tell the two apart. Not static, as store_open. */
+/*
+ * confirms reports whether a packet of a client proves that the flow in kg_opening is not
+ * forged. TCP: the client acknowledges what the backend sent, the SYN+ACK if it was seen; who
+ * uses somebody else's address does not see that, and guesses the number once in 65,536 times.
+ *
+ * There is no such proof of a one-way flow, nor in UDP. A one-way TCP flow is believed when a
+ * second packet continues the first; UDP when the backend has replied and the client goes on.
+ * These flows have a table of their own, kg_loose, so that forged ones push out none that is proven.
+ */
+static __always_inline bool confirms(const struct packet *p, const struct kg_flow *flow,
+				     const void *end)
+{
+	const struct tcphdr *tcp = p->transport;
+	__u32 number;
+
+	if (p->key.protocol == IPPROTO_UDP)
+		return flow->marks & KG_FLOW_ANSWERED || is_one_way(flow);
+	if (!(flow->marks & KG_FLOW_ANSWERED) || !p->ack || p->rst || flow->state == KG_FLOW_CLOSED ||
+	    (const void *)(tcp + 1) > end)
+		return false;
+	number = bpf_ntohl(is_one_way(flow) ? tcp->seq : tcp->ack_seq);
+	return number - flow->expected < KG_CONFIRM_WINDOW;
+}
+
+/* expect_next notes in a new one-way flow which sequence number continues its first packet. */
+static __always_inline void expect_next(const struct packet *p, struct kg_flow *flow,
+					const void *end)
+{
+	const struct tcphdr *tcp = p->transport;
+
+	if (p->key.protocol != IPPROTO_TCP || (const void *)(tcp + 1) > end)
+		return;
+	if (p->syn)
+		flow->marks |= KG_FLOW_FROM_SYN;
+	if (!is_one_way(flow))
+		return;
+	flow->expected = bpf_ntohl(tcp->seq) + p->syn;
+	flow->marks |= KG_FLOW_ANSWERED;
+}
+
+/*
+ * expect_again lets another packet confirm a flow that a packet other than a SYN opened, after
+ * one that did not: a bulk transfer may have passed the number that was noted.
+ */
+static __always_inline void expect_again(const struct packet *p, struct kg_flow *flow,
+					 const void *end)
+{
+	const struct tcphdr *tcp = p->transport;
+
+	if (p->key.protocol != IPPROTO_TCP || flow->marks & KG_FLOW_FROM_SYN ||
+	    (const void *)(tcp + 1) > end)
+		return;
+	if (is_one_way(flow))
+		flow->expected = bpf_ntohl(tcp->seq);
+	else if ((__s32)(bpf_ntohl(tcp->ack_seq) - flow->expected) >= KG_CONFIRM_WINDOW)
+		flow->marks &= ~KG_FLOW_ANSWERED;
+}
+
+/*
+ * keep notes that the client of a settled flow has been heard again. Once a tick both entries
+ * are looked after: the one towards the client is used by replies alone and could have been
+ * forgotten, as least recently used, without the other.
+ */
+static __always_inline void keep(const struct packet *p, struct kg_flow *flow, __u32 now)
+{
+	struct kg_flow_key back;
+
+	if (p->fin || p->rst)
+		note_close(flow, p, KG_FLOW_CLIENT_FIN);
+	if (flow->seen == now)
+		return;
+	flow->seen = now;
+	/* A closed flow may have lost the other entry to a flow that lives: see taken. */
+	if (flow->state == KG_FLOW_CLOSED)
+		return;
+	reverse_key(&back, &p->key, &flow->address, flow->port);
+	if (!find_settled(&back))
+		store_settled(&p->key, flow);
+}
+
+/* settle moves a flow from kg_opening to kg_flows or kg_loose. */
+static __always_inline void settle(const struct kg_flow_key *key, struct kg_flow *flow, __u32 now)
+{
+	struct kg_flow settled = *flow;
+
+	if (settled.state == KG_FLOW_OPENING)
+		settled.state = KG_FLOW_OPEN;
+	settled.marks &= KG_FLOW_FINS;
+	settled.expected = 0;
+	settled.seen = now;
+	if (!store_settled(key, &settled))
+		return;
+	/* The other table may hold an older flow of the key. */
+	if (kg_dsr && key->protocol == IPPROTO_TCP) {
+		if (is_one_way(&settled))
+			bpf_map_delete_elem(&kg_flows, key);
+		else
+			bpf_map_delete_elem(&kg_loose, key);
+	}
+	flow->state = KG_FLOW_MOVED;
+}
+
+/* Whose the packets of a backend to a client are. */
+enum claim {
+	UNCLAIMED,
+	SAME_LISTENER,  /* of a settled flow between the same listener and client already */
+	OTHER_LISTENER, /* of another listener's flow, which lives */
+};
+
+/* is_others reports whether an entry towards a client is of a living flow of another listener
+ * than the one of key. */
+static __always_inline bool is_others(const struct kg_flow *reverse, const struct kg_flow_key *key,
+				      const struct kg_address *backend, __be16 port, __u32 now)
+{
+	struct kg_flow_key at = *key;
+	struct kg_flow *flow;
+
+	if (leads_to(reverse, &key->destination, key->destination_port))
+		return false;
+	at.destination = reverse->address;
+	at.destination_port = reverse->port;
+	flow = find_leading(&at, backend, port);
+	return flow && flow->state != KG_FLOW_CLOSED && !expired(flow, key->protocol, now);
+}
+
+/*
+ * taken says to whom the packets of a backend to this client belong (enum claim): one client port may
+ * talk to two listeners, but not through both to one backend's port, for the backend could
+ * not tell the two apart. What a flow that has ended left there is removed. Not static, as
+ * store_opening.
+ */
 __noinline int taken(const struct kg_flow_key *key, const struct kg_address *backend, __be16 port,
 		     __u32 now)
 {
 	struct kg_flow_key back;
-	struct kg_flow *other;
-	bool open;
+	struct kg_flow *reverse;
 
 	if (!key || !backend)
-		return true;
+		return OTHER_LISTENER;
 	reverse_key(&back, key, backend, port);
-	other = find_flow(&back, &open);
-	if (!other || other->port != key->destination_port ||
-	    __builtin_memcmp(&other->address, &key->destination, sizeof(other->address))) {
-		if (!other || other->state == KG_FLOW_CLOSED || expired(other, key->protocol, now))
-			return false;
-		return true;
-	}
-	return false;
+	reverse = find_opening(&back);
+	if (reverse && is_others(reverse, key, backend, port, now))
+		return OTHER_LISTENER;
+	reverse = find_settled(&back);
+	if (!reverse)
+		return UNCLAIMED;
+	if (leads_to(reverse, &key->destination, key->destination_port))
+		return SAME_LISTENER;
+	if (is_others(reverse, key, backend, port, now))
+		return OTHER_LISTENER;
+	delete_settled(&back);
+	return UNCLAIMED;
 }
 
 #endif

@@ -109,12 +109,12 @@ static __always_inline enum end icmp_to_backend(const struct hook *h, struct pac
 	struct quote q = {};
 	struct kg_flow *flow;
 	__u64 diff;
-	bool open;
+	bool settled;
 
 	if (!is_error(p) || !read_quote(p, &q))
 		return PASSED;
 	turn(&q.key, KG_TO_BACKEND);
-	flow = find_flow(&q.key, &open);
+	flow = find_flow(&q.key, &settled);
 	if (!flow)
 		return PASSED;
 	if (kg_tunnel_port && flow->node && flow->node != kg_self)

@@ -29,6 +29,7 @@ const enum kg_address_flag *kg_address_flag_type __attribute__((unused));
 const enum kg_direction *kg_direction_type __attribute__((unused));
 const enum kg_health *kg_health_type __attribute__((unused));
 const enum kg_flow_state *kg_flow_state_type __attribute__((unused));
+const enum kg_flow_mark *kg_flow_mark_type __attribute__((unused));
 const enum kg_node_address_flag *kg_node_address_flag_type __attribute__((unused));
 const enum kg_node_state *kg_node_state_type __attribute__((unused));
 const enum kg_reason *kg_reason_type __attribute__((unused));

@@ -184,17 +184,36 @@ static __always_inline enum end to_owner(const struct hook *h, const struct pack
 	return sought == WITH_OWNER ? NODE_OWNER : NODE_SECOND;
 }
 
+/* begins reports whether a packet may be the first of a flow: a SYN, or any datagram. */
+static __always_inline bool begins(const struct packet *p)
+{
+	return p->key.protocol != IPPROTO_TCP || (p->syn && !p->ack);
+}
+
+/* store_new stores a flow that a packet opens, and reports whether there was room. */
+static __always_inline bool store_new(const struct packet *p, struct kg_flow *flow, int claim)
+{
+	if (claim == SAME_LISTENER && !begins(p)) {
+		flow->state = KG_FLOW_OPEN;
+		flow->marks = 0;
+		return store_settled(&p->key, flow);
+	}
+	return store_opening(&p->key, flow);
+}
+
 /*
  * open_flow chooses a backend for the first packet of a flow and sends it there. If that
  * backend knows the client's port from another listener (see taken), others are tried.
  *
  * A packet of a connection that we have forgotten, or that another node had before, ends
- * here as well; by its hash it goes to the backend that it had. Only RST leaves no entry.
+ * here as well; by its hash it goes to the backend that it had. If kg_flows still has the
+ * entry of that backend's replies, the flow is proven. Only RST leaves no entry.
  */
 static __always_inline enum end open_flow(const struct hook *h, struct packet *p, __u32 now)
 {
 	struct kg_flow flow = {.state = KG_FLOW_OPENING, .seen = now};
-	struct kg_service *service = find_l4_service(p, &flow.service);
+	kg_service_id id;
+	struct kg_service *service = find_l4_service(p, &id);
 	__u32 hash, flags;
 	enum end end;
 
@@ -205,7 +224,7 @@ static __always_inline enum end open_flow(const struct hook *h, struct packet *p
 	if (p->key.protocol == IPPROTO_UDP && !h->in->kind &&
 	    spend(&p->key.source, p->v6, LIMIT_CONNECTIONS))
 		return RATE_CONNECTIONS;
-	if (flags & KG_SERVICE_RESTRICTED && !takes(flow.service, &p->key.source))
+	if (flags & KG_SERVICE_RESTRICTED && !takes(id, &p->key.source))
 		return L4_SOURCE_REFUSED;
 	/* What has pods of this node alone is served where the network brings it. */
 	if (!(flags & KG_SERVICE_LOCAL_ONLY)) {
@@ -216,18 +235,21 @@ static __always_inline enum end open_flow(const struct hook *h, struct packet *p
 	hash = hash_flow(&p->key, flags & KG_SERVICE_AFFINITY);
 	for (int i = 0; i < KG_TRIES; i++) {
 		struct kg_backend *backend;
+		int claim;
 
-		flow.backend = choose_backend(flow.service, hash);
+		flow.backend = choose_backend(id, hash);
 		backend = bpf_map_lookup_elem(&kg_backends, &flow.backend);
 		if (!flow.backend || !backend)
 			return L4_NO_BACKEND;
-		if (!taken(&p->key, &backend->address, backend->port, now)) {
+		claim = taken(&p->key, &backend->address, backend->port, now);
+		if (claim != OTHER_LISTENER) {
 			flow.address = backend->address;
 			flow.port = backend->port;
 			flow.generation = backend->generation;
 			if (kg_dsr && !(backend->flags & KG_BACKEND_LOCAL))
 				flow.node = backend->node;
-			if (!p->rst && !store_opening(&p->key, &flow))
+			expect_next(p, &flow, h->end);
+			if (!p->rst && !store_new(p, &flow, claim))
 				return L4_NO_ROOM;
 			return forward(h, p, &flow, L4_NEW);
 		}
@@ -255,8 +277,10 @@ static __always_inline enum end take_over(const struct hook *h, struct packet *p
 	};
 	struct kg_local_backend *local;
 	struct kg_backend *backend;
+	kg_service_id id;
+	int claim;
 
-	if (!find_l4_service(p, &flow.service))
+	if (!find_l4_service(p, &id))
 		return NODE_TARGET;
 	local = bpf_map_lookup_elem(&kg_local_backends, &key);
 	if (!local)
@@ -266,32 +290,85 @@ static __always_inline enum end take_over(const struct hook *h, struct packet *p
 	if (!backend)
 		return NODE_TARGET;
 	flow.generation = backend->generation;
-	if (taken(&p->key, &flow.address, flow.port, now))
+	claim = taken(&p->key, &flow.address, flow.port, now);
+	if (claim == OTHER_LISTENER)
 		return L4_NO_ROOM;
-	if (!p->rst && !store_opening(&p->key, &flow))
+	expect_next(p, &flow, h->end);
+	if (!p->rst && !store_new(p, &flow, claim))
 		return L4_NO_ROOM;
 	return forward(h, p, &flow, L4_NEW);
 }
 
 /*
- * stays reports whether a packet belongs to a flow that we know, so that nothing is chosen
- * anew. A TCP connection stays with its backend also when that is not ready any more; a
- * new connection (a SYN) and UDP, which has no connections, do not.
+ * belongs reports whether a packet belongs to a flow that we know, so that no backend is
+ * chosen. A TCP connection stays with its backend even when that is no longer ready; a new
+ * connection (a SYN) and UDP, which has no connections, do not. A packet that another node
+ * has handed over belongs to the flow that leads to the backend named there.
  */
-static __always_inline bool stays(const struct packet *p, const struct kg_flow *flow, __u32 now)
+static __always_inline bool belongs(const struct hook *h, const struct packet *p,
+				    const struct kg_flow *flow, __u32 now)
 {
+	bool named = kg_tunnel_port && h->in->kind == KG_TUNNEL_BACKEND;
+
 	if (expired(flow, p->key.protocol, now))
 		return false;
-	if (p->key.protocol == IPPROTO_TCP && !(p->syn && !p->ack))
+	if (named && !leads_to(flow, &h->in->backend, h->in->port))
+		return false;
+	if (!begins(p))
 		return true;
-	return flow->state < KG_FLOW_HALF_CLOSED && is_current(flow->backend, flow->generation);
+	return flow->state < KG_FLOW_HALF_CLOSED &&
+	       (named || is_current(flow->backend, flow->generation));
 }
 
-/* agrees reports whether a flow leads to the backend that another node has named. */
-static __always_inline bool agrees(const struct kg_flow *flow, const struct passage *in)
+/* go_on notes a packet of a flow in kg_opening, which may confirm the flow. */
+static __always_inline void go_on(const struct hook *h, const struct packet *p,
+				  struct kg_flow *flow, bool confirmed, __u32 now)
 {
-	return flow->port == in->port &&
-	       !__builtin_memcmp(&flow->address, &in->backend, sizeof(in->backend));
+	if (p->fin || p->rst)
+		note_close(flow, p, KG_FLOW_CLIENT_FIN);
+	flow->seen = now;
+	if (confirmed)
+		settle(&p->key, flow, now);
+	else
+		expect_again(p, flow, h->end);
+}
+
+/*
+ * to_opening handles a packet that belongs to no settled flow, or may not: old is the one with
+ * its key, or NULL.
+ *
+ * A SYN to an old flow that is closing, or whose backend is gone, opens a new flow beside it:
+ * the old one is replaced when the new one is confirmed, and not by the SYN, which can be
+ * forged. Until then the packets that do not confirm the new one belong to the old one.
+ */
+static __always_inline enum end to_opening(const struct hook *h, struct packet *p,
+					   struct kg_flow *old, __u32 now)
+{
+	struct kg_flow *flow = find_opening(&p->key);
+	bool confirmed;
+
+	if (flow && !belongs(h, p, flow, now))
+		flow = NULL;
+	confirmed = flow && !p->syn && confirms(p, flow, h->end);
+	if (old && (p->key.protocol == IPPROTO_UDP || has_ended(old, p->key.protocol, now))) {
+		/* UDP leaves its backend only if that is gone or the flow expired. */
+		delete_settled(&p->key);
+		old = NULL;
+	}
+	if (old && !confirmed && belongs(h, p, old, now)) {
+		if (!p->syn)
+			keep(p, old, now);
+		return forward(h, p, old, L4_FORWARDED);
+	}
+	if (old && p->syn)
+		old->marks |= KG_FLOW_SUCCEEDED;
+	if (flow) {
+		go_on(h, p, flow, confirmed, now);
+		return forward(h, p, flow, L4_FORWARDED);
+	}
+	if (kg_tunnel_port && h->in->kind == KG_TUNNEL_BACKEND)
+		return take_over(h, p, now);
+	return open_flow(h, p, now);
 }
 
 /* to_backend handles a TCP or UDP packet, or its first fragment, that may be for an L4
@@ -299,19 +376,13 @@ static __always_inline bool agrees(const struct kg_flow *flow, const struct pass
 static __always_inline enum end to_backend(const struct hook *h, struct packet *p)
 {
 	__u32 now = now_ticks();
-	bool open;
-	struct kg_flow *flow;
+	struct kg_flow *flow = find_settled(&p->key);
 
-	flow = find_flow(&p->key, &open);
-	if (kg_tunnel_port && h->in->kind == KG_TUNNEL_BACKEND) {
-		if (!flow || !agrees(flow, h->in) || expired(flow, p->key.protocol, now))
-			return take_over(h, p, now);
-	} else if (!flow || !stays(p, flow, now)) {
-		return open_flow(h, p, now);
-	}
+	if (!flow || flow->marks & KG_FLOW_SUCCEEDED || !belongs(h, p, flow, now))
+		return to_opening(h, p, flow, now);
 	/* A SYN that comes again says nothing about the client's having heard us. */
 	if (!p->syn)
-		keep(p, flow, open, now);
+		keep(p, flow, now);
 	return forward(h, p, flow, L4_FORWARDED);
 }
 

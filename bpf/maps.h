@@ -221,11 +221,12 @@ struct {
 	__type(value, struct kg_prefix_info);
 } kg_sources SEC(".maps");
 
-/* L4 connections that both sides have shown to be alive, two entries each: towards the
- * backend and back (flag --max-flows). Written by kg_xdp, kg_ingress and kg_egress; the
- * agent removes what has expired. Full: the least recently used one is forgotten; its next
- * packet is placed by hash, which finds the same backend unless the ready ones have
- * changed. */
+/* TCP connections of L4 services whose client has acknowledged what the backend sent, two
+ * entries each: towards the backend and back (flag --max-flows). Nobody can do that with a
+ * forged source address, so forged packets push out none of them. Written by kg_xdp, kg_ingress
+ * and kg_egress; the agent removes what has expired. Full: the least recently used one is
+ * forgotten; its next packet is placed by hash, which finds the same backend unless the ready
+ * ones have changed. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, KG_FLOWS);
@@ -233,8 +234,19 @@ struct {
 	__type(value, struct kg_flow);
 } kg_flows SEC(".maps");
 
-/* The same for those whose client has not been heard a second time. A map of its own, so
- * that a flood of SYNs or datagrams pushes out nothing but its like. */
+/* Flows that cannot be confirmed like that: UDP flows whose backend has replied and whose
+ * client was heard afterwards, and TCP connections of which this node sees one direction only,
+ * because another node answers the client (DSR). Half the size of kg_flows. A flood of forged
+ * packets can push out entries here. Everything else as kg_flows. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, KG_LOOSE);
+	__type(key, struct kg_flow_key);
+	__type(value, struct kg_flow);
+} kg_loose SEC(".maps");
+
+/* Flows that nothing has confirmed yet. A map of its own, so that a flood of SYNs or
+ * datagrams pushes out nothing but its like. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, KG_OPENING);

@@ -54,19 +54,51 @@ int kg_ingress(struct __sk_buff *skb)
 	return stay(&h, &headers, &in) ? TC_ACT_UNSPEC : TC_ACT_SHOT;
 }
 
-/* note_reply follows the end of a connection in the entry towards the backend. */
-static __always_inline void note_reply(const struct packet *p, const struct kg_flow *reverse)
+/* forward_key returns the key of the client's packets of a reply's flow. */
+static __always_inline struct kg_flow_key forward_key(const struct packet *p,
+						      const struct kg_flow *reverse)
 {
 	struct kg_flow_key key = p->key;
-	struct kg_flow *flow;
-	bool open;
 
 	turn(&key, KG_TO_BACKEND);
 	key.destination = reverse->address;
 	key.destination_port = reverse->port;
-	flow = find_flow(&key, &open);
+	return key;
+}
+
+/* note_end follows the end of a connection in the entry towards the backend. */
+static __always_inline void note_end(const struct packet *p, const struct kg_flow *reverse)
+{
+	struct kg_flow_key key = forward_key(p, reverse);
+	struct kg_flow *flow = find_leading(&key, &p->key.source, p->key.source_port);
+
 	if (flow)
-		note_close(flow, p, FROM_BACKEND);
+		note_close(flow, p, KG_FLOW_BACKEND_FIN);
+}
+
+/*
+ * note_answer notes in a flow of kg_opening what its client must acknowledge to confirm it: the
+ * SYN+ACK, or, if the flow was opened by a later packet, the first that the backend sends.
+ * A backend that has only seen a SYN answers a forged packet too; so the flow of a SYN waits for
+ * the SYN+ACK.
+ */
+static __always_inline void note_answer(const struct hook *h, const struct packet *p,
+					const struct kg_flow *reverse)
+{
+	struct kg_flow_key key = forward_key(p, reverse);
+	struct kg_flow *flow = find_opening(&key);
+	const struct tcphdr *tcp = p->transport;
+
+	if (!flow || !leads_to(flow, &p->key.source, p->key.source_port))
+		return;
+	if (p->key.protocol == IPPROTO_TCP) {
+		if (!p->ack || (void *)(tcp + 1) > h->end)
+			return;
+		if (!p->syn && flow->marks & (KG_FLOW_FROM_SYN | KG_FLOW_ANSWERED))
+			return;
+		flow->expected = bpf_ntohl(tcp->seq) + p->syn;
+	}
+	flow->marks |= KG_FLOW_ANSWERED;
 }
 
 /* to_client gives a reply its ingress address. */
@@ -74,14 +106,16 @@ static __always_inline enum kg_reason to_client(const struct hook *h, struct pac
 {
 	struct translation t;
 	struct kg_flow *flow;
-	bool open;
+	bool settled;
 
 	p->key.direction = KG_TO_CLIENT;
-	flow = find_flow(&p->key, &open);
+	flow = find_flow(&p->key, &settled);
 	if (!flow)
 		return KG_EGRESS_NOT_OURS;
 	if (p->fin || p->rst)
-		note_reply(p, flow);
+		note_end(p, flow);
+	else if (!settled || p->syn)
+		note_answer(h, p, flow);
 	if (p->fragment)
 		remember_first(&p->key, p->fragment_id, &flow->address, NULL);
 	t.address = flow->address;
@@ -97,12 +131,12 @@ static __always_inline enum kg_reason icmp_to_client(struct packet *p)
 	struct kg_address backend;
 	struct quote q = {};
 	struct kg_flow *flow;
-	bool open;
+	bool settled;
 
 	if (!is_error(p) || !read_quote(p, &q))
 		return KG_EGRESS_NOT_OURS;
 	turn(&q.key, KG_TO_CLIENT);
-	flow = find_flow(&q.key, &open);
+	flow = find_flow(&q.key, &settled);
 	if (!flow)
 		return KG_EGRESS_NOT_OURS;
 	backend = q.key.source;

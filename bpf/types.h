@@ -21,7 +21,7 @@
 enum kg_constant {
 	/* Version of everything below. Maps of another version are left alone and new ones
 	 * are pinned in a folder beside them. */
-	KG_ABI = 4,
+	KG_ABI = 5,
 
 	/* Proxy generations that can exist at once: the serving one and those draining. */
 	KG_GENERATIONS = 4,
@@ -53,6 +53,7 @@ enum kg_constant {
 	KG_SIEVE_HOSTS = 4,
 	KG_SOURCES = 16384,
 	KG_FLOWS = 262144, /* entries: two per connection */
+	KG_LOOSE = KG_FLOWS / 2,
 	/* kg_flow.seen counts 2^this nanoseconds of CLOCK_MONOTONIC: 1.07 s, 146 years. */
 	KG_FLOW_TICK = 30,
 	KG_OPENING = 65536,
@@ -293,10 +294,20 @@ struct kg_flow_key {
 };
 
 enum kg_flow_state {
-	KG_FLOW_OPENING = 1, /* TCP: the client has not answered the SYN-ACK; UDP: one datagram */
+	KG_FLOW_OPENING = 1, /* in kg_opening: nothing has confirmed it yet */
 	KG_FLOW_OPEN = 2,
 	KG_FLOW_HALF_CLOSED = 3, /* TCP: one side has sent FIN */
 	KG_FLOW_CLOSED = 4,      /* TCP: both have, or one has sent RST */
+	KG_FLOW_MOVED = 5,       /* in kg_opening: the flow is in kg_flows or kg_loose now */
+};
+
+enum kg_flow_mark {
+	KG_FLOW_CLIENT_FIN = 1, /* the client has sent FIN */
+	KG_FLOW_BACKEND_FIN = 2,
+	KG_FLOW_SUCCEEDED = 4, /* a SYN came for a new connection with the same addresses and
+				* ports: kg_opening may hold its flow */
+	KG_FLOW_ANSWERED = 8,  /* in kg_opening: .expected is valid; UDP: the backend has replied */
+	KG_FLOW_FROM_SYN = 16, /* in kg_opening: the first packet was a SYN */
 };
 
 /* What becomes of the packets of one direction. State and age are kept in the entry
@@ -305,10 +316,12 @@ struct kg_flow {
 	struct kg_address address; /* the new destination, or towards the client the new source */
 	__be16 port;               /* and its port */
 	__u8 state;                /* enum kg_flow_state */
-	__u8 fins;                 /* sent by: 1 the client, 2 the backend */
+	__u8 marks;                /* enum kg_flow_mark */
 	kg_backend_id backend;
 	__u32 generation; /* kg_backend.generation when it was chosen */
-	kg_service_id service;
+	/* TCP, in kg_opening: the acknowledgement number that confirms the flow; of a one-way
+	 * flow the sequence number. Host byte order. See confirms in flow.h. */
+	__u32 expected;
 	__u32 seen;      /* when the client was last heard, in ticks: KG_FLOW_TICK */
 	kg_node_id node; /* that the backend is on, if packets are handed to it; else 0 */
 };

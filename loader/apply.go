@@ -221,7 +221,7 @@ func (d *Datapath) Reap(now time.Time) (Report, error) {
 		d.xdp.refresh(d.attachments)
 	}
 	if d.translates() {
-		sweepErr = errors.Join(sweepErr, d.flows.sweep(monotonic()))
+		sweepErr = errors.Join(sweepErr, d.flows.sweep(monotonic()), d.loose.sweep(monotonic()))
 	}
 	sweepErr = errors.Join(sweepErr, d.reapNodes(now), d.restoreNotrack(), d.storeDefence(), d.endWatch())
 	changes, err := d.registry.Reap(now)

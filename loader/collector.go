@@ -39,7 +39,7 @@ func (d *Datapath) Memory() []MapUse {
 		"kg_services": services, "kg_service_names": services, "kg_backends": backends, "kg_slots": slots,
 		"kg_listeners": d.hashes.listeners.Len(), "kg_addresses": d.hashes.addresses.Len(),
 		"kg_deny": d.hashes.deny.Len(), "kg_allow": d.hashes.allow.Len(), "kg_sources": d.hashes.sources.Len(),
-		"kg_flows": d.flows.total,
+		"kg_flows": d.flows.total, "kg_loose": d.loose.total,
 	}
 	var out []MapUse
 	for _, name := range mapNames {

@@ -56,6 +56,7 @@ type Datapath struct {
 	limits      abi.Defence // what kg_defence holds
 	nodes       nodes
 	flows       *flows
+	loose       *flows
 	tables      *kernelTables
 	registry    *registry.Registry
 	lists       *Lists
@@ -219,7 +220,7 @@ func (d *Datapath) readState() error {
 	if d.routes, err = openRoutes(d.net); err != nil {
 		return err
 	}
-	d.flows = newFlows(d.maps["kg_flows"])
+	d.flows, d.loose = newFlows(d.maps["kg_flows"]), newFlows(d.maps["kg_loose"])
 	if d.nodes, err = openNodes(d.maps); err != nil {
 		return err
 	}

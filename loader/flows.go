@@ -10,11 +10,11 @@ import (
 	"github.com/kerngate/kerngate/loader/state"
 )
 
-// sweepBatch is how many entries of kg_flows a call of sweep looks at: a full table of the
+// sweepBatch is how many entries of a table a call of sweep looks at: a full table of the
 // default size is gone through in a minute, and one call takes a few milliseconds.
 const sweepBatch = 4096
 
-// flows removes what has expired from kg_flows, so that the table is not full of the dead.
+// flows removes what has expired from kg_flows or kg_loose, so that the table is not full of the dead.
 // The programs do not need it: they do not follow an expired entry.
 type flows struct {
 	table  *ebpf.Map
@@ -56,8 +56,9 @@ func (f *flows) sweep(now uint64) error {
 	return nil
 }
 
-// expired reports whether an entry serves nobody any more: the flow is silent for longer
-// than its state allows (bpf/flow.h), or it leads to the client of a flow that is gone.
+// expired reports whether an entry serves nobody any more: the flow has been silent for longer
+// than its state allows (bpf/flow.h), or the entry leads to the client of a flow that is gone or
+// has another backend now.
 func (f *flows) expired(k *abi.FlowKey, v *abi.Flow, now uint64) bool {
 	if k.Direction == abi.ToBackend {
 		ticks := uint32(now >> abi.FlowTick)
@@ -69,7 +70,8 @@ func (f *flows) expired(k *abi.FlowKey, v *abi.Flow, now uint64) bool {
 		Protocol: k.Protocol, Direction: abi.ToBackend,
 	}
 	var flow abi.Flow
-	return errors.Is(f.table.Lookup(&forward, &flow), ebpf.ErrKeyNotExist)
+	err := f.table.Lookup(&forward, &flow)
+	return errors.Is(err, ebpf.ErrKeyNotExist) || err == nil && (flow.Address != k.Source || flow.Port != k.SourcePort)
 }
 
 // lifetime is that of bpf/flow.h.

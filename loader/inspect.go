@@ -30,7 +30,7 @@ var mapNames = []string{
 	"kg_listeners", "kg_addresses", "kg_sockets", "kg_workers", "kg_services", "kg_service_names", "kg_slots",
 	"kg_backends", "kg_backend_load", "kg_generations", "kg_meta", "kg_deny", "kg_allow",
 	"kg_defence", "kg_rate", "kg_sources", "kg_address_slots", "kg_sieve_v4", "kg_sieve_v6", "kg_sieve_hosts",
-	"kg_flows", "kg_opening", "kg_fragments", "kg_nodes", "kg_node_addresses", "kg_fabric", "kg_local_backends",
+	"kg_flows", "kg_loose", "kg_opening", "kg_fragments", "kg_nodes", "kg_node_addresses", "kg_fabric", "kg_local_backends",
 	"kg_clock", "kg_syns", "kg_counters", "kg_events", "kg_watch", "kg_event_budgets",
 }
 

@@ -33,6 +33,7 @@ const (
 	kerngateMapKgGenerations         = "kg_generations"
 	kerngateMapKgListeners           = "kg_listeners"
 	kerngateMapKgLocalBackends       = "kg_local_backends"
+	kerngateMapKgLoose               = "kg_loose"
 	kerngateMapKgMeta                = "kg_meta"
 	kerngateMapKgNodeAddresses       = "kg_node_addresses"
 	kerngateMapKgNodes               = "kg_nodes"
@@ -65,6 +66,7 @@ const (
 	kerngateVarKgDsr                 = "kg_dsr"
 	kerngateVarKgEventType           = "kg_event_type"
 	kerngateVarKgFabricOn            = "kg_fabric_on"
+	kerngateVarKgFlowMarkType        = "kg_flow_mark_type"
 	kerngateVarKgFlowStateType       = "kg_flow_state_type"
 	kerngateVarKgGenerationStateType = "kg_generation_state_type"
 	kerngateVarKgHealthType          = "kg_health_type"
@@ -166,6 +168,7 @@ type kerngateMapSpecs struct {
 	KgGenerations   *ebpf.MapSpec `ebpf:"kg_generations"`
 	KgListeners     *ebpf.MapSpec `ebpf:"kg_listeners"`
 	KgLocalBackends *ebpf.MapSpec `ebpf:"kg_local_backends"`
+	KgLoose         *ebpf.MapSpec `ebpf:"kg_loose"`
 	KgMeta          *ebpf.MapSpec `ebpf:"kg_meta"`
 	KgNodeAddresses *ebpf.MapSpec `ebpf:"kg_node_addresses"`
 	KgNodes         *ebpf.MapSpec `ebpf:"kg_nodes"`
@@ -197,6 +200,7 @@ type kerngateVariableSpecs struct {
 	KgDsr                 *ebpf.VariableSpec `ebpf:"kg_dsr"`
 	KgEventType           *ebpf.VariableSpec `ebpf:"kg_event_type"`
 	KgFabricOn            *ebpf.VariableSpec `ebpf:"kg_fabric_on"`
+	KgFlowMarkType        *ebpf.VariableSpec `ebpf:"kg_flow_mark_type"`
 	KgFlowStateType       *ebpf.VariableSpec `ebpf:"kg_flow_state_type"`
 	KgGenerationStateType *ebpf.VariableSpec `ebpf:"kg_generation_state_type"`
 	KgHealthType          *ebpf.VariableSpec `ebpf:"kg_health_type"`
@@ -263,6 +267,7 @@ type kerngateMaps struct {
 	KgGenerations   *ebpf.Map `ebpf:"kg_generations"`
 	KgListeners     *ebpf.Map `ebpf:"kg_listeners"`
 	KgLocalBackends *ebpf.Map `ebpf:"kg_local_backends"`
+	KgLoose         *ebpf.Map `ebpf:"kg_loose"`
 	KgMeta          *ebpf.Map `ebpf:"kg_meta"`
 	KgNodeAddresses *ebpf.Map `ebpf:"kg_node_addresses"`
 	KgNodes         *ebpf.Map `ebpf:"kg_nodes"`
@@ -300,6 +305,7 @@ func (m *kerngateMaps) Close() error {
 		m.KgGenerations,
 		m.KgListeners,
 		m.KgLocalBackends,
+		m.KgLoose,
 		m.KgMeta,
 		m.KgNodeAddresses,
 		m.KgNodes,
@@ -332,6 +338,7 @@ type kerngateVariables struct {
 	KgDsr                 *ebpf.Variable `ebpf:"kg_dsr"`
 	KgEventType           *ebpf.Variable `ebpf:"kg_event_type"`
 	KgFabricOn            *ebpf.Variable `ebpf:"kg_fabric_on"`
+	KgFlowMarkType        *ebpf.Variable `ebpf:"kg_flow_mark_type"`
 	KgFlowStateType       *ebpf.Variable `ebpf:"kg_flow_state_type"`
 	KgGenerationStateType *ebpf.Variable `ebpf:"kg_generation_state_type"`
 	KgHealthType          *ebpf.Variable `ebpf:"kg_health_type"`

@@ -10,6 +10,7 @@ type flowPacket struct {
 	from, to netip.AddrPort
 	protocol uint8 // 6, 17
 	flags    byte  // TCP
+	seq, ack uint32
 	tags     []uint16
 	options  []byte   // IPv4
 	before   [][]byte // IPv6 extension headers
@@ -61,6 +62,8 @@ func transport(p flowPacket) []byte {
 	binary.BigEndian.PutUint16(h, p.from.Port())
 	binary.BigEndian.PutUint16(h[2:], p.to.Port())
 	if p.protocol == 6 {
+		binary.BigEndian.PutUint32(h[4:], p.seq)
+		binary.BigEndian.PutUint32(h[8:], p.ack)
 		h[13] = p.flags
 		h[12] = byte(5+len(p.tcpOptions)/4) << 4
 		h = append(h, p.tcpOptions...)

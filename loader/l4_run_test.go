@@ -602,13 +602,10 @@ func TestL4Sweep(t *testing.T) {
 	d := openL4(t)
 	mustApply(t, d, l4State(backends4, backends6))
 	for port := uint16(1); port <= 50; port++ {
-		p := packetTo(client4, port, 6)
-		run(t, d, "kg_xdp", p.bytes())
-		p.flags = ack
-		run(t, d, "kg_xdp", p.bytes())
+		c := converse(t, d, "kg_xdp", client4, port, 6)
+		c.open()
 		if port%2 == 0 {
-			p.flags = rst
-			run(t, d, "kg_xdp", p.bytes())
+			c.send(rst)
 		}
 	}
 	count := func() (n int) {

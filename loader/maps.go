@@ -26,6 +26,7 @@ func (o *Options) sizes() map[string]uint32 {
 		"kg_allow":         uint32(o.MaxPrefixes),
 		"kg_rate":          uint32(o.MaxSources),
 		"kg_flows":         uint32(o.MaxFlows),
+		"kg_loose":         uint32(max(2, o.MaxFlows/2)),
 		"kg_opening":       uint32(max(2, o.MaxFlows/4)),
 	}
 }
@@ -33,7 +34,7 @@ func (o *Options) sizes() map[string]uint32 {
 // sizeFlags names the option that decides the size of a map.
 var sizeFlags = map[string]string{
 	"kg_services": "--max-services", "kg_backends": "--max-backends", "kg_slots": "--max-slots",
-	"kg_deny": "--max-prefixes", "kg_allow": "--max-prefixes", "kg_flows": "--max-flows", "kg_rate": "--max-sources",
+	"kg_deny": "--max-prefixes", "kg_allow": "--max-prefixes", "kg_flows": "--max-flows", "kg_loose": "--max-flows", "kg_rate": "--max-sources",
 }
 
 // openPinned opens the maps that an earlier agent left in folder, or returns nil if there

@@ -70,7 +70,7 @@ type Options struct {
 	MaxSlots    int
 	MaxPrefixes int // in each of kg_deny and kg_allow
 	MaxSources  int // in kg_rate: two cells per source that is limited
-	MaxFlows    int // in kg_flows: two per L4 connection; a quarter of it in kg_opening
+	MaxFlows    int // in kg_flows: two per L4 connection; half of it in kg_loose, a quarter in kg_opening
 
 	Log zerolog.Logger
 }

@@ -114,7 +114,7 @@ func OpenWatch(bpffs string, o WatchOptions) (_ *Watch, err error) {
 			w.release()
 		}
 	}()
-	for _, name := range []string{"kg_events", "kg_watch", "kg_listeners", "kg_service_names", "kg_opening", "kg_flows"} {
+	for _, name := range []string{"kg_events", "kg_watch", "kg_listeners", "kg_service_names", "kg_opening", "kg_flows", "kg_loose"} {
 		m, err := openPin(folder, name)
 		if err != nil {
 			return nil, err
@@ -250,7 +250,7 @@ func (w *Watch) event(e *abi.Event) Event {
 func (w *Watch) untranslate(out *Event, e *abi.Event) {
 	key := abi.FlowKey{Source: e.Destination, SourcePort: e.DestinationPort, Destination: e.Source,
 		DestinationPort: e.SourcePort, Protocol: e.Protocol, Direction: abi.ToClient}
-	for _, table := range []string{"kg_opening", "kg_flows"} {
+	for _, table := range []string{"kg_opening", "kg_flows", "kg_loose"} {
 		var flow abi.Flow
 		if w.maps[table].Lookup(&key, &flow) == nil {
 			out.Backend = out.Destination

@@ -200,7 +200,7 @@ func (f *flags) define() {
 	s.IntVar(&f.maxSlots, "max-slots", 0, "size of kg_slots when it is made; 0: the default")
 	s.IntVar(&f.maxPrefixes, "max-prefixes", 0, "size of kg_deny and kg_allow when they are made; 0: the default")
 	s.IntVar(&f.maxSources, "max-sources", 0, "size of kg_rate when it is made: cells in which sources are counted, two of them each; 0: the default")
-	s.IntVar(&f.maxFlows, "max-flows", 0, "size of kg_flows when it is made, two per L4 connection; 0: the default")
+	s.IntVar(&f.maxFlows, "max-flows", 0, "size of kg_flows when it is made, two per L4 connection of TCP; kg_loose (UDP, DSR) has half of it; 0: the default")
 
 	s.BoolVar(&f.runProxy, "run-proxy", false, "start kerngate-proxy as an unprivileged child and keep it running (default true with --manifests)")
 	s.StringVar(&f.proxyBinary, "proxy-binary", "", "kerngate-proxy (default the one beside this executable)")

@@ -6,7 +6,7 @@ import "structs"
 
 // enum kg_constant
 const (
-	ABI               = 4
+	ABI               = 5
 	Generations       = 4
 	GenerationWorkers = 64
 	Workers           = 256
@@ -26,6 +26,7 @@ const (
 	SieveHosts        = 4
 	Sources           = 16384
 	Flows             = 262144
+	Loose             = 131072
 	FlowTick          = 30
 	Opening           = 65536
 	Fragments         = 8192
@@ -252,6 +253,16 @@ const (
 	FlowOpen       = 2
 	FlowHalfClosed = 3
 	FlowClosed     = 4
+	FlowMoved      = 5
+)
+
+// enum kg_flow_mark
+const (
+	FlowClientFin  = 1
+	FlowBackendFin = 2
+	FlowSucceeded  = 4
+	FlowAnswered   = 8
+	FlowFromSyn    = 16
 )
 
 // Flow is struct kg_flow of bpf/types.h.
@@ -260,10 +271,10 @@ type Flow struct {
 	Address    Address
 	Port       uint16
 	State      uint8
-	Fins       uint8
+	Marks      uint8
 	Backend    uint32
 	Generation uint32
-	Service    uint32
+	Expected   uint32
 	Seen       uint32
 	Node       uint32
 }

@@ -50,6 +50,7 @@ var declared = []struct {
 	{"kg_direction", "", "KG_"},
 	{"kg_flow_key", "FlowKey", ""},
 	{"kg_flow_state", "Flow", "KG_FLOW_"},
+	{"kg_flow_mark", "Flow", "KG_FLOW_"},
 	{"kg_flow", "Flow", ""},
 	{"kg_fragment_key", "FragmentKey", ""},
 	{"kg_fragment", "Fragment", ""},

@@ -29,7 +29,7 @@ const (
 )
 
 // serveEcho has a pod answer every line and datagram with "POD CLIENT TEXT", until the test
-// ends.
+// ends. It closes the connection of a client that says "bye".
 func serveEcho(t *testing.T, pod *lab.Pod) {
 	t.Helper()
 	for _, network := range []string{"tcp4", "tcp6"} {
@@ -47,6 +47,9 @@ func serveEcho(t *testing.T, pod *lab.Pod) {
 					lines := bufio.NewScanner(conn)
 					lines.Buffer(nil, 1<<20)
 					for lines.Scan() {
+						if lines.Text() == "bye" {
+							return
+						}
 						fmt.Fprintf(conn, "%s %s %s\n", pod.Name, conn.RemoteAddr(), lines.Text())
 					}
 				}()
@@ -112,8 +115,10 @@ func (s *site) dialEcho(network string, vip netip.Addr) (*echoes, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &echoes{conn, bufio.NewReaderSize(conn, 1<<17)}, nil
+	return &echoes{conn, newLines(conn)}, nil
 }
+
+func newLines(conn net.Conn) *bufio.Reader { return bufio.NewReaderSize(conn, 1<<17) }
 
 // ask sends a text and returns the pod that answered; it fails if the pod saw another
 // client than this, or another text.

@@ -204,8 +204,8 @@ static __always_inline bool confirms(const struct packet *p, const struct kg_flo
 
 	if (p->key.protocol == IPPROTO_UDP)
 		return flow->marks & KG_FLOW_ANSWERED || is_one_way(flow);
-	if (!(flow->marks & KG_FLOW_ANSWERED) || !p->ack || p->rst || flow->state == KG_FLOW_CLOSED ||
-	    (const void *)(tcp + 1) > end)
+	if (!(flow->marks & KG_FLOW_ANSWERED) || !p->ack || p->rst ||
+	    flow->state == KG_FLOW_CLOSED || (const void *)(tcp + 1) > end)
 		return false;
 	number = bpf_ntohl(is_one_way(flow) ? tcp->seq : tcp->ack_seq);
 	return number - flow->expected < KG_CONFIRM_WINDOW;

@@ -228,7 +228,7 @@ func TestReasons(t *testing.T) {
 // TestProblems compares the table of problems with the reasons that the source has.
 func TestProblems(t *testing.T) {
 	declared := map[string]bool{}
-	pattern := regexp.MustCompile(`(?:model\.(?:Warning|Refused),\s*|Reason:\s+|return |\.warn\(|secretError\{|reason, message = )"([A-Z][A-Za-z]+)"`)
+	pattern := regexp.MustCompile(`(?:model\.(?:Warning|Refused),\s*|Reason:\s+|return |\.warn\(|secretError\{|reason, message = |const Reason[A-Za-z]+ = )"([A-Z][A-Za-z]+)"`)
 	sources(t, func(path string, text []byte) {
 		if strings.Contains(path, "/kube/") || strings.Contains(path, "/files/") || strings.Contains(path, "/compile/") || strings.Contains(path, "/agent/") {
 			for _, m := range pattern.FindAllSubmatch(text, -1) {

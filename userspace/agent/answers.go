@@ -149,8 +149,13 @@ func (a *Agent) routes() status.Routes {
 			case compile.Closed:
 				r = *compile.ClosedRoute(&r)
 			}
+			closed := ""
+			if r.Policy != nil && r.Policy.Access != nil {
+				closed = r.Policy.Access.Closed
+			}
 			host.Routes = append(host.Routes, status.Route{
-				Path: r.Path, Match: r.Match.String(), Service: r.Service.String(), Source: compile.Source(r.Source),
+				Closed: closed,
+				Path:   r.Path, Match: r.Match.String(), Service: r.Service.String(), Source: compile.Source(r.Source),
 				RedirectHTTPS: r.RedirectHTTPS, Rules: r.Rules(), Upstream: upstreamOf(r.Upstream),
 			})
 		}

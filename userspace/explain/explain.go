@@ -86,6 +86,7 @@ const (
 	reasonNoService    = "no_service"
 	reasonNoEndpoint   = "no_endpoint"
 	reasonRedirect     = "redirect_https"
+	reasonClosed       = "access_closed"
 	reasonClientAuth   = "client_certificate"
 	reasonDenied       = "kg_xdp:denied"
 	reasonNotPublished = "kg_lookup:not_ours"

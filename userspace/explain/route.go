@@ -36,6 +36,10 @@ func (w *walk) route() (service string, ok bool) {
 	}
 	w.out.Source = route.Source
 	w.redirect(route)
+	if route.Closed != "" {
+		w.stop(Step{Name: "access", Summary: "the Ingress is closed: " + route.Closed},
+			Answer{Reason: reasonClosed, Status: 503, Summary: "503 from the proxy to every request: " + route.Closed, Next: "correct the annotation; kerngatectl problems has the message"})
+	}
 	return route.Service, true
 }
 

@@ -204,6 +204,7 @@ type Route struct {
 	Source  string `json:"source"`  // "namespace/name" of the Ingress
 
 	RedirectHTTPS bool   `json:"redirectHTTPS,omitempty"` // 308 for clear-text requests
+	Closed        string `json:"closed,omitempty"`        // why every request gets 503; "": they do not
 	Rules         string `json:"rules,omitempty"`         // what else happens to requests, one rule a line
 	Upstream      string `json:"upstream,omitempty"`      // what pods are spoken to by, such as "grpcs"; "": HTTP/1.1 in clear text
 }

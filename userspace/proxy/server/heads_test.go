@@ -78,7 +78,14 @@ func TestResponseHeads(t *testing.T) {
 				if status == 200 && (len(got.header.Values(list[0])) != len(list)/2 || got.header.Get(list[0]) != list[1] || len(got.body) != 40_000) {
 					t.Errorf("%s, %s%s: the head or the body of %d bytes differ", f.name, kind, path, len(got.body))
 				}
-				if status == 502 && !strings.Contains(got.body, "head_too_large") && !strings.Contains(got.body, "too_many_fields") {
+				why := "head_too_large"
+				switch {
+				case strings.HasPrefix(path, "/many/"):
+					why = "too_many_fields"
+				case kind == "/h2" && strings.Contains(path, "/one/1100000"):
+					why = "compression_error" // HPACK's decoder takes no string beyond 1 MiB
+				}
+				if status == 502 && !strings.Contains(got.body, why) {
 					t.Errorf("%s, %s%s: %q", f.name, kind, path, got.body)
 				}
 			}

@@ -209,7 +209,7 @@ func TestOwnAnswers(t *testing.T) {
 		{"POST /ok HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3e9\r\n" + strings.Repeat("x", 1001) + "\r\n0\r\n\r\n", "413 ", "body_too_large: "},
 		{"POST /ok HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "400 ", "bad_request: "},
 		{"GET / HTTP/1.1\r\n\r\n", "400 ", "bad_request: "},
-		{"GET / HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("y", 20000) + "\r\n\r\n", "431 ", "bad_request: "},
+		{"GET / HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("y", 40000) + "\r\n\r\n", "431 ", "bad_request: "},
 		{"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n", "", "bad_request: "},
 	} {
 		answer := talk(t, p, c.request)

@@ -37,6 +37,10 @@ var (
 		"Requests that wait because every pod has as many as its Service allows.", nil, nil)
 	descBytes = prometheus.NewDesc("kerngate_proxy_client_bytes_total",
 		"Bytes of responses (sent) and of request bodies (received).", []string{"direction"}, nil)
+	descLingerBytes = prometheus.NewDesc("kerngate_proxy_linger_bytes_total",
+		"Bytes of request bodies that were read and dropped because the request was already answered.", nil, nil)
+	descLingerCut = prometheus.NewDesc("kerngate_proxy_linger_cut_total",
+		"Request bodies that had not ended, after their request was answered, when the proxy stopped reading them.", nil, nil)
 	descConnections = prometheus.NewDesc("kerngate_proxy_client_connections",
 		"Open client connections.", nil, nil)
 	descActive = prometheus.NewDesc("kerngate_proxy_client_connections_active",
@@ -101,7 +105,7 @@ var classes = [...]string{"none", "1xx", "2xx", "3xx", "4xx", "5xx"}
 // Describe implements prometheus.Collector.
 func (p *Proxy) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{descRequests, descStatus, descGRPC, descMirrored, descPending, descRetries, descRetriesRefused, descDuration, descFirstByte,
-		descBytes, descConnections, descActive, descAccepted, descAcceptErrors, descPanics, descHeadersRefused, descAgent,
+		descBytes, descLingerBytes, descLingerCut, descConnections, descActive, descAccepted, descAcceptErrors, descPanics, descHeadersRefused, descAgent,
 		descServing, descGeneration, descConfigVersion, descConfigRefused, descLogDropped,
 		descHTTP2Connections, descHTTP2Streams, descHTTP2Refused, descHTTP2Errors, descHTTP2Cut,
 		descHTTP3Connections, descHTTP3Open, descHTTP3Requests, descHTTP3Refused, descHTTP3Retried,
@@ -157,6 +161,8 @@ func (p *Proxy) Collect(ch chan<- prometheus.Metric) {
 	counter(descRetries, p.sum(func(w *worker) uint64 { return w.metrics.Retries.Load() }))
 	counter(descBytes, p.sum(func(w *worker) uint64 { return w.metrics.Sent.Load() }), "sent")
 	counter(descBytes, p.sum(func(w *worker) uint64 { return w.metrics.Received.Load() }), "received")
+	counter(descLingerBytes, p.sum(func(w *worker) uint64 { return w.metrics.Linger.Bytes.Load() }))
+	counter(descLingerCut, p.sum(func(w *worker) uint64 { return w.metrics.Linger.Cut.Load() }))
 	ch <- p.histogram(descDuration, func(w *worker) *exchange.Histogram { return &w.metrics.Durations })
 	ch <- p.histogram(descFirstByte, func(w *worker) *exchange.Histogram { return &w.metrics.FirstByte })
 	gauge(descPending, float64(p.queue.Waiting()))

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/kerngate/kerngate/userspace/compression"
+	"github.com/kerngate/kerngate/userspace/proxy/linger"
 	"github.com/kerngate/kerngate/userspace/proxy/usage"
 )
 
@@ -29,6 +30,7 @@ type Metrics struct {
 	FirstByte       Histogram                            // request head to first byte from the pod
 	Sent            atomic.Uint64
 	Received        atomic.Uint64
+	Linger          linger.Stats // of bodies that went on after the answer; any goroutine adds
 }
 
 // Bounds are the upper bounds of Histogram's buckets.

@@ -7,6 +7,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 
 	"github.com/kerngate/kerngate/userspace/proxy/exchange"
+	"github.com/kerngate/kerngate/userspace/proxy/linger"
 	"github.com/kerngate/kerngate/userspace/proxy/reactor"
 )
 
@@ -39,6 +40,7 @@ type Conn struct {
 	block     block
 	window    int32  // bytes of bodies that the client may send
 	taken     int32  // of them taken by pods, not yet given back
+	lent      int32  // by which window was raised beyond connWindow
 	lastID    uint32 // highest stream that the client has opened
 	debts     debts
 	headsFrom int64 // loop time since which a header block is incomplete, 0: none is
@@ -49,6 +51,9 @@ type Conn struct {
 	starts  []*stream // to be started when the frames at hand are read
 	running int       // exchanges, with those of streams that were taken back
 	resets  resetRing
+
+	leftovers []leftover // streams that are answered while their requests' bodies still come
+	lingering linger.Budget
 
 	out output
 
@@ -233,6 +238,7 @@ func (c *Conn) close() {
 	c.dropPartial()
 	c.out.release()
 	c.server.worker.Loop.Drop(&c.timer)
+	c.leftovers = nil
 	if c.running > 0 {
 		c.owner.Busy(false)
 	}
@@ -286,6 +292,7 @@ func (c *Conn) end(code xhttp2.ErrCode, debug string) {
 	for len(c.streams) > 0 {
 		c.streams[len(c.streams)-1].breakOff()
 	}
+	c.leftovers = nil
 	c.out.drop()
 	c.queueGoAway(c.lastID, code, debug)
 	c.finish()
@@ -308,7 +315,9 @@ func (c *Conn) expire() {
 	}
 	now := c.server.worker.Loop.Now()
 	settings := &c.server.worker.Config.Load().Settings
+	c.resetLeftovers(now)
 	switch {
+	case c.state != open: // drained, by the end of the last leftover
 	case c.headsFrom != 0 && now-c.headsFrom >= int64(settings.HeadTimeout):
 		c.cut(LimitHeaderTime)
 	case c.out.blockedAt != 0 && now-c.out.blockedAt >= int64(settings.ResponseTimeout):
@@ -319,7 +328,7 @@ func (c *Conn) expire() {
 	case c.drain.step == drainAsked && now-c.drain.at >= int64(drainWait):
 		c.drainLast()
 		c.arm()
-	case c.running == 0 && now-c.drain.idleAt >= int64(c.idleTime()):
+	case c.quiet() && now-c.drain.idleAt >= int64(c.idleTime()):
 		c.end(xhttp2.ErrCodeNo, "idle")
 	default:
 		c.arm()
@@ -349,7 +358,10 @@ func (c *Conn) arm() {
 	if c.drain.step == drainAsked {
 		at(c.drain.at + int64(drainWait))
 	}
-	if c.running == 0 {
+	for i := range c.leftovers {
+		at(c.leftovers[i].until)
+	}
+	if c.quiet() {
 		if c.drain.idleAt == 0 {
 			c.drain.idleAt = now
 		}

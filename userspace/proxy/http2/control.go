@@ -143,6 +143,8 @@ func (c *Conn) onReset(f *xhttp2.RSTStreamFrame) {
 	if s := c.find(f.StreamID); s != nil {
 		s.breakOff()
 		c.charge(LimitResets)
+	} else if i := c.leftoverAt(f.StreamID); i >= 0 {
+		c.forget(i)
 	}
 }
 

@@ -33,7 +33,7 @@ const drainWait = time.Second
 
 const maxStreamID = 1<<31 - 1
 
-// drainPing is the PING's content: ours is the only PING that this side sends.
+// drainPing is that PING's content.
 var drainPing = [8]byte{'d', 'r', 'a', 'i', 'n'}
 
 // Drain asks the client to go elsewhere; what it has asked for before is still answered.
@@ -56,14 +56,14 @@ func (c *Conn) drainLast() {
 
 // endIfDrained ends a drained connection on which nothing runs any more.
 func (c *Conn) endIfDrained() {
-	if c.drain.step == drainTold && c.running == 0 && c.state == open {
+	if c.drain.step == drainTold && c.quiet() && c.state == open {
 		c.finish()
 	}
 }
 
 // CloseIdle ends the connection properly if no request is under way on it.
 func (c *Conn) CloseIdle() {
-	if c.state == open && c.running == 0 {
+	if c.state == open && c.quiet() {
 		c.drain.step, c.drain.lastID = drainTold, c.lastID
 		c.queueGoAway(c.lastID, xhttp2.ErrCodeNo, "")
 		c.finish()

@@ -185,7 +185,9 @@ func (c *Conn) onData(flags xhttp2.Flags, id uint32, payload []byte) {
 	switch {
 	case s == nil:
 		c.giveBack(len(payload))
-		if !c.resets.has(id) {
+		if i := c.leftoverAt(id); i >= 0 {
+			c.drop(i, len(payload), end)
+		} else if !c.resets.has(id) {
 			c.streamError(id, xhttp2.ErrCodeStreamClosed)
 		}
 	case s.ended:
@@ -203,6 +205,11 @@ func (c *Conn) onData(flags xhttp2.Flags, id uint32, payload []byte) {
 
 // giveBack lets the client send n bytes more, as soon as it is worth a frame.
 func (c *Conn) giveBack(n int) {
+	if c.lent > 0 {
+		kept := min(c.lent, int32(n))
+		c.lent -= kept
+		n -= int(kept)
+	}
 	if c.taken += int32(n); c.taken >= connWindow/4 && c.state == open {
 		c.queueWindow(0, uint32(c.taken))
 		c.window += c.taken

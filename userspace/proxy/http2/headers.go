@@ -65,11 +65,16 @@ func (c *Conn) onHeaders(flags xhttp2.Flags, id uint32, payload []byte) {
 			c.streamError(id, xhttp2.ErrCodeStreamClosed)
 		}
 	case id <= c.lastID:
-		if !c.resets.has(id) {
+		c.block.kind = ignoredBlock
+		if i := c.leftoverAt(id); i >= 0 {
+			c.forget(i)
+			if !c.block.end {
+				c.streamError(id, xhttp2.ErrCodeProtocol)
+			}
+		} else if !c.resets.has(id) {
 			c.fail(xhttp2.ErrCodeStreamClosed, FaultClosedStream)
 			return
 		}
-		c.block.kind = ignoredBlock
 	default:
 		c.lastID = id
 		c.openStream(id, selfish)
@@ -89,7 +94,7 @@ func (c *Conn) openStream(id uint32, selfish bool) {
 		c.server.stats.Refused[RefusedDraining].Add(1)
 		c.resets.add(id)
 		c.queueReset(id, xhttp2.ErrCodeRefusedStream)
-	case len(c.streams) >= limit:
+	case len(c.streams)+len(c.leftovers) >= limit:
 		c.refuseStream(id, LimitRefused)
 	case c.running >= 2*limit:
 		// Requests are taken back faster than they can be let go.

@@ -23,7 +23,15 @@ type output struct {
 	resize   bool  // the client has changed the size of HPACK's table: say that we use none
 	waiting  []*stream
 
+	late []reset // go out once all else has, in a write of their own
+
 	explained int64 // bytes of body sent for which no WINDOW_UPDATE has come
+}
+
+// reset is an RST_STREAM frame to be.
+type reset struct {
+	id   uint32
+	code xhttp2.ErrCode
 }
 
 const (
@@ -68,6 +76,7 @@ func (o *output) drop() {
 		o.waiting[i] = nil
 	}
 	o.waiting = o.waiting[:0]
+	o.late = o.late[:0]
 }
 
 func (o *output) release() {
@@ -130,7 +139,7 @@ func (c *Conn) flush() {
 	}
 	for {
 		o.serve()
-		if o.sent == len(o.b) {
+		if o.sent == len(o.b) && !o.takeLate() {
 			break
 		}
 		if !o.write() {
@@ -154,6 +163,16 @@ func (c *Conn) flush() {
 		c.paused = false
 		c.read()
 	}
+}
+
+// takeLate appends the resets that have waited, and reports whether there were any.
+func (o *output) takeLate() bool {
+	for _, r := range o.late {
+		o.c.queueReset(r.id, r.code)
+	}
+	taken := len(o.late) > 0
+	o.late = o.late[:0]
+	return taken
 }
 
 // write writes once. It reports whether the socket may take more.
@@ -222,6 +241,13 @@ func (c *Conn) queuePong(data [8]byte) {
 
 func (c *Conn) queueReset(id uint32, code xhttp2.ErrCode) {
 	c.out.extend(appendUint32(appendFrameHeader(c.out.tail(), 4, xhttp2.FrameRSTStream, 0, id), uint32(code)))
+}
+
+// resetAfter has a stream reset once what was said on it before has been written: a client
+// that reads both together may see the reset alone.
+func (c *Conn) resetAfter(id uint32, code xhttp2.ErrCode) {
+	c.out.late = append(c.out.late, reset{id, code})
+	c.touch()
 }
 
 func (c *Conn) queueWindow(id, n uint32) {

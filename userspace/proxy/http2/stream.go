@@ -186,11 +186,9 @@ func (s *stream) finish() {
 	switch {
 	case !s.done:
 		c.resets.add(s.id)
-		c.queueReset(s.id, xhttp2.ErrCodeInternal)
+		c.resetAfter(s.id, xhttp2.ErrCodeInternal)
 	case !s.ended:
-		// The response is whole; the rest of the request is not needed (RFC 9113 section 8.1).
-		c.resets.add(s.id)
-		c.queueReset(s.id, xhttp2.ErrCodeNo)
+		c.leaveOver(s)
 	}
 }
 
@@ -207,6 +205,9 @@ func (s *stream) leave() {
 	}
 	c.giveBack(n)
 	if c.running--; c.running > 0 {
+		if len(c.leftovers) > 0 {
+			c.arm()
+		}
 		return
 	}
 	c.drain.idleAt = c.server.worker.Loop.Now()

@@ -7,6 +7,7 @@ import (
 
 	"github.com/kerngate/kerngate/userspace/proxy/exchange"
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/linger"
 	"github.com/kerngate/kerngate/userspace/proxy/reactor"
 )
 
@@ -245,33 +246,47 @@ func (s *session) nextRequest() {
 	s.shrinkHead()
 }
 
-const (
-	lingerTime  = 2 * time.Second
-	lingerBytes = 1 << 20
-)
+// lingerReads is how often linger reads before the worker's other connections have a turn.
+const lingerReads = 8
 
-// linger closes the connection in a way that lets the client read the response: a close
-// while its bytes are still coming in would be a reset, which may destroy what it has not
-// read yet (RFC 9112 section 9.6).
+// linger ends our side of the connection and reads on until the client ends its own, or
+// reaches a bound of package linger: a close while its bytes are still coming in would be a
+// reset, which may destroy the response before the client has read it (RFC 9112 section 9.6).
 func (s *session) linger() {
-	c := s.conn
+	c, w := s.conn, s.server.worker
 	if c.IsBroken() || c.CloseWrite() != nil {
 		return
 	}
-	s.timedOut = false
-	s.server.worker.Loop.Set(&s.timer, lingerTime)
-	for read := 0; read < lingerBytes; {
+	total, pause := linger.Total, linger.Pause
+	if w.Overload.Refused() > 0 {
+		total, pause = linger.Short, linger.Short
+	}
+	end := w.Loop.Now() + int64(total)
+	var budget linger.Budget
+	again := s.co.Wake
+	for reads := 1; ; reads++ {
 		n, err := c.TryRead(s.head)
-		if err == nil {
-			read += n
-			continue
-		}
-		if err != reactor.ErrWouldBlock {
+		now := w.Loop.Now()
+		switch {
+		case err == nil:
+			w.Metrics.Linger.Bytes.Add(uint64(n))
+			if !budget.Take(n, now) {
+				w.Metrics.Linger.Cut.Add(1)
+				return
+			}
+			if now < end && reads%lingerReads != 0 {
+				continue
+			}
+			w.Loop.Submit(again)
+		case err != reactor.ErrWouldBlock:
 			return
 		}
+		s.timedOut = false
+		w.Loop.Set(&s.timer, min(pause, time.Duration(max(end-now, 0))))
 		c.Want(reactor.Readable)
 		s.co.Park()
-		if s.timedOut || s.co.Dying() {
+		if s.co.Dying() || s.timedOut && err != nil || w.Loop.Now() >= end {
+			w.Metrics.Linger.Cut.Add(1)
 			return
 		}
 	}

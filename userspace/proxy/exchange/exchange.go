@@ -281,6 +281,10 @@ func (x *Exchange) attempt(p balance.Pick, fresh bool) (reason Reason, again boo
 	reason, again = x.connect(p, fresh)
 	if x.up != nil {
 		reason, again = x.relay()
+		if x.responded && reason.UpstreamFault() {
+			// What the pod has sent goes to the client first: it lies in buffers of the pod's side.
+			x.flushAll()
+		}
 		x.release()
 	}
 	var latency time.Duration

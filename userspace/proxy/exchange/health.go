@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"github.com/kerngate/kerngate/userspace/proxy/balance"
+	"github.com/kerngate/kerngate/userspace/proxy/http1"
 )
 
 // noteHealth tells the monitor how an attempt ended: what the client did says nothing about
@@ -14,6 +15,9 @@ func (x *Exchange) noteHealth(p balance.Pick, reason Reason) {
 		return
 	}
 	failed := reason.UpstreamFault()
+	if reason == UpstreamInvalid && http1.IsWords(x.Outcome.Detail) {
+		return // a client can make an application say that, and must not have its pods ejected
+	}
 	if reason == Forwarded || reason == Intercepted {
 		failed = s.Outlier.ServerErrors && x.Outcome.Status >= http.StatusInternalServerError
 	} else if !failed {

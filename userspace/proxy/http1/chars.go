@@ -189,6 +189,17 @@ func isToken(s []byte) bool {
 	return len(s) > 0
 }
 
+// trimSpaceString is trimSpace for a string.
+func trimSpaceString(s string) string {
+	for len(s) > 0 && (s[0] == ' ' || s[0] == '\t') {
+		s = s[1:]
+	}
+	for len(s) > 0 && (s[len(s)-1] == ' ' || s[len(s)-1] == '\t') {
+		s = s[:len(s)-1]
+	}
+	return s
+}
+
 // trimSpace removes the optional whitespace (SP, HTAB) around s.
 func trimSpace(s []byte) []byte {
 	for len(s) > 0 && (s[0] == ' ' || s[0] == '\t') {

@@ -74,6 +74,7 @@ func (h *head) pseudoField(id pseudoID) *Error {
 // addField takes a field that is no pseudo-header field.
 func (h *head) addField(name, value string) *Error {
 	h.composing.fields = true
+	value = trimSpaceString(value)
 	id, underscore, err := composedField(name, value)
 	if err != nil {
 		return err
@@ -95,6 +96,8 @@ func (h *head) addField(name, value string) *Error {
 }
 
 // composedField checks a name and a value by themselves (RFC 9113 sections 8.2.1, 8.2.2).
+// Whitespace around the value was removed, as the HTTP/1.1 parser does: section 8.2.1 calls
+// it malformed, but gRPC servers send it, in grpc-message for example.
 func composedField(name, value string) (id FieldID, underscore bool, err *Error) {
 	var seen uint8
 	for i := range len(name) {
@@ -115,9 +118,6 @@ func composedField(name, value string) (id FieldID, underscore bool, err *Error)
 		if v[i] != '\t' {
 			return 0, false, ErrBadFieldValue
 		}
-	}
-	if n := len(v); n > 0 && (v[0] == ' ' || v[0] == '\t' || v[n-1] == ' ' || v[n-1] == '\t') {
-		return 0, false, ErrSpaceAroundValue
 	}
 	id = fieldIDOf(view(name))
 	switch id {
@@ -422,7 +422,9 @@ func (r *Response) Finish(method Method, ended bool) error {
 		return r.fail(ErrPseudoMissing)
 	case r.Interim() && ended:
 		return r.fail(ErrBadStatus) // a final response must follow
-	case r.Interim(), r.Status == 204, r.Status == 304, method == MethodHead:
+	case r.Interim(), r.Status == 204:
+		r.Body, r.ContentLength = BodyNone, -1
+	case r.Status == 304, method == MethodHead:
 		r.Body = BodyNone
 	case ended && r.ContentLength > 0:
 		return r.fail(ErrLengthMismatch)
@@ -478,6 +480,7 @@ func (t *ComposedTrailers) add(name, value string) *Error {
 	if len(name) > 0 && name[0] == ':' {
 		return ErrPseudoOrder
 	}
+	value = trimSpaceString(value)
 	id, underscore, err := composedField(name, value)
 	switch {
 	case err != nil:

@@ -11,7 +11,10 @@ type Error struct {
 	// Malformed is set for what HTTP/2 and HTTP/3 call a malformed message, which ends its
 	// stream with PROTOCOL_ERROR or MESSAGE_ERROR (RFC 9113 section 8.1.1).
 	Malformed bool
-	text      string
+	// Words is set where the fault lies in what a message says and not in how its sender's
+	// HTTP works: in a response, a client may have made the application say it.
+	Words bool
+	text  string
 }
 
 // Error describes the fault for a log line.
@@ -21,6 +24,22 @@ func refuse(status int, reason, text string) *Error {
 	e := &Error{Status: status, Reason: reason, text: text}
 	known = append(known, e)
 	return e
+}
+
+// words marks an error as one of Error.Words.
+func words(e *Error) *Error {
+	e.Words = true
+	return e
+}
+
+// IsWords reports whether the error with this Reason is one of Error.Words.
+func IsWords(reason string) bool {
+	for _, e := range known {
+		if e.Reason == reason {
+			return e.Words
+		}
+	}
+	return false
 }
 
 // malformed makes an error of a head that is composed.
@@ -57,10 +76,10 @@ var (
 	ErrBareLF        = refuse(400, "bare_lf", "line ends with LF without CR")
 	ErrBareCR        = refuse(400, "bare_cr", "CR is not followed by LF")
 	ErrObsFold       = refuse(400, "obs_fold", "field line begins with whitespace (obsolete line folding)")
-	ErrBadFieldName  = malformed("bad_field_name", "field name is empty or not a token directly followed by a colon")
-	ErrBadFieldValue = malformed("bad_field_value", "field value has a control character")
-	ErrHeadLimit     = refuse(431, "head_too_large", "head exceeds its limit in bytes")
-	ErrFieldLimit    = refuse(431, "too_many_fields", "head exceeds its limit of fields")
+	ErrBadFieldName  = words(malformed("bad_field_name", "field name is empty or not a token directly followed by a colon"))
+	ErrBadFieldValue = words(malformed("bad_field_value", "field value has a control character"))
+	ErrHeadLimit     = words(refuse(431, "head_too_large", "head exceeds its limit in bytes"))
+	ErrFieldLimit    = words(refuse(431, "too_many_fields", "head exceeds its limit of fields"))
 )
 
 // Errors of single fields and of their combination.
@@ -90,13 +109,12 @@ var (
 	ErrChunkExtensionLimit = refuse(400, "chunk_extensions_too_large", "chunk extensions exceed their limit in bytes")
 	ErrBadChunkEnd         = refuse(400, "bad_chunk_end", "chunk data is not followed by CRLF")
 	ErrFramingTrailer      = malformed("framing_in_trailers", "Content-Length or Transfer-Encoding in the trailer section")
-	ErrTrailerLimit        = refuse(431, "trailers_too_large", "trailer section exceeds its limit")
+	ErrTrailerLimit        = words(refuse(431, "trailers_too_large", "trailer section exceeds its limit"))
 )
 
 // Errors of heads and trailers that arrive as separate fields; see Request.Compose.
 var (
 	ErrUpperCaseName     = malformed("upper_case_field_name", "field name has an upper-case letter")
-	ErrSpaceAroundValue  = malformed("space_around_field_value", "field value begins or ends with whitespace")
 	ErrConnectionField   = malformed("connection_specific_field", "Connection, Keep-Alive, Proxy-Connection, Transfer-Encoding, Upgrade or HTTP2-Settings in a message that cannot have it")
 	ErrBadTE             = malformed("bad_te", "TE is not trailers")
 	ErrUnknownPseudo     = malformed("unknown_pseudo_field", "pseudo-header field is unknown or has no place in this message")

@@ -26,8 +26,9 @@ type Response struct {
 	Status int
 	// Reason is the reason phrase as received, maybe empty.
 	Reason []byte
-	// Body is the framing of the body. ContentLength and Chunked are as the
-	// fields say, even if Body is BodyNone (HEAD, 304).
+	// Body is the framing of the body. For HEAD, ContentLength and Chunked say
+	// what GET would have brought, as ContentLength does in a 304. In a 1xx or 204
+	// they are unset whatever its fields say (RFC 9110 section 8.6, RFC 9112 section 6.1).
 	Body Body
 }
 
@@ -168,7 +169,10 @@ func (r *Response) finish(method Method) *Error {
 			// send a body: nothing may be read from this connection after it.
 			r.KeepAlive = false
 		}
-	case method == MethodHead || r.Status == 304:
+		r.ContentLength, r.Chunked = -1, false
+	case r.Status == 304:
+		r.Body, r.Chunked = BodyNone, false
+	case method == MethodHead:
 		r.Body = BodyNone
 	case r.Chunked:
 		r.Body = BodyChunked

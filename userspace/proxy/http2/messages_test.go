@@ -56,6 +56,23 @@ func says(t testing.TB, response string) string {
 	return rawPod(t, func(c net.Conn, in *bufio.Reader, head string) { io.WriteString(c, response) })
 }
 
+// TestSpaceAroundValues: whitespace around a field's value is no part of it, in requests,
+// responses and trailers.
+func TestSpaceAroundValues(t *testing.T) {
+	heads := make(chan string, 1)
+	p := one(t, rawPod(t, func(c net.Conn, in *bufio.Reader, head string) {
+		heads <- head
+		io.WriteString(c, "HTTP/1.1 204 No Content\r\n\r\n")
+	}))
+	c := connect(t, p)
+	if a := c.get(1, "/", "cookie", "a=b ", "cookie", " c=d", "x-a", "\t1 2 ", "x-empty", " ", "te", "trailers "); a.field(":status") != "204" {
+		t.Errorf("%+v", a)
+	}
+	if head := <-heads; !strings.Contains(head, "cookie: a=b; c=d\r\nx-a: 1 2\r\nx-empty: \r\n") {
+		t.Errorf("head %q", head)
+	}
+}
+
 // TestRequestHead: what pods get is HTTP/1.1, with nothing of HTTP/2 left in it.
 func TestRequestHead(t *testing.T) {
 	heads := make(chan string, 1)

@@ -108,7 +108,6 @@ func malformations() map[*http1.Error]malformed {
 		http1.ErrTrailerLimit:        {h1: chunks("0\r\nA: " + large), h2do: trailers2("a", large)},
 
 		http1.ErrUpperCaseName:     {h2: head2("A", "b")},
-		http1.ErrSpaceAroundValue:  {h2: head2("a", "b ")},
 		http1.ErrConnectionField:   {h2: head2("connection", "close")},
 		http1.ErrBadTE:             {h2: head2("te", "gzip")},
 		http1.ErrUnknownPseudo:     {h2: head2(":x", "y")},

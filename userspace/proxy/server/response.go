@@ -13,6 +13,7 @@ type response struct {
 	chunked   bool
 	chunkOpen bool // a chunk's data was queued, its CRLF is due
 	bare      bool // no body may follow: HEAD, 204, 304
+	delimited bool // the head was sent, and says how to tell where the body ends
 	endDue    bool // the end waits for a borrowed piece to be sent
 	ending    []http1.Field
 }
@@ -78,10 +79,11 @@ func (s *session) Respond(r *http1.Response) {
 			dst = append(dst, "Content-Length: 0\r\n"...) // HTTP/2 says it by the end of the stream
 		}
 	case http1.BodyLength:
+		s.reply.delimited = true
 		dst = http1.AppendFieldUint(dst, "Content-Length", uint64(r.ContentLength))
 	default:
 		if s.request.Minor > 0 {
-			s.reply.chunked = true
+			s.reply.chunked, s.reply.delimited = true, true
 			dst = append(dst, "Transfer-Encoding: chunked\r\n"...)
 		} else {
 			s.closing = true
@@ -170,8 +172,8 @@ func (s *session) Blocked() bool { return s.out.Room() < minRoom }
 // minRoom is what the framing around a piece of body needs at most, and some.
 const minRoom = 256
 
-// Abort makes the connection end in a reset, so that no client takes a response that was
-// cut short for a whole one.
+// Abort makes the connection end after a response that was cut short, so that no client takes
+// it for a whole one: in a reset where the framing does not tell.
 func (s *session) Abort() { s.aborted = true }
 
 // Source returns the client's socket while the rest of the body is all that comes from it.

@@ -491,19 +491,71 @@ func TestUntilCloseResponse(t *testing.T) {
 	}
 }
 
-// TestTruncatedResponse: a response that the pod breaks off must not look whole.
+// TestTruncatedResponse: a client gets all that came of a response that the pod breaks off,
+// then the end of the connection and no reset, which could take away what it has not read;
+// and it can tell that the response is not whole.
 func TestTruncatedResponse(t *testing.T) {
-	for _, head := range []string{"Content-Length: 100\r\n", "Transfer-Encoding: chunked\r\n"} {
-		p := one(t, rawPod(t, func(c net.Conn) {
-			http.ReadRequest(bufio.NewReader(c))
-			io.WriteString(c, "HTTP/1.1 200 OK\r\n"+head+"\r\n5\r\nhello\r\n")
+	const size = 3 << 20 // more than the client's socket buffer takes unread
+	for _, c := range []struct{ head, version string }{
+		{"Content-Length: 100000000\r\n", "1.1"}, {"Content-Length: 100000000\r\n", "1.0"}, {"Transfer-Encoding: chunked\r\n", "1.1"},
+	} {
+		t.Run(c.version+" "+c.head, func(t *testing.T) {
+			p := one(t, rawPod(t, func(pod net.Conn) {
+				http.ReadRequest(bufio.NewReader(pod))
+				io.WriteString(pod, "HTTP/1.1 200 OK\r\n"+c.head+"\r\n")
+				if strings.HasPrefix(c.head, "T") {
+					fmt.Fprintf(pod, "%x\r\n", 2*size)
+				}
+				pod.Write(make([]byte, size))
+			}))
+			conn := p.Dial(t)
+			conn.SetDeadline(time.Now().Add(20 * time.Second))
+			fmt.Fprintf(conn, "GET / HTTP/%s\r\nHost: a\r\n\r\n", c.version)
+			time.Sleep(200 * time.Millisecond) // so that much waits for a client that is slow
+			got, err := io.ReadAll(conn)
+			if err != nil {
+				t.Errorf("after %d bytes: %v", len(got), err)
+			}
+			r, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(got)), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if b, err := io.ReadAll(r.Body); err != io.ErrUnexpectedEOF || len(b) != size {
+				t.Errorf("%d bytes and %v, want %d and that the end is missing", len(b), err, size)
+			}
+		})
+	}
+	t.Run("no framing", func(t *testing.T) {
+		p := one(t, rawPod(t, func(pod net.Conn) {
+			http.ReadRequest(bufio.NewReader(pod))
+			io.WriteString(pod, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\nhello")
 		}))
-		resp, err := http.Get("http://" + p.Address)
-		if err != nil {
-			continue // the reset came first
+		conn := p.Dial(t)
+		io.WriteString(conn, "GET / HTTP/1.0\r\nHost: a\r\n\r\n")
+		if b, err := io.ReadAll(conn); err == nil {
+			t.Errorf("HTTP/1.0: the client took %q for the whole", b)
 		}
-		if b, err := io.ReadAll(resp.Body); err == nil {
-			t.Errorf("%s: the client took %q for the whole", head, b)
+	})
+}
+
+// TestBodylessFraming: what a pod says about a body that its response cannot have does not
+// reach the client (RFC 9110 section 8.6, RFC 9112 section 6.1).
+func TestBodylessFraming(t *testing.T) {
+	for _, c := range []struct{ head, gone, kept string }{
+		{"HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n", "Transfer-Encoding", ""},
+		{"HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n", "Content-Length", ""},
+		{"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n", "Content-Length", ""},
+		{"HTTP/1.1 103 Early Hints\r\nContent-Length: 3\r\n\r\nHTTP/1.1 204 No Content\r\n", "Content-Length", "103 Early"},
+		{"HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n", "Transfer-Encoding", ""},
+		{"HTTP/1.1 304 Not Modified\r\nContent-Length: 7\r\n", "Transfer-Encoding", "Content-Length: 7\r\n"},
+	} {
+		p := one(t, rawPod(t, func(pod net.Conn) {
+			http.ReadRequest(bufio.NewReader(pod))
+			io.WriteString(pod, c.head+"\r\n")
+		}))
+		answer := talk(t, p, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+		if strings.Contains(answer, c.gone) || !strings.Contains(answer, c.kept) {
+			t.Errorf("%q became\n%s", c.head, answer)
 		}
 	}
 }

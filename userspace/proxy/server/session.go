@@ -117,6 +117,10 @@ func (s *session) serveRequests() (keep bool) {
 		}
 		s.serveRequest()
 		if s.aborted {
+			if s.reply.delimited && !s.out.Pending() {
+				s.aborted = false // the client sees by the framing that the end is missing
+				s.linger()
+			}
 			return false
 		}
 		if s.closing {

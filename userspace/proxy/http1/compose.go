@@ -317,6 +317,7 @@ const crumbSeparator = "; "
 // (RFC 9113 section 8.2.3). It counts as a part of that field, so that how a client breaks its
 // cookies makes no difference to what is refused, and takes no memory beyond its bytes.
 func (r *Request) addCrumb(value string) *Error {
+	value = trimSpaceString(value)
 	if _, _, err := composedField("cookie", value); err != nil {
 		return err
 	}

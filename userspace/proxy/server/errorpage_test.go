@@ -133,7 +133,8 @@ func TestMirror(t *testing.T) {
 		copies <- fmt.Sprintf("%s %s host=%s a=%s body=%d %v", r.Method, r.RequestURI, r.Host, r.Header.Get("X-A"), len(body), err)
 		w.WriteHeader(http.StatusInternalServerError)
 	})
-	silent := rawPod(t, func(c net.Conn) { io.Copy(io.Discard, c) })
+	release := make(chan struct{})
+	silent := rawPod(t, func(c net.Conn) { <-release }) // answers nothing, then closes
 	mirrored := func(service uint32, body bool) *feedpb.Policy {
 		return &feedpb.Policy{Mirrors: []*feedpb.Mirror{{
 			To: &feedpb.Destination{Service: service, Authority: "copy.test", Path: "/copy$request_uri"}, Body: body}}}
@@ -184,4 +185,6 @@ func TestMirror(t *testing.T) {
 	if count(exchange.CopyTooMany) == 0 {
 		t.Error("copies are without bound")
 	}
+	close(release) // the process's other tests need the places
+	waitFor(t, func() bool { return count(exchange.CopyFailed)+count(exchange.CopyTooMany) == 300 })
 }

@@ -12,26 +12,31 @@ struct kg_workers_of {
 	__u32 count;
 };
 
-/* find_listener returns the listener of the connection's local address, or NULL. */
-static __always_inline struct kg_listener *find_listener(const struct bpf_sk_lookup *ctx)
+/* read_key writes the local address, port and protocol of the connection. */
+static __always_inline void read_key(const struct bpf_sk_lookup *ctx, struct kg_listener_key *key)
 {
-	struct kg_listener_key key = {};
-
 	if (ctx->family == AF_INET) {
 		__be32 v4 = ctx->local_ip4;
 
 		/* Keeps the two branches' loads apart: the verifier knows no field of the context
 		 * by a computed offset. */
 		asm volatile("" : "+r"(v4));
-		address_of_v4(&key.address, v4);
+		address_of_v4(&key->address, v4);
 	} else {
 		__u32 v6[4] = {ctx->local_ip6[0], ctx->local_ip6[1], ctx->local_ip6[2],
 			       ctx->local_ip6[3]};
-		__builtin_memcpy(&key.address, v6, sizeof(v6));
+		__builtin_memcpy(&key->address, v6, sizeof(v6));
 	}
-	key.port = bpf_htons(ctx->local_port);
-	key.protocol = ctx->protocol;
-	return bpf_map_lookup_elem(&kg_listeners, &key);
+	key->port = bpf_htons(ctx->local_port);
+	key->protocol = ctx->protocol;
+}
+
+/* is_closed reports whether only the ports of its listeners answer at an address. */
+static __always_inline bool is_closed(const struct kg_address *address)
+{
+	struct kg_address_info *info = bpf_map_lookup_elem(&kg_addresses, address);
+
+	return info && info->flags & KG_ADDRESS_CLOSED;
 }
 
 /* socket_kind returns which of a worker's sockets takes this connection. */
@@ -170,13 +175,22 @@ static __always_inline enum kg_reason steer(struct bpf_sk_lookup *ctx,
 SEC("sk_lookup")
 int kg_lookup(struct bpf_sk_lookup *ctx)
 {
+	struct kg_listener_key key = {};
 	struct kg_workers_of workers;
 	struct kg_listener *listener;
 	enum kg_reason reason;
 
-	/* 1. Ours? Everything else is left to the kernel and to other programs. */
-	listener = find_listener(ctx);
+	/* 1. Ours? Other addresses are left to the kernel and to other programs. At an ingress
+	 *    address nothing but its listeners answers: the local route makes it an address of
+	 *    this node, and what listens on all addresses (sshd, kubelet) must not be reachable
+	 *    there. The kernel refuses as it does where nobody listens. */
+	read_key(ctx, &key);
+	listener = bpf_map_lookup_elem(&kg_listeners, &key);
 	if (!listener) {
+		if (is_closed(&key.address)) {
+			count(KG_LOOKUP_CLOSED);
+			return SK_DROP;
+		}
 		count(KG_LOOKUP_NOT_OURS);
 		return SK_PASS;
 	}

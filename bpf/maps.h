@@ -28,7 +28,7 @@ struct {
 } kg_listeners SEC(".maps");
 
 /* The ingress addresses, for programs that judge packets before ports matter. Written by
- * the agent; read by kg_xdp and kg_ingress. Full: as kg_listeners. */
+ * the agent; read by kg_xdp, kg_ingress and kg_lookup. Full: as kg_listeners. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, KG_ADDRESSES);

@@ -102,6 +102,8 @@ enum kg_reason {
 	KG_INGRESS_RATE_CONNECTIONS,
 	KG_XDP_COOKIE_SENT,     /* a SYN, answered by a cookie: nothing is kept of it */
 	KG_INGRESS_COOKIE_SENT, /* the same */
+	/* kg_lookup again */
+	KG_LOOKUP_CLOSED, /* dropped: to an ingress address, but to no listener */
 	KG_REASONS,
 };
 

@@ -102,6 +102,8 @@ struct kg_address {
 
 enum kg_address_flag {
 	KG_ADDRESS_L4 = 1, /* has listeners of mode L4: look for them */
+	/* is on no interface of this node: only its listeners' ports answer */
+	KG_ADDRESS_CLOSED = 2,
 };
 
 struct kg_address_info {

@@ -223,7 +223,7 @@ func (d *Datapath) Reap(now time.Time) (Report, error) {
 	if d.translates() {
 		sweepErr = errors.Join(sweepErr, d.flows.sweep(monotonic()), d.loose.sweep(monotonic()))
 	}
-	sweepErr = errors.Join(sweepErr, d.reapNodes(now), d.restoreNotrack(), d.storeDefence(), d.endWatch())
+	sweepErr = errors.Join(sweepErr, d.reapNodes(now), d.restoreNotrack(), d.storeDefence(), d.endWatch(), d.closeAgain())
 	changes, err := d.registry.Reap(now)
 	return Report{Changes: changes}, errors.Join(err, sweepErr, d.setServing(d.meta().Serving))
 }
@@ -283,6 +283,7 @@ func (d *Datapath) translate(want state.State) (wanted, error) {
 			list.into[abi.MakePrefix(p)] = abi.PrefixInfo{Source: abi.PrefixConfig}
 		}
 	}
+	errs = append(errs, d.markClosed(w.addresses))
 	return w, errors.Join(errs...)
 }
 

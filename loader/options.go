@@ -50,8 +50,10 @@ type Options struct {
 	XDPMode    XDPMode  // XDPAuto
 	L4Hook     L4Hook   // L4Auto
 
-	Lax     bool // let packets pass that no honest host sends; see bpf/strict.h
-	Notrack bool // connections that the proxy serves bypass connection tracking
+	// Let programs that listen on all addresses answer at ingress addresses too.
+	OpenAddresses bool
+	Lax           bool // let packets pass that no honest host sends; see bpf/strict.h
+	Notrack       bool // connections that the proxy serves bypass connection tracking
 
 	SkMsg SkMsg
 

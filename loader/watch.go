@@ -55,7 +55,7 @@ var notDropped = []string{"not_ip", "not_ours", "passed", "allowed", "malformed"
 	"l4_fragment", "l4_fragment_lost", "l4_no_backend", "node_backend", "node_owner", "node_second", "node_left", "node_arrived", "cookie_sent"}
 
 // refusals are the reasons of the other programs for which a connection or datagram is.
-var refusals = []Reason{{"kg_lookup", "no_proxy"}, {"kg_lookup", "no_worker"}, {"kg_lookup", "assign_failed"}, {"kg_lookup", "l4"}, {"kg_quic", "no_worker"}}
+var refusals = []Reason{{"kg_lookup", "no_proxy"}, {"kg_lookup", "no_worker"}, {"kg_lookup", "assign_failed"}, {"kg_lookup", "l4"}, {"kg_lookup", "closed"}, {"kg_quic", "no_worker"}}
 
 // Drops reports whether what ends so is dropped.
 func (r Reason) Drops() bool {

@@ -16,6 +16,7 @@ import (
 // defenceFlags are the flags of what is dropped before it costs anything.
 type defenceFlags struct {
 	strict               bool
+	closeAddresses       bool
 	configMap            string
 	packets, connections state.Limit
 	prefixV4, prefixV6   uint8
@@ -25,6 +26,7 @@ type defenceFlags struct {
 
 func (f *defenceFlags) define(s *pflag.FlagSet) {
 	s.BoolVar(&f.strict, "strict-packets", true, "drop packets to the ingress addresses that no honest host sends: sources that nobody has, headers that contradict themselves")
+	s.BoolVar(&f.closeAddresses, "close-addresses", true, "refuse connections and datagrams to ports of the ingress addresses that are not published, where a program of this node that listens on all addresses would answer. Ingress addresses that are on an interface of this node are exempt")
 	s.StringVar(&f.synCookies, "syn-cookies", string(loader.SynCookiesAuto), "answer SYNs to the proxy by cookies before they cost anything: auto (too many of them, and the listen queue full), always (whenever the queue is full), off (left to the kernel)")
 	s.IntVar(&f.synRate, "syn-rate", 0, "SYNs a second on one CPU from which --syn-cookies=auto looks at the queue; 0: the default (2000)")
 	s.Uint32Var(&f.packets.PerSecond, "source-packets-per-second", 0, "packets that one source may send to the ingress addresses; 0: any number. Sources in --allow are exempt")
@@ -82,6 +84,7 @@ func parsePrefixes(flag string, texts []string) (prefixes []netip.Prefix, err er
 // load adds what the programs are loaded with.
 func (f *defenceFlags) load(o *loader.Options) {
 	o.Lax = !f.strict
+	o.OpenAddresses = !f.closeAddresses
 	o.SynCookies, o.SynRate = loader.SynCookies(f.synCookies), f.synRate
 }
 

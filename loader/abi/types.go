@@ -58,7 +58,8 @@ type Address struct {
 
 // enum kg_address_flag
 const (
-	AddressL4 = 1
+	AddressL4     = 1
+	AddressClosed = 2
 )
 
 // AddressInfo is struct kg_address_info of bpf/types.h.
@@ -570,7 +571,8 @@ const (
 	ReasonIngressRateConnections = 80
 	ReasonXDPCookieSent          = 81
 	ReasonIngressCookieSent      = 82
-	Reasons                      = 83
+	ReasonLookupClosed           = 83
+	Reasons                      = 84
 )
 
 var reasonNames = [Reasons]string{
@@ -657,4 +659,5 @@ var reasonNames = [Reasons]string{
 	ReasonIngressRateConnections: "ingress_rate_connections",
 	ReasonXDPCookieSent:          "xdp_cookie_sent",
 	ReasonIngressCookieSent:      "ingress_cookie_sent",
+	ReasonLookupClosed:           "lookup_closed",
 }

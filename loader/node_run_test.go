@@ -592,7 +592,7 @@ func TestFabric(t *testing.T) {
 
 // A connection that is here stays, whoever owns its slot.
 func TestFabricOwnConnection(t *testing.T) {
-	u := openNode(t)
+	u := openNode(t, func(o *Options) { o.OpenAddresses = true }) // a socket of the test stands for the proxy
 	s := dsrState(0)
 	mustApply(t, u.Datapath, s)
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp4", netip.AddrPortFrom(vip4, 80).String())

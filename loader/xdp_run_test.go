@@ -192,7 +192,6 @@ func TestLookupRun(t *testing.T) {
 		{to(vip4, 80), unix.IPPROTO_TCP, true},
 		{to(vip6, 80), unix.IPPROTO_TCP, true},
 		// Not UDP: the kernel runs no test in which a reuseport group has the last word.
-		{to(vip4, 81), unix.IPPROTO_TCP, false},
 		{to(netip.MustParseAddr("192.0.2.2"), 80), unix.IPPROTO_TCP, false},
 		{to(netip.MustParseAddr("2001:db8::2"), 80), unix.IPPROTO_TCP, false},
 	} {
@@ -207,4 +206,9 @@ func TestLookupRun(t *testing.T) {
 		}
 		expectCounters(t, d, before, map[string]uint64{reason: 1})
 	}
+	before = counters(t, d)
+	if v, cookie := runLookup(t, d, to(vip4, 81), unix.IPPROTO_TCP); v == skPass || cookie != 0 {
+		t.Errorf("a port that is not published: verdict %d, socket %d; want drop", v, cookie)
+	}
+	expectCounters(t, d, before, map[string]uint64{"kg_lookup/closed": 1})
 }

@@ -185,16 +185,6 @@ func (a *Agent) takeTickets(ring tickets.Ring) {
 	}
 }
 
-// describeCertificate returns what is public of a certificate of the model, "" if it has
-// none of that id.
-func (a *Agent) describeCertificate(id string) string {
-	k, ok := a.certificates.known[id]
-	if !ok {
-		return ""
-	}
-	return model.Fingerprint(k.leaf)
-}
-
 // certificateList tells kerngatectl about them, without their keys.
 func (a *Agent) certificateList() status.Certificates {
 	out := status.Certificates{Certificates: []status.Certificate{}}

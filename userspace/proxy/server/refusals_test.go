@@ -28,7 +28,6 @@ type refusal struct {
 	status int  // that the client gets, or that the log has
 	mute   bool // the client gets no status
 	detail string
-	once   bool              // the first front is enough: it breaks something for good
 	never  map[string]string // fronts (h1, h2, h3, clear, tls, or a name) for which it cannot happen, and why
 
 	service  proxytest.Service // of path /x; without a path: dead

@@ -338,4 +338,11 @@ func TestTLS(t *testing.T) {
 	if e.Answer.Reason != reasonRedirect || e.Answer.Status != 308 || !strings.Contains(e.Answer.Summary, "https://host.example.com/info/x") {
 		t.Errorf("clear text: %+v", e.Answer)
 	}
+	if strings.Contains(e.Answer.Next, "ssl-redirect") { // has no effect where clients must show a certificate
+		t.Errorf("clear text of a host with a client policy: %+v", e.Answer)
+	}
+	e = explain(t, "http://host.example.com/info/x", func(in *Input) { withTLS(in); in.Routes.Hosts[2].TLS.Client = nil })
+	if !strings.Contains(e.Answer.Next, "ssl-redirect") {
+		t.Errorf("clear text: %+v", e.Answer)
+	}
 }

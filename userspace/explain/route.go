@@ -35,7 +35,7 @@ func (w *walk) route() (service string, ok bool) {
 			"paths of this host: "+pathList(host))
 	}
 	w.out.Source = route.Source
-	w.redirect(route)
+	w.redirect(host, route)
 	if route.Closed != "" {
 		w.stop(Step{Name: "access", Summary: "the Ingress is closed: " + route.Closed},
 			Answer{Reason: reasonClosed, Status: 503, Summary: "503 from the proxy to every request: " + route.Closed, Next: "correct the annotation; kerngatectl problems has the message"})

@@ -95,11 +95,16 @@ func (w *walk) describe(id string) string {
 }
 
 // redirect ends a clear-text request that is sent to https.
-func (w *walk) redirect(r *status.Route) {
+func (w *walk) redirect(host *status.Host, r *status.Route) {
 	if w.in.Target.Scheme != "http" || !r.RedirectHTTPS {
 		return
 	}
-	w.stop(Step{Name: "redirect", Summary: "clear-text requests of this path are sent to https: the Ingress has TLS for the host, or asks for it"},
-		Answer{Reason: reasonRedirect, Status: 308, Summary: "308 from the proxy: https://" + w.in.Target.Host + w.in.Target.Path,
-			Next: "explain https://" + w.in.Target.Host + w.in.Target.Path + "; annotation nginx.ingress.kubernetes.io/ssl-redirect: \"false\" serves clear text too"})
+	url := "https://" + w.in.Target.Host + w.in.Target.Path
+	why := "clear-text requests of this path are sent to https: the Ingress has TLS for the host, or asks for it"
+	next := "explain " + url + "; annotation nginx.ingress.kubernetes.io/ssl-redirect: \"false\" serves clear text too"
+	if host.TLS != nil && host.TLS.Client != nil {
+		why = "clear-text requests of this host are sent to https: its clients must show a certificate, which no annotation opens in clear text"
+		next = "explain " + url + "; only paths below /.well-known/acme-challenge/ are served in clear text on this host"
+	}
+	w.stop(Step{Name: "redirect", Summary: why}, Answer{Reason: reasonRedirect, Status: 308, Summary: "308 from the proxy: " + url, Next: next})
 }

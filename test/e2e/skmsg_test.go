@@ -23,7 +23,7 @@ import (
 func joinedSite(t *testing.T, pods int) *site {
 	t.Helper()
 	s := prepareSite(t, 1, []app{{"web", pods}}, lab.Path{Host: webHost, Service: "web"})
-	s.Args = append(s.Args, "--sk-msg", "--large-requests", "chunked")
+	s.Args = append(s.Args, "--large-requests", "chunked", "--sk-msg")
 	s.start()
 	s.get("http://" + webHost + "/")
 	if s.joins("joined") == 0 {
@@ -186,7 +186,7 @@ func TestSkMsgAgentRestarts(t *testing.T) {
 		t.Errorf("%s is not there", pin)
 	}
 	s.Agent.Kill()
-	s.Args = s.Args[:len(s.Args)-1]
+	s.Args = s.Args[:len(s.Args)-1] // --sk-msg
 	must(t, s.Kerngate.Start())
 	must(t, lab.Until(20*time.Second, "the end of the pin without --sk-msg", func() error {
 		if exists(pin) {

@@ -28,6 +28,8 @@ type body struct {
 	request  *http.Request
 	arrived  chan piece
 	closed   chan struct{}
+	left     chan struct{} // closed when the goroutine that reads has returned
+	unused   piece         // what it has read last, if the exchange did not take that
 	begun    bool
 	held     piece // what ReadBody returned last
 	done     bool
@@ -42,6 +44,7 @@ func (b *body) init(p *stream, r *http.Request) {
 
 // read is the goroutine that reads.
 func (b *body) read() {
+	defer close(b.left)
 	loop := b.stream.server.worker.Loop
 	wake := func() { b.stream.signal(reactor.Readable) }
 	for {
@@ -52,15 +55,17 @@ func (b *body) read() {
 			loop.Submit(wake)
 		case <-b.closed:
 			pieces.Put(p.buf)
+			b.unused = piece{n: p.n, err: p.err}
 			return
 		}
 		if p.err != nil {
+			b.unused.err = p.err
 			return
 		}
 	}
 }
 
-// close ends the goroutine, at the latest when the stream has ended.
+// close ends the goroutine with what it reads next, or when the stream ends.
 func (b *body) close() {
 	if b.begun {
 		close(b.closed)
@@ -75,7 +80,7 @@ func (p *stream) ReadBody() ([]byte, error) {
 	}
 	if !b.begun {
 		b.begun = true
-		b.arrived, b.closed = make(chan piece, 1), make(chan struct{})
+		b.arrived, b.closed, b.left = make(chan piece, 1), make(chan struct{}), make(chan struct{})
 		go b.read()
 		return nil, reactor.ErrWouldBlock
 	}

@@ -1,10 +1,18 @@
 package http3
 
 import (
+	"bytes"
+	"errors"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
+
+	"github.com/quic-go/qpack"
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
+	"github.com/quic-go/quic-go/quicvarint"
 
 	"github.com/kerngate/kerngate/userspace/proxy/exchange"
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
@@ -17,7 +25,6 @@ type step struct {
 	header   http.Header // of it
 	data     *[]byte     // send a piece of body
 	trailers http.Header
-	flush    bool // do not wait for more
 }
 
 // copies hold pieces of bodies while they are written. The exchange's own buffer will not
@@ -26,9 +33,14 @@ var copies = sync.Pool{New: func() any { return new([]byte) }}
 
 // output is what the exchange has to say. It is gathered on the loop's thread and written,
 // all that there is at once, by the request's goroutine.
+//
+// quic-go's response writer sends the heads. Behind the final one the goroutine has the stream
+// for itself: the writer has no way to end the response other than to return from the handler,
+// and then it tells the client at once to stop sending what is left of the request's body.
 type output struct {
 	stream *stream
 	writer http.ResponseWriter // of the goroutine
+	wire   *http3.Stream       // of the goroutine; nil before the final head
 	todo   chan []step         // closed at the end
 	reset  bool                // set before todo is closed
 
@@ -44,7 +56,8 @@ func (o *output) init(p *stream, w http.ResponseWriter) {
 	o.todo = make(chan []step, 1)
 }
 
-// write is what the request's goroutine does until the exchange has ended.
+// write is what the request's goroutine does until the exchange has ended. It does not end the
+// stream.
 func (o *output) write() {
 	loop := o.stream.server.worker.Loop
 	for steps := range o.todo {
@@ -55,9 +68,20 @@ func (o *output) write() {
 			o.stream.signal(reactor.Writable)
 		})
 	}
-	if o.reset {
-		panic(http.ErrAbortHandler) // quic-go resets the stream
+}
+
+// end ends the response: properly, or by a reset. It reports whether the client has got a
+// whole one. Without a head it panics as net/http's handlers do, so that quic-go resets the
+// stream.
+func (o *output) end() (whole bool) {
+	switch {
+	case o.wire == nil:
+		panic(http.ErrAbortHandler)
+	case o.reset:
+		o.wire.CancelWrite(quic.StreamErrorCode(http3.ErrCodeInternalError))
+		return false
 	}
+	return o.wire.Close() == nil
 }
 
 func (o *output) carryOut(steps []step) error {
@@ -74,19 +98,21 @@ func (o *output) carryOut(steps []step) error {
 				h["Content-Type"] = nil // it is the pod's affair, not to be guessed
 			}
 			w.WriteHeader(s.status)
+			if s.status >= http.StatusOK {
+				if err := o.takeOver(); err != nil {
+					return err
+				}
+			}
 		}
 		if s.data != nil {
-			_, err := w.Write(*s.data)
+			_, err := o.wire.Write(*s.data)
 			copies.Put(s.data)
 			if err != nil {
 				return err
 			}
 		}
-		for name, values := range s.trailers {
-			w.Header()[http.TrailerPrefix+name] = values
-		}
-		if s.flush {
-			if err := http.NewResponseController(w).Flush(); err != nil {
+		if len(s.trailers) > 0 {
+			if _, err := o.wire.QUICStream().Write(trailersFrame(s.trailers)); err != nil {
 				return err
 			}
 		}
@@ -94,8 +120,32 @@ func (o *output) carryOut(steps []step) error {
 	return nil
 }
 
-// close lets the goroutine return, which ends the stream. What it may be writing just now
-// nobody waits for any more.
+// takeOver sends the final head, and takes the stream from quic-go's writer.
+func (o *output) takeOver() (err error) {
+	streamer, ok := o.writer.(http3.HTTPStreamer)
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	o.wire, err = streamer.HTTPStream()
+	return err
+}
+
+// trailersFrame makes a HEADERS frame (RFC 9114 section 7.2.2).
+func trailersFrame(trailers http.Header) []byte {
+	const headersFrame = 1
+	var block bytes.Buffer // to which writing does not fail
+	encoder := qpack.NewEncoder(&block)
+	for name, values := range trailers {
+		name = strings.ToLower(name)
+		for _, v := range values {
+			encoder.WriteField(qpack.HeaderField{Name: name, Value: v})
+		}
+	}
+	return append(quicvarint.Append([]byte{headersFrame}, uint64(block.Len())), block.Bytes()...)
+}
+
+// close has the goroutine end the stream. What it may be writing just now nobody waits for any
+// more.
 func (o *output) close(reset bool) {
 	if o.writing {
 		reset = true
@@ -194,7 +244,6 @@ func (p *stream) Flush() error {
 	case len(o.queued) == 0:
 		return nil
 	}
-	o.queued[len(o.queued)-1].flush = true
 	o.writing = true
 	o.todo <- o.queued // there is room: nothing is being written
 	o.queued = nil

@@ -2,7 +2,8 @@
 //
 // quic-go runs on goroutines of its own, exchanges on the worker's reactor. A request has
 // a foot in both: its goroutine writes what the exchange has to say, a second one reads the
-// body if there is one, and each tells the reactor by Loop.Submit when it has got on.
+// body if there is one, and each tells the reactor by Loop.Submit when it has got on. When the
+// exchange has ended, the request's goroutine drops what is left of the body (leftover.go).
 // Nothing is queued without bound: at most two pieces of body wait for the pod, and the
 // exchange's next words wait until the last ones were written.
 package http3
@@ -14,6 +15,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -23,6 +25,7 @@ import (
 
 	"github.com/kerngate/kerngate/userspace/proxy/accesslog"
 	"github.com/kerngate/kerngate/userspace/proxy/exchange"
+	"github.com/kerngate/kerngate/userspace/proxy/linger"
 )
 
 // Limits of what a client can make the proxy hold, in bytes: a stream's and a connection's
@@ -166,12 +169,24 @@ func (a *attempts) within(second, limit int64) bool {
 	return a.count.Add(1) <= limit
 }
 
+// connection is what the requests of a connection share.
+type connection struct {
+	about exchange.Connection
+	gone  <-chan struct{} // closed at its end
+	began time.Time
+
+	mu      sync.Mutex
+	dropped linger.Budget
+}
+
 type connectionKey struct{}
 
 // opened notes what the requests of a connection have in common.
 func (s *Server) opened(ctx context.Context, c *quic.Conn) context.Context {
 	state := c.ConnectionState().TLS
-	about := &exchange.Connection{
+	conn := &connection{gone: c.Context().Done(), began: time.Now()}
+	about := &conn.about
+	*about = exchange.Connection{
 		Peer: addrPort(c.RemoteAddr()), Local: addrPort(c.LocalAddr()), Protocol: exchange.HTTP3,
 		TLS: exchange.NewTLS(s.worker.Config.Load().TLS, &state),
 	}
@@ -182,7 +197,7 @@ func (s *Server) opened(ctx context.Context, c *quic.Conn) context.Context {
 	s.stats.Connections.Add(1)
 	s.stats.Open.Add(1)
 	context.AfterFunc(c.Context(), func() { s.stats.Open.Add(-1) })
-	return context.WithValue(ctx, connectionKey{}, about)
+	return context.WithValue(ctx, connectionKey{}, conn)
 }
 
 func addrPort(a net.Addr) netip.AddrPort {

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"net/http"
 
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
+
 	"github.com/kerngate/kerngate/userspace/proxy/exchange"
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
 	"github.com/kerngate/kerngate/userspace/proxy/reactor"
@@ -18,7 +21,7 @@ var errBroken = errors.New("stream is closed")
 // body and output that say otherwise.
 type stream struct {
 	server   *Server
-	about    *exchange.Connection
+	conn     *connection
 	co       *reactor.Coroutine
 	request  http1.Request
 	exchange exchange.Exchange
@@ -33,8 +36,8 @@ type stream struct {
 
 // serve is called by quic-go for each request, on a goroutine of its own.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
-	about, _ := r.Context().Value(connectionKey{}).(*exchange.Connection)
-	p := &stream{server: s, about: about}
+	conn, _ := r.Context().Value(connectionKey{}).(*connection)
+	p := &stream{server: s, conn: conn}
 	p.exchange.Setup()
 	p.body.init(p, r)
 	p.out.init(p, w)
@@ -45,8 +48,14 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	loop := s.worker.Loop
 	loop.Submit(func() { loop.Go(p) })
 	stop := context.AfterFunc(r.Context(), func() { loop.Submit(p.lost) })
-	defer stop()
 	p.out.write()
+	stop() // the end of our side ends that context, too
+	if p.out.end() {
+		p.dropBody()
+		p.out.wire.CancelRead(quic.StreamErrorCode(http3.ErrCodeNoError))
+	} else {
+		p.out.wire.CancelRead(quic.StreamErrorCode(http3.ErrCodeInternalError))
+	}
 }
 
 // lost is told that the client has taken the request back or is gone.
@@ -63,19 +72,19 @@ func (p *stream) Run(co *reactor.Coroutine) {
 	if p.refusal != nil {
 		p.refuse(p.refusal)
 	} else {
-		p.exchange.Init(p.server.worker, p, &p.request, p.about)
+		p.exchange.Init(p.server.worker, p, &p.request, &p.conn.about)
 		p.exchange.Serve(co)
 	}
 	p.co = nil
 	p.end()
 }
 
-// end counts and logs the exchange, and lets the request's goroutine return.
+// end counts and logs the exchange, and has the request's goroutine end the stream.
 func (p *stream) end() {
 	p.exchange.Outcome.Received = p.body.received
 	p.record()
-	p.out.close(p.aborted)
 	p.body.close()
+	p.out.close(p.aborted)
 }
 
 // record counts and logs the exchange.
@@ -95,17 +104,17 @@ func (p *stream) Crashed(reason any, stack []byte) {
 		p.server.worker.Metrics.Ended[exchange.Crashed].Add(1)
 	}
 	p.server.log.Error().Interface("panic", reason).Bytes("stack", stack).
-		Stringer("client", p.about.Client).Msg("a fault in the proxy ended this request; please report it")
+		Stringer("client", p.conn.about.Client).Msg("a fault in the proxy ended this request; please report it")
 	p.exchange.Abandon()
 	p.co = nil
-	p.out.close(true)
 	p.body.close()
+	p.out.close(true)
 }
 
 // refuse answers a request whose head was refused.
 func (p *stream) refuse(e *http1.Error) {
 	x := &p.exchange
-	x.Refused(p.server.worker, p, &p.request, p.about, exchange.BadRequest, e.Status, e.Reason)
+	x.Refused(p.server.worker, p, &p.request, &p.conn.about, exchange.BadRequest, e.Status, e.Reason)
 	p.reply(e.Status, exchange.BadRequest.String(), e.Error()[len("http1: "):], e.Reason, x.ReplyFields(exchange.BadRequest))
 	x.Send(p.co)
 }

@@ -542,13 +542,17 @@ func TestQueries(t *testing.T) {
 	s := newStage(t, nil)
 	u := update("x")
 	u.Problems = []model.Problem{{Object: model.ObjectRef{Kind: "Ingress", Namespace: "ns", Name: "p"}, Severity: model.Refused, Reason: "R", Message: "m"}}
+	// Of a route's rules all is told but the hashes of passwords.
+	u.Model.Hosts[0].Routes[0].Policy = &model.Policy{Access: &model.Access{Basic: &model.BasicAuth{Users: model.Credentials("ann:{SHA}hash")}}}
 	s.source.updates <- u
 	for what, want := range map[string]string{
 		status.QueryStatus:   `"synced":true`,
-		status.QueryRoutes:   `{"hosts":[{"name":"x","routes":[{"path":"/","match":"Prefix","service":"ns/a:80","source":"ns/x"}]}]}`,
+		status.QueryRoutes:   `{"hosts":[{"name":"x","routes":[{"path":"/","match":"Prefix","service":"ns/a:80","source":"ns/x","rules":"access: basic \"\" (credentials)\n"}]}]}`,
 		status.QueryServices: `"name":"ns/a:80","algorithm":"p2c","backends":[]`,
 		status.QueryProblems: `"object":"Ingress ns/p","severity":"Refused","reason":"R","message":"m"`,
 		status.QueryProxies:  `{"proxies":[]}`,
+		status.RuleOf{Host: "x", Path: "/", Match: "Prefix"}.Query():     `"Users":"(credentials)"`,
+		status.RuleOf{Host: "x", Path: "/none", Match: "Prefix"}.Query(): `{}`,
 	} {
 		if answer, err := feed.Ask(t.Context(), s.socket, what); err != nil || !strings.Contains(string(answer), want) {
 			t.Errorf("%s: %s, %v; want %s", what, answer, err, want)

@@ -24,7 +24,7 @@ func (a *Agent) answer(e feed.Asked) {
 	case status.QueryStatus:
 		told = a.status()
 	case status.QueryRoutes:
-		told = a.routes()
+		told = Routes(a.model, a.exclude())
 	case status.QueryServices:
 		told = a.services()
 	case status.QueryProblems:
@@ -45,6 +45,10 @@ func (a *Agent) answer(e feed.Asked) {
 		}
 		told = status.Drain{Node: a.NodeName, Draining: on}
 	default:
+		if of, ok := status.ParseRuleOf(e.What); ok {
+			told = Rules(a.model, a.exclude(), a.Settings, of)
+			break
+		}
 		e.Answer(nil, fmt.Errorf("the agent does not know %q: ask for %s, %s, %s, %s, %s or %s", e.What,
 			status.QueryStatus, status.QueryRoutes, status.QueryServices, status.QueryCertificates, status.QueryProblems, status.QueryProxies))
 		return
@@ -130,46 +134,6 @@ func (a *Agent) generations() []status.Generation {
 	}
 	slices.Reverse(out)
 	return out
-}
-
-func (a *Agent) routes() status.Routes {
-	out := status.Routes{Hosts: []status.Host{}}
-	if a.model == nil {
-		return out
-	}
-	out.Default = a.model.Default.String()
-	out.DefaultCertificate = a.model.DefaultCertificate
-	out.Authorities = authoritiesOf(a.model)
-	for _, h := range a.model.Hosts {
-		host := status.Host{Name: h.Name, TLS: tlsOf(h.TLS), Routes: []status.Route{}}
-		for _, r := range h.Routes {
-			switch a.refused[r.Source].exclusion {
-			case compile.Dropped:
-				continue
-			case compile.Closed:
-				r = *compile.ClosedRoute(&r)
-			}
-			closed := ""
-			if r.Policy != nil && r.Policy.Access != nil {
-				closed = r.Policy.Access.Closed
-			}
-			host.Routes = append(host.Routes, status.Route{
-				Closed: closed,
-				Path:   r.Path, Match: r.Match.String(), Service: r.Service.String(), Source: compile.Source(r.Source),
-				RedirectHTTPS: r.RedirectHTTPS, Rules: r.Rules(), Upstream: upstreamOf(r.Upstream),
-			})
-		}
-		out.Hosts = append(out.Hosts, host)
-	}
-	return out
-}
-
-// upstreamOf tells what pods are spoken to by, "" for HTTP/1.1 in clear text.
-func upstreamOf(u model.Upstream) string {
-	if u == (model.Upstream{}) {
-		return ""
-	}
-	return u.String()
 }
 
 func (a *Agent) services() status.Services {

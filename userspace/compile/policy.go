@@ -45,10 +45,9 @@ func (r *Routing) rules(host *feedpb.Host, out *feedpb.Route, route *model.Route
 }
 
 func (r *Routing) canary(c model.Canary, ids IDs) *feedpb.Canary {
-	return &feedpb.Canary{
-		Service: r.service(c.Service, ids), Source: Source(c.Source),
-		Header: c.Header, Value: c.Value, Pattern: c.Pattern, Cookie: c.Cookie, Weight: c.Weight, Total: c.Total,
-	}
+	out := CanaryMessage(c)
+	out.Service = r.service(c.Service, ids)
+	return out
 }
 
 func locationMessages(list []model.Location, policy func(*model.Policy) uint32) (out []*feedpb.Location) {
@@ -60,10 +59,12 @@ func locationMessages(list []model.Location, policy func(*model.Policy) uint32) 
 
 // policy is policyMessage, with the services that the policy names.
 func (r *Routing) policy(p *model.Policy, source model.ObjectRef, ids IDs) *feedpb.Policy {
-	return policyMessage(p, source, func(key model.ServiceKey) uint32 { return r.service(key, ids) })
+	return PolicyMessage(p, source, func(key model.ServiceKey) uint32 { return r.service(key, ids) })
 }
 
-func policyMessage(p *model.Policy, source model.ObjectRef, service func(model.ServiceKey) uint32) *feedpb.Policy {
+// PolicyMessage returns the rules of a policy as proxies get them. service finds the id of a
+// service; what has none is left out.
+func PolicyMessage(p *model.Policy, source model.ObjectRef, service func(model.ServiceKey) uint32) *feedpb.Policy {
 	out := &feedpb.Policy{
 		MaxBodyBytes:         p.MaxBody,
 		Host:                 p.Host,
@@ -195,4 +196,9 @@ func equalRules(a, b *feedpb.Host) bool {
 			return x.Regexp == y.Regexp && x.Policy == y.Policy && x.Locations == y.Locations &&
 				slices.EqualFunc(x.Canaries, y.Canaries, func(x, y *feedpb.Canary) bool { return proto.Equal(x, y) })
 		})
+}
+
+// CanaryMessage returns the rule of a canary as proxies get it, without its service.
+func CanaryMessage(c model.Canary) *feedpb.Canary {
+	return &feedpb.Canary{Source: Source(c.Source), Header: c.Header, Value: c.Value, Pattern: c.Pattern, Cookie: c.Cookie, Weight: c.Weight, Total: c.Total}
 }

@@ -44,6 +44,7 @@ func full() *model.Policy {
 		Compression: &model.Compression{Encodings: []string{"br"}, Types: []string{"text/html"}, MinBytes: 100},
 		Pace:        &model.Pace{BytesPerSecond: 1000, After: 10},
 		Trace:       &model.Trace{Enabled: new(true), Operation: "o", Trust: new(false)},
+		Origins:     model.Origins{model.RuleTrace: {"x"}},
 	}
 }
 
@@ -55,7 +56,7 @@ func TestPolicyMessage(t *testing.T) {
 			t.Errorf("the test does not set %s", v.Type().Field(i).Name)
 		}
 	}
-	lost(t, policyMessage(p, ingress("i"), func(model.ServiceKey) uint32 { return 7 }).ProtoReflect())
+	lost(t, PolicyMessage(p, ingress("i"), func(model.ServiceKey) uint32 { return 7 }).ProtoReflect())
 }
 
 // lost reports fields of a message, and of those in it, that are not set.

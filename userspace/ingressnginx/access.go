@@ -21,6 +21,7 @@ func (r *reader) access() {
 		} else if len(a.Allow) == 0 {
 			r.close(key, "it names no source")
 		}
+		r.setBy(model.RuleAllow, key)
 	}
 	if key, v, set := r.text("denylist-source-range"); set {
 		used = true
@@ -28,6 +29,7 @@ func (r *reader) access() {
 		if a.Deny, err = prefixes(v); err != nil {
 			r.close(key, err.Error())
 		}
+		r.setBy(model.RuleDeny, key)
 	}
 	if basic, set := r.basic(); set {
 		used, a.Basic = true, basic

@@ -97,7 +97,7 @@ func (r *reader) customHeaders() {
 			continue
 		}
 		p := r.want()
-		p.ResponseHeaders = append(p.ResponseHeaders, model.HeaderRule{Op: model.SetHeader, Name: name, Value: fields[name]})
+		p.ResponseHeaders = append(p.ResponseHeaders, model.HeaderRule{Op: model.SetHeader, Name: name, Value: fields[name], By: Prefix + key})
 	}
 }
 
@@ -117,7 +117,7 @@ func (r *reader) authHeaders() (rules []model.HeaderRule) {
 		if err == nil {
 			_, err = template.Parse(fields[name])
 		}
-		rules = append(rules, model.HeaderRule{Op: model.SetHeader, Name: name, Value: fields[name]})
+		rules = append(rules, model.HeaderRule{Op: model.SetHeader, Name: name, Value: fields[name], By: Prefix + key})
 	}
 	if err != nil {
 		r.close(key, err.Error())

@@ -132,6 +132,7 @@ func Read(in Ingress, refs References) Reading {
 	r.canary()
 	r.judge()
 	if r.touched {
+		r.noteOrigins()
 		r.out.Policy = &r.policy
 	}
 	slices.SortFunc(r.out.Findings, func(a, b Finding) int {

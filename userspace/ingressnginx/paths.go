@@ -30,11 +30,12 @@ func (r *reader) paths() {
 	r.out.RelativeRedirects = r.boolean("relative-redirects", false)
 	if v, ok := r.template("upstream-vhost", "pods get the client's Host"); ok {
 		r.want().Host = v
+		r.setBy(model.RuleHost, "upstream-vhost")
 	}
 	v, ok := r.template("x-forwarded-prefix", "the header is removed from requests")
 	if _, _, set := r.text("x-forwarded-prefix"); ok || set {
 		p := r.want()
-		p.RequestHeaders = append(p.RequestHeaders, model.HeaderRule{Op: model.SetHeader, Name: "X-Forwarded-Prefix", Value: v})
+		p.RequestHeaders = append(p.RequestHeaders, model.HeaderRule{Op: model.SetHeader, Name: "X-Forwarded-Prefix", Value: v, By: Prefix + "x-forwarded-prefix"})
 	}
 }
 

@@ -62,6 +62,7 @@ func (r *reader) close(key, why string) {
 	}
 	if p.Access.Closed == "" {
 		p.Access.Closed = key + ": " + why
+		r.setBy(model.RuleClosed, key)
 	}
 }
 

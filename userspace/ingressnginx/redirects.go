@@ -28,7 +28,7 @@ func (r *reader) redirects() {
 		return
 	}
 	p := r.want()
-	p.Redirects = append(p.Redirects, model.Redirect{Path: "/", Status: 302, Target: "$scheme://$http_host" + v})
+	p.Redirects = append(p.Redirects, model.Redirect{Path: "/", Status: 302, Target: "$scheme://$http_host" + v, By: Prefix + "app-root"})
 }
 
 func (r *reader) redirect(key, codeKey string, code int) *model.Redirect {
@@ -52,5 +52,5 @@ func (r *reader) redirect(key, codeKey string, code int) *model.Redirect {
 		r.invalid(key, v, "a URL that begins with http://, https:// or $scheme://, or a path", "requests go to the pod")
 		return nil
 	}
-	return &model.Redirect{Status: code, Target: v}
+	return &model.Redirect{Status: code, Target: v, By: Prefix + key}
 }

@@ -49,6 +49,7 @@ func (s *snippet) host(value string) error {
 	text, err := s.r.expand(value)
 	if err == nil {
 		s.r.want().Host = text
+		s.r.setBy(model.RuleHost, s.key)
 	}
 	return err
 }
@@ -66,8 +67,8 @@ func (s *snippet) setRequestHeader(d nginxconf.Directive, name, value string) er
 	}
 	text, err := s.r.expand(value)
 	if err == nil {
-		err = s.r.appendHeader(rules, model.SetHeader, name, text)
-	} else if removed := s.r.appendHeader(rules, model.SetHeader, name, ""); removed == nil {
+		err = s.r.appendHeader(rules, s.key, model.SetHeader, name, text)
+	} else if removed := s.r.appendHeader(rules, s.key, model.SetHeader, name, ""); removed == nil {
 		err = fmt.Errorf("%w; the header is removed from requests", err)
 	}
 	return err
@@ -129,7 +130,7 @@ func (s *snippet) forgetHeaders(directives []nginxconf.Directive) {
 		}
 		for _, arg := range names {
 			name, _, _ := strings.Cut(arg, ":")
-			if name = strings.TrimSpace(name); !strings.HasPrefix(name, "-") && s.r.appendHeader(rules, model.SetHeader, name, "") == nil {
+			if name = strings.TrimSpace(name); !strings.HasPrefix(name, "-") && s.r.appendHeader(rules, s.key, model.SetHeader, name, "") == nil {
 				s.note(d, "the header "+name+" is removed from requests")
 			}
 		}
@@ -162,7 +163,7 @@ func (s *snippet) addHeader(d nginxconf.Directive) error {
 }
 
 func (s *snippet) responseHeader(op model.HeaderOp, name, value string) error {
-	return s.r.appendHeader(&s.policy.ResponseHeaders, op, name, value)
+	return s.r.appendHeader(&s.policy.ResponseHeaders, s.key, op, name, value)
 }
 
 func (s *snippet) moreHeaders(d nginxconf.Directive) error {
@@ -198,7 +199,7 @@ var proxyOwn = map[string]bool{
 }
 
 // appendHeader adds a rule for a header. The value is a template that was checked.
-func (r *reader) appendHeader(to *[]model.HeaderRule, op model.HeaderOp, name, value string) error {
+func (r *reader) appendHeader(to *[]model.HeaderRule, key string, op model.HeaderOp, name, value string) error {
 	switch {
 	case !token(name):
 		return fmt.Errorf("%q is no header name", shorten(name))
@@ -208,6 +209,6 @@ func (r *reader) appendHeader(to *[]model.HeaderRule, op model.HeaderOp, name, v
 		return fmt.Errorf("more than %d headers", nginxconf.MaxDirectives)
 	}
 	r.touched = true
-	*to = append(*to, model.HeaderRule{Op: op, Name: name, Value: value})
+	*to = append(*to, model.HeaderRule{Op: op, Name: name, Value: value, By: Prefix + key})
 	return nil
 }

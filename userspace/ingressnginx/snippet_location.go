@@ -133,7 +133,7 @@ func (s *snippet) settle(d nginxconf.Directive) {
 			s.note(d, "sources that may ask for it get 503, since nothing answers there; ingress-nginx answers with 404")
 		}
 	default:
-		s.policy.Redirects = append(s.policy.Redirects, model.Redirect{Status: http.StatusNotFound})
+		s.policy.Redirects = append(s.policy.Redirects, model.Redirect{Status: http.StatusNotFound, By: Prefix + s.key})
 		s.note(d, "nothing answers there, as in ingress-nginx: requests get 404")
 	}
 }

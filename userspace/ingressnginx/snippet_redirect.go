@@ -28,7 +28,7 @@ func (s *snippet) returns(d nginxconf.Directive) error {
 }
 
 func (s *snippet) answer(d nginxconf.Directive) (model.Redirect, error) {
-	answer := model.Redirect{Status: http.StatusFound}
+	answer := model.Redirect{Status: http.StatusFound, By: Prefix + s.key}
 	code, err := 0, error(nil)
 	switch len(d.Args) {
 	case 1:
@@ -86,7 +86,7 @@ func (s *snippet) rewrites(statement nginxconf.Directive) error {
 	if len(args) != 2 && len(args) != 3 {
 		return errors.New("it is written rewrite EXPRESSION URL redirect")
 	}
-	d := model.Redirect{Pattern: args[0], Status: http.StatusFound, Query: true}
+	d := model.Redirect{Pattern: args[0], Status: http.StatusFound, Query: true, By: Prefix + s.key}
 	target, absolute := args[1], false
 	for _, scheme := range []string{"http://", "https://", "$scheme://"} {
 		absolute = absolute || strings.HasPrefix(target, scheme)

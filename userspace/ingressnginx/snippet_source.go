@@ -147,4 +147,9 @@ func (r *reader) sourceRules(server, location sourceRules) {
 	if err := rules.apply(a); err != nil {
 		r.close(key, err.Error())
 	}
+	if len(a.Allow) > 0 {
+		r.setBy(model.RuleAllow, key)
+	} else {
+		r.addBy(model.RuleDeny, key)
+	}
 }

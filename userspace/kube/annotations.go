@@ -57,6 +57,10 @@ func (t *translation) policyOf(ingress *networkingv1.Ingress) *policy {
 			p.rules.Policy = new(model.Policy)
 		}
 		p.rules.Policy.Compression = c
+		if p.rules.Policy.Origins == nil {
+			p.rules.Policy.Origins = model.Origins{}
+		}
+		p.rules.Policy.Origins[model.RuleCompression] = []string{annotationCompression}
 	}
 	tls := &p.upstream.tls
 	tls.MinVersion, tls.MaxVersion, tls.Suites = p.rules.UpstreamMin, p.rules.UpstreamMax, p.rules.UpstreamSuites

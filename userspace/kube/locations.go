@@ -111,7 +111,7 @@ func (t *translation) serverLocations(ingress *networkingv1.Ingress, host string
 func (t *translation) nothing(ref model.ObjectRef) published {
 	r := model.Route{Path: "/", Source: ref, Service: t.classDefault()}
 	if r.Service == (model.ServiceKey{}) {
-		r.Policy = &model.Policy{Redirects: []model.Redirect{{Status: 404}}}
+		r.Policy = &model.Policy{Redirects: []model.Redirect{{Status: 404, By: "no Ingress publishes the path"}}}
 	}
 	return published{Route: r, fallback: true}
 }

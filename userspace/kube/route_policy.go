@@ -7,6 +7,7 @@ import (
 
 	networkingv1 "k8s.io/api/networking/v1"
 
+	"github.com/kerngate/kerngate/userspace/ingressnginx"
 	"github.com/kerngate/kerngate/userspace/model"
 )
 
@@ -100,7 +101,7 @@ func withoutPasswords(p *model.Policy) *model.Policy {
 	if e := access.External; e != nil {
 		out.RequestHeaders = nil
 		for _, name := range e.Response {
-			out.RequestHeaders = append(out.RequestHeaders, model.HeaderRule{Op: model.SetHeader, Name: name})
+			out.RequestHeaders = append(out.RequestHeaders, model.HeaderRule{Op: model.SetHeader, Name: name, By: ingressnginx.Prefix + "auth-response-headers"})
 		}
 		out.RequestHeaders = append(out.RequestHeaders, p.RequestHeaders...)
 	}

@@ -223,7 +223,7 @@ func (t *translation) addSlashes(served []*networkingv1.Ingress) {
 				}
 				t.hosts[rule.Host][key] = published{Route: model.Route{Path: text, Match: model.Exact, Source: ref,
 					RedirectHTTPS: t.redirectsHTTPS(ingress, p, rule.Host),
-					Policy:        &model.Policy{Redirects: []model.Redirect{{Status: 301, Target: target}}}}}
+					Policy:        &model.Policy{Redirects: []model.Redirect{{Status: 301, Target: target, By: "the path of the Ingress, which ends with a slash"}}}}}
 			}
 		}
 	}
@@ -264,7 +264,7 @@ func (t *translation) addHosts(served []*networkingv1.Ingress) {
 				}
 				t.addHost(ref, "from-to-www-redirect", other, map[routeKey]published{{"/", model.Prefix}: {Route: model.Route{
 					Path: "/", Source: ref,
-					Policy: &model.Policy{Redirects: []model.Redirect{{Status: 308, Target: "$scheme://" + rule.Host + "$request_uri"}}},
+					Policy: &model.Policy{Redirects: []model.Redirect{{Status: 308, Target: "$scheme://" + rule.Host + "$request_uri", By: ingressnginx.Prefix + "from-to-www-redirect"}}},
 				}}})
 			}
 		}

@@ -31,3 +31,9 @@ func (Credentials) GoString() string { return "(credentials)" }
 
 // MarshalText hides the hashes from encoders.
 func (Credentials) MarshalText() ([]byte, error) { return []byte("(credentials)"), nil }
+
+// UnmarshalText reads what MarshalText writes: nothing is left of the credentials.
+func (c *Credentials) UnmarshalText([]byte) error {
+	*c = nil
+	return nil
+}

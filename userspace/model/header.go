@@ -16,6 +16,7 @@ type HeaderRule struct {
 	Op    HeaderOp
 	Name  string // a token
 	Value string // template; without line ends and NUL
+	By    string // as in Redirect
 }
 
 // CORS answers preflight requests and marks responses for other origins (Fetch standard).

@@ -41,4 +41,44 @@ type Policy struct {
 	Compression *Compression // nil: as the proxy's settings say
 	Pace        *Pace        // nil: no bound
 	Trace       *Trace       // nil: as the proxy's settings say
+
+	Origins Origins
 }
+
+// Origins says what asked for the rules of a Policy, such as the keys of annotations, by
+// kind of rule. It is for people alone: proxies do not get it, and rules may be missing.
+// Redirects and headers name their own.
+type Origins map[RuleKind][]string
+
+// RuleKind names a kind of rule.
+type RuleKind string
+
+const (
+	RuleCORS         RuleKind = "cors"
+	RuleRate         RuleKind = "rate-limit"
+	RuleConnections  RuleKind = "connection-limit"
+	RuleAllow        RuleKind = "allow"
+	RuleDeny         RuleKind = "deny"
+	RuleBasic        RuleKind = "basic-auth"
+	RuleExternal     RuleKind = "external-auth"
+	RuleClosed       RuleKind = "closed"
+	RuleMaxBody      RuleKind = "body-limit"
+	RuleBuffering    RuleKind = "request-buffering"
+	RuleRewrite      RuleKind = "rewrite"
+	RuleHost         RuleKind = "host"
+	RuleCookieDomain RuleKind = "cookie-domain"
+	RuleCookiePath   RuleKind = "cookie-path"
+	RuleLocation     RuleKind = "location-rewrite"
+	RuleTimeouts     RuleKind = "timeouts"
+	RuleResponseHead RuleKind = "response-head-limit"
+	RuleUnlogged     RuleKind = "unlogged"
+	RuleBalance      RuleKind = "balance"
+	RuleAffinity     RuleKind = "affinity"
+	RuleRetry        RuleKind = "retry"
+	RuleMirror       RuleKind = "mirror"
+	RuleErrorPages   RuleKind = "error-pages"
+	RuleFallback     RuleKind = "fallback"
+	RuleCompression  RuleKind = "compression"
+	RulePace         RuleKind = "pace"
+	RuleTrace        RuleKind = "trace"
+)

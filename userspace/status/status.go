@@ -3,10 +3,17 @@
 //
 // The field names are what scripts of operators read, so they are only added, never
 // renamed. Lists are sorted as their comments say, so that two answers can be compared.
-// The package imports the standard library alone: agent and kerngatectl both link it.
+// The package imports the standard library and package model alone: agent and kerngatectl
+// both link it.
 package status
 
-import "time"
+import (
+	"encoding/json"
+	"strings"
+	"time"
+
+	"github.com/kerngate/kerngate/userspace/model"
+)
 
 // What names the parts that a Query can ask for.
 const (
@@ -204,9 +211,44 @@ type Route struct {
 	Source  string `json:"source"`  // "namespace/name" of the Ingress
 
 	RedirectHTTPS bool   `json:"redirectHTTPS,omitempty"` // 308 for clear-text requests
+	ClearText     bool   `json:"clearText,omitempty"`     // served in clear text also where the host's clients must show a certificate
 	Closed        string `json:"closed,omitempty"`        // why every request gets 503; "": they do not
 	Rules         string `json:"rules,omitempty"`         // what else happens to requests, one rule a line
 	Upstream      string `json:"upstream,omitempty"`      // what pods are spoken to by, such as "grpcs"; "": HTTP/1.1 in clear text
+}
+
+// QueryRules asks for the Rules of a route: it stands before the RuleOf of one, as JSON.
+const QueryRules = "rules "
+
+// RuleOf names a route.
+type RuleOf struct {
+	Host  string `json:"host"`
+	Path  string `json:"path"`
+	Match string `json:"match"`
+}
+
+// Query returns what asks for the route's rules.
+func (r RuleOf) Query() string {
+	text, _ := json.Marshal(r) // strings alone
+	return QueryRules + string(text)
+}
+
+// ParseRuleOf reads what Query has written. It reports false if it is another query.
+func ParseRuleOf(query string) (r RuleOf, ok bool) {
+	text, ok := strings.CutPrefix(query, QueryRules)
+	return r, ok && json.Unmarshal([]byte(text), &r) == nil
+}
+
+// Rules is what happens to the requests of a route. It is for a kerngatectl of the agent's
+// own version: the fields of package model are not those that scripts may read.
+type Rules struct {
+	Policy    *model.Policy    `json:"policy,omitempty"`
+	Locations *model.Locations `json:"locations,omitempty"`
+	Canaries  []model.Canary   `json:"canaries,omitempty"`
+
+	// What holds where the route says nothing, as the agent's flags say.
+	MaxBody      uint64 `json:"maxBody,omitempty"`      // bytes, 0: no limit
+	RedirectPort uint32 `json:"redirectPort,omitempty"` // that clients are sent to for https
 }
 
 // Services by Name.

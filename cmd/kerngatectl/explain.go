@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,22 +11,32 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kerngate/kerngate/userspace/explain"
+	"github.com/kerngate/kerngate/userspace/ingressnginx"
 	"github.com/kerngate/kerngate/userspace/status"
 )
 
 func newExplain(e env, o *options) *cobra.Command {
 	var address, from string
+	var cookies []string
+	var request explain.Request
 	c := &cobra.Command{
 		Use:   "explain URL",
 		Short: "Tell why a request goes where it goes, step by step",
 		Long: `explain follows a request on this node without sending it: the ingress address, the
 proxy workers that may get the connection, for https the certificate that the client gets
 and what it must show itself, the host and path rules and why each matches
-or does not, the service, and the pods that may answer. The last lines say what the
-client gets and, if that is an error, what to do.`,
+or does not, the rules of the route, the service, and the pods that may answer. The last
+lines say what the client gets and, if that is an error, what to do.
+
+Without further flags the request is a GET with nothing but the header Host. What the
+answer depends on and the flags do not say (the client's address, whether a password is
+right, how large the body is) is listed below the answer, case by case.`,
 		Example: `  kerngatectl explain http://host.example.com/info
   kerngatectl explain https://host.example.com/info
-  kerngatectl explain host.example.com/info --address 192.0.2.10 --from 198.51.100.7`,
+  kerngatectl explain host.example.com/info --address 192.0.2.10 --from 198.51.100.7
+  kerngatectl explain https://host.example.com/upload --method PUT --body-bytes 2000000
+  kerngatectl explain https://host.example.com/ --header 'X-Canary: always' --cookie beta=always
+  kerngatectl explain https://host.example.com/ --auth-status 401`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return usageError{errors.New("explain takes one URL, such as http://host.example.com/path")}
@@ -43,6 +54,13 @@ client gets and, if that is an error, what to do.`,
 			if err := setAddress(&t.From, "from", from); err != nil {
 				return err
 			}
+			if len(cookies) > 0 {
+				request.Fields = append(request.Fields, "Cookie: "+strings.Join(cookies, "; "))
+			}
+			t.Request = request
+			if err := t.Check(); err != nil {
+				return usageError{err}
+			}
 			v, err := look(c.Context(), e, o)
 			if err != nil {
 				return err
@@ -52,6 +70,8 @@ client gets and, if that is an error, what to do.`,
 				in.NoMaps = v.mapsErr.Error()
 			}
 			if in.Routes, err = ask[status.Routes](c.Context(), e, o, status.QueryRoutes); err != nil {
+				in.NoAgent = err.Error()
+			} else if in.Rules, err = askRules(c.Context(), e, o, in); err != nil {
 				in.NoAgent = err.Error()
 			} else if t.Scheme == "https" {
 				if in.Certificates, err = ask[status.Certificates](c.Context(), e, o, status.QueryCertificates); err != nil {
@@ -63,8 +83,22 @@ client gets and, if that is an error, what to do.`,
 		},
 	}
 	c.Flags().StringVar(&address, "address", "", "ingress address that the client dials (any of them)")
-	c.Flags().StringVar(&from, "from", "", "client's address, to judge deny and allow prefixes")
+	c.Flags().StringVar(&from, "from", "", "client's address, to judge deny and allow prefixes and the source ranges of Ingresses")
+	c.Flags().StringVarP(&request.Method, "method", "X", "GET", "the request's method")
+	c.Flags().StringArrayVarP(&request.Fields, "header", "H", nil, "a header of the request, 'NAME: VALUE'; can be repeated")
+	c.Flags().StringArrayVar(&cookies, "cookie", nil, "a cookie of the request, NAME=VALUE; can be repeated")
+	c.Flags().Int64Var(&request.Body, "body-bytes", 0, "size of the request's body")
+	c.Flags().IntVar(&request.AuthStatus, "auth-status", 0, "status that the external auth service (auth-url) answers with (not known)")
 	return c
+}
+
+// askRules asks for the rules of the route that matches; nil if there is none.
+func askRules(ctx context.Context, e env, o *options, in explain.Input) (*status.Rules, error) {
+	of, ok := explain.RuleOf(in)
+	if !ok {
+		return nil, nil
+	}
+	return ask[status.Rules](ctx, e, o, of.Query())
 }
 
 func setAddress(to *netip.Addr, flag, text string) error {
@@ -85,6 +119,12 @@ func explained(w io.Writer, x explain.Explanation) {
 	for _, s := range x.Steps {
 		mark := map[explain.Result]string{explain.OK: "ok", explain.Stop: "STOP", explain.Unknown: "?"}[s.Result]
 		fmt.Fprintf(w, "%-5s%-10s%s\n", mark, s.Name, s.Summary)
+		if s.Name == "rules" {
+			for _, r := range x.Rules {
+				fmt.Fprintf(w, "%15s. %s%s\n", "", r.Text, askedBy(r))
+			}
+			continue
+		}
 		width := 0
 		for _, c := range s.Considered {
 			width = max(width, len(c.Rule))
@@ -107,7 +147,18 @@ func explained(w io.Writer, x explain.Explanation) {
 		fmt.Fprintf(w, "\n%s", table.String())
 	}
 	fmt.Fprintf(w, "\n=> %s: %s\n", x.Answer.Reason, x.Answer.Summary)
+	for _, other := range x.Answer.Otherwise {
+		fmt.Fprintf(w, "   if %s: %s (%s)\n", other.When, other.Summary, other.Reason)
+	}
 	if x.Answer.Next != "" {
 		fmt.Fprintf(w, "   %s\n", x.Answer.Next)
 	}
+}
+
+// askedBy says what asked for a rule, annotations of ingress-nginx without their prefix.
+func askedBy(r explain.Rule) string {
+	if len(r.By) == 0 {
+		return ""
+	}
+	return " (" + strings.ReplaceAll(strings.Join(r.By, ", "), ingressnginx.Prefix, "") + ")"
 }

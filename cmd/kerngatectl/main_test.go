@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/kerngate/kerngate/userspace/explain"
+	"github.com/kerngate/kerngate/userspace/model"
 	"github.com/kerngate/kerngate/userspace/status"
 )
 
@@ -63,15 +64,21 @@ func node() (*explain.Maps, map[string]any) {
 			{ID: "shop/web-tls", Hosts: []string{"host.example.com", "*.example.com", "", "a.example"}, Names: []string{"host.example.com"}, Type: "ECDSA P-256", Issuer: "CN=Example CA", NotBefore: noon.AddDate(0, -1, 0), NotAfter: noon.AddDate(0, 2, 0), Fingerprint: strings.Repeat("a1", 32), Stapled: true, UsedBy: []string{"shop/main"}}}},
 		status.QueryServices: status.Services{Services: []status.Service{{ID: 1, Name: "shop/info:http", Algorithm: "p2c", Backends: []status.Backend{{Address: "10.0.1.5:8080", Pod: "shop/info-a", Node: "n2"}}},
 			{Name: "shop/later:80", Algorithm: "p2c", Backends: []status.Backend{{Address: "10.0.9.9:80"}}}}},
-		status.QueryDrain:    status.Drain{Node: "n1", Draining: true},
-		status.QueryUndrain:  status.Drain{Node: "n1"},
-		status.QueryProblems: status.Problems{Problems: []status.Problem{{Object: "Ingress shop/other", Severity: "Warning", Reason: "Conflict", Message: "shop/main publishes /info already; it is older", Since: at}}},
+		status.QueryRules + "/intro": status.Rules{MaxBody: 8 << 20, Policy: &model.Policy{
+			Redirects: []model.Redirect{{Path: "/intro/old", Status: 301, Target: "/intro/new", By: "nginx.ingress.kubernetes.io/configuration-snippet"}},
+			Access:    &model.Access{Allow: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, External: &model.ExternalAuth{To: model.Destination{Authority: "auth.example.com", Path: "/verify"}, SignIn: "https://$host/start"}},
+			Limits:    &model.Limits{Rates: []model.Rate{{Requests: 10, Period: time.Second, Burst: 50}}, Status: 503, Scope: "x"},
+			Origins:   model.Origins{model.RuleAllow: {"nginx.ingress.kubernetes.io/whitelist-source-range"}, model.RuleExternal: {"nginx.ingress.kubernetes.io/auth-url"}, model.RuleRate: {"nginx.ingress.kubernetes.io/limit-rps"}}}},
+		status.QueryRules + "/info": status.Rules{},
+		status.QueryDrain:           status.Drain{Node: "n1", Draining: true},
+		status.QueryUndrain:         status.Drain{Node: "n1"},
+		status.QueryProblems:        status.Problems{Problems: []status.Problem{{Object: "Ingress shop/other", Severity: "Warning", Reason: "Conflict", Message: "shop/main publishes /info already; it is older", Since: at}}},
 	}
 	return maps, answers
 }
 
 // ctl runs kerngatectl on the node and returns its exit status and output.
-func ctl(t *testing.T, change func(*env), args ...string) (status int, stdout, stderr string) {
+func ctl(t *testing.T, change func(*env), args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	maps, answers := node()
 	var out, errs bytes.Buffer
@@ -79,6 +86,9 @@ func ctl(t *testing.T, change func(*env), args ...string) (status int, stdout, s
 		stdout: &out, stderr: &errs, now: func() time.Time { return noon },
 		readMaps: func(string) (*explain.Maps, error) { return maps, nil },
 		ask: func(_ context.Context, _, what string) ([]byte, error) {
+			if of, isRules := status.ParseRuleOf(what); isRules {
+				what = status.QueryRules + of.Path
+			}
 			a, ok := answers[what]
 			if !ok {
 				return nil, fmt.Errorf("unknown query %q", what)
@@ -89,8 +99,8 @@ func ctl(t *testing.T, change func(*env), args ...string) (status int, stdout, s
 	if change != nil {
 		change(&e)
 	}
-	status = exit(run(t.Context(), e, args), &errs)
-	return status, out.String(), errs.String()
+	code = exit(run(t.Context(), e, args), &errs)
+	return code, out.String(), errs.String()
 }
 
 func noAgent(e *env) {
@@ -141,18 +151,21 @@ func TestHelp(t *testing.T) {
 
 func TestTables(t *testing.T) {
 	for name, args := range map[string][]string{
-		"status":        {"status"},
-		"routes":        {"routes"},
-		"services":      {"services"},
-		"nodes":         {"nodes"},
-		"drain":         {"drain"},
-		"undrain":       {"undrain"},
-		"backends":      {"backends"},
-		"problems":      {"problems"},
-		"explain":       {"explain", "http://host.example.com/info/x", "--from", "192.0.2.77"},
-		"certificates":  {"certificates"},
-		"explain-https": {"explain", "https://host.example.com/info/x"},
-		"notfound":      {"explain", "http://hots.example.com/info"},
+		"status":         {"status"},
+		"routes":         {"routes"},
+		"services":       {"services"},
+		"nodes":          {"nodes"},
+		"drain":          {"drain"},
+		"undrain":        {"undrain"},
+		"backends":       {"backends"},
+		"problems":       {"problems"},
+		"explain":        {"explain", "http://host.example.com/info/x", "--from", "192.0.2.77"},
+		"certificates":   {"certificates"},
+		"explain-https":  {"explain", "https://host.example.com/info/x"},
+		"explain-rules":  {"explain", "https://host.example.com/intro?a=b"},
+		"explain-answer": {"explain", "https://host.example.com/intro/old", "--method", "POST", "--body-bytes", "9000000", "--cookie", "a=b", "--header", "X-A: b"},
+		"explain-auth":   {"explain", "https://host.example.com/intro", "--auth-status", "200", "--from", "10.1.2.3"},
+		"notfound":       {"explain", "http://hots.example.com/info"},
 	} {
 		status, out, errs := ctl(t, nil, args...)
 		if status != 0 || errs != "" {
@@ -248,6 +261,8 @@ func TestWrongUse(t *testing.T) {
 		{[]string{"status", "-o", "xml"}, 2, "table, json or yaml"},
 		{[]string{"explain"}, 2, "explain takes one URL"},
 		{[]string{"explain", "ftp://x/"}, 2, "not http or https"},
+		{[]string{"explain", "http://x/", "--header", "Host: y"}, 2, "the URL says what the header Host is"},
+		{[]string{"explain", "http://x/", "--auth-status", "7"}, 2, "7 is not a status"},
 		{[]string{"explain", "http://x/", "--from", "me"}, 2, "--from \"me\" is not an IP address"},
 		{[]string{"services", "shop/inf:http"}, 1, "the nearest: shop/info:http"},
 		{[]string{"backends", "zzz"}, 1, "kerngatectl services lists all 2"},

@@ -9,6 +9,7 @@ package explain
 import (
 	"fmt"
 
+	"github.com/kerngate/kerngate/userspace/model"
 	"github.com/kerngate/kerngate/userspace/status"
 )
 
@@ -20,6 +21,7 @@ type Input struct {
 	NoMaps string // also says what to do
 
 	Routes       *status.Routes       // nil: the agent does not answer, for the reason in NoAgent
+	Rules        *status.Rules        // of the route that RuleOf names; nil: not known
 	Certificates *status.Certificates // describes those that hosts name; nil: their ids must do
 
 	Services *status.Services // names pods and nodes; nil: addresses must do
@@ -56,18 +58,24 @@ type Answer struct {
 	Status  int    `json:"status,omitempty"` // of the proxy's own answer; 0: a pod's, or none
 	Summary string `json:"summary"`
 	Next    string `json:"next,omitempty"` // what to do about it
+
+	Location string `json:"location,omitempty"` // where the client is sent
+	// Otherwise is what the client gets in other cases, in the order in which a proxy finds out.
+	Otherwise []Outcome `json:"otherwise,omitempty"`
 }
 
 // Explanation is the whole way.
 type Explanation struct {
-	URL      string `json:"url"`
-	Host     string `json:"host"`
-	Path     string `json:"path"`
-	Steps    []Step `json:"steps"`
-	Source   string `json:"source,omitempty"` // the Ingress behind the route
-	Service  string `json:"service,omitempty"`
-	Backends []Pod  `json:"backends,omitempty"`
-	Answer   Answer `json:"answer"`
+	URL      string  `json:"url"`
+	Host     string  `json:"host"`
+	Path     string  `json:"path"`
+	Steps    []Step  `json:"steps"`
+	Source   string  `json:"source,omitempty"` // the Ingress behind the route
+	Service  string  `json:"service,omitempty"`
+	Rules    []Rule  `json:"rules,omitempty"`  // of the route, or of the location that takes the path
+	Shares   []Share `json:"shares,omitempty"` // of services, if there are canaries
+	Backends []Pod   `json:"backends,omitempty"`
+	Answer   Answer  `json:"answer"`
 }
 
 // Pod is a backend that the service's block names: it may answer.
@@ -93,6 +101,21 @@ const (
 	reasonNoProxy      = "kg_lookup:no_proxy"
 	reasonNoWorker     = "kg_lookup:no_worker"
 	reasonUnknown      = "unknown"
+
+	reasonRule           = "rule_answered"
+	reasonRate           = "rate_limited"
+	reasonConnections    = "connection_limited"
+	reasonSource         = "source_denied"
+	reasonPassword       = "unauthorized"
+	reasonSignIn         = "sign_in"
+	reasonExternal       = "external_denied"
+	reasonExternalFailed = "external_failed"
+	reasonBody           = "body_too_large"
+	reasonBadPath        = "bad_path"
+	reasonErrorPage      = "error_page"
+
+	// reasonDepends is that of an answer which another service decides about.
+	reasonDepends = "depends"
 )
 
 // walk is an explanation in the making. The first step that stops decides the answer;
@@ -100,6 +123,12 @@ const (
 type walk struct {
 	in  Input
 	out Explanation
+
+	policy   *model.Policy // of what answers; nil: none
+	others   []Outcome
+	asked    *asked // whose answer decides; nil: nobody
+	grpc     bool   // calls of gRPC get the proxy's answers as grpc-status
+	fallback string // service that answers where there is no ready pod; "": none
 }
 
 // Explain follows the request through kernel and proxy.
@@ -117,9 +146,7 @@ func Explain(in Input) Explanation {
 	if w.tls() {
 		return w.passed()
 	}
-	if service, ok := w.route(); ok {
-		w.service(service)
-	}
+	w.route()
 	return w.finish()
 }
 
@@ -133,6 +160,7 @@ func (w *walk) finish() Explanation {
 	if w.out.Answer.Reason == "" {
 		w.conclude()
 	}
+	w.complete(w.policy)
 	return w.out
 }
 

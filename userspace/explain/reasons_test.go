@@ -13,6 +13,10 @@ func TestReasonsAreTheProxys(t *testing.T) {
 		reasonForwarded: exchange.Forwarded, reasonNoRoute: exchange.NoRoute,
 		reasonNoService: exchange.NoService, reasonNoEndpoint: exchange.NoEndpoint,
 		reasonRedirect: exchange.RedirectHTTPS, reasonClientAuth: exchange.ClientCertificate,
+		reasonClosed: exchange.AccessClosed, reasonRule: exchange.RuleAnswered, reasonRate: exchange.RateLimited,
+		reasonConnections: exchange.ConnectionLimited, reasonSource: exchange.SourceDenied, reasonPassword: exchange.Unauthorized,
+		reasonSignIn: exchange.SignIn, reasonExternal: exchange.ExternalDenied, reasonExternalFailed: exchange.ExternalFailed,
+		reasonBody: exchange.BodyTooLarge, reasonBadPath: exchange.BadPath, reasonErrorPage: exchange.ErrorPage,
 	} {
 		if reason.String() != token {
 			t.Errorf("explain says %q, the proxy %q", token, reason)

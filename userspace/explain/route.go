@@ -9,50 +9,95 @@ import (
 	"github.com/kerngate/kerngate/userspace/status"
 )
 
-// route tells which host and path match and returns the service that they name, ""
-// for one that does not exist. It reports false where there is none to go on with.
-func (w *walk) route() (service string, ok bool) {
+// route follows the request by host and path to what answers it.
+func (w *walk) route() {
 	if w.in.Routes == nil {
 		w.unknown("host", w.in.NoAgent)
 		w.unknown("path", w.in.NoAgent)
-		return "", false
+		return
 	}
 	host, considered := w.host()
 	if host == nil {
-		return w.unmatched(Step{Name: "host", Considered: considered, Summary: fmt.Sprintf("no Ingress names host %s, a wildcard over it, or no host at all", w.in.Target.Host)},
+		w.unmatched(nil, Step{Name: "host", Considered: considered, Summary: fmt.Sprintf("no Ingress names host %s, a wildcard over it, or no host at all", w.in.Target.Host)},
 			w.nearestHosts())
+		return
 	}
 	w.step(Step{Name: "host", Result: OK, Considered: considered, Summary: "host rule " + hostName(host.Name) + " matches"})
-	route := w.path(host)
-	if route == nil && host.Name == "" {
-		return w.unmatched(Step{Name: "path", Summary: fmt.Sprintf("no Ingress names host %s, and the rules without a host have no path that matches %s", w.in.Target.Host, w.in.Target.Path),
+	r := w.path(host)
+	switch {
+	case r == nil && host.Name == "":
+		w.unmatched(host, Step{Name: "path", Summary: fmt.Sprintf("no Ingress names host %s, and the rules without a host have no path that matches %s", w.in.Target.Host, w.in.Target.Path),
 			Considered: w.paths(host, nil)}, w.nearestHosts())
-	}
-	if route == nil {
+	case r == nil:
 		// As the Ingress API has it: a host that is named is not looked for elsewhere.
-		return w.unmatched(Step{Name: "path", Summary: fmt.Sprintf("host %s has no path that matches %s; less specific hosts are not tried", hostName(host.Name), w.in.Target.Path),
+		w.unmatched(host, Step{Name: "path", Summary: fmt.Sprintf("host %s has no path that matches %s; less specific hosts are not tried", hostName(host.Name), w.in.Target.Path),
 			Considered: w.paths(host, nil)},
 			"paths of this host: "+pathList(host))
+	default:
+		w.out.Source = r.Source
+		w.follow(host, r)
 	}
-	w.out.Source = route.Source
-	w.redirect(host, route)
-	if route.Closed != "" {
-		w.stop(Step{Name: "access", Summary: "the Ingress is closed: " + route.Closed},
-			Answer{Reason: reasonClosed, Status: 503, Summary: "503 from the proxy to every request: " + route.Closed, Next: "correct the annotation; kerngatectl problems has the message"})
+}
+
+// follow goes on from a route.
+func (w *walk) follow(host *status.Host, r *status.Route) {
+	w.grpc = strings.HasPrefix(r.Upstream, "grpc")
+	at, located, known := w.rulesOf(r)
+	w.policy = at.model
+	if !located {
+		w.redirect(host, r)
 	}
-	return route.Service, true
+	w.clearText(host, r.ClearText && !located)
+	switch {
+	case w.in.Rules != nil && !known:
+		w.service(r.Service)
+		return
+	case w.in.Rules != nil:
+		w.obey(&at)
+	case r.Closed != "":
+		w.stop(Step{Name: "access", Summary: "the Ingress is closed: " + r.Closed},
+			Answer{Reason: reasonClosed, Status: 503, Summary: "503 from the proxy to every request: " + r.Closed, Next: "correct the annotation; kerngatectl problems has the message"})
+	}
+	if located {
+		w.stop(Step{Name: "service", Summary: "nothing answers in the location"},
+			Answer{Reason: reasonNoService, Status: 503, Summary: "503 from the proxy: the location has no service", Next: "return says what a location of a snippet answers"})
+		return
+	}
+	w.serve(&at, w.shares(&at, r))
+}
+
+// RuleOf names the route that matches, whose rules an Input needs. It reports false if
+// there is none.
+func RuleOf(in Input) (of status.RuleOf, ok bool) {
+	if in.Routes == nil {
+		return of, false
+	}
+	w := &walk{in: in}
+	host, _ := w.host()
+	if host == nil {
+		return of, false
+	}
+	r := w.match(host)
+	if r == nil {
+		return of, false
+	}
+	return status.RuleOf{Host: host.Name, Path: r.Path, Match: r.Match}, true
 }
 
 // unmatched ends at the default backend, or in 404.
-func (w *walk) unmatched(s Step, next string) (string, bool) {
-	if d := w.in.Routes.Default; d != "" {
+func (w *walk) unmatched(host *status.Host, s Step, next string) {
+	d := w.in.Routes.Default
+	if d != "" {
 		s.Result = OK
 		s.Summary += "; the default backend " + d + " answers"
 		w.step(s)
-		return d, true
+	}
+	w.clearText(host, false)
+	if d != "" {
+		w.service(d)
+		return
 	}
 	w.stop(s, Answer{Reason: reasonNoRoute, Status: 404, Summary: "404 from the proxy: nothing publishes this host and path, and there is no default backend", Next: next})
-	return "", false
 }
 
 // host finds the most specific host: exact, then a wildcard of one label, then any. It
@@ -90,37 +135,29 @@ func (w *walk) host() (chosen *status.Host, considered []Candidate) {
 	return chosen, considered
 }
 
-// path finds the first route, in order of precedence, whose path matches.
+// path finds the route that matches, and tells why.
 func (w *walk) path(host *status.Host) *status.Route {
+	r := w.match(host)
+	if r != nil {
+		summary := fmt.Sprintf("%s %s matches, of Ingress %s", r.Match, r.Path, r.Source)
+		if r.Upstream != "" {
+			summary += "; its pods are spoken to by " + r.Upstream
+		}
+		w.step(Step{Name: "path", Result: OK, Considered: w.paths(host, r), Summary: summary})
+	}
+	return r
+}
+
+// match finds the first route, in order of precedence, whose path matches.
+func (w *walk) match(host *status.Host) *status.Route {
 	for _, kind := range []string{status.MatchExact, status.MatchRegexp, status.MatchPrefix} {
 		for i := range host.Routes {
-			r := &host.Routes[i]
-			if r.Match != kind || !matches(r, w.in.Target.Path) {
-				continue
+			if r := &host.Routes[i]; r.Match == kind && matches(r, w.in.Target.Path) {
+				return r
 			}
-			summary := fmt.Sprintf("%s %s matches, of Ingress %s", r.Match, r.Path, r.Source)
-			if r.Upstream != "" {
-				summary += "; its pods are spoken to by " + r.Upstream
-			}
-			w.step(Step{Name: "path", Result: OK, Considered: w.paths(host, r), Summary: summary})
-			w.rules(r)
-			return r
 		}
 	}
 	return nil
-}
-
-// rules tells what else happens to requests of the route. Which of it applies to one
-// request depends on more than its URL.
-func (w *walk) rules(r *status.Route) {
-	if r.Rules == "" {
-		return
-	}
-	s := Step{Name: "rules", Result: OK, Summary: "annotations of the Ingress have rules for it, which may answer it or send it elsewhere"}
-	for line := range strings.Lines(r.Rules) {
-		s.Considered = append(s.Considered, Candidate{Rule: strings.TrimSpace(line), Why: "rule of the route"})
-	}
-	w.step(s)
 }
 
 // shownPaths bounds what is listed of a host with very many paths.

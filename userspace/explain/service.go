@@ -60,6 +60,13 @@ func (w *walk) backends(s *Service) {
 		}
 		w.out.Backends = append(w.out.Backends, p)
 	}
+	if len(w.out.Backends) == 0 && w.fallback != "" && !w.missing(w.fallback) {
+		next := w.fallback
+		w.fallback = ""
+		w.step(Step{Name: "backends", Result: OK, Summary: fmt.Sprintf("%s has no ready pod; %s answers (default-backend)", s.Name, next)})
+		w.service(next)
+		return
+	}
 	if len(w.out.Backends) == 0 {
 		w.stop(Step{Name: "backends", Summary: s.Name + " has no ready pod"},
 			Answer{Reason: reasonNoEndpoint, Status: 503, Summary: "503 from the proxy: the service has no endpoint",

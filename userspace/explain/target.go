@@ -17,6 +17,10 @@ type Target struct {
 	Path    string     // normalised, as routing sees it
 	Address netip.Addr // ingress address that the client dials; invalid: any of them
 	From    netip.Addr // client's address; invalid: not judged
+
+	Authority string // the Host header
+	Sent      string // path and query as the client sends them
+	Request   Request
 }
 
 // ParseTarget reads a URL as an operator types it: the scheme may be missing, and an
@@ -48,6 +52,16 @@ func ParseTarget(raw string) (Target, error) {
 			return Target{}, fmt.Errorf("%q: port %q is not within 1-65535", raw, p)
 		}
 		t.Port = uint16(n)
+	}
+	t.Authority = u.Host
+	if defaultPort := map[string]string{"http": ":80", "https": ":443"}[t.Scheme]; strings.HasSuffix(t.Authority, defaultPort) {
+		t.Authority = strings.TrimSuffix(t.Authority, defaultPort) // clients leave it out
+	}
+	if t.Sent = u.EscapedPath(); t.Sent == "" {
+		t.Sent = "/"
+	}
+	if u.RawQuery != "" || u.ForceQuery {
+		t.Sent += "?" + u.RawQuery
 	}
 	if t.Path, err = normalise(u.EscapedPath()); err != nil {
 		return Target{}, fmt.Errorf("%q: %w; a proxy answers it with 400", raw, err)

@@ -72,6 +72,17 @@ func (w *walk) client(c *status.ClientAuth) {
 		otherwise = "else a redirect to " + c.ErrorPage
 	}
 	w.step(Step{Name: "client", Result: OK, Summary: fmt.Sprintf("%s %s at depth %d; %s", what, signed, c.Depth, otherwise)})
+	if c.Mode == "optional_no_ca" {
+		return
+	}
+	o := Outcome{When: "the client shows a certificate that is not valid", Reason: reasonClientAuth, Status: 400}
+	if c.Mode == "required" {
+		o.When = "the client shows no valid certificate"
+	}
+	if c.ErrorPage != "" {
+		o.Reason, o.Status, o.Location = reasonErrorPage, 302, c.ErrorPage
+	}
+	w.otherwise(o)
 }
 
 func (w *walk) defaultCertificate() string {
@@ -99,12 +110,33 @@ func (w *walk) redirect(host *status.Host, r *status.Route) {
 	if w.in.Target.Scheme != "http" || !r.RedirectHTTPS {
 		return
 	}
-	url := "https://" + w.in.Target.Host + w.in.Target.Path
+	url := w.inTLS()
 	why := "clear-text requests of this path are sent to https: the Ingress has TLS for the host, or asks for it"
 	next := "explain " + url + "; annotation nginx.ingress.kubernetes.io/ssl-redirect: \"false\" serves clear text too"
 	if host.TLS != nil && host.TLS.Client != nil {
 		why = "clear-text requests of this host are sent to https: its clients must show a certificate, which no annotation opens in clear text"
 		next = "explain " + url + "; only paths below /.well-known/acme-challenge/ are served in clear text on this host"
 	}
-	w.stop(Step{Name: "redirect", Summary: why}, Answer{Reason: reasonRedirect, Status: 308, Summary: "308 from the proxy: " + url, Next: next})
+	w.stop(Step{Name: "redirect", Summary: why}, Answer{Reason: reasonRedirect, Status: 308, Location: url, Summary: "308 from the proxy, Location: " + url, Next: next})
+}
+
+// inTLS returns the URL that clear-text requests are sent to.
+func (w *walk) inTLS() string {
+	host := w.in.Target.Host
+	if strings.Contains(host, ":") {
+		host = "[" + host + "]"
+	}
+	if rules := w.in.Rules; rules != nil && rules.RedirectPort != 0 && rules.RedirectPort != 443 {
+		host = fmt.Sprintf("%s:%d", host, rules.RedirectPort)
+	}
+	return "https://" + host + w.in.Target.Sent
+}
+
+// clearText ends a clear-text request of a host whose clients must show a certificate.
+func (w *walk) clearText(host *status.Host, open bool) {
+	if w.in.Target.Scheme != "http" || open || host == nil || host.TLS == nil || host.TLS.Client == nil || host.TLS.Client.Mode != "required" {
+		return
+	}
+	w.stop(Step{Name: "client", Summary: "clients of this host must show a certificate, which nobody can in clear text"},
+		Answer{Reason: reasonClientAuth, Status: 400, Summary: "400 from the proxy: this host asks for a client certificate", Next: "explain " + w.inTLS()})
 }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -16,6 +17,7 @@ import (
 	"github.com/kerngate/kerngate/userspace/compile"
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
 	"github.com/kerngate/kerngate/userspace/kube"
+	"github.com/kerngate/kerngate/userspace/model"
 	"github.com/kerngate/kerngate/userspace/proxy/config"
 	"github.com/kerngate/kerngate/userspace/proxy/proxytest"
 )
@@ -25,10 +27,16 @@ type site struct {
 	t      *testing.T
 	proxy  *proxytest.Proxy
 	client *http.Client
+	model  *model.Model
 }
 
 // serve puts Ingresses, given as annotations, path and service, in force.
 func serve(t *testing.T, documents ...string) *site {
+	t.Helper()
+	return serveWith(t, &feedpb.Settings{}, documents...)
+}
+
+func serveWith(t *testing.T, settings *feedpb.Settings, documents ...string) *site {
 	t.Helper()
 	var objects kube.Objects
 	for i, text := range documents {
@@ -49,13 +57,20 @@ func serve(t *testing.T, documents ...string) *site {
 			w.Header().Set("Pod", s.Key.Name)
 			http.SetCookie(w, &http.Cookie{Name: "c", Value: "1", Domain: "pod.local", Path: "/in"})
 			w.Header().Set("Location", "http://pod.local/next")
+			if status, err := strconv.Atoi(r.Header.Get("X-Answer")); err == nil && s.Key.Name == "auth" {
+				w.WriteHeader(status)
+			}
 			fmt.Fprintf(w, "%s %s host=%s", r.Method, r.RequestURI, r.Host)
 		}))
 		t.Cleanup(pod.Close)
 		names = append(names, s.Key.String())
-		services = append(services, proxytest.Service{Name: s.Key.String(), Path: fmt.Sprintf("/%d", len(names)), Backends: []string{strings.TrimPrefix(pod.URL, "http://")}})
+		backends := []string{strings.TrimPrefix(pod.URL, "http://")}
+		if s.Key.Name == "empty" {
+			backends = nil
+		}
+		services = append(services, proxytest.Service{Name: s.Key.String(), Path: fmt.Sprintf("/%d", len(names)), Backends: backends})
 	}
-	s := &site{t: t, proxy: proxytest.Start(t, services, nil), client: &http.Client{
+	s := &site{t: t, model: &m, proxy: proxytest.Start(t, services, nil), client: &http.Client{
 		Transport:     &http.Transport{DisableKeepAlives: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
@@ -63,7 +78,7 @@ func serve(t *testing.T, documents ...string) *site {
 		i := slices.Index(names, name)
 		return state.ServiceID(i + 1), i >= 0
 	}
-	snapshot, err := config.Empty().Apply(compile.Route(&m, id, compile.Common{Settings: &feedpb.Settings{}}, nil, nil).Snapshot(1))
+	snapshot, err := config.Empty().Apply(compile.Route(&m, id, compile.Common{Settings: settings}, nil, nil).Snapshot(1))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -170,7 +170,8 @@ func (c *Conn) ReadSocket(p []byte) (int, error) {
 	}
 }
 
-// TryWrite writes what fits: n > 0, ErrWouldBlock, or the connection's error.
+// TryWrite writes what fits: n > 0, ErrWouldBlock, or the connection's error. What the peer had
+// sent before the connection failed may still be read, until TryRead returns anything else.
 func (c *Conn) TryWrite(p []byte) (int, error) {
 	if c.layer != nil {
 		return c.layer.TryWrite(p, nil)
@@ -191,7 +192,7 @@ func (c *Conn) WriteSocket(p []byte) (int, error) {
 		case unix.EINTR:
 			continue
 		default:
-			c.ready |= Broken
+			c.ready |= Broken | Readable // the event for the latter may be yet to come
 			return 0, errno
 		}
 	}

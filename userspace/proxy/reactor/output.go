@@ -141,7 +141,7 @@ func (c *Conn) TryWrite2(a, b []byte) (int, error) {
 		case unix.EINTR:
 			continue
 		default:
-			c.ready |= Broken
+			c.ready |= Broken | Readable // see WriteSocket
 			return 0, errno
 		}
 	}

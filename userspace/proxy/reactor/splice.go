@@ -166,7 +166,7 @@ func (s *Splice) empty() (bool, error) {
 	case unix.EINTR:
 		return true, nil
 	default:
-		s.to.ready |= Broken
+		s.to.ready |= Broken | Readable // see WriteSocket
 		return false, &SpliceError{false, errno}
 	}
 }

@@ -79,6 +79,7 @@ type session struct {
 	out      []byte
 	sent     int    // of out
 	taken    uint64 // bytes that the socket has taken
+	deaf     error  // why the pod takes no more; what it has sent before that is still read
 	encoder  *hpack.Encoder
 	head     bytes.Buffer // a header block
 	window   int64        // of the session
@@ -283,22 +284,28 @@ func (s *session) lost(st *Stream, err error) *Fault {
 
 // Read implements io.Reader for the framer: where the connection has nothing, it writes what
 // has been queued meanwhile and parks. It reads before it writes: a request is not sent on a
-// connection that the pod has closed already.
+// connection that the pod has closed already. And it reads after a write that has failed: the
+// pod may have answered before it closed, and a connection that takes no more brings nothing
+// that is not there by now.
 func (s *session) Read(b []byte) (int, error) {
 	for s.r == s.w {
-		if s.backlog() <= maxBacklog {
+		if s.backlog() <= maxBacklog || s.deaf != nil {
 			n, err := s.TryRead(s.in)
 			if err == nil {
 				s.r, s.w = 0, n
 				s.heardAt, s.pingAt = s.pool.loop.Now(), 0
 				break
 			}
+			if s.deaf != nil {
+				return 0, s.deaf
+			}
 			if err != reactor.ErrWouldBlock {
 				return 0, err
 			}
 		}
 		if err := s.flush(); err != nil {
-			return 0, err
+			s.deaf = err
+			continue
 		}
 		switch {
 		case s.backlog() > maxBacklog:

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+	"golang.org/x/sys/unix"
 
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
 	"github.com/kerngate/kerngate/userspace/proxy/exchange"
@@ -413,4 +414,83 @@ func TestClosedAsRequested(t *testing.T) {
 	time.Sleep(50 * time.Millisecond)
 	close(release)
 	answered()
+}
+
+// unread returns how many bytes wait at the pod.
+func (w *wire) unread() (n int) {
+	raw, err := w.conn.(*net.TCPConn).SyscallConn()
+	if err == nil {
+		raw.Control(func(fd uintptr) { n, _ = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
+	}
+	return n
+}
+
+// TestAnswerThenClose: what a pod has sent before it closed its connection reaches the client,
+// also if the proxy learns of the end by a write that fails, before any event tells it to read.
+func TestAnswerThenClose(t *testing.T) {
+	const piece = 1000
+	for _, c := range []struct {
+		name   string
+		answer func(w *wire, id uint32)
+		status string
+	}{
+		{name: "whole", status: "413", answer: func(w *wire, id uint32) {
+			w.headers(id, false, ":status", "413", "content-length", "5000")
+			w.WriteData(id, true, make([]byte, 5000))
+		}},
+		{name: "whole, then a reset", status: "413", answer: func(w *wire, id uint32) {
+			w.headers(id, false, ":status", "413", "content-length", "5000")
+			w.WriteData(id, true, make([]byte, 5000))
+			w.WriteRSTStream(id, http2.ErrCodeNo)
+			w.WriteGoAway(id, http2.ErrCodeNo, nil)
+		}},
+		{name: "a part", status: "413", answer: func(w *wire, id uint32) {
+			w.headers(id, false, ":status", "413", "content-length", "9000")
+			w.WriteData(id, false, make([]byte, 5000))
+		}},
+		{name: "nothing", status: "502", answer: func(w *wire, id uint32) {}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			asked, closes, closed := make(chan bool), make(chan bool), make(chan bool)
+			pod := wirePod(t, nil, func(w *wire) {
+				defer close(closed)
+				id, err := w.request()
+				if err != nil {
+					return
+				}
+				for w.unread() < piece && t.Context().Err() == nil {
+					time.Sleep(time.Millisecond)
+				}
+				asked <- true
+				<-closes
+				c.answer(w, id)
+				w.conn.Close() // resets, as a piece of the body is unread
+			})
+			p := start(t, nil, pod)
+			conn := p.Dial(t)
+			conn.SetDeadline(time.Now().Add(20 * time.Second))
+			fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n", 3*piece)
+			conn.Write(make([]byte, piece))
+			<-asked
+			// The loop has an event of the client's in hand when the pod answers and closes.
+			held, release := make(chan bool), make(chan bool)
+			p.Loop.Submit(func() { held <- true; <-release })
+			<-held
+			conn.Write(make([]byte, piece))
+			p.Loop.Submit(func() {
+				close(closes)
+				<-closed
+				time.Sleep(20 * time.Millisecond)
+			})
+			close(release)
+			r, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b, err := io.ReadAll(r.Body)
+			if !strings.HasPrefix(r.Status, c.status) || c.status == "413" && len(b) != 5000 || (err != nil) != (c.name == "a part") {
+				t.Errorf("%s and %d bytes, %v", r.Status, len(b), err)
+			}
+		})
+	}
 }

@@ -18,7 +18,10 @@ import (
 	"github.com/kerngate/kerngate/userspace/proxy/proxytest"
 )
 
-const noError = 0x100 // H3_NO_ERROR
+const (
+	noError       = 0x100 // H3_NO_ERROR
+	internalError = 0x102 // H3_INTERNAL_ERROR
+)
 
 // rawPod is a pod that reads a request's head, and then does with the connection what f does.
 func rawPod(t testing.TB, f func(c net.Conn, head string)) string {

@@ -47,7 +47,7 @@ func (c *Cgroup) Memory() (use, limit uint64) {
 		if !ok || !known || most == 0 {
 			continue
 		}
-		current -= min(current, inactiveFile(path.Join(group, "memory.stat")))
+		current -= min(current, fileCache(path.Join(group, "memory.stat")))
 		if limit == 0 || float64(current)/float64(most) > float64(use)/float64(limit) {
 			use, limit = current, most
 		}
@@ -65,16 +65,20 @@ func number(name string) (uint64, bool) {
 	return n, err == nil
 }
 
-func inactiveFile(name string) uint64 {
+// fileCache returns what the kernel keeps of files: pages that were used once, and those that were
+// used again, as the pages of a request body that was written to a file and read from there.
+func fileCache(name string) (sum uint64) {
 	text, err := os.ReadFile(name)
 	if err != nil {
 		return 0
 	}
 	for line := range bytes.Lines(text) {
-		if value, ok := bytes.CutPrefix(line, []byte("inactive_file ")); ok {
-			n, _ := strconv.ParseUint(string(bytes.TrimSpace(value)), 10, 64)
-			return n
+		for _, list := range [...]string{"inactive_file ", "active_file "} {
+			if value, ok := bytes.CutPrefix(line, []byte(list)); ok {
+				n, _ := strconv.ParseUint(string(bytes.TrimSpace(value)), 10, 64)
+				sum += n
+			}
 		}
 	}
-	return 0
+	return sum
 }

@@ -135,7 +135,7 @@ func TestCgroupMemory(t *testing.T) {
 		}
 	}
 	write(".", map[string]string{"self": "1:name=systemd:/x\n0::/pods/proxy\n"})
-	write("pods/proxy", map[string]string{"memory.max": "max\n", "memory.current": "900\n", "memory.stat": "anon 5\ninactive_file 100\n"})
+	write("pods/proxy", map[string]string{"memory.max": "max\n", "memory.current": "900\n", "memory.stat": "anon 5\ninactive_file 60\nactive_file 40\n"})
 	write("pods", map[string]string{"memory.max": "2000\n", "memory.current": "1700\n", "memory.stat": "inactive_file 200\n"})
 	self := filepath.Join(root, "self")
 	if use, limit := newCgroup(root, self).Memory(); use != 1500 || limit != 2000 {

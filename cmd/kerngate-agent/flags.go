@@ -11,6 +11,7 @@ import (
 	"github.com/kerngate/kerngate/loader"
 	"github.com/kerngate/kerngate/userspace/compression"
 	"github.com/kerngate/kerngate/userspace/logformat"
+	"github.com/kerngate/kerngate/userspace/model"
 )
 
 // flags are the command line as it is written; options are what it means.
@@ -84,6 +85,8 @@ type flags struct {
 	requestBuffer   int64
 	requestBuffers  int64
 	largeRequests   string
+	spoolDir        string
+	spoolTotal      int64
 	otlpEndpoint    string
 	traceRatio      float64
 	traceTrust      bool
@@ -217,8 +220,10 @@ func (f *flags) define() {
 	s.DurationVar(&f.drainTimeout, "drain-timeout", 240*time.Second, "a proxy that was replaced may take to finish what is open")
 	s.Int64Var(&f.maxBody, "max-body", 0, "bytes of the largest request body, 413 above; 0: no limit")
 	s.Int64Var(&f.requestBuffer, "request-buffer-bytes", 4<<20, "of a request body without Content-Length that are held in memory, so that a pod that speaks HTTP/1.1 gets its length; 0: pods get such bodies in chunks")
-	s.Int64Var(&f.requestBuffers, "request-buffer-total", 64<<20, "bytes that one proxy worker holds of such bodies; when this runs short large ones get 503")
-	s.StringVar(&f.largeRequests, "large-requests", "refuse", "what becomes of a body without Content-Length that is larger than --request-buffer-bytes: refuse (411) or chunked (the pod gets it in chunks, which some applications read as an empty body); per Ingress: nginx.ingress.kubernetes.io/proxy-request-buffering \"off\" where the pods take chunks")
+	s.Int64Var(&f.requestBuffers, "request-buffer-total", 64<<20, "bytes that one proxy worker holds of such bodies in memory; when this runs short large ones are spooled or get 503")
+	s.StringVar(&f.largeRequests, "large-requests", "spool", "what becomes of a body without Content-Length that is larger than --request-buffer-bytes: spool (to a file where the proxy has --request-spool-dir, else refuse), refuse (411) or chunked (the pod gets it in chunks, which some applications read as an empty body); per Ingress: nginx.ingress.kubernetes.io/proxy-request-buffering \"off\" where the pods take chunks")
+	s.StringVar(&f.spoolDir, "request-spool-dir", "", "--request-spool-dir of the child proxy: folder on a disk, writable for --proxy-user, where such bodies are kept in files without a name; empty: they get 411")
+	s.Int64Var(&f.spoolTotal, "request-spool-total", model.DefaultSpool, "--request-spool-total of the child proxy: bytes that it keeps there at most")
 	s.StringVar(&f.otlpEndpoint, "otlp-endpoint", "", "URL of an OpenTelemetry collector that takes OTLP over HTTP, such as http://collector:4318; empty: requests are not traced")
 	s.Float64Var(&f.traceRatio, "trace-ratio", 0.01, "of the requests that begin a trace: so many are sampled, 0 to 1")
 	s.BoolVar(&f.traceTrust, "trace-trust", false, "continue the traces that clients say their requests belong to; per Ingress: nginx.ingress.kubernetes.io/opentelemetry-trust-incoming-span")

@@ -57,60 +57,64 @@ func TestMistakes(t *testing.T) {
 	dir := t.TempDir()
 	base := []string{"--manifests", dir, "--ingress-ip", "192.0.2.1"}
 	for want, args := range map[string][]string{
-		"unknown flag: --nope":                              {"--nope"},
-		`unexpected argument "extra"`:                       {"extra"},
-		"--ingress-ip: at least one address is needed":      {"--manifests", dir},
-		`--ingress-ip "vip": not an IPv4 or IPv6 address`:   {"--manifests", dir, "--ingress-ip", "vip"},
-		"--ingress-ip 0.0.0.0: not an address that clients": {"--manifests", dir, "--ingress-ip", "0.0.0.0"},
-		"--manifests: stat /nowhere":                        {"--manifests", "/nowhere"},
-		"exclude each other":                                append(base, "--kubeconfig", "x"),
-		"did you mean 10.0.0.0/8?":                          append(base, "--deny", "10.1.2.3/8"),
-		`--allow: "x" is not a prefix`:                      append(base, "--allow", "x"),
-		"--source-packets-per-second 20000000: at most":     append(base, "--source-packets-per-second", "20000000"),
-		"-burst without --source-connections-per-second":    append(base, "--source-connections-burst", "5"),
-		"need an --interface, where packets are judged":     append(base, "--deny", "10.0.0.0/8"),
-		"--source-prefix-v4 33: want 1 to 32":               append(base, "--source-prefix-v4", "33"),
-		"--source-prefix-v6 0: want 1 to 128":               append(base, "--source-prefix-v6", "0"),
-		"--default-backend: \"web\" is not of the form":     append(base, "--default-backend", "web"),
-		"--load-balancing: \"fair\" is none":                append(base, "--load-balancing", "fair"),
-		"--xdp-mode \"fast\": want auto":                    append(base, "--xdp-mode", "fast"),
-		"--log-level \"loud\"":                              append(base, "--log-level", "loud"),
-		"--idle-timeout 0s":                                 append(base, "--idle-timeout", "0s"),
-		"--access-log \"some\"":                             append(base, "--access-log", "some"),
-		"must not be root":                                  append(base, "--proxy-user", "0"),
-		"--proxy-user \"nobody\": want UID":                 append(base, "--proxy-user", "nobody"),
-		"there is no kerngate-proxy at /nowhere/x":          append(base, "--proxy-binary", "/nowhere/x"),
-		"--max-slots 1":                                     append(base, "--max-slots", "1"),
-		"--config: open /nowhere":                           {"--config", "/nowhere"},
-		"--http-port and --https-port are both 80":          append(base, "--https-port", "80"),
-		"--http3 needs an --https-port":                     append(base, "--https-port", "0", "--http3"),
-		`--tls-min-version "1.1": want 1.2 or 1.3`:          append(base, "--tls-min-version", "1.1"),
-		`--tls-suite "AES" is unknown: want`:                append(base, "--tls-suite", "AES"),
-		"suites of TLS 1.3 cannot be chosen":                append(base, "--tls-suite", "TLS_AES_128_GCM_SHA256"),
-		"--tls-suite TLS_RSA_WITH_RC4_128_SHA: is broken":   append(base, "--tls-suite", "TLS_RSA_WITH_RC4_128_SHA"),
-		"has no max-age=SECONDS":                            append(base, "--hsts", "preload"),
-		"want printable ASCII":                              append(base, "--hsts", "max-age=1\r\nX: y"),
-		"--max-streams 0: want 1 to 10000":                  append(base, "--max-streams", "0"),
-		`--trusted-proxy: "lb" is not a prefix`:             append(base, "--trusted-proxy", "lb"),
-		"--proxy-protocol-from: 10.0.0.1/8 has bits":        append(base, "--proxy-protocol-from", "10.0.0.1/8"),
-		"want NAMESPACE/SECRET, or CHAIN,KEY":               append(base, "--default-certificate", "web"),
-		"--default-certificate: open /nowhere/a":            append(base, "--default-certificate", "/nowhere/a,/nowhere/b"),
-		"--request-buffer-bytes -1: must not be negative":   append(base, "--request-buffer-bytes", "-1"),
-		"--request-buffer-total 300000: want at least":      append(base, "--request-buffer-total", "300000"),
-		"--large-requests \"drop\": want refuse or chunked": append(base, "--large-requests", "drop"),
-		"--tunnel-timeout 0s":                               append(base, "--tunnel-timeout", "0s"),
-		"--l4-dsr and --l4-remote exclude":                  append(base, "--l4-dsr", "--l4-remote"),
-		"need to know the nodes":                            append(base, "--fabric", "--interface", "eth0"),
-		"--fabric-service and --fabric-peer exclude":        append(base, "--fabric", "--fabric-service", "a/b", "--fabric-peer", "n=192.0.2.2"),
-		"--fabric and --l4-dsr need an --interface":         append(base, "--l4-dsr", "--fabric-service", "a/b"),
-		"--fabric-port must not be 0":                       append(base, "--l4-dsr", "--fabric-service", "a/b", "--fabric-port", "0"),
-		`--fabric-service "b": want NAMESPACE/NAME`:         append(base, "--l4-dsr", "--interface", "eth0", "--fabric-service", "b"),
-		`--fabric-peer "n": want NODE=ADDRESS`:              append(base, "--l4-dsr", "--interface", "eth0", "--fabric-peer", "n"),
-		`--fabric-peer n: "127.0.0.1" is not an address by`: append(base, "--l4-dsr", "--interface", "eth0", "--fabric-peer", "n=127.0.0.1"),
-		"--fabric-peer n: two addresses of one family":      append(base, "--l4-dsr", "--interface", "eth0", "--fabric-peer", "n=192.0.2.2,192.0.2.3"),
-		"--fabric-peer n: named twice":                      append(base, "--l4-dsr", "--interface", "eth0", "--fabric-peer", "n=192.0.2.2", "--fabric-peer", "n=192.0.2.3"),
-		"this node, host-1 (--node-name), is not among":     append(base, "--l4-dsr", "--interface", "eth0", "--fabric-peer", "n=192.0.2.2"),
-		"invalid argument \"70000\" for \"--http-port\"":    append(base, "--http-port", "70000"),
+		"unknown flag: --nope":                                                    {"--nope"},
+		`unexpected argument "extra"`:                                             {"extra"},
+		"--ingress-ip: at least one address is needed":                            {"--manifests", dir},
+		`--ingress-ip "vip": not an IPv4 or IPv6 address`:                         {"--manifests", dir, "--ingress-ip", "vip"},
+		"--ingress-ip 0.0.0.0: not an address that clients":                       {"--manifests", dir, "--ingress-ip", "0.0.0.0"},
+		"--manifests: stat /nowhere":                                              {"--manifests", "/nowhere"},
+		"exclude each other":                                                      append(base, "--kubeconfig", "x"),
+		"did you mean 10.0.0.0/8?":                                                append(base, "--deny", "10.1.2.3/8"),
+		`--allow: "x" is not a prefix`:                                            append(base, "--allow", "x"),
+		"--source-packets-per-second 20000000: at most":                           append(base, "--source-packets-per-second", "20000000"),
+		"-burst without --source-connections-per-second":                          append(base, "--source-connections-burst", "5"),
+		"need an --interface, where packets are judged":                           append(base, "--deny", "10.0.0.0/8"),
+		"--source-prefix-v4 33: want 1 to 32":                                     append(base, "--source-prefix-v4", "33"),
+		"--source-prefix-v6 0: want 1 to 128":                                     append(base, "--source-prefix-v6", "0"),
+		"--default-backend: \"web\" is not of the form":                           append(base, "--default-backend", "web"),
+		"--load-balancing: \"fair\" is none":                                      append(base, "--load-balancing", "fair"),
+		"--xdp-mode \"fast\": want auto":                                          append(base, "--xdp-mode", "fast"),
+		"--log-level \"loud\"":                                                    append(base, "--log-level", "loud"),
+		"--idle-timeout 0s":                                                       append(base, "--idle-timeout", "0s"),
+		"--access-log \"some\"":                                                   append(base, "--access-log", "some"),
+		"must not be root":                                                        append(base, "--proxy-user", "0"),
+		"--proxy-user \"nobody\": want UID":                                       append(base, "--proxy-user", "nobody"),
+		"there is no kerngate-proxy at /nowhere/x":                                append(base, "--proxy-binary", "/nowhere/x"),
+		"--max-slots 1":                                                           append(base, "--max-slots", "1"),
+		"--config: open /nowhere":                                                 {"--config", "/nowhere"},
+		"--http-port and --https-port are both 80":                                append(base, "--https-port", "80"),
+		"--http3 needs an --https-port":                                           append(base, "--https-port", "0", "--http3"),
+		`--tls-min-version "1.1": want 1.2 or 1.3`:                                append(base, "--tls-min-version", "1.1"),
+		`--tls-suite "AES" is unknown: want`:                                      append(base, "--tls-suite", "AES"),
+		"suites of TLS 1.3 cannot be chosen":                                      append(base, "--tls-suite", "TLS_AES_128_GCM_SHA256"),
+		"--tls-suite TLS_RSA_WITH_RC4_128_SHA: is broken":                         append(base, "--tls-suite", "TLS_RSA_WITH_RC4_128_SHA"),
+		"has no max-age=SECONDS":                                                  append(base, "--hsts", "preload"),
+		"want printable ASCII":                                                    append(base, "--hsts", "max-age=1\r\nX: y"),
+		"--max-streams 0: want 1 to 10000":                                        append(base, "--max-streams", "0"),
+		`--trusted-proxy: "lb" is not a prefix`:                                   append(base, "--trusted-proxy", "lb"),
+		"--proxy-protocol-from: 10.0.0.1/8 has bits":                              append(base, "--proxy-protocol-from", "10.0.0.1/8"),
+		"want NAMESPACE/SECRET, or CHAIN,KEY":                                     append(base, "--default-certificate", "web"),
+		"--default-certificate: open /nowhere/a":                                  append(base, "--default-certificate", "/nowhere/a,/nowhere/b"),
+		"--request-buffer-bytes -1: must not be negative":                         append(base, "--request-buffer-bytes", "-1"),
+		"--request-buffer-total 300000: want at least":                            append(base, "--request-buffer-total", "300000"),
+		"--large-requests \"drop\": want spool, refuse or chunked":                append(base, "--large-requests", "drop"),
+		"--request-spool-total 1000: want at least 1048576":                       append(base, "--request-spool-total", "1000"),
+		"--large-requests=spool needs --request-spool-dir":                        append(base, "--large-requests", "spool"),
+		"there is no folder /nowhere/spool; make one that UID 65532 can write to": append(base, "--request-spool-dir", "/nowhere/spool"),
+		"without --run-proxy give it to kerngate-proxy":                           append(base, "--request-spool-dir", "/tmp", "--run-proxy=false"),
+		"--tunnel-timeout 0s":                                                     append(base, "--tunnel-timeout", "0s"),
+		"--l4-dsr and --l4-remote exclude":                                        append(base, "--l4-dsr", "--l4-remote"),
+		"need to know the nodes":                                                  append(base, "--fabric", "--interface", "eth0"),
+		"--fabric-service and --fabric-peer exclude":                              append(base, "--fabric", "--fabric-service", "a/b", "--fabric-peer", "n=192.0.2.2"),
+		"--fabric and --l4-dsr need an --interface":                               append(base, "--l4-dsr", "--fabric-service", "a/b"),
+		"--fabric-port must not be 0":                                             append(base, "--l4-dsr", "--fabric-service", "a/b", "--fabric-port", "0"),
+		`--fabric-service "b": want NAMESPACE/NAME`:                               append(base, "--l4-dsr", "--interface", "eth0", "--fabric-service", "b"),
+		`--fabric-peer "n": want NODE=ADDRESS`:                                    append(base, "--l4-dsr", "--interface", "eth0", "--fabric-peer", "n"),
+		`--fabric-peer n: "127.0.0.1" is not an address by`:                       append(base, "--l4-dsr", "--interface", "eth0", "--fabric-peer", "n=127.0.0.1"),
+		"--fabric-peer n: two addresses of one family":                            append(base, "--l4-dsr", "--interface", "eth0", "--fabric-peer", "n=192.0.2.2,192.0.2.3"),
+		"--fabric-peer n: named twice":                                            append(base, "--l4-dsr", "--interface", "eth0", "--fabric-peer", "n=192.0.2.2", "--fabric-peer", "n=192.0.2.3"),
+		"this node, host-1 (--node-name), is not among":                           append(base, "--l4-dsr", "--interface", "eth0", "--fabric-peer", "n=192.0.2.2"),
+		"invalid argument \"70000\" for \"--http-port\"":                          append(base, "--http-port", "70000"),
 	} {
 		_, err := parse(t, args...)
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -227,6 +231,31 @@ func TestRunProxy(t *testing.T) {
 	}
 	if o := parsed(t, append(base, "--kubeconfig", "x")...); o.child != nil {
 		t.Errorf("cluster: %+v", o.child)
+	}
+}
+
+// TestLargeRequests: the child proxy gets the folder, and every proxy hears what is set.
+func TestLargeRequests(t *testing.T) {
+	dir := t.TempDir()
+	base := []string{"--ingress-ip", "192.0.2.1", "--manifests", dir}
+	o := parsed(t, base...)
+	if slices.Contains(o.child.Args, "--request-spool-dir") || o.settings.LargeRequestsChunked || o.settings.LargeRequestsRefused {
+		t.Errorf("by default: %q, %v", o.child.Args, o.settings)
+	}
+	o = parsed(t, append(base, "--request-spool-dir", dir, "--request-spool-total", "5000000")...)
+	if got := strings.Join(o.child.Args, " "); !strings.Contains(got, "--request-spool-dir "+dir+" --request-spool-total 5000000") {
+		t.Errorf("with a folder: %s", got)
+	}
+	for value, want := range map[string][2]bool{"refuse": {false, true}, "chunked": {true, false}} {
+		o := parsed(t, append(base, "--request-spool-dir", dir, "--large-requests", value)...)
+		if got := [2]bool{o.settings.LargeRequestsChunked, o.settings.LargeRequestsRefused}; got != want {
+			t.Errorf("%s: %v", value, got)
+		}
+	}
+	// A proxy in a container of its own has its own folder.
+	o = parsed(t, "--ingress-ip", "192.0.2.1", "--kubeconfig", "x", "--large-requests", "spool")
+	if o.settings.LargeRequestsChunked || o.settings.LargeRequestsRefused {
+		t.Errorf("spool in a cluster: %v", o.settings)
 	}
 }
 

@@ -262,12 +262,14 @@ func (f *flags) checkRequestBuffers(s *feedpb.Settings) error {
 		return fmt.Errorf("--request-buffer-bytes %d: must not be negative", f.requestBuffer)
 	case f.requestBuffers < max(least, f.requestBuffer):
 		return fmt.Errorf("--request-buffer-total %d: want at least %d, and --request-buffer-bytes", f.requestBuffers, least)
-	case f.largeRequests != "refuse" && f.largeRequests != "chunked":
-		return fmt.Errorf("--large-requests %q: want refuse or chunked", f.largeRequests)
+	case f.largeRequests != "spool" && f.largeRequests != "refuse" && f.largeRequests != "chunked":
+		return fmt.Errorf("--large-requests %q: want spool, refuse or chunked", f.largeRequests)
+	case f.spoolTotal < model.LeastSpool:
+		return fmt.Errorf("--request-spool-total %d: want at least %d", f.spoolTotal, model.LeastSpool)
 	}
 	size := uint64(f.requestBuffer)
 	s.RequestBufferBytes, s.RequestBufferTotal = &size, uint64(f.requestBuffers)
-	s.LargeRequestsChunked = f.largeRequests == "chunked"
+	s.LargeRequestsChunked, s.LargeRequestsRefused = f.largeRequests == "chunked", f.largeRequests == "refuse"
 	return nil
 }
 
@@ -296,8 +298,13 @@ func (o *options) checkChild(e env, uid, gid int) error {
 	if !f.set.Changed("run-proxy") {
 		run = f.manifests != ""
 	}
-	if !run {
+	switch {
+	case !run && f.spoolDir != "":
+		return errors.New("--request-spool-dir is for a child proxy; without --run-proxy give it to kerngate-proxy")
+	case !run:
 		return nil
+	case f.spoolDir == "" && f.set.Changed("large-requests") && f.largeRequests == "spool":
+		return errors.New("--large-requests=spool needs --request-spool-dir")
 	}
 	if f.proxyWorkers < 0 {
 		return fmt.Errorf("--proxy-workers %d: must not be negative", f.proxyWorkers)
@@ -324,6 +331,16 @@ func (o *options) checkChild(e env, uid, gid int) error {
 	o.child.Args = []string{
 		"--socket", socket, "--workers", strconv.Itoa(f.proxyWorkers),
 		"--metrics-address", f.proxyMetrics, "--log-level", f.logLevel,
+	}
+	if f.spoolDir != "" {
+		dir, err := filepath.Abs(f.spoolDir)
+		if err != nil {
+			return fmt.Errorf("--request-spool-dir: %w", err)
+		}
+		if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+			return fmt.Errorf("--request-spool-dir: there is no folder %s; make one that UID %d can write to", dir, uid)
+		}
+		o.child.Args = append(o.child.Args, "--request-spool-dir", dir, "--request-spool-total", strconv.FormatInt(f.spoolTotal, 10))
 	}
 	o.child.UID, o.child.GID = uid, gid
 	o.child.Stdout, o.child.Stderr = e.stdout, e.stderr

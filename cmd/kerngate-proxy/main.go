@@ -18,8 +18,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kerngate/kerngate/loader/abi"
+	"github.com/kerngate/kerngate/userspace/model"
 	"github.com/kerngate/kerngate/userspace/proxy"
 	"github.com/kerngate/kerngate/userspace/proxy/accesslog"
+	"github.com/kerngate/kerngate/userspace/proxy/spool"
 	"github.com/kerngate/kerngate/userspace/proxy/usage"
 )
 
@@ -36,6 +38,9 @@ type flags struct {
 	series   int
 	detail   string
 	logLevel string
+
+	spoolDir   string
+	spoolTotal int64
 }
 
 func main() {
@@ -101,6 +106,8 @@ Several may run at once: the newest gets the new connections, the others drain.`
 	fl.StringVar(&f.metrics, "metrics-address", "127.0.0.1:9465", "where /metrics, /healthz and /readyz are answered; empty: nowhere")
 	fl.IntVar(&f.series, "metrics-series", usage.Most, "pairs of Ingress and Service that metrics tell apart; those beyond are counted together as \"other\"")
 	fl.StringVar(&f.detail, "metrics-detail", proxy.Details[proxy.Full], "metrics of each pair of Ingress and Service: full (18 series, and more where it answers with several classes of status, or fails), brief (6, without the buckets of durations) or none")
+	fl.StringVar(&f.spoolDir, "request-spool-dir", "", "folder on a disk where request bodies without Content-Length that are larger than the agent's --request-buffer-bytes are kept until a pod has them, in files without a name; empty: they get 411")
+	fl.Int64Var(&f.spoolTotal, "request-spool-total", model.DefaultSpool, "bytes that this proxy keeps there at most; while they are taken further bodies get 503, and a body that is larger by itself gets 411")
 	fl.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	return cmd
 }
@@ -129,7 +136,11 @@ func serve(ctx context.Context, f flags, stdout, stderr io.Writer) error {
 	if detail < 0 {
 		return usageError{fmt.Errorf("--metrics-detail %q: want %s", f.detail, strings.Join(proxy.Details[:], ", "))}
 	}
-	p, err := proxy.New(proxy.Options{Socket: f.socket, Workers: f.workers, Build: version, Series: f.series, Detail: proxy.Detail(detail), Log: log, Access: access})
+	bodies, err := openSpool(f)
+	if err != nil {
+		return err
+	}
+	p, err := proxy.New(proxy.Options{Socket: f.socket, Workers: f.workers, Build: version, Series: f.series, Detail: proxy.Detail(detail), Spool: bodies, Log: log, Access: access})
 	if err != nil {
 		return err
 	}
@@ -143,4 +154,19 @@ func serve(ctx context.Context, f flags, stdout, stderr io.Writer) error {
 		}()
 	}
 	return p.Run(ctx)
+}
+
+// openSpool opens the folder for large request bodies, nil if there is none.
+func openSpool(f flags) (*spool.Dir, error) {
+	if f.spoolTotal < model.LeastSpool {
+		return nil, usageError{fmt.Errorf("--request-spool-total %d: want at least %d", f.spoolTotal, model.LeastSpool)}
+	}
+	if f.spoolDir == "" {
+		return nil, nil
+	}
+	d, err := spool.Open(f.spoolDir, f.spoolTotal)
+	if err != nil {
+		return nil, fmt.Errorf("--request-spool-dir: %w; it must exist, and UID %d must be able to write to it", err, os.Getuid())
+	}
+	return d, nil
 }

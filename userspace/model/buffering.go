@@ -13,3 +13,11 @@ const (
 )
 
 func (b RequestBuffering) String() string { return [...]string{"auto", "on", "off"}[b] }
+
+// Of the files in which a proxy keeps request bodies that are too large for memory, in bytes.
+const (
+	DefaultSpool = 1 << 30 // all of them, if nothing else is said
+	// LeastSpool is what a file takes of the total at least, and the step by which it takes more:
+	// so the total bounds the number of files, too, and descriptors with it.
+	LeastSpool = 1 << 20
+)

@@ -31,17 +31,19 @@ import (
 	"github.com/kerngate/kerngate/userspace/proxy/health"
 	"github.com/kerngate/kerngate/userspace/proxy/overload"
 	"github.com/kerngate/kerngate/userspace/proxy/policy/limit"
+	"github.com/kerngate/kerngate/userspace/proxy/spool"
 	"github.com/kerngate/kerngate/userspace/proxy/tracing"
 	"github.com/kerngate/kerngate/userspace/proxy/usage"
 )
 
 // Options of a proxy.
 type Options struct {
-	Socket  string // the agent's
-	Workers int    // 0: one per CPU
-	Build   string // version, told to the agent
-	Series  int    // Ingresses and Services that metrics tell apart, 0: usage.Most
-	Detail  Detail // of the metrics of each of these
+	Socket  string     // the agent's
+	Workers int        // 0: one per CPU
+	Build   string     // version, told to the agent
+	Series  int        // Ingresses and Services that metrics tell apart, 0: usage.Most
+	Detail  Detail     // of the metrics of each of these
+	Spool   *spool.Dir // for request bodies that are too large for memory, nil: there is none
 	Log     zerolog.Logger
 	Access  *accesslog.Logger
 }

@@ -58,6 +58,7 @@ func (p *Proxy) newWorker(i int, kinds []uint32, listeners []int) (*worker, erro
 		Overload: &p.over,
 		Tracer:   &p.tracer,
 		Health:   p.health,
+		Spool:    p.options.Spool,
 		Log:      p.log,
 	}
 	w.server = server.New(shared, w.access, w.stats, &line.Connections, &line.Accepted, p.log)

@@ -3935,7 +3935,8 @@ type Settings struct {
 	SkMsg                bool                   `protobuf:"varint,45,opt,name=sk_msg,json=skMsg,proto3" json:"sk_msg,omitempty"`                                                  // ask the kernel to join connections to pods of this node
 	RequestBufferBytes   *uint64                `protobuf:"varint,50,opt,name=request_buffer_bytes,json=requestBufferBytes,proto3,oneof" json:"request_buffer_bytes,omitempty"`   // of a request body without a length that are held in memory: 4194304; 0: none
 	RequestBufferTotal   uint64                 `protobuf:"varint,51,opt,name=request_buffer_total,json=requestBufferTotal,proto3" json:"request_buffer_total,omitempty"`         // of all such bodies of one worker: 67108864
-	LargeRequestsChunked bool                   `protobuf:"varint,52,opt,name=large_requests_chunked,json=largeRequestsChunked,proto3" json:"large_requests_chunked,omitempty"`   // send larger ones to the pod in chunks; else 411
+	LargeRequestsChunked bool                   `protobuf:"varint,52,opt,name=large_requests_chunked,json=largeRequestsChunked,proto3" json:"large_requests_chunked,omitempty"`   // send larger ones to the pod in chunks
+	LargeRequestsRefused bool                   `protobuf:"varint,53,opt,name=large_requests_refused,json=largeRequestsRefused,proto3" json:"large_requests_refused,omitempty"`   // answer them with 411; else they are spooled where the proxy has a folder, and refused where not
 	unknownFields        protoimpl.UnknownFields
 	sizeCache            protoimpl.SizeCache
 }
@@ -4204,6 +4205,13 @@ func (x *Settings) GetRequestBufferTotal() uint64 {
 func (x *Settings) GetLargeRequestsChunked() bool {
 	if x != nil {
 		return x.LargeRequestsChunked
+	}
+	return false
+}
+
+func (x *Settings) GetLargeRequestsRefused() bool {
+	if x != nil {
+		return x.LargeRequestsRefused
 	}
 	return false
 }
@@ -4832,8 +4840,7 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\vejection_ms\x18\x03 \x01(\rR\n" +
 	"ejectionMs\x12!\n" +
 	"\fmost_percent\x18\x04 \x01(\rR\vmostPercent\x12#\n" +
-	"\rserver_errors\x18\x05 \x01(\bR\fserverErrors\"\xe3\n" +
-	"\n" +
+	"\rserver_errors\x18\x05 \x01(\bR\fserverErrors\"\x99\v\n" +
 	"\bSettings\x12&\n" +
 	"\x0fhead_timeout_ms\x18\x01 \x01(\rR\rheadTimeoutMs\x12&\n" +
 	"\x0fidle_timeout_ms\x18\x02 \x01(\rR\ridleTimeoutMs\x12,\n" +
@@ -4875,7 +4882,8 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\x06sk_msg\x18- \x01(\bR\x05skMsg\x125\n" +
 	"\x14request_buffer_bytes\x182 \x01(\x04H\x00R\x12requestBufferBytes\x88\x01\x01\x120\n" +
 	"\x14request_buffer_total\x183 \x01(\x04R\x12requestBufferTotal\x124\n" +
-	"\x16large_requests_chunked\x184 \x01(\bR\x14largeRequestsChunkedB\x17\n" +
+	"\x16large_requests_chunked\x184 \x01(\bR\x14largeRequestsChunked\x124\n" +
+	"\x16large_requests_refused\x185 \x01(\bR\x14largeRequestsRefusedB\x17\n" +
 	"\x15_request_buffer_bytes\"\x1f\n" +
 	"\x03Ack\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\"R\n" +

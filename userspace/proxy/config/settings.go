@@ -53,8 +53,26 @@ type Settings struct {
 	// Of request bodies that are gathered because they have no length, in bytes: of one
 	// request (0: they are not gathered) and of all of a worker.
 	RequestBuffer, RequestBuffers int64
-	// LargeChunked sends those that are larger to the pod in chunks; else the answer is 411.
-	LargeChunked bool
+	Large                         Large // what becomes of those that are larger
+}
+
+// Large is what becomes of a request body without a length that is too large for memory.
+type Large uint8
+
+const (
+	LargeSpool   Large = iota // it goes to a file; where there is no folder for it, as LargeRefuse
+	LargeRefuse               // the answer is 411
+	LargeChunked              // the pod gets it in chunks
+)
+
+func largeOf(p *feedpb.Settings) Large {
+	switch {
+	case p.LargeRequestsChunked:
+		return LargeChunked
+	case p.LargeRequestsRefused:
+		return LargeRefuse
+	}
+	return LargeSpool
 }
 
 // RequestLimits returns what bounds the head of a request. All of it may be the request line.
@@ -117,7 +135,7 @@ func settings(p *feedpb.Settings) (Settings, error) {
 		RetryPercent:    cmp.Or(int(min(p.RetryPercent, 100)), d.RetryPercent),
 		RequestBuffer:   d.RequestBuffer,
 		RequestBuffers:  cmp.Or(int64(min(p.RequestBufferTotal, 1<<62)), d.RequestBuffers),
-		LargeChunked:    p.LargeRequestsChunked,
+		Large:           largeOf(p),
 	}
 	if p.RequestBufferBytes != nil {
 		s.RequestBuffer = int64(min(*p.RequestBufferBytes, 1<<62))

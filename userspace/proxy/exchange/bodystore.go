@@ -6,16 +6,17 @@ import (
 	"github.com/kerngate/kerngate/userspace/proxy/reactor"
 )
 
-// bodyStore holds what was read of a request's body before a pod is chosen. The zero value
-// holds nothing.
+// bodyStore holds what was read of a request's body before a pod is chosen: a beginning that
+// may be in a file, then pieces in memory. The zero value holds nothing.
 type bodyStore struct {
 	open   bool // a body is read into it, or from it
 	whole  bool // it holds all of the body
 	passed bool // more was read than it holds, or the pieces were let go: no rewind
+	file   *spooled
 	pieces [][]byte
 	next   int           // index of the piece that is read next
 	size   int64         // bytes of body
-	memory int64         // bytes of the buffers that hold them
+	memory int64         // bytes of the buffers that hold the pieces
 	total  *atomic.Int64 // sum of memory over the worker's requests
 }
 
@@ -52,23 +53,47 @@ func (s *bodyStore) read() []byte {
 	return s.pieces[s.next-1]
 }
 
-// rewind makes read start again.
-func (s *bodyStore) rewind() { s.next = 0 }
+// rewind makes reading start again.
+func (s *bodyStore) rewind() {
+	s.next = 0
+	if s.file != nil {
+		s.file.at = 0
+	}
+}
 
-// release gives the buffers back and empties the store.
-func (s *bodyStore) release(bufs *reactor.Buffers) {
+// unread reports whether something of the body is held that was not read since the beginning.
+func (s *bodyStore) unread() bool {
+	return s.next < len(s.pieces) || s.file != nil && s.file.at < s.file.data.Size()
+}
+
+// drop gives the pieces back.
+func (s *bodyStore) drop(bufs *reactor.Buffers) {
 	for i := range s.pieces {
 		bufs.Put(s.pieces[i])
 	}
-	s.forget()
+	s.lose()
 }
 
-// forget empties the store and leaves its buffers to the garbage collector, as their users
-// are not known.
-func (s *bodyStore) forget() {
+// lose leaves the pieces to the garbage collector, as their users are not known.
+func (s *bodyStore) lose() {
 	if s.memory > 0 {
 		s.total.Add(-s.memory)
 	}
 	clear(s.pieces)
-	*s = bodyStore{pieces: s.pieces[:0], total: s.total}
+	s.pieces, s.next, s.memory = s.pieces[:0], 0, 0
+}
+
+// release gives everything back and empties the store.
+func (s *bodyStore) release(bufs *reactor.Buffers) {
+	s.drop(bufs)
+	s.forget()
+}
+
+// forget is release without giving the pieces back.
+func (s *bodyStore) forget() {
+	s.lose()
+	if s.file != nil {
+		s.file.close(s.total)
+	}
+	*s = bodyStore{pieces: s.pieces, total: s.total}
 }

@@ -11,42 +11,65 @@ import (
 	"github.com/kerngate/kerngate/userspace/proxy/subrequest"
 )
 
-// errand is work off the reactor that an exchange waits for.
+// errand is work off the reactor's thread that an exchange waits for.
 type errand struct {
 	mu        sync.Mutex
+	finished  bool
 	abandoned bool // nobody waits any more, and the loop may be gone
+	after     func()
 
 	done bool // of the loop's thread
+}
+
+// dispatch has run carried out on a goroutine of its own, which then wakes the coroutine.
+func (x *Exchange) dispatch(run func()) *errand {
+	e := &errand{}
+	co, loop := x.co, x.worker.Loop
+	go func() { // ends with run
+		run()
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.finished = true
+		if e.abandoned {
+			if e.after != nil {
+				e.after()
+			}
+			return
+		}
+		loop.Submit(func() {
+			e.done = true
+			co.Wake() // spurious at worst: whoever runs on it by now parks again
+		})
+	}()
+	return e
+}
+
+// abandon says that nobody waits. after runs when the work has ended; it may be nil.
+func (e *errand) abandon(after func()) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.abandoned, e.after = true, after
+	if e.finished && after != nil {
+		after()
+	}
 }
 
 // errand has run carried out on a goroutine of its own and waits for it. It reports false
 // if the client is gone; what run was to bring back must not be looked at then.
 func (x *Exchange) errand(limit time.Duration, run func(context.Context)) bool {
-	e := &errand{}
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	co, loop := x.co, x.worker.Loop
-	go func() { // ends with its context at the latest
+	e := x.dispatch(func() { // ends with its context at the latest
 		defer cancel()
 		run(ctx)
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		if !e.abandoned {
-			loop.Submit(func() {
-				e.done = true
-				co.Wake() // spurious at worst: whoever runs on it by now parks again
-			})
-		}
-	}()
+	})
 	x.down.Want(0)
 	for !e.done {
-		if co.Dying() || x.down.Broken() {
-			e.mu.Lock()
-			e.abandoned = true
-			e.mu.Unlock()
+		if x.co.Dying() || x.down.Broken() {
+			e.abandon(nil)
 			cancel()
 			return false
 		}
-		co.Park()
+		x.co.Park()
 	}
 	return true
 }

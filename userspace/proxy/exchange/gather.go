@@ -3,6 +3,7 @@ package exchange
 import (
 	"io"
 
+	"github.com/kerngate/kerngate/userspace/proxy/config"
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
 	"github.com/kerngate/kerngate/userspace/proxy/policy"
 	"github.com/kerngate/kerngate/userspace/proxy/reactor"
@@ -12,24 +13,29 @@ import (
 type Gathered uint8
 
 const (
-	GatheredWhole    Gathered = iota // the pod gets it with its length
-	GatheredChunked                  // too large to be held: the pod gets it in chunks
-	GatheredTooLarge                 // too large to be held: refused
-	GatheredFull                     // too many others are held: refused
-	GatheredFailed                   // the client broke off, was too slow, or sent too much or no valid body
+	GatheredWhole       Gathered = iota // the pod gets it with its length
+	GatheredChunked                     // too large to be held: the pod gets it in chunks
+	GatheredTooLarge                    // too large to be held: refused
+	GatheredFull                        // too many others are held: refused
+	GatheredFailed                      // the client broke off, was too slow, or sent too much or no valid body
+	GatheredSpooled                     // the pod gets it with its length, most of it from a file
+	GatheredSpoolFull                   // too many others are in files: refused
+	GatheredSpoolFailed                 // there is no file to be had, or to be written to: refused
 	GatheredOutcomes
 )
 
-var gatheredTokens = [GatheredOutcomes]string{"whole", "chunked", "length_required", "buffers_full", "failed"}
+var gatheredTokens = [GatheredOutcomes]string{"whole", "chunked", "length_required", "buffers_full", "failed",
+	"spooled", "spool_full", "spool_failed"}
 
 // String returns the stable token that stands in the metric.
 func (g Gathered) String() string { return gatheredTokens[g] }
 
 // gathering is how a request's body is read before a pod is chosen.
 type gathering struct {
-	most    int64 // bytes that are held
-	wait    bool  // for what the client has not sent yet
-	chunked bool  // what is larger goes to the pod in chunks; else it is refused
+	most   int64 // bytes that are held in memory
+	wait   bool  // for what the client has not sent yet
+	spool  bool  // what is larger goes to a file
+	stream bool  // what is larger goes to the pod as it comes; else it is refused
 }
 
 // plan decides whether the request's body is read before a pod is chosen.
@@ -48,17 +54,25 @@ func (x *Exchange) plan() (g gathering, ok bool) {
 		return g, false
 	}
 	s := &x.conf.Settings
-	if x.transport.HTTP2 || x.upgrades() || !r.Chunked && (r.ContentLength <= 0 || r.ContentLength > s.RequestBuffer) {
+	g = gathering{most: s.RequestBuffer, wait: true, stream: s.Large == config.LargeChunked || !r.Chunked}
+	if s.Large == config.LargeSpool {
+		g.spool = x.worker.Spool != nil
+	}
+	if x.transport.HTTP2 || x.upgrades() || !r.Chunked && (r.ContentLength <= 0 || !x.fits(g, r.ContentLength)) {
 		return g, false
 	}
-	g = gathering{most: s.RequestBuffer, wait: true, chunked: s.LargeChunked}
 	if buffering == policy.BufferOff || s.RequestBuffer == 0 {
 		// Nothing is waited for, but a body that has already ended is not sent in chunks.
 		// GET and HEAD have none as a rule, and who has none has not long to wait for its end.
 		g.wait = r.MethodID == http1.MethodGet || r.MethodID == http1.MethodHead
-		g.chunked = true
+		g.stream, g.spool = true, false
 	}
 	return g, true
+}
+
+// fits reports whether a body whose length is known can be held, at least while no others are.
+func (x *Exchange) fits(g gathering, length int64) bool {
+	return length <= g.most || g.spool && length <= x.worker.Spool.Total()
 }
 
 // gather reads the request's body, before a pod is chosen, as far as that is planned: so no
@@ -83,7 +97,12 @@ func (x *Exchange) gather() bool {
 			if x.tooLarge(s.size) {
 				return x.gatherFailed(BodyTooLarge)
 			}
-			if over, reason := x.overflows(g); over {
+			over, reason := x.overflows(g)
+			if over && g.spool {
+				reason = x.spool()
+				over = reason != Forwarded
+			}
+			if over {
 				return x.endGather(g, reason)
 			}
 		case err == io.EOF:
@@ -110,7 +129,9 @@ func (x *Exchange) overflows(g gathering) (bool, Reason) {
 	switch {
 	case !g.wait:
 		return true, Forwarded
-	case s.size > g.most:
+	case s.file != nil && s.memory >= spoolBatch:
+		return true, Forwarded
+	case s.file == nil && s.size > g.most:
 		return true, LengthRequired
 	case s.memory > x.conf.Settings.RequestBuffers-s.total.Load():
 		return true, BuffersFull
@@ -120,18 +141,26 @@ func (x *Exchange) overflows(g gathering) (bool, Reason) {
 
 // endGather goes on with a body of which no more is held, or refuses it.
 func (x *Exchange) endGather(g gathering, reason Reason) bool {
+	if reason == ClientAborted {
+		return x.gatherFailed(reason)
+	}
 	count := &x.worker.Metrics.Gathered
-	switch {
-	case g.chunked:
-		if g.wait {
+	if g.stream {
+		if g.wait && x.Request.Chunked {
 			count[GatheredChunked].Add(1)
 		}
 		x.worker.Loop.Clear(&x.timer)
 		return true
+	}
+	switch {
+	case reason == LengthRequired:
+		count[GatheredTooLarge].Add(1)
+	case reason == BuffersFull && x.body.file != nil:
+		count[GatheredSpoolFull].Add(1)
 	case reason == BuffersFull:
 		count[GatheredFull].Add(1)
 	default:
-		count[GatheredTooLarge].Add(1)
+		count[GatheredSpoolFailed].Add(1)
 	}
 	x.endBody()
 	x.finish(reason)
@@ -152,7 +181,10 @@ func (x *Exchange) gathered() {
 	s, r := &x.body, x.Request
 	x.worker.Loop.Clear(&x.timer)
 	s.whole = true
-	if s.size > 0 {
+	switch {
+	case s.file != nil:
+		x.worker.Metrics.Gathered[GatheredSpooled].Add(1)
+	case s.size > 0:
 		x.worker.Metrics.Gathered[GatheredWhole].Add(1)
 	}
 	if len(x.down.Trailers()) > 0 {
@@ -208,6 +240,11 @@ func (x *Exchange) readBody() ([]byte, error) {
 	s := &x.body
 	if !s.open {
 		return x.down.ReadBody()
+	}
+	if s.file != nil {
+		if p, err := x.readSpooled(); p != nil || err != nil {
+			return p, err
+		}
 	}
 	if p := s.read(); p != nil {
 		return p, nil

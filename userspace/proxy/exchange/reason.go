@@ -47,6 +47,7 @@ const (
 	PodsBusy                        // every pod has as many requests as its Service allows
 	LengthRequired                  // the request's body has no length and is too large to be gathered
 	BuffersFull                     // the same, and it is other bodies that take the room
+	SpoolFailed                     // the request's body cannot be kept in a file
 	Shed                            // the proxy is about to run out of something
 	Reasons
 )
@@ -72,6 +73,7 @@ var reasons = [Reasons]struct {
 	BodyTooLarge:    {"body_too_large", http.StatusRequestEntityTooLarge, "the request body exceeds the limit"},
 	LengthRequired:  {"length_required", http.StatusLengthRequired, "the request body has no Content-Length and is larger than what the proxy holds to find it"},
 	BuffersFull:     {"request_buffers_full", http.StatusServiceUnavailable, "too many request bodies without Content-Length are being received"},
+	SpoolFailed:     {"request_spool_failed", http.StatusInsufficientStorage, "the proxy cannot keep the request body in a file"},
 	BadPath:         {"bad_path", http.StatusBadRequest, "the request path cannot be normalised"},
 	Overloaded:      {"overloaded", http.StatusServiceUnavailable, "the proxy has no descriptor or port left"},
 	Crashed:         {"crashed", http.StatusInternalServerError, "internal error"},

@@ -118,9 +118,13 @@ func (x *Exchange) takeBody(p []byte) bool {
 }
 
 func (x *Exchange) clientFault(err error) Reason {
-	if e, ok := err.(*http1.Error); ok {
+	switch e := err.(type) {
+	case *http1.Error:
 		x.Outcome.Detail, x.badStatus = e.Reason, e.Status
 		return BadRequest
+	case *spoolFault:
+		x.Outcome.Detail = e.detail
+		return SpoolFailed
 	}
 	return ClientAborted
 }
@@ -298,10 +302,13 @@ func (x *Exchange) park() (Reason, bool) {
 	timeout := x.patience(x.readTimeout())
 	late := UpstreamTimeout
 	if !x.reqDone {
-		if x.up.Pending() {
+		switch {
+		case x.up.Pending():
 			up |= reactor.Writable
 			timeout = x.patience(x.sendTimeout())
-		} else {
+		case x.body.file.waits():
+			timeout, late = x.patience(s.BodyTimeout), SpoolFailed
+		default:
 			down |= reactor.Readable
 			timeout, late = x.patience(s.BodyTimeout), ClientTimeout
 		}

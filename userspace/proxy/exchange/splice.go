@@ -52,7 +52,7 @@ func (x *Exchange) spliceResponse(before bool) (moved bool, reason Reason, ok bo
 
 // openUpload starts to splice the rest of the request's body if that is worth it.
 func (x *Exchange) openUpload() bool {
-	if x.noSplice || x.tunnel || x.rules.copying {
+	if x.noSplice || x.tunnel || x.rules.copying || x.body.unread() {
 		return false
 	}
 	from, n := x.down.Source()
@@ -62,6 +62,9 @@ func (x *Exchange) openUpload() bool {
 	to := x.up.Sink()
 	if to == nil {
 		return false
+	}
+	if x.body.open {
+		x.freeBody() // what was held is sent, and what follows passes it by: no rewind
 	}
 	if x.upload.Open(from, to, n) != nil {
 		x.noSplice = true

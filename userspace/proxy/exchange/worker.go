@@ -15,6 +15,7 @@ import (
 	"github.com/kerngate/kerngate/userspace/proxy/overload"
 	"github.com/kerngate/kerngate/userspace/proxy/policy/limit"
 	"github.com/kerngate/kerngate/userspace/proxy/reactor"
+	"github.com/kerngate/kerngate/userspace/proxy/spool"
 	"github.com/kerngate/kerngate/userspace/proxy/tracing"
 	"github.com/kerngate/kerngate/userspace/proxy/upstream"
 )
@@ -32,6 +33,7 @@ type Worker struct {
 	Queue    *Queue            // shared with the other workers
 	Overload *overload.Monitor // likewise
 	Tracer   *tracing.Exporter // likewise
+	Spool    *spool.Dir        // likewise; nil: request bodies are not kept in files
 	Log      zerolog.Logger
 	Encoders compress.Pool
 	AltSvc   []byte // value of Alt-Svc where HTTP/3 is served, nil: it is not
@@ -40,6 +42,7 @@ type Worker struct {
 	affinity affinity.Keeper
 	retries  retryBudget
 	tlsLog   tlsLog
+	spoolLog spoolLog
 }
 
 // LogFormat returns how the access log's lines look, nil for JSON.

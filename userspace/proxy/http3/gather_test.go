@@ -22,7 +22,6 @@ import (
 // them up to the bound, and a GET, which over HTTP/3 may always be followed by a body, does
 // not come in chunks.
 func TestGathersBodies(t *testing.T) {
-	const bound = 100_000
 	s := newSite(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.ContentLength < 0 {
 			fmt.Fprintf(w, "%s 0 bytes: %v", r.Method, r.TransferEncoding)

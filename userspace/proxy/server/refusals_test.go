@@ -153,6 +153,10 @@ func refusals(t *testing.T) map[exchange.Reason]refusal {
 			ask: question{method: "POST", body: "hello, world", unsized: true}},
 		exchange.BuffersFull: {status: 503, service: to(pod200), settings: &feedpb.Settings{RequestBufferBytes: new(uint64(1 << 20)), RequestBufferTotal: 1},
 			ask: question{method: "POST", body: "hello, world", unsized: true}},
+		exchange.SpoolFailed: {status: 507, detail: "enospc", service: to(pod200), settings: &feedpb.Settings{RequestBufferBytes: new(uint64(10))},
+			ask: question{method: "POST", body: "hello, world", unsized: true}, site: func(s *refusing) {
+				s.Spool(t, 1<<20).SetWrite(func(int, [][]byte, int64) (int, error) { return 0, unix.ENOSPC })
+			}},
 		exchange.BadPath: {status: 400, detail: "path_above_root", ask: question{path: "/a/../../x"}},
 		exchange.Overloaded: {status: 503, service: to(pod200), before: func(s *refusing, _ front) (func() int, int) {
 			var was unix.Rlimit

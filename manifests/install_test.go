@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -107,6 +108,49 @@ func TestProxyHasNoRights(t *testing.T) {
 		if mounts(proxy, volume) {
 			t.Errorf("the proxy mounts %q", volume)
 		}
+	}
+}
+
+// TestSpool: the proxy has a folder for large request bodies, in a volume of its own that it cannot
+// fill to the limit, at which the kubelet evicts the pod. The agent says nothing against that.
+func TestSpool(t *testing.T) {
+	in := install(t)
+	proxy := in.container(t, "proxy")
+	arg := func(flag string) string {
+		t.Helper()
+		for _, a := range proxy.Args {
+			if value, ok := strings.CutPrefix(a, flag+"="); ok {
+				return value
+			}
+		}
+		t.Fatalf("the proxy has no %s", flag)
+		return ""
+	}
+	dir := arg("--request-spool-dir")
+	total, err := strconv.ParseInt(arg("--request-spool-total"), 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var volume string
+	for _, m := range proxy.VolumeMounts {
+		if m.MountPath == dir && !m.ReadOnly {
+			volume = m.Name
+		}
+	}
+	if volume == "" || mounts(in.container(t, "agent"), volume) {
+		t.Errorf("%s must be a volume of the proxy alone, %q", dir, volume)
+	}
+	for _, v := range in.daemonSet.Spec.Template.Spec.Volumes {
+		if v.Name != volume {
+			continue
+		}
+		// On a disk: memory would be the pod's, and what is large is not to be in memory.
+		if e := v.EmptyDir; e == nil || e.Medium != "" || e.SizeLimit == nil || e.SizeLimit.Value() <= total {
+			t.Errorf("volume %+v, for %d bytes", v, total)
+		}
+	}
+	if a := in.container(t, "agent").Args; slices.ContainsFunc(a, func(a string) bool { return strings.HasPrefix(a, "--large-requests") }) {
+		t.Errorf("the agent has %q", a)
 	}
 }
 

@@ -52,8 +52,16 @@ type Kerngate struct {
 // NewKerngate prepares an agent for the node, with an empty folder of manifests.
 func (n *Node) NewKerngate(binaries Binaries) (*Kerngate, error) {
 	k := &Kerngate{Node: n, Binaries: binaries, Uplink: "eth0", Manifests: Manifests(filepath.Join(n.lab.Dir, n.Name, "manifests"))}
-	return k, os.MkdirAll(string(k.Manifests), 0o755)
+	for _, dir := range []string{string(k.Manifests), k.Spool()} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return nil, err
+		}
+	}
+	return k, os.Chown(k.Spool(), ProxyUser, ProxyUser)
 }
+
+// Spool is the folder for large request bodies.
+func (k *Kerngate) Spool() string { return filepath.Join(k.Node.lab.Dir, k.Node.Name, "spool") }
 
 // Pins is the folder of the maps and links on the node's bpffs.
 func (k *Kerngate) Pins() string { return filepath.Join(k.Node.BPFFS, "kerngate") }
@@ -79,6 +87,7 @@ func (k *Kerngate) agentArgs() []string {
 		"--socket", k.Socket(),
 		"--node-name", k.Node.Name,
 		"--metrics-address", MetricsAddress,
+		"--request-spool-dir", k.Spool(),
 	}
 	if k.Node.lab.VIP6.IsValid() {
 		args = append(args, "--ingress-ip", k.Node.lab.VIP6.String())
@@ -106,7 +115,7 @@ func (k *Kerngate) Ctl(args ...string) (string, error) {
 func (k *Kerngate) StartProxy(name string, cpus []int, args ...string) (*Process, error) {
 	return k.Node.Start(Command{
 		Path: k.Binaries.Path(ProxyBinary),
-		Args: append([]string{"--socket", k.Socket()}, args...),
+		Args: append([]string{"--socket", k.Socket(), "--request-spool-dir", k.Spool()}, args...),
 		Name: name,
 		User: ProxyUser,
 		CPUs: cpus,

@@ -53,6 +53,10 @@ type Reading struct {
 	// Regexp makes expressions of all paths of the Ingress's hosts, as does a Rewrite of the
 	// Policy to another path than the route's own.
 	Regexp bool
+	// Elsewhere is a redirect that takes the place of a Rewrite. In its Target the groups of
+	// each route's path may stand, which is to be its Pattern; it makes expressions of paths
+	// like a Rewrite. nil: none.
+	Elsewhere *model.Redirect
 	// ServerLocations are the locations of server-snippet, which belong to all paths of the
 	// Ingress's hosts, Locations those of configuration-snippet, within each path of the
 	// Ingress.

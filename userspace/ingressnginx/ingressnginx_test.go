@@ -73,6 +73,9 @@ func (r Reading) dump() string {
 	if r.Policy != nil {
 		b.WriteString((&model.Route{Policy: r.Policy}).Rules())
 	}
+	if d := r.Elsewhere; d != nil {
+		fmt.Fprintf(&b, "elsewhere redirect: %d %s with the query %t\n", d.Status, d.Target, d.Query)
+	}
 	if r.Regexp {
 		b.WriteString("regexp\n")
 	}
@@ -104,7 +107,11 @@ func TestRead(t *testing.T) {
 		{nil, ""},
 		{[]string{"rewrite-target: /$2"}, "rewrite: /$2"},
 		{[]string{"rewrite-target: /a b"}, "invalid rewrite-target"},
-		{[]string{"rewrite-target: https://evil"}, "invalid rewrite-target"},
+		{[]string{"rewrite-target: https://new.example/$1"}, "elsewhere redirect: 302 https://new.example/$1 with the query true"},
+		{[]string{"rewrite-target: $scheme://$host/x?"}, "elsewhere redirect: 302 $scheme://$host/x with the query false"},
+		{[]string{"rewrite-target: https://$1"}, "invalid rewrite-target"},
+		{[]string{"rewrite-target: https://"}, "invalid rewrite-target"},
+		{[]string{"rewrite-target: https://a/$nothing"}, "invalid rewrite-target"},
 		{[]string{"use-regex: true"}, "regexp"},
 		{[]string{"use-regex: maybe"}, "invalid use-regex"},
 		{[]string{"server-alias: A.example, *.b.example, ~^x, c_d"}, "aliases [\"a.example\" \"*.b.example\"]\ninvalid server-alias\ninvalid server-alias"},

@@ -1,16 +1,21 @@
 package ingressnginx
 
 import (
+	"errors"
+	"net/http"
 	"strings"
 
 	"github.com/kerngate/kerngate/userspace/model"
+	"github.com/kerngate/kerngate/userspace/template"
 )
 
 // paths reads what concerns hosts, paths and what pods see of them.
 func (r *reader) paths() {
 	r.out.Regexp = r.boolean("use-regex", false)
 	if _, v, set := r.text("rewrite-target"); set {
-		if why := badTarget(v); why != "" {
+		if elsewhere(v) {
+			r.elsewhere(v)
+		} else if why := badTarget(v); why != "" {
 			r.find("rewrite-target", Invalid, "%q %s; the path stays as it is", shorten(v), why)
 		} else {
 			r.want().Rewrite = &model.Rewrite{Target: v}
@@ -37,6 +42,34 @@ func (r *reader) paths() {
 		p := r.want()
 		p.RequestHeaders = append(p.RequestHeaders, model.HeaderRule{Op: model.SetHeader, Name: "X-Forwarded-Prefix", Value: v, By: Prefix + "x-forwarded-prefix"})
 	}
+}
+
+// elsewhere reports whether nginx's rewrite to this target is a redirect.
+func elsewhere(target string) bool {
+	for _, scheme := range []string{"http://", "https://", "$scheme://"} {
+		if strings.HasPrefix(target, scheme) {
+			return true
+		}
+	}
+	return false
+}
+
+// elsewhere reads a rewrite-target that sends clients to another place.
+func (r *reader) elsewhere(target string) {
+	d := model.Redirect{Status: http.StatusFound, Target: target, Query: true, By: Prefix + "rewrite-target"}
+	if rest, alone := strings.CutSuffix(target, "?"); alone {
+		d.Target, d.Query = rest, false
+	}
+	_, host, _ := strings.Cut(target, "://")
+	_, err := template.ParseGroups(d.Target, 9)
+	if err == nil && (host == "" || host[0] == '/' || host[0] == '$' && len(host) > 1 && host[1] >= '1' && host[1] <= '9') {
+		err = errors.New("it must name the host that clients are sent to")
+	}
+	if err != nil {
+		r.find("rewrite-target", Invalid, "%q: %v; the path stays as it is", shorten(target), err)
+		return
+	}
+	r.out.Elsewhere = &d
 }
 
 // badTarget says what is wrong with a path in which $1 to $9 may stand.

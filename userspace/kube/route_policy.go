@@ -2,6 +2,8 @@ package kube
 
 import (
 	"cmp"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -15,8 +17,9 @@ import (
 // share a Policy.
 type variant struct {
 	of            *networkingv1.Ingress
-	kept          bool // the path equals rewrite-target and is left alone
-	challenge     bool // of ACME
+	kept          bool   // the path equals rewrite-target and is left alone
+	challenge     bool   // of ACME
+	elsewhere     string // the path whose groups stand in a redirect; "": there is none
 	host          string
 	service, port string
 }
@@ -24,12 +27,19 @@ type variant struct {
 // routePolicy returns the policy of one route: the Ingress's, with the values of templates
 // that depend on the route alone. path is what the Ingress has written.
 func (t *translation) routePolicy(ingress *networkingv1.Ingress, host, path string, backend networkingv1.IngressBackend, challenge bool) *model.Policy {
-	all := t.policyOf(ingress).rules.Policy
+	rules := t.policyOf(ingress).rules
+	all := rules.Policy
+	if all == nil && rules.Elsewhere != nil {
+		all = &model.Policy{}
+	}
 	if all == nil {
 		return nil
 	}
 	key := variant{of: ingress, host: host, challenge: challenge && all.Access != nil}
 	key.kept = all.Rewrite != nil && all.Rewrite.Target == cmp.Or(path, "/")
+	if rules.Elsewhere != nil {
+		key.elsewhere = cmp.Or(path, "/")
+	}
 	if s := backend.Service; s != nil {
 		key.service, key.port = s.Name, s.Port.Name
 		if s.Port.Number != 0 {
@@ -44,20 +54,25 @@ func (t *translation) routePolicy(ingress *networkingv1.Ingress, host, path stri
 		"server_name": cmp.Or(host, "_"),
 	})
 	if p == all { // the same for all hosts and services
-		plain := variant{of: ingress, kept: key.kept, challenge: key.challenge}
+		plain := variant{of: ingress, kept: key.kept, challenge: key.challenge, elsewhere: key.elsewhere}
 		if p = t.variants[plain]; p == nil {
-			p = specialize(all, key)
+			p = specialize(all, key, rules.Elsewhere)
 			t.variants[plain] = p
 		}
 	} else {
-		p = specialize(p, key)
+		p = specialize(p, key, rules.Elsewhere)
 	}
 	t.variants[key] = p
 	return p
 }
 
 // specialize returns the policy without what does not hold for the route.
-func specialize(p *model.Policy, v variant) *model.Policy {
+func specialize(p *model.Policy, v variant, elsewhere *model.Redirect) *model.Policy {
+	if v.elsewhere != "" {
+		copied := *p
+		copied.Redirects = append(slices.Clone(p.Redirects), redirectOf(v.elsewhere, *elsewhere))
+		p = &copied
+	}
 	if v.kept {
 		copied := *p
 		copied.Rewrite = nil
@@ -67,6 +82,23 @@ func specialize(p *model.Policy, v variant) *model.Policy {
 		p = withoutPasswords(p)
 	}
 	return p
+}
+
+// A path between these two is the Pattern of a redirect.
+const elsewhereBegin, elsewhereEnd = "(?i)^(?:", ")"
+
+// redirectOf completes a redirect whose target names groups of the route's path. A group
+// that the path does not have is empty, as in nginx.
+func redirectOf(path string, d model.Redirect) model.Redirect {
+	d.Pattern = elsewhereBegin + path + elsewhereEnd
+	groups := 0
+	if re, err := regexp.Compile(d.Pattern); err == nil { // else the path is refused
+		groups = re.NumSubexp()
+	}
+	for n := 9; n > groups; n-- {
+		d.Target = strings.ReplaceAll(d.Target, "$"+strconv.Itoa(n), "")
+	}
+	return d
 }
 
 // challengePath is where certificate authorities look for the answers to their challenges

@@ -67,7 +67,7 @@ func (t *translation) rulesOf(ingress *networkingv1.Ingress) ingressnginx.Readin
 	if p := reading.Policy; p != nil && p.ErrorPages != nil && p.ErrorPages.Service == (model.ServiceKey{}) {
 		if p.ErrorPages.Service = t.classDefault(); p.ErrorPages.Service == (model.ServiceKey{}) {
 			p.ErrorPages = nil
-			t.found.add(ref, model.Warning, "AnnotationInvalid", "annotation "+ingressnginx.Prefix+"custom-http-errors: there is no service that could answer: name one by default-backend, or the agent's --default-backend")
+			t.found.add(ref, model.Warning, "AnnotationIneffective", "annotation "+ingressnginx.Prefix+"custom-http-errors: there is no service that could answer: name one by default-backend, or the agent's --default-backend")
 		}
 	}
 	for _, f := range reading.Findings {
@@ -132,6 +132,9 @@ func (t *translation) readCompat(served []*networkingv1.Ingress) {
 // rewritesAny reports whether a path of the rule is rewritten to another one. One that
 // equals rewrite-target is left alone.
 func rewritesAny(p *policy, rule networkingv1.IngressRule) bool {
+	if p.rules.Elsewhere != nil {
+		return rule.HTTP != nil
+	}
 	if p.rules.Policy == nil || p.rules.Policy.Rewrite == nil || rule.HTTP == nil {
 		return false
 	}
@@ -143,7 +146,7 @@ func rewritesAny(p *policy, rule networkingv1.IngressRule) bool {
 // pathOf translates a path of a rule: an expression, or what matchOf makes of it.
 func (t *translation) pathOf(p *policy, host string, path networkingv1.HTTPIngressPath) (string, model.PathMatch, error) {
 	loose := path.PathType != nil && *path.PathType == networkingv1.PathTypeImplementationSpecific
-	rewrites := p.rules.Policy != nil && p.rules.Policy.Rewrite != nil
+	rewrites := p.rules.Elsewhere != nil || p.rules.Policy != nil && p.rules.Policy.Rewrite != nil
 	if !t.regexpHosts[host] && !(t.strict && (p.rules.Regexp || rewrites) && loose) {
 		return matchOf(path.Path, path.PathType)
 	}
@@ -153,6 +156,9 @@ func (t *translation) pathOf(p *policy, host string, path networkingv1.HTTPIngre
 	}
 	if _, err := route.ParsePattern(text); err != nil {
 		return "", 0, fmt.Errorf("path %q, which is an expression as the host has an Ingress with use-regex or rewrite-target: %w", shorten(text), err)
+	}
+	if most := route.MaxPattern - len(elsewhereBegin+elsewhereEnd); p.rules.Elsewhere != nil && len(text) > most {
+		return "", 0, fmt.Errorf("path %q has %d bytes: no more than %d are allowed with a rewrite-target that is a redirect", shorten(text), len(text), most)
 	}
 	return text, model.Regexp, nil
 }

@@ -62,7 +62,7 @@ func (r *reader) basic() (*model.BasicAuth, bool) {
 	_, realm, _ := r.text("auth-realm")
 	switch {
 	case !set && named:
-		r.find("auth-secret", Invalid, "has no effect without auth-type: nobody is asked for a password")
+		r.find("auth-secret", Difference, "has no effect without auth-type, as in ingress-nginx: nobody is asked for a password")
 		return nil, false
 	case !set:
 		return nil, false

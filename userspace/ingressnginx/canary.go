@@ -22,7 +22,11 @@ func (r *reader) canary() {
 	_, pattern, patterned := r.text("canary-by-header-pattern")
 	switch {
 	case c.Header == "" && (valued || patterned):
-		r.find("canary-by-header-value", Invalid, "has no effect without canary-by-header")
+		key := "canary-by-header-value"
+		if !valued {
+			key = "canary-by-header-pattern"
+		}
+		r.find(key, Difference, "has no effect without canary-by-header, as in ingress-nginx")
 	case valued:
 		c.Value = value
 	case patterned:

@@ -33,7 +33,7 @@ func configMapName(namespace, v string) (string, error) {
 	if !both {
 		name = v
 	} else if other != namespace {
-		return "", fmt.Errorf("ConfigMap %s is of another namespace: only those of namespace %s are used", shorten(v), namespace)
+		return "", unsupported(fmt.Sprintf("ConfigMap %s is of another namespace: only those of namespace %s are used", shorten(v), namespace))
 	}
 	if name == "" || len(name) > 253 || strings.ContainsFunc(name, func(c rune) bool {
 		return c != '-' && c != '.' && (c < '0' || c > '9') && (c < 'a' || c > 'z')
@@ -64,7 +64,7 @@ func checkField(name, value string) error {
 	case !token(name):
 		return fmt.Errorf("%q is no name of a field", shorten(name))
 	case proxyOwn[strings.ToLower(strings.ReplaceAll(name, "_", "-"))]:
-		return fmt.Errorf("field %s is the proxy's own affair", name)
+		return unsupported(fmt.Sprintf("header %s is managed by the proxy and cannot be set here", name))
 	case len(value) > maxFieldValue || strings.ContainsFunc(value, func(c rune) bool { return c < ' ' && c != '\t' || c == 0x7f }):
 		return fmt.Errorf("the value of field %s has control characters, or more than %d bytes", name, maxFieldValue)
 	}
@@ -81,19 +81,19 @@ func (r *reader) customHeaders() {
 	}
 	fields, err := r.fieldsOf(v)
 	if err != nil {
-		r.find(key, Invalid, "%v; responses do not get its fields", err)
+		r.find(key, verdictOf(err), "%v; responses do not get its headers", err)
 		return
 	}
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		err := checkField(name, fields[name])
 		if allowed := r.in.AllowedFields; err == nil && len(allowed) > 0 && !slices.ContainsFunc(allowed, func(a string) bool { return strings.EqualFold(a, name) }) {
-			err = fmt.Errorf("field %s is not among those that the agent allows (--global-allowed-response-headers)", name)
+			err = unsupported(fmt.Sprintf("header %s is not among those that the agent allows (--global-allowed-response-headers)", name))
 		}
 		if err == nil && strings.Contains(fields[name], "$") {
-			err = fmt.Errorf("the value of field %s has a $, which has no equal here", name)
+			err = unsupported(fmt.Sprintf("the value of header %s has a $, which has no equal here", name))
 		}
 		if err != nil {
-			r.find(key, Invalid, "%v; responses do not get it", err)
+			r.find(key, verdictOf(err), "%v; responses do not get it", err)
 			continue
 		}
 		p := r.want()

@@ -122,12 +122,12 @@ var keys = []Key{
 	{Name: "load-balance", Group: "LoadBalancing"},
 	{Name: "mirror-host", Group: "Mirror"},
 	{Name: "mirror-request-body", Group: "Mirror", Verdict: Difference, Why: "a request with a body of more than 64 KiB is not mirrored"},
-	{Name: "mirror-target", Group: "Mirror", Verdict: Difference, Why: "of the values of a request none may stand for its host; copies are dropped rather than waited for"},
+	{Name: "mirror-target", Group: "Mirror", Verdict: Difference, Why: "copies are dropped rather than waited for, and a request with a body of more than 64 KiB is not mirrored unless mirror-request-body is off"},
 	{Name: "modsecurity-snippet", Group: "ModSecurity", Verdict: Unsupported, Why: whyModSec},
 	{Name: "modsecurity-transaction-id", Group: "ModSecurity", Verdict: Unsupported, Why: whyModSec},
 	{Name: "opentelemetry-operation-name", Group: "Opentelemetry"},
 	{Name: "opentelemetry-trust-incoming-span", Group: "Opentelemetry", Verdict: Difference, Why: "by default as the agent says (--trace-trust, off)"},
-	{Name: "permanent-redirect", Group: "Redirect", Verdict: Difference, Why: "of nginx's variables those of the request can be used, and $uri is escaped"},
+	{Name: "permanent-redirect", Group: "Redirect", Verdict: Difference, Why: "$uri is escaped; of nginx's variables those of the request can be used"},
 	{Name: "permanent-redirect-code", Group: "Redirect"},
 	{Name: "preserve-trailing-slash", Group: "Rewrite", Verdict: Difference, Why: "a redirect to https always preserves it"},
 	{Name: "proxy-body-size", Group: "Proxy", Verdict: Difference, Why: "without it the agent's --max-body holds, not 1m; a body without Content-Length must fit into --request-buffer-bytes or --request-spool-total as well"},
@@ -175,7 +175,7 @@ var keys = []Key{
 	{Name: "ssl-prefer-server-ciphers", Group: "SSLCipher", Verdict: Difference, Why: whyOrder},
 	{Name: "ssl-redirect", Group: "Rewrite", Elsewhere: true},
 	{Name: "stream-snippet", Group: "StreamSnippet", Verdict: Unsupported, Why: "it is not executed"},
-	{Name: "temporal-redirect", Group: "Redirect", Verdict: Difference, Why: "of nginx's variables those of the request can be used, and $uri is escaped"},
+	{Name: "temporal-redirect", Group: "Redirect", Verdict: Difference, Why: "$uri is escaped; of nginx's variables those of the request can be used"},
 	{Name: "temporal-redirect-code", Group: "Redirect"},
 	{Name: "upstream-hash-by", Group: "UpstreamHashBy", Verdict: Difference, Why: "of nginx's variables those of the request can be used"},
 	{Name: "upstream-hash-by-subset", Group: "UpstreamHashBy"},
@@ -184,7 +184,7 @@ var keys = []Key{
 	{Name: "use-port-in-redirects", Group: "UsePortInRedirects", Verdict: Difference, Why: "redirects name the port that the client used"},
 	{Name: "use-regex", Group: "Rewrite", Verdict: Difference, Why: "expressions are RE2's, which has no look-around"},
 	{Name: "whitelist-source-range", Group: "Allowlist", Verdict: Difference, Why: whyLegacyOne + "allowlist-source-range"},
-	{Name: "x-forwarded-prefix", Group: "XForwardedPrefix", Verdict: Difference, Why: "the field is sent without rewrite-target, too"},
+	{Name: "x-forwarded-prefix", Group: "XForwardedPrefix", Verdict: Difference, Why: "the header is sent without rewrite-target, too"},
 }
 
 // nearest returns the key that is most like name, "" if none is like it.

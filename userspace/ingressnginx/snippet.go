@@ -3,6 +3,7 @@ package ingressnginx
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/kerngate/kerngate/userspace/model"
@@ -68,7 +69,20 @@ func (r *reader) snippet(key string, at place) sourceRules {
 	}
 	s := &snippet{r: r, key: key, place: at, policy: &r.policy}
 	s.read(directives)
+	if at == inServer && slices.ContainsFunc(directives, ofServer) {
+		r.find(key, Difference, "its headers, returns, redirects, allow and deny hold for the Ingress's own paths, in ingress-nginx for all paths of its hosts")
+	}
 	return s.source
+}
+
+// ofServer reports whether a directive of a server has an effect on the paths of other
+// Ingresses in ingress-nginx.
+func ofServer(d nginxconf.Directive) bool {
+	switch d.Name {
+	case "add_header", "more_set_headers", "more_clear_headers", "return", "rewrite", "allow", "deny", "satisfy":
+		return true
+	}
+	return false
 }
 
 func (s *snippet) read(directives []nginxconf.Directive) {
@@ -90,6 +104,7 @@ func (s *snippet) directive(d nginxconf.Directive) {
 		s.location(d)
 	case d.HasBlock:
 		s.block(d)
+	case !d.HasBlock && s.hasNoEffect(d):
 	case s.place == inSubrequest && (d.Name == "allow" || d.Name == "deny" || d.Name == "satisfy"):
 		s.close(d, "it decides who gets in, and is not executed")
 	case d.Name == "allow" || d.Name == "deny":
@@ -135,17 +150,33 @@ func (s *snippet) rule(d nginxconf.Directive) error {
 		return s.moreHeaders(d)
 	case "proxy_hide_header":
 		if s.place == inServer {
-			return errors.New("it has no effect in a server-snippet: use configuration-snippet")
+			return unsupported("it has no effect in a server-snippet: use configuration-snippet")
 		}
 		if len(d.Args) != 1 {
 			return errors.New("it is written proxy_hide_header NAME")
 		}
 		return s.responseHeader(model.SetHeader, d.Args[0], "")
 	}
+	if key := ownLocation[d.Name]; key != "" {
+		return unsupported("the annotation " + key + " sets it")
+	}
 	return errNoEqual
 }
 
-var errNoEqual = errors.New("it has no equal here")
+// unsupported is why a directive that was read has no effect.
+type unsupported string
+
+func (u unsupported) Error() string { return string(u) }
+
+// verdictOf says whether something could not be read, or has no effect.
+func verdictOf(err error) Verdict {
+	if errors.As(err, new(unsupported)) {
+		return Unsupported
+	}
+	return Invalid
+}
+
+const errNoEqual unsupported = "it has no equal here"
 
 // block reads a block that is none of a location. What stands in it holds under a
 // condition that is not evaluated.
@@ -155,7 +186,7 @@ func (s *snippet) block(d nginxconf.Directive) {
 	} else if guard, found := findGuard(d); found {
 		s.close(guard, fmt.Sprintf("it decides who gets in, and stands in a block that is not executed (%s)", shorten(d.String())))
 	} else {
-		s.report(d, errors.New("blocks other than location are not executed"))
+		s.report(d, unsupported("blocks other than location are not executed"))
 	}
 	s.forgetHeaders(d.Block)
 }
@@ -210,9 +241,10 @@ func (s *snippet) close(d nginxconf.Directive, why string) {
 	}
 }
 
-// report says that a directive is not executed, or not as it is written.
+// report says that a directive is not executed, or not as it is written. It is invalid only
+// if it cannot be read.
 func (s *snippet) report(d nginxconf.Directive, why error) {
-	s.r.find(s.key, Invalid, "line %d: the directive %q is not executed: %v", d.Line, shorten(d.String()), why)
+	s.r.find(s.key, verdictOf(why), "line %d: the directive %q is not executed: %v", d.Line, shorten(d.String()), why)
 }
 
 // note says what a directive comes to, where that is not quite what its author may expect.
@@ -289,4 +321,4 @@ func (r *reader) substitute(text string) string {
 // authCookie is all Set-Cookie headers of the external auth service's answer.
 const authCookie = "${auth_answer_http_set_cookie}"
 
-var errLua = errors.New("Lua is not executed")
+const errLua unsupported = "Lua is not executed"

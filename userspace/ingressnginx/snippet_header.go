@@ -44,7 +44,7 @@ func (s *snippet) requestHeader(d nginxconf.Directive) error {
 // host reads the Host that pods get.
 func (s *snippet) host(value string) error {
 	if s.place != inLocation {
-		return errors.New("the Host of requests to pods is set by configuration-snippet or upstream-vhost")
+		return unsupported("the Host of requests to pods is set by configuration-snippet or upstream-vhost")
 	}
 	text, err := s.r.expand(value)
 	if err == nil {
@@ -59,7 +59,7 @@ func (s *snippet) host(value string) error {
 func (s *snippet) setRequestHeader(d nginxconf.Directive, name, value string) error {
 	rules := s.requestRules()
 	if rules == nil {
-		return errors.New("there is no auth-url, whose requests could get the header")
+		return unsupported("there is no auth-url, whose requests could get the header")
 	}
 	if proxyOwn[strings.ToLower(strings.ReplaceAll(name, "_", "-"))] {
 		s.note(d, "the proxy sets this header by itself")
@@ -92,7 +92,7 @@ func (s *snippet) moreInputHeaders(d nginxconf.Directive) error {
 	for len(names) > 0 && strings.HasPrefix(names[0], "-") {
 		// -r and -t narrow the directive down to some requests.
 		s.forgetHeaders([]nginxconf.Directive{d})
-		return fmt.Errorf("the option %s has no equal here; the headers are removed from all requests", shorten(names[0]))
+		return unsupported(fmt.Sprintf("the option %s has no equal here; the headers are removed from all requests", shorten(names[0])))
 	}
 	if len(names) == 0 {
 		return errors.New("it names no header")
@@ -104,7 +104,7 @@ func (s *snippet) moreInputHeaders(d nginxconf.Directive) error {
 			value = ""
 		}
 		if strings.HasSuffix(name, "*") {
-			errs = append(errs, errors.New("names with * have no equal here"))
+			errs = append(errs, unsupported("names with * have no equal here"))
 			continue
 		}
 		errs = append(errs, s.setRequestHeader(d, strings.TrimSpace(name), strings.TrimSpace(value)))
@@ -172,14 +172,14 @@ func (s *snippet) moreHeaders(d nginxconf.Directive) error {
 	}
 	for _, arg := range d.Args {
 		if strings.HasPrefix(arg, "-") {
-			return fmt.Errorf("the option %s has no equal here", shorten(arg))
+			return unsupported(fmt.Sprintf("the option %s has no equal here", shorten(arg)))
 		}
 		name, value, _ := strings.Cut(arg, ":")
 		if d.Name == "more_clear_headers" {
 			value = ""
 		}
 		if strings.HasSuffix(name, "*") {
-			return errors.New("names with * have no equal here")
+			return unsupported("names with * have no equal here")
 		}
 		text, err := s.r.expand(strings.TrimSpace(value))
 		if err == nil {
@@ -204,7 +204,7 @@ func (r *reader) appendHeader(to *[]model.HeaderRule, key string, op model.Heade
 	case !token(name):
 		return fmt.Errorf("%q is no header name", shorten(name))
 	case proxyOwn[strings.ToLower(strings.ReplaceAll(name, "_", "-"))]:
-		return fmt.Errorf("header %s is the proxy's own affair", name)
+		return unsupported(fmt.Sprintf("header %s is the proxy's own affair", name))
 	case len(*to) >= nginxconf.MaxDirectives:
 		return fmt.Errorf("more than %d headers", nginxconf.MaxDirectives)
 	}

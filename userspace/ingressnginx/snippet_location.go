@@ -43,7 +43,7 @@ func (s *snippet) location(d nginxconf.Directive) {
 	}
 }
 
-var errNamed = errors.New("a named location is reached by other directives alone, which are not executed")
+const errNamed unsupported = "a named location is reached by other directives alone, which are not executed"
 
 // locationOf reads modifier and path. Of an expression, pattern is the same with its flags.
 func locationOf(d nginxconf.Directive) (l model.Location, pattern string, err error) {

@@ -102,7 +102,7 @@ func (s *snippet) rewrites(statement nginxconf.Directive) error {
 		s.close(statement, "paths within a location are not rewritten")
 		return nil
 	default:
-		return errors.New("a path for pods is set by rewrite-target")
+		return unsupported("a path for pods is set by rewrite-target")
 	}
 	if rest, alone := strings.CutSuffix(target, "?"); alone {
 		target, d.Query = rest, false

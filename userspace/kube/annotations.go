@@ -120,7 +120,7 @@ func (a annotations) invalid(key, value, allowed, instead string) {
 }
 
 func (a annotations) warn(reason, key, message string) {
-	if (reason == "AnnotationInvalid" || reason == "SecretRefused") && *a.unread == "" {
+	if (reason == "AnnotationInvalid" || reason == "AnnotationUnsupported" || reason == "SecretRefused") && *a.unread == "" {
 		*a.unread = key
 	}
 	a.found.add(a.ref, model.Warning, reason, fmt.Sprintf("annotation %s: %s", key, message))

@@ -71,7 +71,9 @@ func (t *translation) upstreamPolicy(a annotations) upstreamPolicy {
 			p.spoken = &s
 		case strings.EqualFold(v, "AUTO_HTTP"):
 			p.auto = true
-		default: // FCGI among them
+		case strings.EqualFold(v, "FCGI"):
+			a.warn("AnnotationUnsupported", annotationBackendProtocol, fmt.Sprintf("%q is not supported: use HTTP, HTTPS, GRPC, GRPCS or AUTO_HTTP; what the Service's appProtocol says, or HTTP, is used", v))
+		default:
 			a.invalid(annotationBackendProtocol, v, "HTTP, HTTPS, GRPC, GRPCS, AUTO_HTTP", "what the Service's appProtocol says, or HTTP,")
 		}
 	}

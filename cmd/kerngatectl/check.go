@@ -49,11 +49,13 @@ and then the findings, with file and line. Their verdict is the reason that the 
 events have, or, of an annotation of ingress-nginx:
 
   supported    does what ingress-nginx did (shown with --all)
-  difference   does what the message says
+  difference   is honoured, with the difference that the message names
   unsupported  is not honoured
   unknown      is no annotation of ingress-nginx
   invalid      this value cannot be read
   closed       cannot be honoured, and so every request is refused
+  foreign      belongs to another ingress controller; the message names it, and what does the same
+  setting      is a key of ingress-nginx's own ConfigMap
 
 What objects name and the manifests do not hold (NotInManifests) is taken to be in the cluster.
 

@@ -284,6 +284,11 @@ func (p placed) annotations(j kube.Judgement) (out []Finding) {
 	return out
 }
 
+// annotationVerdicts are the verdicts on annotations that package kube reads.
+var annotationVerdicts = map[string]ingressnginx.Verdict{
+	"AnnotationInvalid": ingressnginx.Invalid, "AnnotationUnsupported": ingressnginx.Unsupported,
+}
+
 // problems are the findings about all else.
 func (p placed) problems(problems []model.Problem) (out []Finding) {
 	for _, problem := range problems {
@@ -293,25 +298,17 @@ func (p placed) problems(problems []model.Problem) (out []Finding) {
 		}
 		if f.Key = keyOf(problem.Message); f.Key != "" {
 			f.Line = p.line("metadata", "annotations", f.Key)
-			if problem.Reason == "AnnotationInvalid" {
-				f.Verdict = ingressnginx.Invalid.String()
+			if v, ok := annotationVerdicts[problem.Reason]; ok {
+				f.Verdict = v.String()
+			}
+			if problem.Reason == "AnnotationIneffective" && strings.HasPrefix(f.Key, ingressnginx.Prefix+"auth-tls-") {
+				f.Level = Warning // in ingress-nginx, too, they have no effect without auth-tls-secret
 			}
 			f.Message = strings.TrimPrefix(f.Message, "annotation "+f.Key+": ")
 		} else {
 			f.Line = p.line(fieldOf(problem.Message)...)
 		}
 		out = append(out, f)
-	}
-	return out
-}
-
-// otherControllers are annotations of controllers that are taken for ingress-nginx.
-func (p placed) otherControllers() (out []Finding) {
-	for key := range p.Annotations() {
-		if strings.HasPrefix(key, "nginx.org/") || strings.HasPrefix(key, "nginx.com/") {
-			out = append(out, Finding{File: p.file, Line: p.line("metadata", "annotations", key), Object: p.object(), Key: key, Verdict: "foreign", Level: Error,
-				Message: "F5's NGINX Ingress Controller reads this key; ingress-nginx did not, and Kerngate does not: look for an equal among nginx.ingress.kubernetes.io/* (docs/annotations.md)"})
-		}
 	}
 	return out
 }

@@ -67,9 +67,9 @@ func TestOutcomes(t *testing.T) {
 		{"auth-type digest", []string{ingress("a", "a.example.com", "/", prefix+`auth-type: digest`) + "---\n" + service},
 			[]string{"0.yaml:4 shop/a closed"}, []string{"0.yaml:6 error closed auth-type"}},
 		{"a path that cannot be compiled", []string{"# a comment\n---\n" + ingress("spa", "spa.example.com", "/(?!api)(.*)", prefix+`use-regex: "true"`) + "---\n" + service},
-			[]string{"0.yaml:6 shop/spa not served"}, []string{"0.yaml:8 warning difference use-regex", "0.yaml:15 error PathInvalid "}},
+			[]string{"0.yaml:6 shop/spa not served"}, []string{"0.yaml:15 error PathInvalid "}},
 		{"a value that package kube reads", []string{ingress("a", "a.example.com", "/", prefix+`backend-protocol: FCGI`) + "---\n" + service},
-			[]string{"0.yaml:4 shop/a served, but"}, []string{"0.yaml:6 error invalid backend-protocol"}},
+			[]string{"0.yaml:4 shop/a served, but"}, []string{"0.yaml:6 error unsupported backend-protocol"}},
 		{"a Service that is elsewhere", []string{ingress("a", "a.example.com", "/", "")}, []string{"0.yaml:4 shop/a served"}, []string{"0.yaml:4 warning NotInManifests "}},
 		{"a port that the Service lacks", []string{ingress("a", "a.example.com", "/", "") + "---\n" + strings.ReplaceAll(service, "port: 80", "port: 81")},
 			[]string{"0.yaml:4 shop/a served, but"}, []string{"0.yaml:13 error ServicePortNotFound "}},
@@ -81,6 +81,8 @@ func TestOutcomes(t *testing.T) {
 			nil, []string{"0.yaml:3 error IngressClassForeign "}},
 		{"settings of the controller", []string{"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: ingress-nginx-controller}\ndata:\n  proxy-body-size: 20m\n  global-auth-url: http://x/\n"},
 			nil, []string{"0.yaml:5 warning setting proxy-body-size", "0.yaml:6 error setting global-auth-url"}},
+		{"settings of the controller that are as here", []string{"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: ingress-nginx-controller}\ndata:\n  use-forwarded-headers: \"false\"\n  enable-modsecurity: \"False\"\n  proxy-body-size: \"0\"\n  hide-headers: \"\"\n  proxy-buffer-size: 128k\n"},
+			nil, []string{"0.yaml:9 warning setting proxy-buffer-size"}},
 		{"a HelmRelease", []string{"apiVersion: helm.toolkit.fluxcd.io/v2\nkind: HelmRelease\nmetadata: {name: app, namespace: shop}\nspec:\n  values:\n    ingress:\n      annotations:\n        " + prefix + "modsecurity-snippet: x\n"},
 			[]string{"0.yaml:7 shop/HelmRelease app:spec.values.ingress.annotations served, but"}, []string{"0.yaml:8 error unsupported modsecurity-snippet"}},
 		{"values of a chart", []string{"ingress:\n  annotations:\n    " + prefix + "enable-modsecurity: \"true\"\n"},
@@ -128,7 +130,7 @@ func TestUTF16(t *testing.T) {
 // TestForms: the defaults are said once, findings are counted as findings, and SARIF has
 // all that the table has.
 func TestForms(t *testing.T) {
-	_, _, r := judged(t, ingress("a", "a.example.com", "/", prefix+`enable-modsecurity: "true", `+prefix+`use-regex: "true"`), service)
+	_, _, r := judged(t, ingress("a", "a.example.com", "/", prefix+`enable-modsecurity: "true", `+prefix+`proxy-buffering: "on"`), service)
 	if len(r.Notes) != len(defaults) || !strings.Contains(r.Notes[0], "1 MiB") || !r.Refused() {
 		t.Errorf("notes %q, refused %t", r.Notes, r.Refused())
 	}

@@ -14,6 +14,7 @@ type application struct {
 	name     string
 	source   string   // where its programs come from: Debian packages or Go modules
 	programs []string // that must be in PATH
+	built    []string // that scripts/applications-build builds
 	// version returns the versions of server and client, for the table.
 	version func(*testing.T) string
 	// publish starts the pods and says under which host they are served.
@@ -47,6 +48,9 @@ func run(t *testing.T, a *application) {
 		if _, err := exec.LookPath(program); err != nil {
 			skip(t, "needs "+program+": scripts/setup applications installs it")
 		}
+	}
+	for _, name := range a.built {
+		builtProgram(t, name) // before the conversations, which have time limits
 	}
 	s := newSite(t, a)
 	for _, c := range a.conversations {

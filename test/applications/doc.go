@@ -5,5 +5,7 @@
 //
 // docs/applications.md is the table of all of them; `make test-applications` writes it.
 //
-// The tests have the build tag applications, because they need packages that nothing else does.
+// The tests have the build tag applications, because they need packages that nothing else does:
+// scripts/setup applications installs those of Debian, and scripts/applications-build builds the
+// rest from programs/go.mod. Stage applications of scripts/test leaves out those that take long.
 package applications

@@ -3,6 +3,7 @@
 package applications
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -14,6 +15,8 @@ import (
 // nginxMain is what ingress-nginx 1.x writes for every server, without its Lua.
 const nginxMain = `
 load_module /usr/lib/nginx/modules/ngx_stream_module.so;
+load_module /usr/lib/nginx/modules/ndk_http_module.so;
+load_module /usr/lib/nginx/modules/ngx_http_set_misc_module.so;
 daemon off;
 user root;
 worker_processes 2;
@@ -52,7 +55,6 @@ STREAMS
 
 // nginxServer is a host. What the location sets, the publication's own directives replace.
 const nginxServer = `
-	upstream NAME { server POD; keepalive 320; keepalive_timeout 60s; keepalive_requests 10000; }
 	server {
 		listen ADDRESS:80;
 		listen ADDRESS:443 ssl http2;
@@ -60,10 +62,18 @@ const nginxServer = `
 		ssl_certificate DIR/SECRET.chain.pem;
 		ssl_certificate_key DIR/SECRET.key.pem;
 MORE
-		location / {
+LOCATIONS
+	}
+`
+
+const nginxUpstream = `
+	upstream NAME { server POD; keepalive 320; keepalive_timeout 60s; keepalive_requests 10000; }
+`
+
+const nginxLocation = `
+		location PATH {
 LOCATION
 		}
-	}
 `
 
 // nginxSet are the headers, in the form of proxy_set_header and of grpc_set_header.
@@ -107,7 +117,7 @@ const nginxGRPC = `
 	grpc_send_timeout 60s;
 	grpc_read_timeout 60s;
 	grpc_buffer_size 4k;
-	grpc_pass grpcs://NAME;
+	grpc_pass SCHEME://NAME;
 `
 
 // nginxStream is a port of tcp-services.
@@ -124,9 +134,10 @@ const nginxStream = `
 func (s *site) writeNginx() string {
 	s.t.Helper()
 	var servers, streams strings.Builder
+	locations := map[string]string{} // by host
 	for _, p := range s.published {
 		replace := strings.NewReplacer(
-			"HOST", p.host, "NAME", strings.ReplaceAll(p.host, ".", "-"), "PORT", fmt.Sprint(p.tcp), "SECRET", p.secret, "MORE", p.nginxServer,
+			"NAME", p.name(), "PORT", fmt.Sprint(p.tcp), "PATH", cmp.Or(p.path, "/"),
 			"POD", fmt.Sprintf("%s:%d", p.pod.IPv4, p.port), "ADDRESS", s.lab.Nodes[0].IPv4.String(),
 		)
 		if p.tcp != 0 {
@@ -134,11 +145,19 @@ func (s *site) writeNginx() string {
 			continue
 		}
 		location := nginxHTTP + strings.ReplaceAll(nginxSet, "_set", "proxy_set")
-		if p.protocol == "GRPCS" {
-			location = nginxGRPC + strings.ReplaceAll(nginxSet, "_set", "grpc_set")
+		if p.protocol == "GRPC" || p.protocol == "GRPCS" {
+			location = strings.ReplaceAll(nginxGRPC, "SCHEME", strings.ToLower(p.protocol)) + strings.ReplaceAll(nginxSet, "_set", "grpc_set")
 		}
 		location = overridden("client_max_body_size 1m;"+location, p.nginx)
-		servers.WriteString(replace.Replace(strings.ReplaceAll(nginxServer, "LOCATION", location)))
+		servers.WriteString(replace.Replace(nginxUpstream))
+		locations[p.host] += replace.Replace(strings.ReplaceAll(nginxLocation, "LOCATION", location))
+	}
+	for _, p := range s.published {
+		if p.tcp == 0 && p.path == "" {
+			servers.WriteString(strings.NewReplacer(
+				"HOST", p.host, "SECRET", p.secret, "MORE", p.nginxServer, "LOCATIONS", locations[p.host], "ADDRESS", s.lab.Nodes[0].IPv4.String(),
+			).Replace(nginxServer))
+		}
 	}
 	return s.file("nginx.conf", strings.NewReplacer(
 		"SERVERS", strings.ReplaceAll(servers.String(), "DIR", s.lab.Dir), "STREAMS", streams.String(), "DIR", s.lab.Dir,

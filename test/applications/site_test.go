@@ -32,6 +32,7 @@ type site struct {
 // of all hosts.
 type publication struct {
 	host        string
+	path        string // "/" if empty; others are below one that is published
 	pod         *lab.Pod
 	port        int    // of the pod; the client without an ingress must find the pod there
 	protocol    string // what the pod speaks, as annotation backend-protocol: HTTP if empty
@@ -131,7 +132,9 @@ func (s *site) startKerngate() {
 		if p.secret == "" {
 			p.secret = "site"
 		}
-		hosts[p.secret] = append(hosts[p.secret], p.host)
+		if !slices.Contains(hosts[p.secret], p.host) {
+			hosts[p.secret] = append(hosts[p.secret], p.host)
+		}
 	}
 	for secret, hosts := range hosts {
 		c, err := s.authority.Issue(lab.Request{Names: hosts})
@@ -157,11 +160,16 @@ func (s *site) putCertificate(secret string, c *lab.Certificate) {
 	must(s.t, s.Manifests.Write("secret-"+secret+".yaml", lab.TLSSecret(secret, c)))
 }
 
+// name is that of its Ingress, Service and upstream.
+func (p *publication) name() string {
+	return strings.NewReplacer(".", "-", "/", "-").Replace(p.host + strings.TrimSuffix(p.path, "/"))
+}
+
 // publishHTTP writes the Ingress and Service of a publication.
 func (s *site) publishHTTP(p publication) {
 	s.t.Helper()
-	name := strings.ReplaceAll(p.host, ".", "-")
-	ingress := lab.WithTLS(lab.Ingress(name, lab.Path{Host: p.host, Service: name}), p.secret, p.host)
+	name := p.name()
+	ingress := lab.WithTLS(lab.Ingress(name, lab.Path{Host: p.host, Path: p.path, Service: name}), p.secret, p.host)
 	lab.Annotate(ingress, annotationPrefix+"ssl-redirect", "false")
 	if p.protocol != "" {
 		lab.Annotate(ingress, annotationPrefix+"backend-protocol", p.protocol)
@@ -169,17 +177,22 @@ func (s *site) publishHTTP(p publication) {
 	for key, value := range p.annotations {
 		lab.Annotate(ingress, annotationPrefix+key, value)
 	}
+	must(s.t, s.Manifests.Write(name+".yaml", append(serviceOf(name, p.pod, p.port), ingress)...))
+}
+
+// serviceOf describes a Service with port 80 and its one pod.
+func serviceOf(name string, pod *lab.Pod, port int) []lab.Object {
 	service := lab.Service(name)
-	service["spec"].(lab.Object)["ports"] = []lab.Object{{"name": "http", "port": 80, "targetPort": p.port, "protocol": "TCP"}}
-	slice := lab.EndpointSlice(name, p.pod.Endpoint(false))
-	slice["ports"] = []lab.Object{{"name": "http", "port": p.port, "protocol": "TCP"}}
-	must(s.t, s.Manifests.Write(name+".yaml", service, slice, ingress))
+	service["spec"].(lab.Object)["ports"] = []lab.Object{{"name": "http", "port": 80, "targetPort": port, "protocol": "TCP"}}
+	slice := lab.EndpointSlice(name, pod.Endpoint(false))
+	slice["ports"] = []lab.Object{{"name": "http", "port": port, "protocol": "TCP"}}
+	return []lab.Object{service, slice}
 }
 
 // publishTCP writes the L4 service of a publication, with these pods.
 func (s *site) publishTCP(p publication, pods ...*lab.Pod) {
 	s.t.Helper()
-	name := strings.ReplaceAll(p.host, ".", "-")
+	name := p.name()
 	service := lab.Object{
 		"apiVersion": "v1", "kind": "Service", "metadata": lab.Object{"name": name, "namespace": "default"},
 		"spec": lab.Object{
@@ -199,11 +212,10 @@ func (s *site) publishTCP(p publication, pods ...*lab.Pod) {
 // way is how a client reaches the application.
 type way struct {
 	*site
-	t       *testing.T
-	name    string
-	hosts   string // a file for the client's /etc/hosts
-	talks   []string
-	solvers int
+	t     *testing.T
+	name  string
+	hosts string // a file for the client's /etc/hosts
+	talks []string
 }
 
 // way names the hosts of the site for a client on that way.
@@ -211,19 +223,28 @@ func (s *site) way(t *testing.T, name string) *way {
 	t.Helper()
 	text := "127.0.0.1 localhost\n"
 	for _, p := range s.published {
+		if p.path != "" {
+			continue
+		}
 		address := map[string]netip.Addr{direct: p.pod.IPv4, kerngate: s.lab.VIP4, nginx: s.lab.Nodes[0].IPv4}[name]
 		text += fmt.Sprintf("%s %s\n", address, p.host)
 	}
 	return &way{site: s, t: t, name: name, hosts: s.file("hosts."+name, text)}
 }
 
-// address is where the client finds a host on this way.
-func (w *way) address(host string) netip.Addr {
+// publication is that of a host.
+func (w *way) publication(host string) *publication {
+	w.t.Helper()
 	i := slices.IndexFunc(w.published, func(p publication) bool { return p.host == host })
 	if i < 0 {
 		w.t.Fatalf("host %s is not published", host)
 	}
-	return map[string]netip.Addr{direct: w.published[i].pod.IPv4, kerngate: w.lab.VIP4, nginx: w.lab.Nodes[0].IPv4}[w.name]
+	return &w.published[i]
+}
+
+// address is where the client finds a host on this way.
+func (w *way) address(host string) netip.Addr {
+	return map[string]netip.Addr{direct: w.publication(host).pod.IPv4, kerngate: w.lab.VIP4, nginx: w.lab.Nodes[0].IPv4}[w.name]
 }
 
 // url is a URL of a host: by TLS if secure, unless the client talks to the pod itself.
@@ -279,15 +300,17 @@ func (w *way) command(dir string, env []string, program string, args ...string) 
 	if dir == "" {
 		dir = w.lab.Dir
 	}
-	const script = `exec >"$0"; mount --bind "$1" /etc/hosts && cd "$2" && shift 2 && exec timeout -k 5 90 "$@"`
 	return lab.Command{
 		Path: "unshare", Name: name,
-		Args: append([]string{"--mount", "--propagation", "private", "sh", "-c", script, out, w.hosts, dir, program}, args...),
+		Args: append([]string{"--mount", "--propagation", "private", "sh", "-c", inHosts, out, w.hosts, dir, "timeout", "-k", "5", "90", program}, args...),
 		Env: append([]string{
 			"HOME=" + w.lab.Dir, "LC_ALL=C", "CURL_CA_BUNDLE=" + w.path("ca.pem"), "SSL_CERT_FILE=" + w.path("ca.pem"),
 		}, env...),
 	}, out
 }
+
+// inHosts is a script: runs its arguments with standard output to a file, an /etc/hosts and a folder.
+const inHosts = `exec >"$0"; mount --bind "$1" /etc/hosts && cd "$2" && shift 2 && exec "$@"`
 
 // said is what the programs of the client wrote, for a test that fails.
 func (w *way) said() string { return strings.Join(w.talks, "\n") }

@@ -12,7 +12,7 @@ import (
 )
 
 // all are the applications, in the order of the table.
-var all = []*application{&gitHTTP, &curlUploads, &gunicorn, &phpFPM, &subversion, &node, &postgres}
+var all = []*application{&gitHTTP, &curlUploads, &gunicorn, &phpFPM, &subversion, &node, &postgres, &mosquitto, &grpcURL, &pebble, &oauth2Proxy}
 
 // tableFile is the table of what was tried. KERNGATE_APPLICATIONS_TABLE=write has a run of all
 // tests write it.

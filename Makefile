@@ -55,8 +55,8 @@ test-controlplane: ## run the tests against a real Kubernetes API server (root)
 e2e: ## run the real binaries in network namespaces (root)
 	@scripts/test e2e
 
-test-applications: ## run real servers with their clients beside nginx, and write docs/applications.md (root)
-	@KERNGATE_APPLICATIONS_TABLE=write scripts/test applications
+test-applications: ## run all real servers with their clients beside nginx, and write docs/applications.md (root)
+	@scripts/test applications-all
 
 test-vm: ## load every program and send packets on other kernels, under emulation
 	@scripts/test vm

@@ -378,15 +378,22 @@ func (f *flow) global(dir, name string) (found bool) {
 
 // field resolves a field of a parameter or receiver, whose type is written there.
 func (f *flow) field(p place, e *ast.SelectorExpr) {
-	owner := ""
+	if owner, found := f.literals(p, e, f.resolve); owner == "" {
+		f.giveUp(p, text(f.fset, e))
+	} else if !found {
+		f.giveUp(p, owner+"."+e.Sel.Name)
+	}
+}
+
+// literals visits what composite literals give a field. owner is the field's type, "" if that is
+// not known.
+func (f *flow) literals(p place, e *ast.SelectorExpr, visit func(place)) (owner string, found bool) {
 	if x, ok := e.X.(*ast.Ident); ok {
 		owner = typeOf(p.fn, x.Name)
 	}
 	if owner == "" {
-		f.giveUp(p, text(f.fset, e))
-		return
+		return "", false
 	}
-	found := false
 	f.each(func(one *file, decl, n ast.Node, _ bool) {
 		c, ok := n.(*ast.CompositeLit)
 		if !ok || c.Type == nil || lastName(c.Type) != owner {
@@ -395,13 +402,11 @@ func (f *flow) field(p place, e *ast.SelectorExpr) {
 		for _, element := range c.Elts {
 			if kv, ok := element.(*ast.KeyValueExpr); ok && text(f.fset, kv.Key) == e.Sel.Name {
 				found = true
-				f.resolve(place{kv.Value, decl, one})
+				visit(place{kv.Value, decl, one})
 			}
 		}
 	})
-	if !found {
-		f.giveUp(p, owner+"."+e.Sel.Name)
-	}
+	return owner, found
 }
 
 // typeOf is the name of the type of a parameter or receiver.
@@ -470,6 +475,10 @@ func (f *flow) elements(p place, of ast.Expr) {
 			return
 		}
 		f.giveUp(p, "elements of "+text(f.fset, of.Fun)+"()")
+	case *ast.SelectorExpr:
+		if _, found := f.literals(p, of, func(value place) { f.elements(value, value.expr) }); !found {
+			f.giveUp(p, "elements of "+text(f.fset, of))
+		}
 	default:
 		f.giveUp(p, "elements of "+text(f.fset, of))
 	}

@@ -13,7 +13,7 @@ import (
 const module = "github.com/kerngate/kerngate"
 
 // stages of scripts/test that run Go tests on this machine.
-var stages = []string{"unit", "kernel", "race", "controlplane", "e2e"}
+var stages = []string{"unit", "kernel", "race", "controlplane", "e2e", "applications", "applications-all"}
 
 // TestSetupInstallsWhatRuns: each program that a stage of scripts/test or a target of make runs is
 // of Debian's base system, asked for by the README, or installed by a group of scripts/setup that
@@ -58,7 +58,7 @@ func TestSetupInstallsWhatRuns(t *testing.T) {
 		})
 	}
 	t.Run("nothing else", func(t *testing.T) {
-		for program, group := range c.proofs("build", "demo", "test", "e2e", "bench", "bare") {
+		for program, group := range c.proofs("build", "demo", "test", "e2e", "applications", "bench", "bare") {
 			if !strings.HasPrefix(program, "/") && !c.used[program] && !c.base[program] {
 				t.Errorf("scripts/setup %s installs %s, which nothing runs: remove it, or list in runs_test.go what runs it", group, program)
 			}
@@ -230,13 +230,21 @@ import "os/exec"
 
 const tool = "constant"
 
-type job struct{ Path string }
+type job struct {
+	Path  string
+	needs []string
+}
 
-func (j *job) run() { exec.Command(j.Path) }
+func (j *job) run() {
+	exec.Command(j.Path)
+	for _, each := range j.needs {
+		exec.LookPath(each)
+	}
+}
 func start(name string) { exec.Command(name) }
 func all() {
 	start("argument")
-	(&job{Path: "/usr/bin/field"}).run()
+	(&job{Path: "/usr/bin/field", needs: []string{"listed"}}).run()
 	for _, each := range []string{"first", "second"} {
 		exec.LookPath(each)
 	}
@@ -262,7 +270,7 @@ func unknown() string { return "" }
 		programs = append(programs, u.program)
 	}
 	slices.Sort(programs)
-	if want := []string{"argument", "closure", "constant", "field", "first", "second"}; !slices.Equal(programs, want) {
+	if want := []string{"argument", "closure", "constant", "field", "first", "listed", "second"}; !slices.Equal(programs, want) {
 		t.Errorf("programs %v, want %v", programs, want)
 	}
 	if keys, want := slices.Sorted(maps.Keys(f.unresolved)), []string{".: os/exec.Command as a value", ".: unknown()"}; !slices.Equal(keys, want) {

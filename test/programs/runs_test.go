@@ -26,7 +26,7 @@ var indirect = []struct{ by, program, why string }{
 }
 
 const (
-	built = "built by this repository, or by scripts/k8s-build"
+	built = "built by this repository, or by scripts/k8s-build or scripts/applications-build"
 	flag  = "a variable that is true or false"
 )
 
@@ -36,9 +36,10 @@ var followedGo = map[string]string{
 	"cmd/kerngate-agent: f.proxyBinary":         "the operator's choice: --proxy-binary",
 	"cmd/kerngate-agent: filepath.Abs()":        built,
 	"cmd/kerngate-agent: filepath.Join()":       built,
-	"test/applications: elements of a.programs": "looked for, not run: what an application needs, from scripts/setup applications",
 	"test/applications: elements of args":       "svnadmin, from scripts/setup applications, and chown",
 	"test/applications: filepath.Join()":        "PostgreSQL's initdb, which Debian keeps out of PATH: scripts/setup applications",
+	"test/applications: builtProgram()":         built,
+	"test/applications: w.program()":            built,
 	"test/applications: phpBinary()":            "php-fpm, which has a version in its name: scripts/setup applications",
 	"test/applications: s.listen()":             "no program: listen of lab.Pod has a parameter of that name",
 	"test/bench: filepath.Join()":               built,

@@ -15,7 +15,6 @@ type branch struct {
 	when    string // "": always
 	verdict policy.Verdict
 	ask     *policy.External // has to be asked; nil: the verdict stands
-	text    string
 }
 
 // passes reports whether the request may go on, or may after the service was asked.

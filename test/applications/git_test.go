@@ -33,6 +33,7 @@ var gitHTTP = application{
 		{does: "clone over HTTP/1.1", talk: func(w *way) string { return gitClone(w, false) }},
 		{does: "clone over HTTP/2", talk: func(w *way) string { return gitClone(w, true) }},
 		{does: "push of 3 MB, chunked, over HTTP/1.1", talk: func(w *way) string { return gitPush(w, false, "open", 3<<20) }},
+		{does: "push of 8 MB, chunked, over HTTP/1.1", talk: func(w *way) string { return gitPush(w, false, "open", 8<<20) }},
 		{does: "push of 100 kB, of unknown length, over HTTP/2", talk: func(w *way) string { return gitPush(w, true, "open", 100<<10) }},
 		{does: "push of 3 MB where the server asks for a password (401, then credentials), over HTTP/1.1", talk: func(w *way) string { return gitPush(w, false, "private", 3<<20) }},
 		{does: "push of 100 kB where the server asks for a password (401, then credentials), over HTTP/2", talk: func(w *way) string { return gitPush(w, true, "private", 100<<10) }},

@@ -119,7 +119,7 @@ func TestPagesWhileGathering(t *testing.T) {
 				fmt.Fprintf(w, "page for %s", r.Header.Get("X-Code"))
 			})
 			s.Backend(t, 60, pages.backend)
-			if got, text := upload(s, proxytest.NewBody(150_000)); got != http.StatusTeapot || text != fmt.Sprintf("page for %d", status) {
+			if got, text := upload(s, proxytest.NewBody(2_000_000)); got != http.StatusTeapot || text != fmt.Sprintf("page for %d", status) {
 				t.Errorf("%d %q", got, text)
 			}
 			s.NothingHeld(t)

@@ -60,6 +60,59 @@ func TestAllocations(t *testing.T) {
 	}
 }
 
+// TestAllocationsOfBodies: the same for requests with a body, with its length or gathered in memory,
+// also where larger ones would go to a file.
+func TestAllocationsOfBodies(t *testing.T) {
+	for name, body := range map[string]string{
+		"length":   "Content-Length: 5\r\n\r\nhello",
+		"gathered": "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := one(t, cheapBodyPod(t, 5))
+			p.Spool(t, 1<<30)
+			c := p.Dial(t)
+			request := []byte("POST / HTTP/1.1\r\nHost: host.example.com\r\n" + body)
+			in := make([]byte, 4096)
+			exchange := func() {
+				if _, err := c.Write(request); err != nil {
+					t.Fatal(err)
+				}
+				n, err := c.Read(in)
+				if err != nil || !bytes.HasPrefix(in[:n], []byte("HTTP/1.1 204")) {
+					t.Fatalf("%q %v", in[:n], err)
+				}
+			}
+			for range 100 {
+				exchange()
+			}
+			if n := testing.AllocsPerRun(1000, exchange); n != 0 {
+				t.Errorf("%v allocations per request, want 0", n)
+			}
+		})
+	}
+}
+
+// cheapBodyPod answers requests with a body of so many bytes without allocating.
+func cheapBodyPod(t testing.TB, size int) string {
+	return rawPod(t, func(c net.Conn) {
+		in, out := make([]byte, 4096), []byte("HTTP/1.1 204 No Content\r\n\r\n")
+		for n := 0; ; {
+			m, err := c.Read(in[n:])
+			if err != nil {
+				return
+			}
+			n += m
+			if i := bytes.Index(in[:n], []byte("\r\n\r\n")); i < 0 || n < i+4+size {
+				continue
+			}
+			n = 0
+			if _, err := c.Write(out); err != nil {
+				return
+			}
+		}
+	})
+}
+
 func BenchmarkExchange(b *testing.B) {
 	p := one(b, cheapPod(b, "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 128\r\n\r\n"+string(make([]byte, 128))))
 	c := p.Dial(b)

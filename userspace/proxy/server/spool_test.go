@@ -302,22 +302,25 @@ func TestSpooledIsRepeated(t *testing.T) {
 	}
 }
 
-// TestLargeRequests: what is set goes before the folder.
+// TestLargeRequests: what is set takes precedence over the folder.
 func TestLargeRequests(t *testing.T) {
-	p, d := spooling(t, lengthPod(t), nil, 64<<20, func(s *feedpb.Settings) { s.LargeRequestsRefused = true })
-	if status, got := upload(t, p, "POST", proxytest.NewBody(200_000)); status != 411 {
-		t.Errorf("refuse: %d %q", status, got)
-	}
-	p, d = spooling(t, lengthPod(t), nil, 64<<20, func(s *feedpb.Settings) { s.LargeRequestsChunked = true })
-	if status, got := upload(t, p, "POST", proxytest.NewBody(200_000)); got != "0 bytes: [chunked]" {
-		t.Errorf("chunked: %d %q", status, got)
-	}
-	p, d = spooling(t, lengthPod(t), &feedpb.Policy{RequestBuffering: feedpb.RequestBuffering_BUFFER_OFF}, 64<<20)
-	if status, got := upload(t, p, "POST", proxytest.NewBody(200_000)); got != "0 bytes: [chunked]" {
-		t.Errorf("proxy-request-buffering off: %d %q", status, got)
-	}
-	if d.Files() != 0 {
-		t.Error("a file was made")
+	for name, c := range map[string]struct {
+		policy *feedpb.Policy
+		change func(*feedpb.Settings)
+		want   string
+	}{
+		"refuse":                      {nil, func(s *feedpb.Settings) { s.LargeRequestsRefused = true }, "length_required: "},
+		"chunked":                     {nil, func(s *feedpb.Settings) { s.LargeRequestsChunked = true }, "0 bytes: [chunked]"},
+		"proxy-request-buffering off": {&feedpb.Policy{RequestBuffering: feedpb.RequestBuffering_BUFFER_OFF}, func(*feedpb.Settings) {}, "0 bytes: [chunked]"},
+	} {
+		p, d := spooling(t, lengthPod(t), c.policy, 64<<20, c.change)
+		d.SetWrite(func(int, [][]byte, int64) (int, error) {
+			t.Errorf("%s: a file was written", name)
+			return 0, unix.EIO
+		})
+		if status, got := upload(t, p, "POST", proxytest.NewBody(200_000)); !strings.HasPrefix(got, c.want) {
+			t.Errorf("%s: %d %q", name, status, got)
+		}
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 // Kerngate differ.
 var defaults = []string{
 	"Request bodies: ingress-nginx refuses more than 1 MiB where proxy-body-size says nothing; Kerngate has no limit unless the agent's --max-body sets one.",
-	"Request buffering: ingress-nginx reads a whole request body, to a file if it is large, before it asks a pod. Kerngate passes a body with Content-Length on as it comes; it holds one without up to 4 MiB (--request-buffer-bytes) and answers a larger one with 411 (--large-requests).",
+	"Request buffering: ingress-nginx reads a whole request body, to a file if it is large, before it asks a pod. Kerngate passes a body with Content-Length on as it comes; it holds one without up to 4 MiB in memory (--request-buffer-bytes), and a larger one in a file if the proxy has --request-spool-dir, else it answers 411 (--large-requests).",
 	"Response heads: ingress-nginx takes 4 KiB where proxy-buffer-size says nothing, Kerngate 32 KiB (--max-response-head).",
 	"Retries: ingress-nginx asks up to three pods after an error or a time-out. Kerngate, where proxy-next-upstream says nothing, asks another pod only if the first took no connection, refused the request, or closed a reused connection.",
 	"Time-outs: a client has 60 seconds for the head of a request with ingress-nginx, 15 here (--head-timeout); a WebSocket may be silent for 60 seconds there, for an hour here (--tunnel-timeout). Those for pods are the same.",

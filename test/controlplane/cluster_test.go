@@ -113,6 +113,7 @@ func TestStatus(t *testing.T) {
 	must(t, err)
 	untilAddresses(t, s, "web", ingressIP.String()) // wiped by somebody, written again
 
+	f.untilQuiet()
 	f.mu.Lock()
 	before := f.updates
 	f.mu.Unlock()
@@ -352,4 +353,36 @@ func TestSameRules(t *testing.T) {
 			try(fmt.Sprintf("%s path %q", pathType, path), i, func(ours bool) bool { return !ours })
 		}
 	}
+}
+
+// TestUnnamedService: Services that no Ingress names are nobody's business: neither their
+// coming nor their going reaches proxies. (Namespaces that end take theirs away at any time.)
+func TestUnnamedService(t *testing.T) {
+	s := newScene(t, "unnamed")
+	s.createService("web")
+	f := s.follow(plane.Config, "one")
+	s.create(s.ingress("web", "unnamed.example.com", "/", "web"))
+	f.untilHas(t, "the route", "unnamed.example.com")
+	f.untilQuiet()
+
+	f.mu.Lock()
+	before := f.updates
+	f.mu.Unlock()
+	s.createService("nobodys")
+	services := s.client.CoreV1().Services(s.namespace)
+	nobodys, err := services.Get(t.Context(), "nobodys", get)
+	must(t, err)
+	nobodys.Spec.Ports[0].Port = 81
+	_, err = services.Update(t.Context(), nobodys, replace)
+	must(t, err)
+	must(t, services.Delete(t.Context(), "nobodys", remove))
+	time.Sleep(200 * time.Millisecond)
+	f.mu.Lock()
+	if f.updates != before {
+		t.Errorf("%d updates for a Service that nobody names", f.updates-before)
+	}
+	f.mu.Unlock()
+
+	must(t, services.Delete(t.Context(), "web", remove))
+	f.untilHas(t, "the Service that is named is gone", "ServiceNotFound")
 }

@@ -34,7 +34,7 @@ func TestConfigMaps(t *testing.T) {
 	s := newScene(t, "maps")
 	f := s.follow(plane.Config, "one")
 	s.createNaming("web", "maps.example.com", "custom-headers", "kgt-maps/fields")
-	const missing = "Warning Ingress kgt-maps/web AnnotationInvalid: annotation nginx.ingress.kubernetes.io/custom-headers: ConfigMap kgt-maps/fields does not exist; responses do not get its fields"
+	const missing = "Warning Ingress kgt-maps/web AnnotationInvalid: annotation nginx.ingress.kubernetes.io/custom-headers: ConfigMap kgt-maps/fields does not exist; responses do not get its headers"
 	f.untilHas(t, "no ConfigMap", missing)
 
 	maps := s.client.CoreV1().ConfigMaps(s.namespace)
@@ -48,6 +48,7 @@ func TestConfigMaps(t *testing.T) {
 	must(t, err)
 	f.untilHas(t, "the changed ConfigMap", `response: set X-Team "garden"`)
 
+	f.untilQuiet()
 	f.mu.Lock()
 	before := f.updates
 	f.mu.Unlock()

@@ -278,6 +278,20 @@ func (s *scene) followIn(config *rest.Config, identity, namespace string) *follo
 	return f
 }
 
+// untilQuiet waits until no update has come for some time: controllers still work on objects
+// that were just made.
+func (f *follower) untilQuiet() {
+	for last := -1; ; time.Sleep(300 * time.Millisecond) {
+		f.mu.Lock()
+		now := f.updates
+		f.mu.Unlock()
+		if now == last {
+			return
+		}
+		last = now
+	}
+}
+
 func (f *follower) take(u model.Update) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

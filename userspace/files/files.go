@@ -16,6 +16,7 @@ import (
 // file is one manifest and what was last understood of it.
 type file struct {
 	raw      []byte // as last read
+	stamp    stamp
 	objects  []located
 	problems []model.Problem
 }

@@ -263,7 +263,7 @@ func TestProblems(t *testing.T) {
 			} else {
 				write(t, dir, "web.yaml", test.text)
 			}
-			f := folder{path: dir, options: kube.Options{Class: "kerngate", ClassOptional: true}}
+			f := folder{path: dir, translator: kube.NewTranslator(kube.Options{Class: "kerngate", ClassOptional: true})}
 			f.read(true)
 			u := f.update()
 			if got := dumpProblems(u.Problems); !strings.Contains(got, test.want) {
@@ -339,7 +339,7 @@ func FuzzParse(f *testing.F) {
 				t.Errorf("document at line %d of %d bytes", d.Line, len(d.Text))
 			}
 		}
-		(&folder{files: map[string]*file{"a.yaml": got}, options: kube.Options{Class: "kerngate", ClassOptional: true}}).update()
+		(&folder{files: map[string]*file{"a.yaml": got}, translator: kube.NewTranslator(kube.Options{Class: "kerngate", ClassOptional: true})}).update()
 	})
 }
 
@@ -392,5 +392,35 @@ func TestSecrets(t *testing.T) {
 		if !strings.Contains(text, "secret.yaml") && !strings.Contains(text, "SecretInvalid") {
 			t.Errorf("nothing is said of\n%s\n%s", broken, text)
 		}
+	}
+}
+
+// TestSettled: a file that has long been the same is not read again, and yet a change of it is
+// seen that keeps its size, its inode and the time that programs can set.
+func TestSettled(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "a.yaml", ingress("a", "one.example.com", "/"))
+	f := folder{path: dir, translator: kube.NewTranslator(kube.Options{Class: "kerngate", ClassOptional: true})}
+	time.Sleep(settle + 100*time.Millisecond) // nothing but the clock can make a file old
+	if changed, _ := f.read(true); !changed {
+		t.Fatal("a new file is no change")
+	}
+	path := filepath.Join(dir, "a.yaml")
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !f.files["a.yaml"].stamp.settled(info) {
+		t.Error("an old file would be read again")
+	}
+	write(t, dir, "a.yaml", ingress("a", "two.example.com", "/"))
+	if err := os.Chtimes(path, info.ModTime(), info.ModTime()); err != nil {
+		t.Fatal(err)
+	}
+	if changed, _ := f.read(true); !changed {
+		t.Error("the change is not seen")
+	}
+	if now, err := os.Stat(path); err != nil || f.files["a.yaml"].stamp.settled(now) {
+		t.Errorf("a file that has just changed counts as settled (%v)", err)
 	}
 }

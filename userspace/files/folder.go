@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
+	"time"
 
 	"github.com/kerngate/kerngate/userspace/kube"
 	"github.com/kerngate/kerngate/userspace/manifest"
@@ -17,8 +19,8 @@ import (
 
 // folder is what is known of the manifests.
 type folder struct {
-	path    string
-	options kube.Options
+	path       string
+	translator *kube.Translator
 
 	files   map[string]*file
 	problem *model.Problem // of the folder itself
@@ -74,6 +76,9 @@ func (f *folder) readOne(name string, last *file) (now *file, kept bool) {
 	if err == nil && !info.Mode().IsRegular() {
 		return nil, false
 	}
+	if err == nil && last != nil && last.stamp.settled(info) {
+		return last, true
+	}
 	var raw []byte
 	if err == nil {
 		raw, err = readFile(path)
@@ -89,9 +94,39 @@ func (f *folder) readOne(name string, last *file) (now *file, kept bool) {
 		now := unreadable(name, err, last)
 		return now, last != nil && slices.Equal(last.problems, now.problems)
 	case last != nil && last.raw != nil && bytes.Equal(raw, last.raw):
+		last.stamp = newStamp(info)
 		return last, true
 	}
-	return parse(name, raw, last), false
+	now = parse(name, raw, last)
+	now.stamp = newStamp(info)
+	return now, false
+}
+
+// stamp is by what a file is known not to have changed since it was read. It was taken before
+// the reading.
+type stamp struct {
+	inode   uint64
+	size    int64
+	changed time.Time // inode's time of change, which nobody can set
+	taken   time.Time
+}
+
+// settle is how much older than its stamp a file's last change must be: clocks of file systems
+// are coarse, and a change in the same tick could not be seen.
+const settle = time.Second
+
+func newStamp(info fs.FileInfo) stamp {
+	s, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return stamp{}
+	}
+	return stamp{s.Ino, info.Size(), time.Unix(s.Ctim.Unix()), time.Now()}
+}
+
+// settled reports whether the file is certainly as it was when the stamp was taken.
+func (s stamp) settled(info fs.FileInfo) bool {
+	now := newStamp(info)
+	return s.inode != 0 && s.inode == now.inode && s.size == now.size && s.changed.Equal(now.changed) && s.taken.Sub(s.changed) > settle
 }
 
 // update translates what was read. Files count in the order of their names.
@@ -121,8 +156,9 @@ func (f *folder) update() model.Update {
 			objects.Add(o.Object)
 		}
 	}
-	m, problems := kube.Translate(objects, f.options)
-	found = append(found, problems...)
-	slices.SortFunc(found, kube.CompareProblems)
-	return model.Update{Model: &m, Problems: found, Served: kube.Served(objects, f.options)}
+	f.translator.Replace(objects)
+	u, _ := f.translator.Update() // what is wrong with files may be all that is new
+	u.Problems = append(found, u.Problems...)
+	slices.SortFunc(u.Problems, kube.CompareProblems)
+	return u
 }

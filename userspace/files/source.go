@@ -18,7 +18,7 @@ import (
 const (
 	// quiet is how long nothing must happen in the folder before it is read, so that a
 	// program that writes several files is not seen half way; maxDelay bounds the wait.
-	quiet    = 20 * time.Millisecond
+	quiet    = 5 * time.Millisecond
 	maxDelay = 500 * time.Millisecond
 	// refill is how long an emptied file is given to be written.
 	refill = 300 * time.Millisecond
@@ -44,7 +44,7 @@ func New(path string, options kube.Options, log zerolog.Logger) *Source {
 		path = absolute
 	}
 	return &Source{
-		folder:  folder{path: path, options: options},
+		folder:  folder{path: path, translator: kube.NewTranslator(options)},
 		log:     log,
 		updates: make(chan model.Update),
 	}

@@ -22,8 +22,7 @@ func (r *reader) paths() {
 		}
 	}
 	if _, v, set := r.text("server-alias"); set {
-		for _, alias := range list(v) {
-			alias = strings.ToLower(alias)
+		for _, alias := range aliases(v) {
 			if !hostName(alias) {
 				r.invalid("server-alias", alias, "host names, separated by commas", "this one is left out")
 				continue
@@ -105,3 +104,10 @@ func hostName(s string) bool {
 	}
 	return true
 }
+
+// Aliases returns the further hosts that annotations ask for, valid or not.
+func Aliases(annotations map[string]string) []string {
+	return aliases(annotations[Prefix+"server-alias"])
+}
+
+func aliases(text string) []string { return list(strings.ToLower(text)) }

@@ -70,7 +70,7 @@ func (t *translation) clientPolicy(a annotations) *clientPolicy {
 	if n == (name{}) {
 		return p
 	}
-	authority, err := t.secrets.authority(n)
+	authority, err := t.authority(n)
 	if err != nil {
 		a.warn(reasonOf(err), annotationAuthTLSSecret, err.Error()+"; every client is refused until it is mended")
 		return p

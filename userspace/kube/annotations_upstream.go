@@ -118,7 +118,8 @@ func (t *translation) readProxySSL(a annotations, p *upstreamPolicy) {
 		p.tls.Certificate = id
 		return
 	}
-	if err := t.secrets.missing(n); err != nil {
+	secret, err := t.lookup.secret(n)
+	if err != nil {
 		what := "; no certificate is shown to pods"
 		if p.tls.Verify {
 			what = "; no connection is made to pods, as none can be verified"
@@ -127,16 +128,16 @@ func (t *translation) readProxySSL(a annotations, p *upstreamPolicy) {
 		return
 	}
 	if p.tls.Verify {
-		if authority, err := t.secrets.authority(n); err != nil {
+		if authority, err := t.authority(n); err != nil {
 			a.warn(reasonOf(err), annotationProxySSLSecret, err.Error()+"; no connection is made to pods, as none can be verified")
 		} else {
 			p.authority = &authority
 		}
 	}
-	if !t.secrets.hasPair(n) {
+	if !hasPair(secret) {
 		return // it is there for ca.crt
 	}
-	if certificate, err := t.secrets.certificate(n); err != nil {
+	if certificate, err := t.certificate(n); err != nil {
 		a.warn(reasonOf(err), annotationProxySSLSecret, err.Error()+"; no certificate is shown to pods")
 	} else {
 		p.certificate, p.tls.Certificate = &certificate.Certificate, id
@@ -173,7 +174,7 @@ func (t *translation) upstream(p *policy, route *model.Route) model.Upstream {
 }
 
 func (t *translation) appProtocol(key model.ServiceKey) spoken {
-	service := t.services[name{key.Namespace, key.Name}]
+	service := t.lookup.service(name{key.Namespace, key.Name})
 	if service == nil {
 		return spoken{}
 	}

@@ -16,9 +16,27 @@ type changes struct {
 	wake chan struct{} // holds one value if there is something to look at
 
 	mu          sync.Mutex
-	services    map[name]struct{}      // whose endpoints have changed
-	referenced  map[reference]struct{} // that have changed
-	first, last time.Time              // of the route changes that wait; zero: none
+	services    map[name]struct{} // whose endpoints have changed
+	routes      routeChanges
+	first, last time.Time // of the route changes that wait; zero: none
+}
+
+// routeChanges are those after which routes are translated again.
+type routeChanges struct {
+	all        bool // whatever there is: handlers may not have been called yet
+	ingresses  map[name]struct{}
+	referenced map[reference]struct{} // which routes, annotations or spec.tls may name
+	classes    bool                   // any IngressClass
+	unnamed    bool                   // anything that counts without an Ingress naming it
+	members    bool                   // the nodes of the fabric, or those with proxies
+}
+
+func newRouteChanges() routeChanges {
+	return routeChanges{ingresses: map[name]struct{}{}, referenced: map[reference]struct{}{}}
+}
+
+func newChanges() changes {
+	return changes{wake: make(chan struct{}, 1), services: map[name]struct{}{}, routes: newRouteChanges()}
 }
 
 func (c *changes) addService(n name) {
@@ -28,21 +46,14 @@ func (c *changes) addService(n name) {
 	c.signal()
 }
 
-// reference is an object that annotations or spec.tls of Ingresses name.
-type reference struct {
-	kind string
-	name name
-}
-
 func (c *changes) addReferenced(r reference) {
-	c.mu.Lock()
-	c.referenced[r] = struct{}{}
-	c.mu.Unlock()
-	c.signal()
+	c.add(func(to *routeChanges) { to.referenced[r] = struct{}{} })
 }
 
-func (c *changes) addRoutes() {
+// add notes route changes.
+func (c *changes) add(note func(*routeChanges)) {
 	c.mu.Lock()
+	note(&c.routes)
 	c.last = time.Now()
 	if c.first.IsZero() {
 		c.first = c.last
@@ -68,30 +79,21 @@ func (c *changes) takeServices() map[name]struct{} {
 	return taken
 }
 
-func (c *changes) takeReferenced() map[reference]struct{} {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	taken := c.referenced
-	if len(taken) > 0 {
-		c.referenced = map[reference]struct{}{}
-	}
-	return taken
-}
-
 // takeRoutes reports whether route changes are due, and else how long to wait. Taking
 // comes before reading the lists, so that what changes meanwhile is seen again.
-func (c *changes) takeRoutes(now time.Time) (due bool, wait time.Duration) {
+func (c *changes) takeRoutes(now time.Time) (taken routeChanges, due bool, wait time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.first.IsZero() {
-		return false, time.Hour
+		return taken, false, time.Hour
 	}
 	wait = min(quiet-now.Sub(c.last), maxDelay-now.Sub(c.first))
 	if wait > 0 {
-		return false, wait
+		return taken, false, wait
 	}
 	c.first, c.last = time.Time{}, time.Time{}
-	return true, time.Hour
+	taken, c.routes = c.routes, newRouteChanges()
+	return taken, true, time.Hour
 }
 
 // routesDiffer reports whether a change can change routes. Status updates, the agent's
@@ -117,6 +119,13 @@ func routesDiffer(before, after any) bool {
 	}
 	_, endpoints := before.(*discoveryv1.EndpointSlice)
 	return !endpoints // something was deleted
+}
+
+// publishes reports whether an object is a Service that is published by itself, without
+// being named by anything else.
+func publishes(o any) bool {
+	service, ok := o.(*corev1.Service)
+	return ok && isLoadBalancer(service)
 }
 
 func sameStatus(a, b *networkingv1.Ingress) bool {

@@ -64,6 +64,11 @@ func defaultClass(classes []*networkingv1.IngressClass) string {
 	return chosen.Name
 }
 
+// serves reports whether the Ingress is to be served now.
+func (c class) serves(ingress *networkingv1.Ingress, found *problems) bool {
+	return ingress.DeletionTimestamp == nil && c.has(ingress, found)
+}
+
 // has reports whether the Ingress is to be served. An Ingress that asks for the class by
 // name but cannot get it is told why; one of another class is nobody's business here.
 func (c class) has(ingress *networkingv1.Ingress, found *problems) bool {

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,7 +15,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	corelisters "k8s.io/client-go/listers/core/v1"
@@ -28,7 +28,7 @@ import (
 const (
 	// Changes of routes are gathered until nothing has happened for quiet, but no longer
 	// than maxDelay: one `kubectl apply` of many objects is one update.
-	quiet    = 5 * time.Millisecond
+	quiet    = 2 * time.Millisecond
 	maxDelay = 50 * time.Millisecond
 	// errorStays is how long a watch error is told: the informers try again more often.
 	errorStays = time.Minute
@@ -54,15 +54,8 @@ type Cluster struct {
 	secrets   *watches
 	named     *watches // ConfigMaps that annotations name
 
-	// Of the last full translation; Run's goroutine owns them.
-	keys            map[name][]model.ServiceKey
-	l4              map[name][]model.L4Service // without backends
-	l4Problems      map[model.L4Key][]model.Problem
-	served          []model.ObjectRef
-	routeProblems   problems
-	serviceProblems map[model.ServiceKey][]model.Problem
-	secretsRead     *secretMemory
-	used            map[reference]struct{} // that a change of would change the translation
+	// Run's goroutine owns what follows.
+	translator *Translator // owned by Run's goroutine
 
 	mu        sync.Mutex                       // guards what follows
 	l4Status  map[model.ObjectRef][]netip.Addr // of Services that are published
@@ -83,12 +76,10 @@ type watched struct {
 func NewCluster(client kubernetes.Interface, connection *Connection, options Options, log zerolog.Logger) (*Cluster, error) {
 	c := &Cluster{
 		options: options, connection: connection, log: log,
-		updates:         make(chan model.Update),
-		changes:         changes{wake: make(chan struct{}, 1), services: map[name]struct{}{}, referenced: map[reference]struct{}{}},
-		serviceProblems: map[model.ServiceKey][]model.Problem{},
-		secretsRead:     newSecretMemory(),
-		l4Problems:      map[model.L4Key][]model.Problem{},
+		updates: make(chan model.Update),
+		changes: newChanges(),
 	}
+	c.translator = newTranslator(options, c)
 	c.secrets = newWatches(watchedSecrets, client, log, &c.changes)
 	c.named = newWatches(watchedConfigMaps, client, log, &c.changes)
 	factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(slim))
@@ -144,9 +135,7 @@ func (c *Cluster) Run(ctx context.Context) error {
 			return nil // ctx has ended
 		}
 	}
-	if !c.translateAll(ctx) {
-		return nil
-	}
+	c.changes.add(func(r *routeChanges) { r.all, r.classes = true, true })
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
@@ -159,127 +148,11 @@ func (c *Cluster) Run(ctx context.Context) error {
 		if changed := c.changes.takeServices(); len(changed) > 0 && !c.translateServices(ctx, changed) {
 			return nil
 		}
-		if c.usesAnyOf(c.changes.takeReferenced()) {
-			c.changes.addRoutes()
-		}
-		due, wait := c.changes.takeRoutes(time.Now())
-		if due && !c.translateAll(ctx) {
+		changed, due, wait := c.changes.takeRoutes(time.Now())
+		if due && !c.translateRoutes(ctx, changed) {
 			return nil
 		}
 		timer.Reset(wait)
-	}
-}
-
-// translateAll translates everything from what the informers hold.
-func (c *Cluster) translateAll(ctx context.Context) bool {
-	var objects Objects
-	var err error
-	if objects.Ingresses, err = c.ingresses.List(labels.Everything()); err == nil {
-		if objects.Classes, err = c.classes.List(labels.Everything()); err == nil {
-			objects.Services, err = c.services.List(labels.Everything())
-			objects.ConfigMaps = c.listConfigMaps()
-		}
-	}
-	if err != nil {
-		c.log.Error().Err(err).Msg("reading the informers' lists") // of memory: cannot happen
-		return true
-	}
-	looked := newTranslation(Objects{Ingresses: objects.Ingresses, Classes: objects.Classes}, c.options).served()
-	secrets, configMaps := c.secrets.want(ctx, secretNamespaces(looked, c.options)), c.named.want(ctx, configMapNames(looked))
-	if !secrets || !configMaps {
-		return true // asked again when they are there
-	}
-	objects.Secrets, objects.SecretsUnreadable = listSecrets(c.secrets)
-	objects.ConfigMaps, objects.ConfigMapsUnreadable = withReferenced(c.named, objects.ConfigMaps)
-	t := newTranslation(objects, c.options)
-	t.secrets.read = c.secretsRead
-	m, served := t.routes()
-	c.secretsRead.keepOnly(&t.secrets)
-	c.used = t.used()
-	c.served = refsOf(served)
-	c.keys = make(map[name][]model.ServiceKey, len(t.keys))
-	clear(c.serviceProblems)
-	for _, key := range t.sortedKeys() {
-		n := name{key.Namespace, key.Name}
-		c.keys[n] = append(c.keys[n], key)
-		m.Services = append(m.Services, c.translateService(key, t.services[n]))
-	}
-	m.L4 = c.translateAllL4(t)
-	if n, ok := c.options.fabricService(); ok {
-		var found problems
-		m.Members, found = translateMembers(c.endpointsOf(n))
-		t.found = append(t.found, found...)
-	}
-	if n, ok := c.options.proxyService(); ok {
-		m.Proxies = countProxies(c.endpointsOf(n))
-	}
-	c.routeProblems = t.found
-	return c.send(ctx, model.Update{Model: &m})
-}
-
-// translateServices translates the services whose endpoints have changed.
-func (c *Cluster) translateServices(ctx context.Context, changed map[name]struct{}) bool {
-	var update model.Update
-	for n := range changed {
-		for _, key := range c.keys[n] { // none: no Ingress names it
-			service, err := c.services.Services(n.namespace).Get(n.name)
-			if err != nil {
-				service = nil // deleted: its routes are about to be translated
-			}
-			update.Services = append(update.Services, c.translateService(key, service))
-		}
-	}
-	for n := range changed {
-		for _, s := range c.l4[n] {
-			service, err := c.services.Services(n.namespace).Get(n.name)
-			if err != nil {
-				service = nil
-			}
-			update.L4 = append(update.L4, c.completeL4(s, service))
-		}
-	}
-	if len(update.Services)+len(update.L4) == 0 {
-		return true
-	}
-	return c.send(ctx, update)
-}
-
-// endpointsOf returns the EndpointSlices of a Service.
-func (c *Cluster) endpointsOf(n name) []*discoveryv1.EndpointSlice {
-	found, err := c.slices.ByIndex(byService, n.String())
-	if err != nil {
-		c.log.Error().Err(err).Msg("reading the index of EndpointSlices") // made in NewCluster
-	}
-	endpoints := make([]*discoveryv1.EndpointSlice, 0, len(found))
-	for _, o := range found {
-		endpoints = append(endpoints, o.(*discoveryv1.EndpointSlice))
-	}
-	return endpoints
-}
-
-func (c *Cluster) translateService(key model.ServiceKey, service *corev1.Service) model.Service {
-	endpoints := c.endpointsOf(name{key.Namespace, key.Name})
-	translated, wrong := TranslateService(key, service, endpoints, c.options)
-	if delete(c.serviceProblems, key); len(wrong) > 0 {
-		c.serviceProblems[key] = wrong
-	}
-	return translated
-}
-
-func (c *Cluster) send(ctx context.Context, u model.Update) bool {
-	all := slices.Clone(c.routeProblems)
-	for _, found := range c.serviceProblems {
-		all = append(all, found...)
-	}
-	for _, found := range c.l4Problems {
-		all = append(all, found...)
-	}
-	u.Problems, u.Served = all.sorted(), c.served
-	select {
-	case c.updates <- u:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }
 
@@ -295,8 +168,8 @@ func (c *Cluster) changed(before, after any) {
 				c.changes.addService(n)
 				fabric, _ := c.options.fabricService()
 				proxies, _ := c.options.proxyService()
-				if n == fabric || n == proxies {
-					c.changes.addRoutes() // a node has come, gone or changed
+				if n == fabric || n == proxies { // a node has come, gone or changed
+					c.changes.add(func(r *routeChanges) { r.members = true })
 				}
 			}
 		}
@@ -309,30 +182,23 @@ func (c *Cluster) changed(before, after any) {
 	if service, ok := after.(*corev1.Service); ok && onStatus != nil && isLoadBalancer(service) {
 		onStatus() // somebody may have changed it; the reporter compares
 	}
-	if routesDiffer(before, after) {
-		c.changes.addRoutes()
+	if !routesDiffer(before, after) {
+		return
 	}
-}
-
-// used returns what is referred to, there or not.
-func (t *translation) used() map[reference]struct{} {
-	out := make(map[reference]struct{}, len(t.secrets.used)+len(t.configMaps.used))
-	for n := range t.secrets.used {
-		out[reference{"Secret", n}] = struct{}{}
-	}
-	for n := range t.configMaps.used {
-		out[reference{"ConfigMap", n}] = struct{}{}
-	}
-	return out
-}
-
-func (c *Cluster) usesAnyOf(changed map[reference]struct{}) bool {
-	for r := range changed {
-		if _, used := c.used[r]; used {
-			return true
+	c.changes.add(func(r *routeChanges) {
+		switch o := cmp.Or(after, before).(type) {
+		case *networkingv1.Ingress:
+			r.ingresses[nameOf(o)] = struct{}{}
+		case *networkingv1.IngressClass:
+			r.classes = true
+		case *corev1.Service:
+			r.referenced[reference{"Service", nameOf(o)}] = struct{}{}
+			r.unnamed = r.unnamed || publishes(before) || publishes(after)
+		case *corev1.ConfigMap: // that a flag names; annotations may name it as well
+			r.referenced[reference{"ConfigMap", nameOf(o)}] = struct{}{}
+			r.unnamed = true
 		}
-	}
-	return false
+	})
 }
 
 func (c *Cluster) watchFailed(resource string, err error) {

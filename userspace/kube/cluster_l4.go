@@ -10,8 +10,6 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
-
-	"github.com/kerngate/kerngate/userspace/model"
 )
 
 // watchConfigMaps adds informers for the ConfigMaps that the options name. Each watches
@@ -43,28 +41,4 @@ func (c *Cluster) listConfigMaps() (out []*corev1.ConfigMap) {
 		out = append(out, found...)
 	}
 	return out
-}
-
-// translateAllL4 translates the L4 services and notes which Services they lead to.
-func (c *Cluster) translateAllL4(t *translation) (out []model.L4Service) {
-	c.l4 = map[name][]model.L4Service{}
-	clear(c.l4Problems)
-	for _, s := range t.l4() {
-		n := name{s.Service.Namespace, s.Service.Name}
-		c.l4[n] = append(c.l4[n], s)
-		out = append(out, c.completeL4(s, t.services[n]))
-	}
-	addresses := l4Status(out)
-	c.mu.Lock()
-	c.l4Status = addresses
-	c.mu.Unlock()
-	return out
-}
-
-func (c *Cluster) completeL4(s model.L4Service, service *corev1.Service) model.L4Service {
-	translated, wrong := completeL4(s, service, c.endpointsOf(name{s.Service.Namespace, s.Service.Name}), c.options)
-	if delete(c.l4Problems, s.L4Key); len(wrong) > 0 {
-		c.l4Problems[s.L4Key] = wrong
-	}
-	return translated
 }

@@ -61,9 +61,9 @@ func Judge(objects []Object, o Options) ([]Judgement, []model.Problem) {
 	assumeServices(&all, &found)
 
 	t := newTranslation(all, o)
-	m, _ := t.routes()
+	m, _ := t.all()
 	for _, key := range t.sortedKeys() {
-		_, more := TranslateService(key, t.services[name{key.Namespace, key.Name}], nil, o)
+		_, more := TranslateService(key, t.lookup.service(name{key.Namespace, key.Name}), nil, o)
 		found = append(found, more...)
 	}
 	found = append(found, t.found...)
@@ -202,7 +202,7 @@ func (a *assumed) ConfigMap(config string) (map[string]string, error) {
 
 func (a *assumed) Service(namespace, service string, port int) (model.ServiceKey, error) {
 	key, err := a.references.Service(namespace, service, port)
-	if err != nil && a.translation.services[name{namespace, service}] == nil {
+	if err != nil && a.lookup.service(name{namespace, service}) == nil {
 		a.missing = append(a.missing, "Service "+namespace+"/"+service)
 	}
 	return key, err

@@ -212,7 +212,7 @@ func (t *translation) l4OfConfigMap(which string, protocol model.Transport, take
 			report(model.Refused, "ProxyProtocolUnsupported", "PROXY headers are not written: the pod sees the client's own address, so remove %q, and the setting in the pod that expects the header", options)
 			continue
 		}
-		service := t.services[name{key.Namespace, key.Name}]
+		service := t.lookup.service(name{key.Namespace, key.Name})
 		if service == nil {
 			report(model.Refused, "ServiceNotFound", "Service %s/%s does not exist", key.Namespace, key.Name)
 			continue

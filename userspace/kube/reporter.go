@@ -133,6 +133,7 @@ func (r *Reporter) work(ctx context.Context) {
 		case <-putOff:
 		}
 		retry, putOff = nil, nil
+		started := time.Now()
 		r.mu.Lock()
 		known, problems, served := r.known, r.problems, r.served
 		r.mu.Unlock()
@@ -152,8 +153,19 @@ func (r *Reporter) work(ctx context.Context) {
 		} else {
 			backoff = retryFirst
 		}
+		// Each look is at every Ingress: while changes come one after the other, most of the
+		// time is left to others.
+		select {
+		case <-time.After(max(minPause, pausePerLook*time.Since(started))):
+		case <-ctx.Done():
+		}
 	}
 }
+
+const (
+	minPause     = 20 * time.Millisecond
+	pausePerLook = 4
+)
 
 var errNotInCluster = errors.New("not an object of the cluster")
 

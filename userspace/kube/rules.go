@@ -27,14 +27,15 @@ type references struct {
 
 func (r references) Secret(secret string) (map[string][]byte, error) {
 	n := name{r.namespace, secret}
-	if err := r.secrets.missing(n); err != nil {
+	s, err := r.lookup.secret(n)
+	if err != nil {
 		return nil, err
 	}
-	return r.secrets.all[n].Data, nil
+	return s.Data, nil
 }
 
 func (r references) Service(namespace, service string, port int) (none model.ServiceKey, err error) {
-	s := r.translation.services[name{namespace, service}]
+	s := r.lookup.service(name{namespace, service})
 	if s == nil {
 		return none, fmt.Errorf("Service %s/%s does not exist", namespace, service)
 	}
@@ -101,20 +102,24 @@ func (t *translation) refusedBy(p *policy) string {
 	return ingressnginx.Prefix + p.rules.Findings[i].Key
 }
 
-// readCompat notes how annotations are read, and of which hosts all paths are expressions:
-// in ingress-nginx one Ingress with use-regex or rewrite-target makes them so for all that
-// share the host.
-func (t *translation) readCompat(served []*networkingv1.Ingress) {
+// readCompat returns whether annotations are read strictly.
+func (t *translation) readCompat() (strict bool) {
 	for _, class := range t.objects.Classes {
 		v, set := class.Annotations[annotationCompat]
 		if class.Name != t.options.Class || !set {
 			continue
 		}
-		if t.strict = v == "strict"; !t.strict && v != "ingress-nginx" {
+		if strict = v == "strict"; !strict && v != "ingress-nginx" {
 			t.found.add(refOf("IngressClass", class), model.Warning, "AnnotationInvalid",
 				fmt.Sprintf("annotation %s: %q is neither ingress-nginx nor strict; ingress-nginx is taken to be meant", annotationCompat, shorten(v)))
 		}
 	}
+	return strict
+}
+
+// readRegexpHosts notes of which hosts all paths are expressions: in ingress-nginx one
+// Ingress with use-regex or rewrite-target makes them so for all that share the host.
+func (t *translation) readRegexpHosts(served []*networkingv1.Ingress) {
 	t.regexpHosts = map[string]bool{}
 	for _, ingress := range served {
 		p := t.policyOf(ingress)

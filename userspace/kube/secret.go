@@ -41,85 +41,50 @@ func reasonOf(err error) string {
 	return "SecretInvalid"
 }
 
-// secrets looks Secrets up and reads what is in them.
-type secrets struct {
-	all        map[name]*corev1.Secret
-	unreadable map[string]string // why the Secrets of a namespace cannot be read
-	read       *secretMemory     // nil: every Secret is read anew
-	used       map[name]struct{} // that something names, there or not
-}
-
 // secretMemory keeps what was read of Secrets, which are never changed in place, from one
 // translation to the next: checking a thousand keys takes longer than all the rest.
 type secretMemory struct {
-	certificates map[*corev1.Secret]readCertificate
-	authorities  map[*corev1.Secret]readAuthority
+	certificates map[name]readCertificate
+	authorities  map[name]readAuthority
 }
 
 type readCertificate struct {
+	secret      *corev1.Secret
 	certificate certificate
 	err         error
 }
 
 type readAuthority struct {
+	secret    *corev1.Secret
 	authority model.Authority
 	err       error
 }
 
 func newSecretMemory() *secretMemory {
-	return &secretMemory{map[*corev1.Secret]readCertificate{}, map[*corev1.Secret]readAuthority{}}
+	return &secretMemory{map[name]readCertificate{}, map[name]readAuthority{}}
 }
 
-// keepOnly forgets Secrets that are not in use any more.
-func (m *secretMemory) keepOnly(s *secrets) {
-	alive := make(map[*corev1.Secret]bool, len(s.used))
-	for n := range s.used {
-		alive[s.all[n]] = true
-	}
-	for secret := range m.certificates {
-		if !alive[secret] {
-			delete(m.certificates, secret)
-		}
-	}
-	for secret := range m.authorities {
-		if !alive[secret] {
-			delete(m.authorities, secret)
-		}
-	}
-}
-
-// missing says why there is no such Secret, nil if there is.
-func (s *secrets) missing(n name) error {
-	s.used[n] = struct{}{}
-	if s.all[n] != nil {
-		return nil
-	}
-	if why := s.unreadable[n.namespace]; why != "" {
-		return &secretError{"SecretUnreadable", fmt.Sprintf("Secret %s cannot be read: %s", n, why)}
-	}
-	return &secretError{"SecretNotFound", fmt.Sprintf("Secret %s does not exist", n)}
+func (m *secretMemory) forget(n name) {
+	delete(m.certificates, n)
+	delete(m.authorities, n)
 }
 
 // hasPair reports whether the Secret is meant to hold a certificate and its key.
-func (s *secrets) hasPair(n name) bool {
-	secret := s.all[n]
-	return secret != nil && len(secret.Data[corev1.TLSCertKey])+len(secret.Data[corev1.TLSPrivateKeyKey]) > 0
+func hasPair(s *corev1.Secret) bool {
+	return len(s.Data[corev1.TLSCertKey])+len(s.Data[corev1.TLSPrivateKeyKey]) > 0
 }
 
 // certificate reads tls.crt and tls.key.
-func (s *secrets) certificate(n name) (certificate, error) {
-	if err := s.missing(n); err != nil {
+func (t *translation) certificate(n name) (certificate, error) {
+	secret, err := t.lookup.secret(n)
+	if err != nil {
 		return certificate{}, err
 	}
-	secret := s.all[n]
-	if s.read != nil {
-		if known, ok := s.read.certificates[secret]; ok {
-			return known.certificate, known.err
-		}
+	if known := t.read.certificates[n]; known.secret == secret {
+		return known.certificate, known.err
 	}
 	var c certificate
-	var err error
-	if !s.hasPair(n) {
+	if !hasPair(secret) {
 		err = errors.New("has neither tls.crt nor tls.key: it must be of type kubernetes.io/tls")
 	} else if c.Certificate, err = cert.Pair(n.String(), secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey]); err == nil {
 		c.leaf, err = c.Leaf()
@@ -127,29 +92,23 @@ func (s *secrets) certificate(n name) (certificate, error) {
 	if err != nil {
 		err = &secretError{"SecretInvalid", fmt.Sprintf("Secret %s: %v", n, err)}
 	}
-	if s.read != nil {
-		s.read.certificates[secret] = readCertificate{c, err}
-	}
+	t.read.certificates[n] = readCertificate{secret, c, err}
 	return c, err
 }
 
 // authority reads ca.crt and ca.crl.
-func (s *secrets) authority(n name) (model.Authority, error) {
-	if err := s.missing(n); err != nil {
+func (t *translation) authority(n name) (model.Authority, error) {
+	secret, err := t.lookup.secret(n)
+	if err != nil {
 		return model.Authority{}, err
 	}
-	secret := s.all[n]
-	if s.read != nil {
-		if known, ok := s.read.authorities[secret]; ok {
-			return known.authority, known.err
-		}
+	if known := t.read.authorities[n]; known.secret == secret {
+		return known.authority, known.err
 	}
 	a, err := cert.Authority(n.String(), secret.Data[corev1.ServiceAccountRootCAKey], secret.Data[keyRevoked])
 	if err != nil {
 		err = &secretError{"SecretInvalid", fmt.Sprintf("Secret %s: %v", n, err)}
 	}
-	if s.read != nil {
-		s.read.authorities[secret] = readAuthority{a, err}
-	}
+	t.read.authorities[n] = readAuthority{secret, a, err}
 	return a, err
 }

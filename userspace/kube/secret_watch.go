@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"maps"
 	"slices"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -33,26 +32,15 @@ var watchedSecrets = watchedKind{
 // secretAnnotations are those that name a Secret.
 var secretAnnotations = []string{annotationAuthTLSSecret, annotationProxySSLSecret, ingressnginx.Prefix + "auth-secret"}
 
-// secretNamespaces returns where the Secrets are that a translation will look for.
-func secretNamespaces(served []*networkingv1.Ingress, o Options) map[name]bool {
-	namespaces := map[name]bool{}
-	if namespace, _, ok := strings.Cut(o.DefaultCertificate, "/"); ok {
-		namespaces[name{namespace, ""}] = true
+// wantedBy returns what must be watched before an Ingress can be translated: the Secrets of
+// its namespace, and ConfigMaps.
+func wantedBy(ingress *networkingv1.Ingress) (wanted []reference) {
+	if slices.ContainsFunc(ingress.Spec.TLS, func(e networkingv1.IngressTLS) bool { return e.SecretName != "" }) ||
+		slices.ContainsFunc(secretAnnotations, func(key string) bool { return ingress.Annotations[key] != "" }) {
+		wanted = append(wanted, reference{"Secret", name{ingress.Namespace, ""}})
 	}
-	for _, ingress := range served {
-		if slices.ContainsFunc(ingress.Spec.TLS, func(e networkingv1.IngressTLS) bool { return e.SecretName != "" }) ||
-			slices.ContainsFunc(secretAnnotations, func(key string) bool { return ingress.Annotations[key] != "" }) {
-			namespaces[name{ingress.Namespace, ""}] = true
-		}
+	for _, config := range ingressnginx.ConfigMaps(ingress.Namespace, ingress.Annotations) {
+		wanted = append(wanted, reference{"ConfigMap", name{ingress.Namespace, config}})
 	}
-	return namespaces
-}
-
-// listSecrets returns the Secrets, and why those of namespaces cannot be had.
-func listSecrets(w *watches) (all []*corev1.Secret, unreadable map[string]string) {
-	unreadable = map[string]string{}
-	for n, why := range w.list(func(o any) { all = append(all, o.(*corev1.Secret)) }) {
-		unreadable[n.namespace] = why
-	}
-	return all, unreadable
+	return wanted
 }

@@ -44,8 +44,9 @@ func (h *hostTLS) model() *model.TLS {
 	if t.Client != nil {
 		t.Source = h.clientSource // who is to be told if a proxy refuses it
 	}
-	slices.SortStableFunc(h.certificates, func(a, b offered) int { return cmp.Compare(preference[a.kind], preference[b.kind]) })
-	for _, c := range h.certificates {
+	offers := slices.Clone(h.certificates)
+	slices.SortStableFunc(offers, func(a, b offered) int { return cmp.Compare(preference[a.kind], preference[b.kind]) })
+	for _, c := range offers {
 		t.Certificates = append(t.Certificates, c.id)
 	}
 	return t
@@ -144,7 +145,7 @@ func (t *translation) addCertificate(ingress *networkingv1.Ingress, ref model.Ob
 	if entry.SecretName == "" {
 		return hosts // the default certificate
 	}
-	c, err := t.secrets.certificate(name{ingress.Namespace, entry.SecretName})
+	c, err := t.certificate(name{ingress.Namespace, entry.SecretName})
 	if err != nil {
 		t.found.add(ref, model.Warning, reasonOf(err), fmt.Sprintf("%s.secretName: %v; clients get the default certificate", field, err))
 		return hosts
@@ -237,38 +238,6 @@ func (t *translation) addPassthrough(ref model.ObjectRef, hosts []string) {
 	}
 }
 
-// completeTLS settles what depends on several hosts.
-func (t *translation) completeTLS() {
-	for _, alias := range slices.Sorted(maps.Keys(t.aliases)) {
-		t.shareTLS(alias)
-	}
-	for _, host := range slices.Sorted(maps.Keys(t.tls)) {
-		if t.hosts[host] == nil {
-			t.shareRoutes(host)
-		}
-	}
-	// A host without a certificate of its own has that of the wildcard above it.
-	for host := range t.hosts {
-		above := t.tls[wildcardOf(host)]
-		if above == nil || len(above.certificates) == 0 || t.tls[host] != nil && len(t.tls[host].certificates) > 0 {
-			continue
-		}
-		t.tlsOf(host, above.source).certificates = slices.Clone(above.certificates)
-	}
-	for host, h := range t.tls {
-		if h.client == nil {
-			continue
-		}
-		// In clear text nobody can show a certificate, and authorities that look for the
-		// answer to a challenge have none.
-		for key, route := range t.hosts[host] {
-			route.ClearText = isChallenge(&route.Route)
-			route.RedirectHTTPS = !route.ClearText
-			t.hosts[host][key] = route
-		}
-	}
-}
-
 // shareTLS: an alias asks no less of clients than the host that it stands for, whichever
 // Ingress has said so.
 func (t *translation) shareTLS(alias string) {
@@ -285,38 +254,13 @@ func (t *translation) shareTLS(alias string) {
 	}
 }
 
-// shareRoutes: a host that spec.tls names and no rule does has the routes of the less
-// specific host whose requests it would get if it were not named at all, and what is asked
-// of that one's clients.
-func (t *translation) shareRoutes(host string) {
-	h := t.tls[host]
-	for _, less := range []string{wildcardOf(host), ""} {
-		routes, published := t.hosts[less]
-		if !published {
-			continue
-		}
-		t.hosts[host] = maps.Clone(routes)
-		if above := t.tls[less]; above != nil {
-			h.passthrough = above.passthrough
-			if h.suites == nil {
-				h.suites, h.suitesSource = above.suites, above.suitesSource
-			}
-			if h.client == nil && above.client != nil {
-				h.client, h.clientSource = above.client, above.clientSource
-			}
-		}
-		return
-	}
-	t.claim(host)
-}
-
 // defaultCertificate resolves --default-certificate, if it names a Secret.
 func (t *translation) defaultCertificate() string {
 	if t.options.DefaultCertificate == "" {
 		return ""
 	}
 	namespace, secret, _ := strings.Cut(t.options.DefaultCertificate, "/")
-	c, err := t.secrets.certificate(name{namespace, secret})
+	c, err := t.certificate(name{namespace, secret})
 	if err != nil {
 		t.found.add(model.ObjectRef{Kind: "Secret", Namespace: namespace, Name: secret}, model.Warning, reasonOf(err),
 			fmt.Sprintf("--default-certificate: %v; proxies sign one themselves", err))

@@ -18,41 +18,57 @@ import (
 // result is sorted, so that equal inputs in any order give equal results.
 func Translate(objects Objects, o Options) (model.Model, []model.Problem) {
 	t := newTranslation(objects, o)
-	m, _ := t.routes()
-	endpoints := make(map[name][]*discoveryv1.EndpointSlice, len(objects.Slices))
-	for _, slice := range objects.Slices {
-		if n, ok := serviceOf(slice); ok {
-			endpoints[n] = append(endpoints[n], slice)
-		}
-	}
+	m, _ := t.all()
 	for _, key := range t.sortedKeys() {
 		n := name{key.Namespace, key.Name}
-		service, found := TranslateService(key, t.services[n], endpoints[n], o)
+		service, found := TranslateService(key, t.lookup.service(n), t.lookup.endpoints(n), o)
 		m.Services = append(m.Services, service)
 		t.found = append(t.found, found...)
 	}
 	for _, s := range t.l4() {
 		n := name{s.Service.Namespace, s.Service.Name}
-		service, found := completeL4(s, t.services[n], endpoints[n], o)
+		service, found := completeL4(s, t.lookup.service(n), t.lookup.endpoints(n), o)
 		m.L4 = append(m.L4, service)
 		t.found = append(t.found, found...)
 	}
 	if n, ok := o.fabricService(); ok {
 		var found problems
-		m.Members, found = translateMembers(endpoints[n])
+		m.Members, found = translateMembers(t.lookup.endpoints(n))
 		t.found = append(t.found, found...)
 	}
 	if n, ok := o.proxyService(); ok {
-		m.Proxies = countProxies(endpoints[n])
+		m.Proxies = countProxies(t.lookup.endpoints(n))
 	}
 	return m, t.found.sorted()
 }
 
-// routes translates everything but the endpoints: a model without services. It also
-// returns the Ingresses that were looked at, oldest first.
-func (t *translation) routes() (model.Model, []*networkingv1.Ingress) {
-	served := t.served()
-	t.readCompat(served)
+// all translates everything but the endpoints: a model without services. It also returns
+// the Ingresses that were looked at, oldest first.
+func (t *translation) all() (model.Model, []*networkingv1.Ingress) {
+	t.class = classOf(t.options, t.objects.Classes, &t.found)
+	t.strict = t.readCompat()
+	var served []*networkingv1.Ingress
+	for _, ingress := range t.objects.Ingresses {
+		if t.class.serves(ingress, &t.found) {
+			served = append(served, ingress)
+		}
+	}
+	slices.SortFunc(served, byAge)
+	t.routes(served)
+	bases := t.bases()
+	m := model.Model{Default: t.classDefault(), DefaultCertificate: t.defaultCertificate(), Defence: t.defence()}
+	for _, host := range slices.Sorted(maps.Keys(bases)) {
+		m.Hosts = append(m.Hosts, finishHost(host, bases))
+	}
+	m.Certificates = sortedValues(t.certificates)
+	m.Authorities = sortedValues(t.authorities)
+	return m, served
+}
+
+// routes translates Ingresses, the oldest first: all of them, or some that have no host in
+// common with any other.
+func (t *translation) routes(served []*networkingv1.Ingress) {
+	t.readRegexpHosts(served)
 	for _, ingress := range served {
 		t.addRules(ingress)
 	}
@@ -63,21 +79,12 @@ func (t *translation) routes() (model.Model, []*networkingv1.Ingress) {
 	t.addCanaries(served)
 	t.addLocations(served)
 	t.addHosts(served)
-	for _, ingress := range served { // after all routes: hosts that have none share those of wildcards
+	for _, ingress := range served { // after all routes
 		t.addTLS(ingress)
 	}
-	t.completeTLS()
-	m := model.Model{Hosts: t.sortedHosts(), Default: t.classDefault(), DefaultCertificate: t.defaultCertificate()}
-	m.Defence = t.defence()
-	m.Certificates = sortedValues(t.certificates)
-	m.Authorities = sortedValues(t.authorities)
-	return m, served
-}
-
-// Served returns the Ingresses that belong to the class, oldest first.
-func Served(objects Objects, o Options) []model.ObjectRef {
-	t := newTranslation(Objects{Ingresses: objects.Ingresses, Classes: objects.Classes}, o)
-	return refsOf(t.served())
+	for _, alias := range slices.Sorted(maps.Keys(t.aliases)) {
+		t.shareTLS(alias)
+	}
 }
 
 func refsOf(ingresses []*networkingv1.Ingress) (refs []model.ObjectRef) {
@@ -87,14 +94,16 @@ func refsOf(ingresses []*networkingv1.Ingress) (refs []model.ObjectRef) {
 	return refs
 }
 
-// translation is the work in progress of one Translate.
+// translation is the work in progress of one Translate, or of a part of it.
 type translation struct {
-	objects  Objects
-	options  Options
-	services map[name]*corev1.Service
-	hosts    map[string]map[routeKey]published
-	keys     map[model.ServiceKey]struct{} // that routes name
-	found    problems
+	objects Objects
+	options Options
+	lookup  lookup
+	read    *secretMemory
+	class   class
+	hosts   map[string]map[routeKey]published
+	keys    map[model.ServiceKey]struct{} // that routes name
+	found   problems
 
 	policies     map[*networkingv1.Ingress]*policy
 	variants     map[variant]*model.Policy  // of policies, for routes
@@ -102,8 +111,6 @@ type translation struct {
 	regexpHosts  map[string]bool            // all paths are expressions
 	owners       map[string]model.ObjectRef // the oldest Ingress that has a rule for the host
 	aliases      map[string]string          // the host that each alias stands for
-	secrets      secrets
-	configMaps   configMaps
 	tls          map[string]*hostTLS
 	certificates map[string]model.Certificate // in use, by id
 	authorities  map[string]model.Authority   // in use, by id
@@ -122,53 +129,33 @@ type published struct {
 }
 
 func newTranslation(objects Objects, o Options) *translation {
-	t := &translation{
-		objects:  objects,
-		options:  o,
-		services: make(map[name]*corev1.Service, len(objects.Services)),
-		hosts:    map[string]map[routeKey]published{},
-		keys:     map[model.ServiceKey]struct{}{},
+	return newPartOf(objects, o, newLookup(newIndex(objects)), newSecretMemory())
+}
 
-		policies: map[*networkingv1.Ingress]*policy{},
-		variants: map[variant]*model.Policy{},
-		owners:   map[string]model.ObjectRef{},
-		aliases:  map[string]string{},
-		secrets: secrets{
-			all:        make(map[name]*corev1.Secret, len(objects.Secrets)),
-			unreadable: objects.SecretsUnreadable,
-			used:       map[name]struct{}{},
-		},
-		configMaps:   newConfigMaps(objects),
+// newPartOf returns a translation that finds in a store what its objects do not hold.
+func newPartOf(objects Objects, o Options, l lookup, read *secretMemory) *translation {
+	return &translation{
+		objects: objects,
+		options: o,
+		lookup:  l,
+		read:    read,
+		hosts:   map[string]map[routeKey]published{},
+		keys:    map[model.ServiceKey]struct{}{},
+
+		policies:     map[*networkingv1.Ingress]*policy{},
+		variants:     map[variant]*model.Policy{},
+		owners:       map[string]model.ObjectRef{},
+		aliases:      map[string]string{},
 		tls:          map[string]*hostTLS{},
 		certificates: map[string]model.Certificate{},
 		authorities:  map[string]model.Authority{},
 	}
-	for _, secret := range objects.Secrets {
-		t.secrets.all[nameOf(secret)] = secret
-	}
-	for _, service := range objects.Services {
-		t.services[nameOf(service)] = service
-	}
-	return t
 }
 
 // serviceOf returns the Service that a slice says it belongs to.
 func serviceOf(slice *discoveryv1.EndpointSlice) (name, bool) {
 	service := slice.Labels[discoveryv1.LabelServiceName]
 	return name{slice.Namespace, service}, service != ""
-}
-
-// served returns the Ingresses of the class, oldest first.
-func (t *translation) served() []*networkingv1.Ingress {
-	class := classOf(t.options, t.objects.Classes, &t.found)
-	var served []*networkingv1.Ingress
-	for _, ingress := range t.objects.Ingresses {
-		if ingress.DeletionTimestamp == nil && class.has(ingress, &t.found) {
-			served = append(served, ingress)
-		}
-	}
-	slices.SortFunc(served, byAge)
-	return served
 }
 
 func (t *translation) addRules(ingress *networkingv1.Ingress) {
@@ -294,7 +281,7 @@ func (t *translation) backend(ref model.ObjectRef, field string, b networkingv1.
 // resolve returns the zero key, and a problem, for what cannot be had; otherwise is what
 // clients then get.
 func (t *translation) resolve(ref model.ObjectRef, field string, n name, port networkingv1.ServiceBackendPort, otherwise string) model.ServiceKey {
-	service := t.services[n]
+	service := t.lookup.service(n)
 	if service == nil {
 		t.found.add(ref, model.Warning, "ServiceNotFound", fmt.Sprintf("%s: Service %s does not exist; clients get %s until it does", field, n, otherwise))
 		return model.ServiceKey{}
@@ -326,19 +313,6 @@ func (t *translation) classDefault() model.ServiceKey {
 	}
 	ref := model.ObjectRef{Kind: "Service", Namespace: want.Namespace, Name: want.Name}
 	return t.resolve(ref, "--default-backend", name{want.Namespace, want.Name}, port, "404")
-}
-
-func (t *translation) sortedHosts() []model.Host {
-	var hosts []model.Host
-	for _, name := range slices.Sorted(maps.Keys(t.hosts)) {
-		host := model.Host{Name: name, TLS: t.tls[name].model()}
-		for _, p := range t.hosts[name] {
-			host.Routes = append(host.Routes, p.Route)
-		}
-		slices.SortFunc(host.Routes, comparePrecedence)
-		hosts = append(hosts, host)
-	}
-	return hosts
 }
 
 // precedence of routes with the same path.

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -50,6 +51,7 @@ func TestScenarios(t *testing.T) {
 			}
 			checkInvariants(t, m)
 			checkOrder(t, objects, options, m, problems)
+			checkSteps(t, objects, options, got["model"]+got["problems"])
 
 			options.Addresses, options.AddressPool = nil, nil // L4 services have nothing to be published on
 			options.FabricService, options.ProxyService, options.Defence = "", "", ""
@@ -119,6 +121,85 @@ func checkOrder(t *testing.T, o kube.Objects, options kube.Options, m model.Mode
 	}
 }
 
+// checkSteps: a translator that gets the objects one by one, in any order, and others between
+// that it loses again, ends where a translation from nothing does.
+func checkSteps(t *testing.T, o kube.Objects, options kube.Options, want string) {
+	t.Helper()
+	r := rand.New(rand.NewPCG(3, 4))
+	for range 3 {
+		steps := kube.NewTranslator(options)
+		kept := kube.Objects{SecretsUnreadable: o.SecretsUnreadable, ConfigMapsUnreadable: o.ConfigMapsUnreadable}
+		var state state
+		for i := range 12 {
+			share := float64(i) / 11
+			next := kept
+			next.Ingresses, next.Classes = some(r, o.Ingresses, share), some(r, o.Classes, share)
+			next.Services, next.Slices = some(r, o.Services, share), some(r, o.Slices, share)
+			next.Secrets, next.ConfigMaps = some(r, o.Secrets, share), some(r, o.ConfigMaps, share)
+			steps.Replace(next)
+			state.take(t, steps)
+			m, problems := kube.Translate(next, options)
+			if diff := cmp.Diff(m.Dump()+dumpProblems(problems), state.String()); diff != "" {
+				t.Fatalf("step %d: a translator that has seen other objects before has another result (-from nothing +translator):\n%s", i, diff)
+			}
+		}
+		if diff := cmp.Diff(want, state.String()); diff != "" {
+			t.Fatalf("with all objects:\n%s", diff)
+		}
+	}
+}
+
+// some returns each object with the probability of share.
+func some[T any](r *rand.Rand, all []T, share float64) (out []T) {
+	for _, o := range all {
+		if share == 1 || r.Float64() < share {
+			out = append(out, o)
+		}
+	}
+	return out
+}
+
+// state is what updates add up to for one who believes what they say has changed.
+type state struct {
+	model    model.Model
+	problems []model.Problem
+}
+
+func (s *state) String() string { return s.model.Dump() + dumpProblems(s.problems) }
+
+// take takes over an update, and only what it says has changed.
+func (s *state) take(t *testing.T, from *kube.Translator) (u model.Update) {
+	t.Helper()
+	u, ok := from.Update()
+	if !ok {
+		return u
+	}
+	s.problems = u.Problems
+	if u.Changed == nil {
+		s.model = *u.Model
+		return u
+	}
+	hosts := map[string]model.Host{}
+	for _, h := range u.Model.Hosts {
+		hosts[h.Name] = h
+	}
+	s.model.Hosts = slices.DeleteFunc(slices.Clone(s.model.Hosts), func(h model.Host) bool { return slices.Contains(u.Changed.Hosts, h.Name) })
+	for _, name := range u.Changed.Hosts {
+		if h, there := hosts[name]; there {
+			s.model.Hosts = append(s.model.Hosts, h)
+		}
+	}
+	slices.SortFunc(s.model.Hosts, func(a, b model.Host) int { return strings.Compare(a.Name, b.Name) })
+	if u.Changed.Trust {
+		s.model.Certificates, s.model.Authorities, s.model.DefaultCertificate = u.Model.Certificates, u.Model.Authorities, u.Model.DefaultCertificate
+	}
+	if u.Changed.Services {
+		s.model.Services, s.model.L4, s.model.Members, s.model.Proxies = u.Model.Services, u.Model.L4, u.Model.Members, u.Model.Proxies
+		s.model.Default, s.model.Defence = u.Model.Default, u.Model.Defence
+	}
+	return u
+}
+
 func shuffle[T any](r *rand.Rand, s []T) {
 	r.Shuffle(len(s), func(i, j int) { s[i], s[j] = s[j], s[i] })
 }
@@ -174,9 +255,17 @@ func read(t testing.TB, archive *txtar.Archive) (kube.Objects, kube.Options) {
 	}
 }
 
-func objectsOf(t testing.TB, text string) kube.Objects {
+func objectsOf(t testing.TB, text string) (objects kube.Objects) {
 	t.Helper()
-	var objects kube.Objects
+	for _, o := range decodeAll(t, text) {
+		objects.Add(o)
+	}
+	return objects
+}
+
+// decodeAll returns the objects of all documents; those that come first are older.
+func decodeAll(t testing.TB, text string) (all []kube.Object) {
+	t.Helper()
 	for i, document := range strings.Split(expand(t, text), "\n---\n") {
 		decoded, warnings, err := kube.Decode([]byte(document))
 		if err != nil || len(warnings) > 0 {
@@ -184,10 +273,10 @@ func objectsOf(t testing.TB, text string) kube.Objects {
 		}
 		for _, o := range decoded {
 			o.SetAge(i)
-			objects.Add(o)
+			all = append(all, o)
 		}
 	}
-	return objects
+	return all
 }
 
 func section(archive *txtar.Archive, name string) string {

@@ -118,11 +118,12 @@ func (w *watches) start(ctx context.Context, n name) *watch {
 		w.log.Error().Err(err).Stringer("where", n).Msg("watching " + w.plural) // only after it was started
 	}
 	factory.Start(ctx.Done())
-	late := time.AfterFunc(watchWait, w.changes.addRoutes)
+	noticed := func() { w.changes.addReferenced(reference{w.kind, n}) }
+	late := time.AfterFunc(watchWait, noticed)
 	var waiting sync.WaitGroup
 	waiting.Go(func() {
 		if cache.WaitForCacheSync(ctx.Done(), one.informer.HasSynced) {
-			w.changes.addRoutes()
+			noticed()
 		}
 	})
 	one.stop = func() {
@@ -150,45 +151,46 @@ func (w *watches) failed(n name, one *watch, err error) {
 	w.mu.Unlock()
 	if news {
 		w.log.Warn().Err(err).Stringer("where", n).Msg("cannot list " + w.plural)
-		w.changes.addRoutes()
+		w.changes.addReferenced(reference{w.kind, n})
 	}
 }
 
-// list calls f with each object, and returns why others cannot be had.
-func (w *watches) list(f func(any)) (unreadable map[name]string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	unreadable = map[name]string{}
-	for n, one := range w.all {
-		if !one.informer.HasSynced() {
-			unreadable[n] = one.failure
-			if one.failure == "" {
-				unreadable[n] = fmt.Sprintf("the API server has not listed the %s of namespace %s yet", w.plural, n.namespace)
-			}
-			continue
-		}
-		for _, o := range one.informer.GetStore().List() {
-			f(o)
-		}
-	}
-	return unreadable
-}
-
-func (w *watches) get(n name) (metav1.Object, error) {
+// find returns an object, nil if it is not there or cannot be read: unreadable then says why.
+func (w *watches) find(n name) (object any, unreadable string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	one := w.all[n]
 	if one == nil {
 		one = w.all[name{n.namespace, ""}]
 	}
-	if one == nil {
+	switch {
+	case one == nil:
+		return nil, ""
+	case !one.informer.HasSynced() && one.failure != "":
+		return nil, one.failure
+	case !one.informer.HasSynced():
+		return nil, fmt.Sprintf("the API server has not listed the %s of namespace %s yet", w.plural, n.namespace)
+	}
+	object, there, err := one.informer.GetStore().GetByKey(n.String())
+	if err != nil || !there {
+		return nil, ""
+	}
+	return object, ""
+}
+
+// watching reports whether an object is watched, or all of its namespace.
+func (w *watches) watching(n name) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.all[n] != nil || w.all[name{n.namespace, ""}] != nil
+}
+
+func (w *watches) get(n name) (metav1.Object, error) {
+	object, _ := w.find(n)
+	if object == nil {
 		return nil, errNotInCluster
 	}
-	o, exists, err := one.informer.GetStore().GetByKey(n.String())
-	if err != nil || !exists {
-		return nil, errNotInCluster
-	}
-	return o.(metav1.Object), nil
+	return object.(metav1.Object), nil
 }
 
 // waiting lists what has not been read yet.

@@ -5,6 +5,8 @@ type Update struct {
 	// Model is the whole desired state, nil if only endpoints have changed. It is not
 	// modified after it was sent.
 	Model *Model
+	// Changed narrows down what of Model can differ from the last one; nil: anything.
+	Changed *Changed
 	// Services replace those of the same key in the last Model, if Model is nil. A key
 	// that the last Model does not have is ignored.
 	Services []Service
@@ -15,4 +17,13 @@ type Update struct {
 	// Served are the objects that the last Model was made from, oldest first: those
 	// that get the ingress addresses as their status.
 	Served []ObjectRef
+}
+
+// Changed says what of a Model can differ from the one that was sent before it.
+type Changed struct {
+	Hosts []string // that came, changed or went, sorted
+	// Trust: Certificates, Authorities and DefaultCertificate.
+	Trust bool
+	// Services: everything else.
+	Services bool
 }

@@ -12,7 +12,7 @@ COMMANDS = kerngate-agent kerngate-proxy kerngatectl
 
 .DEFAULT_GOAL := build
 .PHONY: help build $(COMMANDS:%=bin/%) generate check-generate fmt lint test test-unit \
-	test-kernel test-controlplane e2e test-applications test-vm test-matrix test-bare demo bench bench-l4 bench-flood fuzz setup clean
+	test-kernel test-controlplane e2e test-applications test-vm test-matrix test-bare demo bench bench-l4 bench-flood bench-control fuzz setup clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -83,6 +83,10 @@ bench-l4: ## measure the kernel programs and L4 services, alone and beside other
 bench-flood: ## measure what clients get during a SYN flood (root)
 	@scripts/setup bench
 	@scripts/bench-flood
+
+bench-control: ## measure changes beside up to 100,000 Ingresses (root)
+	@scripts/setup build test
+	@scripts/bench-control
 
 fuzz: ## run each fuzz target for FUZZTIME (20s)
 	@scripts/fuzz $(FUZZTIME)

@@ -31,17 +31,47 @@ const Version = "v1.37.2"
 type Plane struct {
 	Config *rest.Config // as cluster-admin
 
+	place     Place
 	dir       string
 	binaries  string
 	etcd      string
 	port      int
-	processes map[string]*process
+	processes map[string]Running
+}
+
+// Place is where a control plane runs. The zero Place is this process's network namespace.
+type Place struct {
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	Run  func(name, path string, args ...string) (Running, error)
+}
+
+// Running is a process of a control plane.
+type Running interface {
+	Done() <-chan struct{}
+	Kill()
+	LogTail(lines int) string
 }
 
 type process struct {
 	cmd  *exec.Cmd
 	log  string
 	done chan struct{}
+}
+
+func (p *process) Done() <-chan struct{} { return p.done }
+
+func (p *process) Kill() {
+	p.cmd.Process.Kill()
+	<-p.done
+}
+
+func (p *process) LogTail(n int) string {
+	raw, err := os.ReadFile(p.log)
+	if err != nil {
+		return err.Error()
+	}
+	lines := strings.Split(string(bytes.TrimSpace(raw)), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
 
 // Missing says which executables are not there, and how to get them.
@@ -74,12 +104,15 @@ func folder() (string, error) {
 }
 
 // Start starts a control plane with its data in dir.
-func Start(dir string) (_ *Plane, err error) {
+func Start(dir string) (*Plane, error) { return StartIn(dir, Place{}) }
+
+// StartIn is Start somewhere else.
+func StartIn(dir string, place Place) (_ *Plane, err error) {
 	binaries, err := folder()
 	if err != nil {
 		return nil, err
 	}
-	p := &Plane{dir: dir, binaries: binaries, processes: map[string]*process{}}
+	p := &Plane{place: place, dir: dir, binaries: binaries, processes: map[string]Running{}}
 	defer func() {
 		if err != nil {
 			p.Stop()
@@ -147,6 +180,7 @@ func (p *Plane) StartAPIServer() error {
 		BearerToken:     adminToken,
 		TLSClientConfig: rest.TLSClientConfig{Insecure: true},
 		QPS:             -1,
+		Dial:            p.place.Dial,
 	}
 	client, err := kubernetes.NewForConfig(p.Config)
 	if err != nil {
@@ -161,12 +195,12 @@ func (p *Plane) StartAPIServer() error {
 			return nil
 		}
 		select {
-		case <-p.processes["kube-apiserver"].done:
-			return fmt.Errorf("kube-apiserver has ended:\n%s", p.lastWords("kube-apiserver"))
+		case <-p.processes["kube-apiserver"].Done():
+			return fmt.Errorf("kube-apiserver has ended:\n%s", p.processes["kube-apiserver"].LogTail(20))
 		case <-time.After(50 * time.Millisecond):
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("kube-apiserver is not ready after five minutes: %w\n%s", err, p.lastWords("kube-apiserver"))
+			return fmt.Errorf("kube-apiserver is not ready after five minutes: %w\n%s", err, p.processes["kube-apiserver"].LogTail(20))
 		}
 	}
 }
@@ -177,7 +211,11 @@ func (p *Plane) Binary(name string) string { return filepath.Join(p.binaries, na
 // Kubeconfig is a file by which the API server can be reached as cluster-admin.
 func (p *Plane) Kubeconfig() string { return filepath.Join(p.dir, "admin.kubeconfig") }
 
-func (p *Plane) start(name, path string, args ...string) error {
+func (p *Plane) start(name, path string, args ...string) (err error) {
+	if p.place.Run != nil {
+		p.processes[name], err = p.place.Run(name, path, args...)
+		return err
+	}
 	log, err := os.Create(filepath.Join(p.dir, name+".log"))
 	if err != nil {
 		return err
@@ -202,8 +240,7 @@ func (p *Plane) start(name, path string, args ...string) error {
 // Kill ends one process at once.
 func (p *Plane) Kill(name string) {
 	if proc := p.processes[name]; proc != nil {
-		proc.cmd.Process.Kill()
-		<-proc.done
+		proc.Kill()
 	}
 }
 
@@ -212,16 +249,6 @@ func (p *Plane) Stop() {
 	for _, name := range []string{"kube-controller-manager", "kube-apiserver", "etcd"} {
 		p.Kill(name)
 	}
-}
-
-// lastWords is the end of a process's log.
-func (p *Plane) lastWords(name string) string {
-	raw, err := os.ReadFile(p.processes[name].log)
-	if err != nil {
-		return err.Error()
-	}
-	lines := strings.Split(string(bytes.TrimSpace(raw)), "\n")
-	return strings.Join(lines[max(0, len(lines)-20):], "\n")
 }
 
 // freePorts asks the kernel for TCP ports on loopback that nobody has.

@@ -94,6 +94,7 @@ func TestSecrets(t *testing.T) {
 	must(t, err)
 	f.untilHas(t, "the renewed Secret", "for secrets.example.com until 2071-01-01")
 
+	f.untilQuiet()
 	f.mu.Lock()
 	before := f.updates
 	f.mu.Unlock()
@@ -139,7 +140,7 @@ func TestSecrets(t *testing.T) {
 func (f *follower) config() *feedpb.Config {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return compile.Route(f.model, func(string) (state.ServiceID, bool) { return 0, false }, compile.Common{Settings: &feedpb.Settings{}}, nil, nil).Snapshot(1)
+	return compile.Route(f.model, func(string) (state.ServiceID, bool) { return 0, false }, compile.Common{Settings: &feedpb.Settings{}}, nil, nil, nil).Snapshot(1)
 }
 
 // TestSecretRights: with rights to the Secrets of one namespace alone, that one is served,

@@ -50,7 +50,7 @@ func startKerngate(t *testing.T, p *pods, all []comparison) string {
 		i := slices.Index(names, name)
 		return state.ServiceID(i + 1), i >= 0
 	}
-	snapshot, err := config.Empty().Apply(compile.Route(&m, id, compile.Common{Settings: &feedpb.Settings{}}, nil, nil).Snapshot(1))
+	snapshot, err := config.Empty().Apply(compile.Route(&m, id, compile.Common{Settings: &feedpb.Settings{}}, nil, nil, nil).Snapshot(1))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -40,7 +40,9 @@ type Kerngate struct {
 	Node      *Node
 	Binaries  Binaries
 	Manifests Manifests
-	Agent     *Process // the one started last
+	// Kubeconfig names a cluster to serve instead of the manifests.
+	Kubeconfig string
+	Agent      *Process // the one started last
 
 	Uplink string // interface on which the agent expects clients; eth0
 
@@ -79,8 +81,11 @@ const (
 
 // agentArgs is the agent's command line: the real defaults, except for the places.
 func (k *Kerngate) agentArgs() []string {
-	args := []string{
-		"--manifests", string(k.Manifests),
+	from := []string{"--manifests", string(k.Manifests)}
+	if k.Kubeconfig != "" {
+		from = []string{"--kubeconfig", k.Kubeconfig}
+	}
+	args := append(from,
 		"--ingress-ip", k.Node.lab.VIP4.String(),
 		"--interface", k.Uplink,
 		"--bpffs", k.Pins(),
@@ -88,7 +93,7 @@ func (k *Kerngate) agentArgs() []string {
 		"--node-name", k.Node.Name,
 		"--metrics-address", MetricsAddress,
 		"--request-spool-dir", k.Spool(),
-	}
+	)
 	if k.Node.lab.VIP6.IsValid() {
 		args = append(args, "--ingress-ip", k.Node.lab.VIP6.String())
 	}

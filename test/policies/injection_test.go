@@ -106,7 +106,7 @@ func serveOne(t *testing.T, proxy *proxytest.Proxy, annotations map[string]strin
 	}
 	m, _ := kube.Translate(objects, kube.Options{Class: "kerngate", ClassOptional: true})
 	id := func(string) (state.ServiceID, bool) { return 1, true }
-	snapshot, err := config.Empty().Apply(compile.Route(&m, id, compile.Common{Settings: &feedpb.Settings{AccessLogSample: 1}}, nil, nil).Snapshot(1))
+	snapshot, err := config.Empty().Apply(compile.Route(&m, id, compile.Common{Settings: &feedpb.Settings{AccessLogSample: 1}}, nil, nil, nil).Snapshot(1))
 	if err != nil {
 		return false
 	}

@@ -78,7 +78,7 @@ func serveWith(t *testing.T, settings *feedpb.Settings, documents ...string) *si
 		i := slices.Index(names, name)
 		return state.ServiceID(i + 1), i >= 0
 	}
-	snapshot, err := config.Empty().Apply(compile.Route(&m, id, compile.Common{Settings: settings}, nil, nil).Snapshot(1))
+	snapshot, err := config.Empty().Apply(compile.Route(&m, id, compile.Common{Settings: settings}, nil, nil, nil).Snapshot(1))
 	if err != nil {
 		t.Fatal(err)
 	}

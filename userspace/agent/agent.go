@@ -10,6 +10,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -123,6 +124,7 @@ type applied struct {
 	status.Apply
 	retry   *time.Timer // pending, nil if the maps hold what they should
 	backoff time.Duration
+	whole   bool // the maps hold what they should
 }
 
 // New returns an agent that knows of the generations which the maps say exist.
@@ -207,7 +209,7 @@ func (a *Agent) loop(ctx, lifetime context.Context) error {
 		case <-a.applied.timer():
 			a.applied.retry = nil
 			a.Log.Info().Msg("trying again to bring the maps up to date")
-			a.applyAll()
+			a.applyAll(nil)
 		case ring := <-a.Tickets:
 			a.takeTickets(ring)
 		case <-a.Stapler.Changed():
@@ -261,8 +263,8 @@ func (a *Agent) update(u model.Update) {
 	a.problems.set(fromSource, u.Problems)
 	if u.Model != nil {
 		a.Metrics.updates.WithLabelValues("routes").Inc()
-		a.takeModel(u.Model)
-		a.applyAll()
+		a.takeModel(u.Model, u.Changed)
+		a.applyAll(u.Changed)
 	} else {
 		a.Metrics.updates.WithLabelValues("endpoints").Inc()
 		a.applyServices(u.Services, u.L4)
@@ -270,21 +272,31 @@ func (a *Agent) update(u model.Update) {
 	a.report()
 }
 
-// takeModel copies the list of services, which endpoint updates then change in place.
-func (a *Agent) takeModel(m *model.Model) {
+// takeModel takes over what has changed (nil: anything). Of the list of services it keeps a
+// copy, which endpoint updates then change in place.
+func (a *Agent) takeModel(m *model.Model, changed *model.Changed) {
+	own := *m
 	if a.model == nil {
 		a.Log.Info().Int("hosts", len(m.Hosts)).Int("services", len(m.Services)).Msg("first complete list of objects")
+		changed = nil
 	}
-	own := *m
-	own.Services = append([]model.Service(nil), m.Services...)
-	own.L4 = append([]model.L4Service(nil), m.L4...)
-	a.model = &own
-	clear(a.index)
-	for i, s := range own.Services {
-		a.index[s.Key] = i
+	if changed == nil || changed.Services {
+		own.Services, own.L4 = slices.Clone(m.Services), slices.Clone(m.L4)
+		clear(a.index)
+		for i, s := range own.Services {
+			a.index[s.Key] = i
+		}
+	} else {
+		own.Services, own.L4 = a.model.Services, a.model.L4
 	}
-	a.certificates.source, a.certificates.fallback = m.Certificates, m.DefaultCertificate
-	a.completeCertificates()
+	if changed == nil || changed.Trust {
+		a.model = &own
+		a.certificates.source, a.certificates.fallback = m.Certificates, m.DefaultCertificate
+		a.completeCertificates()
+	} else {
+		own.Certificates, own.DefaultCertificate = a.model.Certificates, a.model.DefaultCertificate
+		a.model = &own
+	}
 	a.forgetRefusals()
 }
 

@@ -12,12 +12,22 @@ import (
 	"github.com/kerngate/kerngate/userspace/status"
 )
 
-// applyAll makes the maps hold the model, then tells the proxies. What cannot be stored
-// is tried again; everything else is in force.
-func (a *Agent) applyAll() {
+// applyAll makes the maps hold what of the model has changed (nil: anything), then tells the
+// proxies. What cannot be stored is tried again; everything else is in force.
+func (a *Agent) applyAll(changed *model.Changed) {
 	if a.model == nil {
 		return
 	}
+	if changed == nil || changed.Services || !a.applied.whole {
+		a.applyState()
+	}
+	if !a.applied.whole {
+		changed = nil // ids of services may differ from those that routes were made with
+	}
+	a.publish(changed)
+}
+
+func (a *Agent) applyState() {
 	want, problems := compile.State(a.model, a.Node)
 	start := time.Now()
 	report, err := a.Datapath.Apply(want)
@@ -27,7 +37,6 @@ func (a *Agent) applyAll() {
 	if report != (loader.Report{}) {
 		a.Log.Info().Interface("changes", report).Dur("took", time.Since(start)).Msg("maps are up to date")
 	}
-	a.publish()
 }
 
 // applyServices writes services whose endpoints have changed, and nothing else. Their
@@ -74,7 +83,7 @@ func (a *Agent) noteApply(start time.Time, err error, whole bool) {
 	took := time.Since(start)
 	at.At, at.Took = &start, status.Duration(took)
 	at.Applied++
-	if err != nil {
+	if at.whole = err == nil && (whole || at.whole); err != nil {
 		at.Failed++
 		at.Error, at.ErrorAt = err.Error(), &start
 		if at.retry == nil {

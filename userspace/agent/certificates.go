@@ -28,6 +28,7 @@ type certificates struct {
 	source   []model.Certificate // as the source gave them
 	fallback string              // DefaultCertificate of the source
 	known    map[string]known    // by id
+	usersOf  *model.Model        // for which hosts and users of known were noted
 	revoked  []string            // ids
 	judged   time.Time
 }
@@ -65,13 +66,21 @@ func (a *Agent) completeCertificates() {
 		}
 		a.certificates.known[c.ID] = k
 	}
-	a.noteUsers()
+	a.certificates.usersOf = nil
 	a.Metrics.certificates(a.certificates.known)
 	a.judgeCertificates(time.Now())
 }
 
-// noteUsers finds out who uses which certificate.
+// noteUsers finds out who uses which certificate, unless it is known.
 func (a *Agent) noteUsers() {
+	if a.certificates.usersOf == a.model {
+		return
+	}
+	a.certificates.usersOf = a.model
+	for id, k := range a.certificates.known {
+		k.hosts, k.users = nil, nil
+		a.certificates.known[id] = k
+	}
 	use := func(id string, change func(*known)) {
 		if k, ok := a.certificates.known[id]; ok {
 			change(&k)
@@ -104,6 +113,7 @@ func (a *Agent) noteUsers() {
 // are revoked. They are served all the same: the client decides.
 func (a *Agent) judgeCertificates(now time.Time) {
 	a.certificates.judged = now
+	a.noteUsers()
 	var found []model.Problem
 	if f := a.DefaultFiles; f != nil && f.problem != "" {
 		found = append(found, model.Problem{
@@ -171,7 +181,7 @@ func (a *Agent) certificatesChanged() {
 	a.completeCertificates()
 	a.forgetRefusals()
 	if a.routing != nil {
-		a.publish()
+		a.publish(&model.Changed{Trust: true})
 	}
 	a.report()
 }
@@ -181,7 +191,7 @@ func (a *Agent) takeTickets(ring tickets.Ring) {
 	a.tickets = &feedpb.TicketKeys{Keys: ring.Keys(), Affinity: ring.Affinity[:]}
 	a.Log.Info().Time("in_use_since", ring.Rotated).Msg("session ticket keys")
 	if a.routing != nil {
-		a.publish()
+		a.publish(&model.Changed{})
 	}
 }
 
@@ -191,6 +201,7 @@ func (a *Agent) certificateList() status.Certificates {
 	if a.model == nil {
 		return out
 	}
+	a.noteUsers()
 	for _, c := range a.model.Certificates {
 		k, ok := a.certificates.known[c.ID]
 		if !ok {

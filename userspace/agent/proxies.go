@@ -290,7 +290,7 @@ func (a *Agent) refusedBy(e feed.Refused) {
 	p.refused, p.refusal, p.sent = p.sent, e.Reason, nil
 	p.acked = nil // what it has is unchanged, but a snapshot is asked for
 	if e.Source != "" && a.refuse(e.Source, e.Reason) {
-		a.publish()
+		a.publish(nil)
 		a.report()
 	}
 }

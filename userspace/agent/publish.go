@@ -3,17 +3,19 @@ package agent
 import (
 	"github.com/kerngate/kerngate/userspace/compile"
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
+	"github.com/kerngate/kerngate/userspace/model"
 )
 
 // publish makes a new version of what proxies are to know, if anything has changed, and
-// sends it to all of them.
-func (a *Agent) publish() {
+// sends it to all of them. changed says what of the model can differ from the last version;
+// nil: anything.
+func (a *Agent) publish(changed *model.Changed) {
 	if a.model == nil {
 		return
 	}
-	next := compile.Route(a.model, a.Datapath.ServiceID, compile.Common{Settings: a.Settings, Tickets: a.tickets}, a.exclude(), a.routing)
+	next := compile.Route(a.model, a.Datapath.ServiceID, compile.Common{Settings: a.Settings, Tickets: a.tickets}, a.exclude(), a.routing, changed)
 	if a.routing != nil {
-		if _, changed := a.routing.Delta(next, 0); !changed {
+		if _, differs := a.routing.Delta(next, 0); !differs {
 			return
 		}
 	}

@@ -2,6 +2,8 @@ package compile
 
 import (
 	"fmt"
+	"maps"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"testing"
@@ -204,7 +206,8 @@ func TestDeltas(t *testing.T) {
 		if step.settings == nil {
 			step.settings = proto.CloneOf(settings)
 		}
-		next := Route(&step.model, step.ids, Common{Settings: step.settings}, step.without, before)
+		step.model.Services = []model.Service{{Key: key("a")}, {Key: key("b")}, {Key: key("c")}}
+		next := Route(&step.model, step.ids, Common{Settings: step.settings}, step.without, before, nil)
 		snapshot := next.Snapshot(uint64(i))
 		if before == nil {
 			viaDeltas.apply(t, snapshot)
@@ -234,16 +237,85 @@ func TestDeltas(t *testing.T) {
 	}
 }
 
+// TestChangedHosts: a Routing made of the last one by the hosts that have changed equals one
+// made from nothing, and so does what its deltas add up to.
+func TestChangedHosts(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 1))
+	m := &model.Model{Services: []model.Service{{Key: key("a")}, {Key: key("b")}, {Key: key("c")}}}
+	common := Common{Settings: &feedpb.Settings{}}
+	last := Route(m, ids("a", "b", "c"), common, nil, nil, nil)
+	var sum mirror
+	sum.apply(t, last.Snapshot(0))
+	behind, held := last, *new(mirror) // of a proxy that skips versions
+	held.apply(t, last.Snapshot(0))
+	for step := range 500 {
+		next := *m
+		changed := &model.Changed{}
+		hosts := map[string]model.Host{}
+		for _, h := range m.Hosts {
+			hosts[h.Name] = h
+		}
+		for range r.IntN(3) {
+			name := fmt.Sprint("h", r.IntN(8))
+			changed.Hosts = append(changed.Hosts, name)
+			if delete(hosts, name); r.IntN(3) > 0 {
+				h := model.Host{Name: name, Routes: []model.Route{prefix(fmt.Sprint("/", r.IntN(3)), string(rune('a'+r.IntN(3))), "i1")}}
+				if r.IntN(2) == 0 {
+					h.TLS = &model.TLS{Certificates: []string{"ns/x"}, Source: ingress("i1")}
+				}
+				hosts[name] = h
+			}
+		}
+		next.Hosts = nil
+		for _, name := range slices.Sorted(maps.Keys(hosts)) {
+			next.Hosts = append(next.Hosts, hosts[name])
+		}
+		if r.IntN(4) == 0 {
+			changed.Services = true
+			next.Services = slices.Clone(m.Services)
+			next.Services[r.IntN(3)].NoSkMsg = r.IntN(2) == 0
+			next.Default = [...]model.ServiceKey{{}, key("a")}[r.IntN(2)]
+		}
+		if r.IntN(4) == 0 {
+			changed.Trust = true
+			next.Certificates = []model.Certificate{{ID: "ns/x", Chain: []byte{byte(r.IntN(3))}}}
+		}
+		m = &next
+		now := Route(m, ids("a", "b", "c"), common, nil, last, changed)
+		want := Route(m, ids("a", "b", "c"), common, nil, nil, nil).Snapshot(1)
+		if diff := cmp.Diff(want, now.Snapshot(1), protocmp.Transform()); diff != "" {
+			t.Fatalf("step %d (-from nothing +from the last one):\n%s", step, diff)
+		}
+		var whole mirror
+		whole.apply(t, want)
+		if delta, ok := last.Delta(now, 1); ok {
+			sum.apply(t, delta)
+		}
+		last = now
+		if r.IntN(3) == 0 {
+			delta, _ := behind.Delta(now, 1)
+			held.apply(t, delta)
+			behind = now
+			if diff := cmp.Diff(whole, held, cmp.AllowUnexported(mirror{}), protocmp.Transform()); diff != "" {
+				t.Fatalf("step %d: a delta over several versions leads elsewhere:\n%s", step, diff)
+			}
+		}
+		if diff := cmp.Diff(whole, sum, cmp.AllowUnexported(mirror{}), protocmp.Transform()); diff != "" {
+			t.Fatalf("step %d: deltas lead elsewhere (-snapshot +deltas):\n%s", step, diff)
+		}
+	}
+}
+
 func BenchmarkRoute10000Hosts(b *testing.B) {
 	var m model.Model
 	for i := range 10_000 {
 		m.Hosts = append(m.Hosts, model.Host{Name: fmt.Sprintf("h%05d.example.com", i), Routes: []model.Route{prefix("/", "a", "i1"), prefix("/foo", "b", "i1")}})
 	}
 	all, settings := ids("a", "b"), Common{Settings: &feedpb.Settings{}}
-	first := Route(&m, all, settings, nil, nil)
+	first := Route(&m, all, settings, nil, nil, nil)
 	b.ReportAllocs()
 	for b.Loop() {
-		first.Delta(Route(&m, all, settings, nil, first), 1)
+		first.Delta(Route(&m, all, settings, nil, first, nil), 1)
 	}
 }
 
@@ -289,9 +361,9 @@ func TestFabric(t *testing.T) {
 // a change of settings alone.
 func TestDividedLimits(t *testing.T) {
 	common := Common{Settings: &feedpb.Settings{HeadTimeoutMs: 1}}
-	alone := Route(&model.Model{}, ids(), common, nil, nil)
-	three := Route(&model.Model{Proxies: 3}, ids(), common, nil, alone)
-	if _, changed := three.Delta(Route(&model.Model{Proxies: 3}, ids(), common, nil, three), 3); changed {
+	alone := Route(&model.Model{}, ids(), common, nil, nil, nil)
+	three := Route(&model.Model{Proxies: 3}, ids(), common, nil, alone, nil)
+	if _, changed := three.Delta(Route(&model.Model{Proxies: 3}, ids(), common, nil, three, nil), 3); changed {
 		t.Error("nothing has changed")
 	}
 	c, changed := alone.Delta(three, 2)

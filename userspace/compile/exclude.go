@@ -47,7 +47,7 @@ func ClosedRoute(r *model.Route) *model.Route {
 // name. While it stays the same, a proxy that refused the object would refuse it again.
 // published is false if the model has nothing of the object.
 func Footprint(m *model.Model, ids IDs, ref model.ObjectRef) (sum [sha256.Size]byte, published bool) {
-	f := footprint{model: m, hash: sha256.New(), routing: &Routing{services: map[uint32]*feedpb.Service{}}}
+	f := footprint{model: m, hash: sha256.New(), routing: &Routing{}}
 	for i := range m.Hosts {
 		host := &m.Hosts[i]
 		if host.TLS != nil && host.TLS.Source == ref {

@@ -13,7 +13,7 @@ func TestClosed(t *testing.T) {
 	guarded.Policy = &model.Policy{MaxBody: new(uint64)}
 	guarded.Canaries = []model.Canary{{Service: key("a"), Source: ingress("i3")}}
 	m := &model.Model{Hosts: []model.Host{{Name: "x", Routes: []model.Route{guarded, prefix("/", "a", "i2")}}}}
-	host := Route(m, ids("a"), Common{}, excluding("i1", Closed), nil).Snapshot(1).Hosts[0]
+	host := Route(m, ids("a"), Common{}, excluding("i1", Closed), nil, nil).Snapshot(1).Hosts[0]
 	if len(host.Routes) != 2 {
 		t.Fatalf("routes %v", host.Routes)
 	}

@@ -94,7 +94,7 @@ func TestRules(t *testing.T) {
 		a, b := prefix("/a", "a", "i1"), prefix("/b", "a", "i1")
 		a.Policy, b.Policy, a.Canaries, b.Match = p, p, canaries, model.Regexp
 		m := model.Model{Hosts: []model.Host{{Name: "x", Routes: []model.Route{a, b}}}}
-		return Route(&m, ids("a"), Common{Settings: &feedpb.Settings{}}, nil, nil).Snapshot(1).Hosts[0]
+		return Route(&m, ids("a"), Common{Settings: &feedpb.Settings{}}, nil, nil, nil).Snapshot(1).Hosts[0]
 	}
 	first := host(full(), model.Canary{Service: key("none"), Source: ingress("c"), Weight: 1, Total: 2})
 	if len(first.Policies) != 1 || first.Routes[0].Policy != 1 || first.Routes[1].Policy != 1 || !first.Routes[1].Regexp {

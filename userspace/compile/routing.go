@@ -1,8 +1,10 @@
 package compile
 
 import (
+	"cmp"
 	"maps"
 	"slices"
+	"sync/atomic"
 
 	"google.golang.org/protobuf/proto"
 
@@ -19,7 +21,15 @@ type Routing struct {
 	fallback uint32
 	settings *feedpb.Settings
 	trust
+
+	version   uint64
+	from      uint64   // version of the Routing from which it differs in some hosts; 0: in any
+	changed   []string // these hosts
+	described uint64   // version for which services were made
+	excluding bool     // something is left out
 }
+
+var versions atomic.Uint64
 
 // IDs returns the id under which a service's backends stand in the maps. Services that
 // have none, because the maps had no room, are answered with 503.
@@ -31,31 +41,58 @@ type Common struct {
 	Tickets  *feedpb.TicketKeys // nil: proxies keep those that they have
 }
 
-// Route translates the model's hosts. Hosts equal to those of previous (which may be nil)
-// are taken from there, so that comparing the two is cheap.
-func Route(m *model.Model, ids IDs, common Common, exclude Exclude, previous *Routing) *Routing {
-	r := &Routing{
-		hosts:    make(map[string]*feedpb.Host, len(m.Hosts)),
-		services: make(map[uint32]*feedpb.Service, len(m.Services)),
-		settings: settingsOf(m, common.Settings),
-		trust:    trustOf(m, common.Tickets, previous),
+// Route translates the model's hosts. What equals that of previous (which may be nil) is
+// taken from there, so that comparing the two is cheap. changed says what of the model can
+// differ from that of previous, whose services must have kept their ids; nil: anything.
+func Route(m *model.Model, ids IDs, common Common, exclude Exclude, previous *Routing, changed *model.Changed) *Routing {
+	if previous == nil {
+		previous, changed = &Routing{}, nil
 	}
-	for i := range m.Hosts {
-		host := r.host(&m.Hosts[i], ids, exclude)
-		if previous != nil && equalHosts(previous.hosts[host.Name], host) {
-			host = previous.hosts[host.Name]
+	if exclude != nil || previous.excluding {
+		changed = nil
+	}
+	r := &Routing{version: versions.Add(1), excluding: exclude != nil, settings: settingsOf(m, common.Settings), trust: previous.trust}
+	if changed == nil || changed.Trust {
+		r.trust = trustOf(m, common.Tickets, previous)
+	} else if !proto.Equal(r.tickets, common.Tickets) {
+		r.tickets = common.Tickets
+	}
+	if proto.Equal(previous.settings, r.settings) {
+		r.settings = previous.settings
+	}
+	r.fallback = r.service(m.Default, ids)
+	if changed == nil || changed.Services {
+		r.services, r.described = describe(m, ids, previous), r.version
+	} else {
+		r.services, r.described = previous.services, previous.described
+	}
+	if changed == nil {
+		r.hosts = make(map[string]*feedpb.Host, len(m.Hosts))
+		for i := range m.Hosts {
+			r.addHost(&m.Hosts[i], ids, exclude, previous)
 		}
-		r.hosts[host.Name] = host
+	} else {
+		r.hosts, r.from, r.changed = maps.Clone(previous.hosts), previous.version, changed.Hosts
+		for _, name := range changed.Hosts {
+			if i, there := slices.BinarySearchFunc(m.Hosts, name, func(h model.Host, name string) int { return cmp.Compare(h.Name, name) }); there {
+				r.addHost(&m.Hosts[i], ids, exclude, previous)
+			} else {
+				delete(r.hosts, name)
+			}
+		}
 	}
 	if exclude != nil {
 		r.keepUsed()
 	}
-	r.fallback = r.service(m.Default, ids)
-	r.describe(m, ids)
-	if previous != nil && proto.Equal(previous.settings, r.settings) {
-		r.settings = previous.settings
-	}
 	return r
+}
+
+func (r *Routing) addHost(h *model.Host, ids IDs, exclude Exclude, previous *Routing) {
+	host := r.host(h, ids, exclude)
+	if before := previous.hosts[host.Name]; equalHosts(before, host) {
+		host = before
+	}
+	r.hosts[host.Name] = host
 }
 
 // settingsOf adds to the settings what the cluster has a say in.
@@ -107,9 +144,6 @@ func (r *Routing) service(key model.ServiceKey, ids IDs) uint32 {
 	if !ok {
 		return 0
 	}
-	if r.services[uint32(id)] == nil {
-		r.services[uint32(id)] = &feedpb.Service{Id: uint32(id), Name: name}
-	}
 	return uint32(id)
 }
 
@@ -133,30 +167,57 @@ func (r *Routing) Delta(next *Routing, version uint64) (c *feedpb.Config, ok boo
 
 func (r *Routing) delta(next *Routing, version uint64, snapshot bool) (c *feedpb.Config, trustDiffers bool) {
 	c = &feedpb.Config{Version: version, Snapshot: snapshot, DefaultService: next.fallback}
-	for _, name := range slices.Sorted(maps.Keys(next.hosts)) {
-		if !equalHosts(r.hosts[name], next.hosts[name]) {
-			c.Hosts = append(c.Hosts, next.hosts[name])
+	if next.from != 0 && next.from == r.version {
+		for _, name := range next.changed {
+			r.hostDelta(next, name, c)
 		}
+	} else {
+		for name, host := range next.hosts {
+			if r.hosts[name] != host {
+				r.hostDelta(next, name, c)
+			}
+		}
+		for name := range r.hosts {
+			if next.hosts[name] == nil {
+				r.hostDelta(next, name, c)
+			}
+		}
+		slices.SortFunc(c.Hosts, func(a, b *feedpb.Host) int { return cmp.Compare(a.Name, b.Name) })
+		slices.Sort(c.RemovedHosts)
 	}
-	for _, name := range slices.Sorted(maps.Keys(r.hosts)) {
-		if next.hosts[name] == nil {
-			c.RemovedHosts = append(c.RemovedHosts, name)
-		}
-	}
-	for _, id := range slices.Sorted(maps.Keys(next.services)) {
-		if !proto.Equal(r.services[id], next.services[id]) {
-			c.Services = append(c.Services, next.services[id])
-		}
-	}
-	for _, id := range slices.Sorted(maps.Keys(r.services)) {
-		if _, kept := next.services[id]; !kept {
-			c.RemovedServices = append(c.RemovedServices, id)
-		}
+	if r.described != next.described {
+		r.serviceDelta(next, c)
 	}
 	if r.settings != next.settings {
 		c.Settings = next.settings
 	}
 	return c, r.trust.delta(&next.trust, c)
+}
+
+// serviceDelta adds to a message what differs of services.
+func (r *Routing) serviceDelta(next *Routing, c *feedpb.Config) {
+	for id, service := range next.services {
+		if r.services[id] != service {
+			c.Services = append(c.Services, service)
+		}
+	}
+	for id := range r.services {
+		if _, kept := next.services[id]; !kept {
+			c.RemovedServices = append(c.RemovedServices, id)
+		}
+	}
+	slices.SortFunc(c.Services, func(a, b *feedpb.Service) int { return cmp.Compare(a.Id, b.Id) })
+	slices.Sort(c.RemovedServices)
+}
+
+// hostDelta adds to a message what differs of a host.
+func (r *Routing) hostDelta(next *Routing, name string, c *feedpb.Config) {
+	switch before, after := r.hosts[name], next.hosts[name]; {
+	case after == nil && before != nil:
+		c.RemovedHosts = append(c.RemovedHosts, name)
+	case after != nil && !equalHosts(before, after):
+		c.Hosts = append(c.Hosts, after)
+	}
 }
 
 // equalHosts compares without reflection: this runs over every host at every change.

@@ -1,19 +1,33 @@
 package compile
 
 import (
+	"google.golang.org/protobuf/proto"
+
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
 	"github.com/kerngate/kerngate/userspace/model"
 )
 
-// describe adds to the services that routes lead to what proxies are to know of them beyond
-// their names. Of L4 services they know those alone whose pods they are to ask.
-func (r *Routing) describe(m *model.Model, ids IDs) {
-	spoken := upstreams(m)
+// describe returns what proxies are to know of services. Of L4 services they know those alone
+// whose pods they are to ask. What equals that of previous is taken from there.
+func describe(m *model.Model, ids IDs, previous *Routing) map[uint32]*feedpb.Service {
+	out := make(map[uint32]*feedpb.Service, len(m.Services))
+	add := func(s *feedpb.Service) {
+		if before := previous.services[s.Id]; equalServices(before, s) {
+			s = before
+		}
+		out[s.Id] = s
+	}
+	var spoken map[model.ServiceKey]model.Upstream
 	for i := range m.Services {
 		s := &m.Services[i]
-		id, ok := ids(s.Key.String())
-		if out := r.services[uint32(id)]; ok && out != nil {
-			serviceMessage(out, s, spoken[s.Key])
+		if s.Health != nil && spoken == nil {
+			spoken = upstreams(m)
+		}
+		name := s.Key.String()
+		if id, ok := ids(name); ok {
+			message := &feedpb.Service{Id: uint32(id), Name: name}
+			serviceMessage(message, s, spoken[s.Key])
+			add(message)
 		}
 	}
 	for i := range m.L4 {
@@ -24,12 +38,22 @@ func (r *Routing) describe(m *model.Model, ids IDs) {
 		for _, v4 := range []bool{true, false} {
 			name := l4Name(s.L4Key, v4)
 			if id, ok := ids(name); ok {
-				r.services[uint32(id)] = &feedpb.Service{
+				add(&feedpb.Service{
 					Id: uint32(id), Name: name, Health: healthMessage(s.Health, model.Upstream{}), Outlier: &feedpb.Outlier{Off: true},
-				}
+				})
 			}
 		}
 	}
+	return out
+}
+
+// equalServices compares without reflection those that have nothing but scalars.
+func equalServices(a, b *feedpb.Service) bool {
+	if a == nil || a.Health != nil || a.Outlier != nil || b.Health != nil || b.Outlier != nil {
+		return proto.Equal(a, b)
+	}
+	return a.Id == b.Id && a.Name == b.Name && a.SlowStartMs == b.SlowStartMs && a.NoSkMsg == b.NoSkMsg &&
+		a.MaxConnections == b.MaxConnections && a.MaxPending == b.MaxPending
 }
 
 // upstreams says how each service's pods are spoken to: as its first route does.

@@ -32,12 +32,12 @@ func TestServicePolicies(t *testing.T) {
 		id, ok := map[string]state.ServiceID{"a/b:80": 3, "a/b:80/tcp4": 4}[name]
 		return id, ok
 	}
-	without := Route(m(nil), ids, Common{}, nil, nil)
+	without := Route(m(nil), ids, Common{}, nil, nil, nil)
 	if c := without.Snapshot(1); len(c.Services) != 1 || c.Services[0].Health != nil {
 		t.Errorf("services are %v, want one that is not asked: proxies need not know the L4 service", c.Services)
 	}
 	check := &model.HealthCheck{Kind: model.CheckGRPC, Path: "shop", Interval: 2 * time.Second, Timeout: time.Second, Unhealthy: 3, Healthy: 1}
-	with := Route(m(check), ids, Common{}, nil, without)
+	with := Route(m(check), ids, Common{}, nil, without, nil)
 	c, changed := without.Delta(with, 2)
 	if !changed || len(c.Hosts) != 0 || len(c.Services) != 2 {
 		t.Fatalf("a check that was added changes %v", c)
@@ -52,7 +52,7 @@ func TestServicePolicies(t *testing.T) {
 	if four := c.Services[1]; four.Name != "a/b:80/tcp4" || four.Health == nil || four.Health.Upstream != nil || !four.Outlier.Off {
 		t.Errorf("L4 service is %v", four)
 	}
-	if c, changed := with.Delta(Route(m(check), ids, Common{}, nil, with), 3); changed {
+	if c, changed := with.Delta(Route(m(check), ids, Common{}, nil, with, nil), 3); changed {
 		t.Errorf("the same again changes %v", c)
 	}
 }

@@ -21,18 +21,18 @@ func TestServiceSettings(t *testing.T) {
 			Health:  &model.HealthCheck{Kind: model.CheckGRPC, Path: "shop", Interval: time.Second, Unhealthy: 2},
 		}},
 	}
-	one := Route(m, ids, Common{}, nil, nil)
+	one := Route(m, ids, Common{}, nil, nil, nil)
 	s := one.Snapshot(1).Services
 	if len(s) != 1 || s[0].Id != 7 || s[0].Name != "d/web:80" || s[0].SlowStartMs != 30000 || s[0].MaxConnections != 5 || s[0].MaxPending != 6 ||
 		s[0].Outlier.Consecutive != 3 || s[0].Outlier.EjectionMs != 1000 || s[0].Outlier.MostPercent != 50 ||
 		s[0].Health.Path != "shop" || s[0].Health.IntervalMs != 1000 || s[0].Health.Unhealthy != 2 {
 		t.Fatalf("%v", s)
 	}
-	if c, changed := one.Delta(Route(m, ids, Common{}, nil, one), 2); changed {
+	if c, changed := one.Delta(Route(m, ids, Common{}, nil, one, nil), 2); changed {
 		t.Errorf("the same again changes %v", c)
 	}
 	m.Services[0].SlowStart = time.Minute
-	if c, changed := one.Delta(Route(m, ids, Common{}, nil, one), 2); !changed || len(c.Services) != 1 || c.Services[0].SlowStartMs != 60000 {
+	if c, changed := one.Delta(Route(m, ids, Common{}, nil, one, nil), 2); !changed || len(c.Services) != 1 || c.Services[0].SlowStartMs != 60000 {
 		t.Errorf("another slow start changes %v", c)
 	}
 }

@@ -17,6 +17,8 @@ type trust struct {
 	authorities        map[string]*feedpb.Authority   // by id
 	defaultCertificate string
 	tickets            *feedpb.TicketKeys // nil: not known yet
+
+	made uint64 // the version that this, but for the tickets, was made for; 0: holds nothing
 }
 
 // trustOf translates certificates and authorities. What equals those of previous (which
@@ -27,6 +29,7 @@ func trustOf(m *model.Model, tickets *feedpb.TicketKeys, previous *Routing) trus
 		authorities:        make(map[string]*feedpb.Authority, len(m.Authorities)),
 		defaultCertificate: m.DefaultCertificate,
 		tickets:            tickets,
+		made:               versions.Add(1),
 	}
 	if previous == nil {
 		previous = &Routing{}
@@ -53,6 +56,13 @@ func trustOf(m *model.Model, tickets *feedpb.TicketKeys, previous *Routing) trus
 
 // delta adds to a message what differs from t in next. It reports whether anything does.
 func (t *trust) delta(next *trust, c *feedpb.Config) (differs bool) {
+	c.DefaultCertificate = next.defaultCertificate
+	if t.tickets != next.tickets {
+		c.TicketKeys = next.tickets
+	}
+	if t.made == next.made {
+		return c.TicketKeys != nil
+	}
 	for _, id := range slices.Sorted(maps.Keys(next.certificates)) {
 		if t.certificates[id] != next.certificates[id] {
 			c.Certificates = append(c.Certificates, next.certificates[id])
@@ -72,10 +82,6 @@ func (t *trust) delta(next *trust, c *feedpb.Config) (differs bool) {
 		if next.authorities[id] == nil {
 			c.RemovedAuthorities = append(c.RemovedAuthorities, id)
 		}
-	}
-	c.DefaultCertificate = next.defaultCertificate
-	if t.tickets != next.tickets {
-		c.TicketKeys = next.tickets
 	}
 	return len(c.Certificates)+len(c.RemovedCertificates)+len(c.Authorities)+len(c.RemovedAuthorities) > 0 ||
 		t.defaultCertificate != next.defaultCertificate || c.TicketKeys != nil

@@ -31,11 +31,12 @@ func TestTLSForm(t *testing.T) {
 			}}}},
 			{Name: "b", TLS: &model.TLS{Passthrough: key("b"), Source: ingress("i2")}},
 		},
+		Services:           []model.Service{{Key: key("a")}, {Key: key("b")}},
 		Certificates:       []model.Certificate{{ID: "ns/e", Chain: []byte("chain"), Key: model.Key("key"), OCSP: []byte("staple")}},
 		Authorities:        []model.Authority{{ID: "ns/ca", Certificates: []byte("pem"), Revoked: []byte("crl")}},
 		DefaultCertificate: "ns/e",
 	}
-	got := Route(m, ids("a", "b"), Common{Settings: &feedpb.Settings{}, Tickets: tickets("k1")}, nil, nil).Snapshot(7)
+	got := Route(m, ids("a", "b"), Common{Settings: &feedpb.Settings{}, Tickets: tickets("k1")}, nil, nil, nil).Snapshot(7)
 	want := &feedpb.Config{
 		Version: 7, Snapshot: true, Settings: &feedpb.Settings{},
 		Hosts: []*feedpb.Host{
@@ -68,7 +69,7 @@ func TestRefusedClientAuth(t *testing.T) {
 		{Name: "b", TLS: &model.TLS{Certificates: []string{"ns/e"}, Source: ingress("i1")}},
 	}}
 	for exclusion, routes := range map[Exclusion]int{Closed: 2, Dropped: 1} {
-		got := Route(m, ids("a"), Common{}, excluding("i1", exclusion), nil).Snapshot(1)
+		got := Route(m, ids("a"), Common{}, excluding("i1", exclusion), nil, nil).Snapshot(1)
 		if a := got.Hosts[0]; a.Tls.GetClient() == nil || a.Tls.Client.Mode != feedpb.ClientAuth_REQUIRED || a.Tls.Client.Authority != "" || len(a.Routes) != routes {
 			t.Errorf("host a is %v", a)
 		}
@@ -120,7 +121,8 @@ func TestTrustDeltas(t *testing.T) {
 	var before *Routing
 	var viaDeltas mirror
 	for i, step := range steps {
-		next := Route(&step.model, ids("a"), Common{Settings: &feedpb.Settings{}, Tickets: step.tickets}, nil, before)
+		step.model.Services = []model.Service{{Key: key("a")}}
+		next := Route(&step.model, ids("a"), Common{Settings: &feedpb.Settings{}, Tickets: step.tickets}, nil, before, nil)
 		if before == nil {
 			viaDeltas.apply(t, next.Snapshot(uint64(i)))
 		} else {

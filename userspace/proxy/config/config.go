@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"sort"
 	"weak"
 
@@ -90,23 +91,11 @@ func (s *Snapshot) Apply(c *feedpb.Config) (*Snapshot, error) {
 		}
 		next.Settings = settings
 	}
-	next.services = make(map[uint32]*Service, len(s.services)+len(c.Services))
 	next.renewed = s.renewed && !c.Snapshot
-	if !c.Snapshot {
-		for id, svc := range s.services {
-			next.services[id] = svc
-		}
-		for _, id := range c.RemovedServices {
-			delete(next.services, id)
-		}
-	}
 	next.upstreams = s.upstreams.extend(c.Snapshot)
-	for _, svc := range c.Services {
-		_, known := next.services[svc.Id]
-		next.renewed = next.renewed || known
-		next.services[svc.Id] = next.service(svc, &s.upstreams)
+	if c.Snapshot || len(c.Services)+len(c.RemovedServices) > 0 {
+		next.replaceServices(s, c)
 	}
-	next.ordered = sortServices(next.services)
 	next.Default = next.services[c.DefaultService]
 	next.DefaultUsage = s.Usage.Line("", next.Default.name())
 	if key := c.TicketKeys.GetAffinity(); len(key) > 0 {
@@ -135,6 +124,23 @@ func (s *Snapshot) Apply(c *feedpb.Config) (*Snapshot, error) {
 		return nil, &RefusedError{Err: err} // each host was tried alone: none is to blame
 	}
 	return &next, nil
+}
+
+// replaceServices makes the services of those of the last snapshot and those of a Config.
+func (s *Snapshot) replaceServices(last *Snapshot, c *feedpb.Config) {
+	s.services = make(map[uint32]*Service, len(last.services)+len(c.Services))
+	if !c.Snapshot {
+		maps.Copy(s.services, last.services)
+		for _, id := range c.RemovedServices {
+			delete(s.services, id)
+		}
+	}
+	for _, svc := range c.Services {
+		_, known := s.services[svc.Id]
+		s.renewed = s.renewed || known
+		s.services[svc.Id] = s.service(svc, &last.upstreams)
+	}
+	s.ordered = sortServices(s.services)
 }
 
 // Service returns a service, nil if it is not in the configuration.

@@ -18,6 +18,8 @@ static __always_inline enum kg_reason reason_of(bool tc, enum end end)
 		return (tc ? KG_INGRESS_NOT_IP : KG_XDP_NOT_IP) + end;
 	if (end < SPOOFED_SOURCE)
 		return (tc ? KG_INGRESS_NODE_BACKEND : KG_XDP_NODE_BACKEND) + (end - NODE_BACKEND);
+	if (end == NO_PROXY)
+		return tc ? KG_INGRESS_NO_PROXY : KG_XDP_NO_PROXY;
 	if (end == COOKIE_SENT)
 		return tc ? KG_INGRESS_COOKIE_SENT : KG_XDP_COOKIE_SENT;
 	return (tc ? KG_INGRESS_SPOOFED_SOURCE : KG_XDP_SPOOFED_SOURCE) + (end - SPOOFED_SOURCE);

@@ -6,6 +6,7 @@
 #include "between.h"
 #include "cookie.h"
 #include "events.h"
+#include "serving.h"
 #include "sieve.h"
 #include "strict.h"
 
@@ -126,7 +127,7 @@ static __always_inline enum end judge(const struct hook *h, enum located located
 		/* Has the agent attach kg_ingress. */
 		if (kg_syn_cookies && p.syn && !p.ack)
 			are_too_many();
-		return otherwise;
+		return p.syn && !p.ack && unanswered(&p.key, p.v6) ? NO_PROXY : otherwise;
 	}
 
 	/* 6. L4 flows. PASSED means that it is of none. */
@@ -141,7 +142,11 @@ static __always_inline enum end judge(const struct hook *h, enum located located
 	if (kg_fabric_on && end == PASSED && !p.later)
 		end = to_proxy(h, &p, headers);
 
-	/* 8. Too many new ones. */
+	/* 8. Nobody would answer. */
+	if (end == PASSED && p.syn && !p.ack && unanswered(&p.key, p.v6))
+		return NO_PROXY;
+
+	/* 9. Too many new ones. */
 	if (kg_syn_cookies && end == PASSED && p.check)
 		end = challenge(h, &p, headers);
 	return end == PASSED ? otherwise : end;

@@ -52,6 +52,7 @@ enum end {
 	RATE_PACKETS,
 	RATE_CONNECTIONS,
 	COOKIE_SENT,
+	NO_PROXY,
 };
 _Static_assert(KG_XDP_NOT_IP + (int)L4_NO_ROOM == (int)KG_XDP_L4_NO_ROOM, "reasons of kg_xdp");
 _Static_assert(KG_INGRESS_NOT_IP + (int)L4_NO_ROOM == (int)KG_INGRESS_L4_NO_ROOM,
@@ -71,7 +72,7 @@ static __always_inline bool drops(enum end end)
 {
 	return end == DENIED || end == L4_SOURCE_REFUSED || end == L4_NO_ROOM ||
 	       (end >= NODE_NO_WAY && end <= NODE_HOPS) ||
-	       (end >= SPOOFED_SOURCE && end <= RATE_CONNECTIONS);
+	       (end >= SPOOFED_SOURCE && end <= RATE_CONNECTIONS) || end == NO_PROXY;
 }
 
 /* goes_on reports whether a packet that ends so is to be handed to another node. */

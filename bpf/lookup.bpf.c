@@ -5,12 +5,7 @@
  * here.
  */
 #include "net.h"
-
-/* A proxy generation's workers: ids [first, first + count). */
-struct kg_workers_of {
-	kg_worker_id first;
-	__u32 count;
-};
+#include "serving.h"
 
 /* read_key writes the local address, port and protocol of the connection. */
 static __always_inline void read_key(const struct bpf_sk_lookup *ctx, struct kg_listener_key *key)
@@ -47,24 +42,6 @@ static __always_inline enum kg_socket socket_kind(const struct bpf_sk_lookup *ct
 	if (ctx->protocol == IPPROTO_UDP)
 		return v6 ? KG_SOCKET_UDP6 : KG_SOCKET_UDP4;
 	return v6 ? KG_SOCKET_TCP6 : KG_SOCKET_TCP4;
-}
-
-/* serving_workers reports whether a proxy generation serves, and which workers it has. */
-static __always_inline bool serving_workers(struct kg_workers_of *workers)
-{
-	__u32 zero = 0, slot;
-	struct kg_meta *meta = bpf_map_lookup_elem(&kg_meta, &zero);
-	struct kg_generation *generation;
-
-	if (!meta || !meta->serving)
-		return false;
-	slot = meta->serving % KG_GENERATIONS;
-	generation = bpf_map_lookup_elem(&kg_generations, &slot);
-	if (!generation || !generation->workers)
-		return false;
-	workers->first = slot * KG_GENERATION_WORKERS;
-	workers->count = generation->workers;
-	return workers->count <= KG_GENERATION_WORKERS;
 }
 
 /* hung reports whether a worker has not come back to its event loop for too long. */
@@ -172,6 +149,28 @@ static __always_inline enum kg_reason steer(struct bpf_sk_lookup *ctx,
 	return outcome == REFUSED ? KG_LOOKUP_ASSIGN_FAILED : KG_LOOKUP_NO_WORKER;
 }
 
+/*
+ * drop returns how an attempt ends that nobody can take. SK_DROP has the kernel answer a SYN by
+ * a reset, and the client give up; so TCP is given to a socket of the agent that drops
+ * everything, and the client sends its SYN again when a proxy may be back. Datagrams are refused:
+ * HTTP/3 clients then turn to TCP.
+ */
+static __always_inline int drop(struct bpf_sk_lookup *ctx)
+{
+	__u32 index = socket_kind(ctx);
+	struct bpf_sock *sink;
+	long err;
+
+	if (ctx->protocol != IPPROTO_TCP)
+		return SK_DROP;
+	sink = bpf_map_lookup_elem(&kg_sinks, &index);
+	if (!sink)
+		return SK_DROP;
+	err = bpf_sk_assign(ctx, sink, BPF_SK_LOOKUP_F_NO_REUSEPORT);
+	bpf_sk_release(sink);
+	return err ? SK_DROP : SK_PASS;
+}
+
 SEC("sk_lookup")
 int kg_lookup(struct bpf_sk_lookup *ctx)
 {
@@ -203,15 +202,15 @@ int kg_lookup(struct bpf_sk_lookup *ctx)
 		return SK_DROP;
 	}
 
-	/* 3. Nobody serves: refuse, so that our traffic never leaks to another process that
-	 *    happens to listen on this port. */
+	/* 3. Nobody serves: drop, so that the client tries again, and our traffic never leaks to
+	 *    another process that happens to listen on this port. */
 	if (!serving_workers(&workers)) {
 		count(KG_LOOKUP_NO_PROXY);
-		return SK_DROP;
+		return drop(ctx);
 	}
 
-	/* 4. A worker, by load and liveness; refuse if none has an open socket. */
+	/* 4. A worker, by load and liveness; drop if none has an open socket. */
 	reason = steer(ctx, &workers);
 	count(reason);
-	return reason == KG_LOOKUP_STEERED ? SK_PASS : SK_DROP;
+	return reason == KG_LOOKUP_STEERED ? SK_PASS : drop(ctx);
 }

@@ -55,6 +55,17 @@ struct {
 	__type(value, __u64);
 } kg_sockets SEC(".maps");
 
+/* Listening sockets of the agent whose filter drops every packet: what a SYN is given to while
+ * no proxy serves, because sk_lookup itself can refuse but not drop; index = enum kg_socket, TCP
+ * alone. Written by the agent; read by kg_lookup. Empty while no agent runs: SYNs are refused
+ * then, unless an uplink has dropped them. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SOCKMAP);
+	__uint(max_entries, KG_WORKER_SOCKETS);
+	__type(key, __u32);
+	__type(value, __u64);
+} kg_sinks SEC(".maps");
+
 /* How busy each worker is; index = worker id. Written by the proxies (each worker its own
  * line, through mmap); read by kg_lookup. */
 struct {

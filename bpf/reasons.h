@@ -104,6 +104,9 @@ enum kg_reason {
 	KG_INGRESS_COOKIE_SENT, /* the same */
 	/* kg_lookup again */
 	KG_LOOKUP_CLOSED, /* dropped: to an ingress address, but to no listener */
+	/* kg_xdp and kg_ingress again */
+	KG_XDP_NO_PROXY,     /* dropped: a SYN to the proxies, none of which has an open socket */
+	KG_INGRESS_NO_PROXY, /* the same */
 	KG_REASONS,
 };
 

@@ -28,6 +28,8 @@ enum kg_constant {
 	/* Workers (reactors) of one generation. Worker ids are slot * this + index. */
 	KG_GENERATION_WORKERS = 64,
 	KG_WORKERS = KG_GENERATIONS * KG_GENERATION_WORKERS,
+	/* A worker without work turns this often nevertheless, so that the agent sees it live. */
+	KG_BEAT_MS = 200,
 	/* Listening sockets of one worker; the socket's index is enum kg_socket. */
 	KG_WORKER_SOCKETS = 4,
 	KG_SOCKETS = KG_WORKERS * KG_WORKER_SOCKETS,
@@ -486,7 +488,8 @@ struct kg_worker {
 	__u32 connections;   /* open client connections */
 	__u32 pending;       /* ready events of this turn not yet handled */
 	__u64 accepted;      /* client connections ever */
-	__u64 pad[5];
+	__u64 seen_ns;       /* CLOCK_MONOTONIC of its last turn; 0: it does not tell */
+	__u64 pad[4];
 };
 
 enum kg_generation_state {

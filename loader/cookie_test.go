@@ -18,10 +18,7 @@ func openCookies(t *testing.T, change ...func(*Options)) *Datapath {
 	setSyncookies(t, "2")
 	d := openTest(t, netnstest.BPFFS(t), append([]func(*Options){func(o *Options) { o.SynCookies = SynCookiesAlways }}, change...)...)
 	mustApply(t, d, vips())
-	p := startProxy(t, d, 2)
-	if err := d.Serve(p.number); err != nil {
-		t.Fatal(err)
-	}
+	mustServe(t, d)
 	return d
 }
 

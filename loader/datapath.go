@@ -46,6 +46,7 @@ type Datapath struct {
 	lookup   *lookup
 	xdp      *xdp
 	tc       *tc
+	sinks    sinks
 	joins    *skmsg.Programs // nil: connections to pods are plain
 	untrack  *notrack.Table  // nil: Options.Notrack is off
 
@@ -162,6 +163,9 @@ func (d *Datapath) load(o *Options) (fresh bool, err error) {
 	}
 	d.maps, d.programs = all.Maps, all.Programs
 	if pinned != nil {
+		if err := pinAdded(d.folder, d.maps, pinned); err != nil {
+			return false, err
+		}
 		return false, d.mapTables()
 	}
 	if err := d.mapTables(); err != nil {
@@ -253,6 +257,9 @@ func (d *Datapath) attach(o *Options) error {
 	if d.lookup, err = attachLookup(d.folder, d.programs["kg_lookup"], meta, d.log); err != nil {
 		return err
 	}
+	if d.sinks, err = openSinks(d.maps["kg_sinks"]); err != nil {
+		return err
+	}
 	d.xdp = &xdp{
 		folder: d.folder,
 		mode:   o.XDPMode,
@@ -311,6 +318,7 @@ func (d *Datapath) Close() error {
 	if d.net != nil {
 		d.net.Close()
 	}
+	errs = append(errs, d.sinks.close())
 	if d.joins != nil {
 		errs = append(errs, d.joins.Close())
 	}
@@ -332,7 +340,7 @@ func (d *Datapath) Close() error {
 	if d.lock != nil {
 		errs = append(errs, d.lock.Close())
 	}
-	d.xdp, d.tc, d.lookup, d.net, d.joins, d.untrack, d.view, d.programs, d.maps, d.lock = nil, nil, nil, nil, nil, nil, nil, nil, nil, nil
+	d.xdp, d.tc, d.lookup, d.net, d.sinks, d.joins, d.untrack, d.view, d.programs, d.maps, d.lock = nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil
 	return errors.Join(errs...)
 }
 

@@ -119,7 +119,7 @@ func (d *Datapath) endPredecessors() {
 }
 
 // DrainGeneration sends no new connections to this generation any more. If it was the one
-// that got them, they are refused until another serves.
+// that got them, their SYNs are dropped until another serves.
 func (d *Datapath) DrainGeneration(number uint32) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -134,6 +134,37 @@ func (d *Datapath) DrainGeneration(number uint32) error {
 	}
 	g.State = abi.GenerationDraining
 	return d.tables.Write([]abi.Write{writeGeneration(g)})
+}
+
+// Suspend has the SYNs of new connections dropped until a generation serves: this one again, or
+// another. Nothing else changes; one that does not serve is left alone.
+func (d *Datapath) Suspend(number uint32) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.meta().Serving != number {
+		return nil
+	}
+	return d.setServing(0)
+}
+
+// Silence returns for how long no worker of a generation has come back to its event loop; 0 if
+// its proxy does not tell.
+func (d *Datapath) Silence(number uint32) time.Duration {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	g, err := d.generation(number)
+	if err != nil {
+		return 0
+	}
+	var last uint64
+	first := number % abi.Generations * abi.GenerationWorkers
+	for i := range uint32(g.Workers) {
+		last = max(last, atomic.LoadUint64(&d.view.Workers[first+i].SeenNS))
+	}
+	if now := monotonic(); last != 0 && now > last {
+		return time.Duration(now - last)
+	}
+	return 0
 }
 
 // EndGeneration forgets a generation whose proxy is gone: its sockets, and what it had in

@@ -44,6 +44,7 @@ const (
 	kerngateMapKgSieveHosts          = "kg_sieve_hosts"
 	kerngateMapKgSieveV4             = "kg_sieve_v4"
 	kerngateMapKgSieveV6             = "kg_sieve_v6"
+	kerngateMapKgSinks               = "kg_sinks"
 	kerngateMapKgSlots               = "kg_slots"
 	kerngateMapKgSockets             = "kg_sockets"
 	kerngateMapKgSources             = "kg_sources"
@@ -179,6 +180,7 @@ type kerngateMapSpecs struct {
 	KgSieveHosts    *ebpf.MapSpec `ebpf:"kg_sieve_hosts"`
 	KgSieveV4       *ebpf.MapSpec `ebpf:"kg_sieve_v4"`
 	KgSieveV6       *ebpf.MapSpec `ebpf:"kg_sieve_v6"`
+	KgSinks         *ebpf.MapSpec `ebpf:"kg_sinks"`
 	KgSlots         *ebpf.MapSpec `ebpf:"kg_slots"`
 	KgSockets       *ebpf.MapSpec `ebpf:"kg_sockets"`
 	KgSources       *ebpf.MapSpec `ebpf:"kg_sources"`
@@ -278,6 +280,7 @@ type kerngateMaps struct {
 	KgSieveHosts    *ebpf.Map `ebpf:"kg_sieve_hosts"`
 	KgSieveV4       *ebpf.Map `ebpf:"kg_sieve_v4"`
 	KgSieveV6       *ebpf.Map `ebpf:"kg_sieve_v6"`
+	KgSinks         *ebpf.Map `ebpf:"kg_sinks"`
 	KgSlots         *ebpf.Map `ebpf:"kg_slots"`
 	KgSockets       *ebpf.Map `ebpf:"kg_sockets"`
 	KgSources       *ebpf.Map `ebpf:"kg_sources"`
@@ -316,6 +319,7 @@ func (m *kerngateMaps) Close() error {
 		m.KgSieveHosts,
 		m.KgSieveV4,
 		m.KgSieveV6,
+		m.KgSinks,
 		m.KgSlots,
 		m.KgSockets,
 		m.KgSources,

@@ -530,6 +530,7 @@ func TestL4Fragments(t *testing.T) {
 func TestL4LeavesOthersAlone(t *testing.T) {
 	d := openL4(t)
 	mustApply(t, d, l4State(backends4, backends6))
+	mustServe(t, d)
 	elsewhere4, elsewhere6 := netip.MustParseAddrPort("192.0.2.77:5000"), netip.MustParseAddrPort("[2001:db8::77]:5000")
 	var packets [][]byte
 	for _, c := range []struct {

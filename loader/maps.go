@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 
 	"github.com/cilium/ebpf"
 
@@ -13,6 +14,23 @@ import (
 
 // sealed are the maps that only kg_publish may write; see bpf/maps.h.
 var sealed = []string{"kg_services", "kg_slots", "kg_backends", "kg_generations", metaMap}
+
+// added are maps that came without a new KG_ABI, because no other changed with them: a set without
+// them is complete, and gets them. None is sealed.
+var added = []string{"kg_sinks"}
+
+// pinAdded pins the maps that a pinned set did not have yet.
+func pinAdded(folder string, maps, pinned map[string]*ebpf.Map) error {
+	for _, name := range added {
+		if pinned[name] != nil {
+			continue
+		}
+		if err := maps[name].Pin(filepath.Join(folder, name)); err != nil {
+			return fmt.Errorf("pin map %s: %w", name, err)
+		}
+	}
+	return nil
+}
 
 // sizes returns the number of entries of the maps whose size options decide.
 func (o *Options) sizes() map[string]uint32 {
@@ -38,7 +56,7 @@ var sizeFlags = map[string]string{
 }
 
 // openPinned opens the maps that an earlier agent left in folder, or returns nil if there
-// is no complete set. The maps keep their sizes: a greater one would need a new set, and
+// is no complete set. A map that this build has added since is missing, and left out. The maps keep their sizes: a greater one would need a new set, and
 // with it new proxies; the caller logs what is not as the options say.
 func openPinned(folder string, spec *ebpf.CollectionSpec) (_ map[string]*ebpf.Map, err error) {
 	maps := make(map[string]*ebpf.Map)
@@ -52,6 +70,9 @@ func openPinned(folder string, spec *ebpf.CollectionSpec) (_ map[string]*ebpf.Ma
 			continue
 		}
 		m, err := ebpf.LoadPinnedMap(filepath.Join(folder, name), nil)
+		if errors.Is(err, fs.ErrNotExist) && slices.Contains(added, name) {
+			continue
+		}
 		if errors.Is(err, fs.ErrNotExist) {
 			closeMaps(maps)
 			return nil, nil

@@ -506,6 +506,7 @@ func TestFabric(t *testing.T) {
 	u := openNode(t)
 	s := dsrState(0)
 	mustApply(t, u.Datapath, s)
+	mustServe(t, u.Datapath)
 	for hook, handed := range handsOver {
 		for _, c := range []struct {
 			name     string

@@ -58,6 +58,14 @@ func startProxy(t testing.TB, d *Datapath, workers int) *testProxy {
 	return p
 }
 
+// mustServe has a proxy serve, so that SYNs to the proxies are not dropped.
+func mustServe(t testing.TB, d *Datapath) {
+	t.Helper()
+	if err := d.Serve(startProxy(t, d, 2).number); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // listenSocket returns a socket of a kind. It listens on the loopback address alone: what
 // else it gets came by kg_lookup. A UDP socket needs the listener's port, because answers
 // leave from there; for TCP any port does.

@@ -119,6 +119,7 @@ func TestConnectionLimit(t *testing.T) {
 		t.Run(program, func(t *testing.T) {
 			d := openL4(t)
 			mustApply(t, d, rated(0, 5))
+			mustServe(t, d)
 			// To the proxy: SYNs count, what belongs to connections does not.
 			from := netip.MustParseAddr("198.18.1.1")
 			before := counters(t, d)

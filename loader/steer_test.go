@@ -3,7 +3,10 @@ package loader
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -39,15 +42,15 @@ func TestSteering(t *testing.T) {
 
 	before := counters(t, d)
 	for _, a := range []netip.Addr{vip4, vip6} {
-		if name, err := ask(ns, "tcp", addrPort(a, 80)); !errors.Is(err, unix.ECONNREFUSED) {
-			t.Errorf("%v without a proxy: answered by %q, error %v; want refused", a, name, err)
+		if name, err := ask(ns, "udp", addrPort(a, 80)); !errors.Is(err, unix.ECONNREFUSED) {
+			t.Errorf("a datagram to %v without a proxy: answered by %q, error %v; want refused", a, name, err)
 		}
 	}
 	expectCounters(t, d, before, map[string]uint64{"kg_lookup/no_proxy": 2})
 
 	first := startProxy(t, d, 2)
-	if _, err := ask(ns, "tcp", addrPort(vip4, 80)); err == nil {
-		t.Error("a proxy that does not serve yet got a connection")
+	if _, err := ask(ns, "tcp", addrPort(vip4, 80)); !isTimeout(err) {
+		t.Errorf("a proxy that does not serve yet: %v, want no answer", err)
 	}
 	if err := d.Serve(first.number); err != nil {
 		t.Fatal(err)
@@ -89,11 +92,125 @@ func TestSteering(t *testing.T) {
 		t.Fatal(err)
 	}
 	second.close()
-	before = counters(t, d)
-	if _, err := ask(ns, "tcp", addrPort(vip4, 80)); !errors.Is(err, unix.ECONNREFUSED) {
-		t.Errorf("with all sockets closed: %v, want refused", err)
+	if _, err := ask(ns, "tcp", addrPort(vip4, 80)); !isTimeout(err) {
+		t.Errorf("with all sockets closed: %v, want no answer", err)
 	}
-	expectCounters(t, d, before, map[string]uint64{"kg_lookup/no_worker": 1})
+}
+
+func isTimeout(err error) bool {
+	var e net.Error
+	return errors.As(err, &e) && e.Timeout()
+}
+
+// A client that connects while no proxy serves, or after the proxy was killed and before the agent
+// knows, is not refused: its SYN is dropped, it sends another, and the next proxy takes that.
+func TestClientsWaitForAProxy(t *testing.T) {
+	ns := netnstest.Enter(t)
+	d := openTest(t, netnstest.BPFFS(t))
+	mustApply(t, d, vips())
+	connect := func(reason string, then func()) {
+		t.Helper()
+		before := counters(t, d)["kg_lookup/"+reason]
+		answers := make(chan error, 2)
+		for _, a := range []netip.Addr{vip4, vip6} {
+			go func() {
+				var err error
+				ns.Do(func() {
+					dialer := net.Dialer{Timeout: time.Minute}
+					dialer.SetMultipathTCP(false)
+					var conn net.Conn
+					if conn, err = dialer.Dial("tcp", addrPort(a, 80)); err == nil {
+						conn.Close()
+					}
+				})
+				answers <- err
+			}()
+		}
+		for deadline := time.Now().Add(time.Minute); counters(t, d)["kg_lookup/"+reason] < before+2; time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("no attempts were counted as %s", reason)
+			}
+		}
+		then()
+		for range 2 {
+			if err := <-answers; err != nil {
+				t.Errorf("connected while %s: %v, want the next proxy's answer", reason, err)
+			}
+		}
+	}
+	var serving *testProxy
+	serve := func() {
+		serving = startProxy(t, d, 2)
+		if err := d.Serve(serving.number); err != nil {
+			t.Fatal(err)
+		}
+	}
+	connect("no_proxy", serve)
+	serving.close()
+	connect("no_worker", serve)
+}
+
+// The silence of a proxy is that of its liveliest worker; suspended, it keeps its state and can serve
+// again.
+func TestSilenceAndSuspend(t *testing.T) {
+	netnstest.Enter(t)
+	d := openTest(t, netnstest.BPFFS(t))
+	p := startProxy(t, d, 2)
+	if err := d.Serve(p.number); err != nil {
+		t.Fatal(err)
+	}
+	first := p.number % abi.Generations * abi.GenerationWorkers
+	seen := func(worker uint32, ago time.Duration) {
+		atomic.StoreUint64(&d.view.Workers[first+worker].SeenNS, monotonic()-uint64(ago))
+	}
+	if s := d.Silence(p.number); s != 0 {
+		t.Errorf("silence of a proxy that does not tell: %v, want none", s)
+	}
+	seen(0, time.Hour)
+	if s := d.Silence(p.number); s < time.Hour {
+		t.Errorf("silence %v, want an hour", s)
+	}
+	seen(1, time.Minute)
+	if s := d.Silence(p.number); s < time.Minute || s >= time.Hour {
+		t.Errorf("silence %v, want a minute", s)
+	}
+	if s := d.Silence(p.number + 1); s != 0 {
+		t.Errorf("silence of no proxy: %v", s)
+	}
+	for _, number := range []uint32{p.number + 1, p.number} {
+		if err := d.Suspend(number); err != nil {
+			t.Fatal(err)
+		}
+		if serves := d.Serving() == p.number; serves != (number != p.number) {
+			t.Errorf("generation %d suspended: %d serves", number, d.Serving())
+		}
+	}
+	if g := d.Generations(); len(g) != 1 || g[0].State != abi.GenerationServing {
+		t.Errorf("generations %+v", g)
+	}
+	if err := d.Serve(p.number); err != nil || d.Serving() != p.number {
+		t.Errorf("serving again: %v, generation %d", err, d.Serving())
+	}
+}
+
+// Maps that came without a new KG_ABI are added to a set that an older agent has left; the rest
+// of the set, and so its proxies, go on.
+func TestAddedMaps(t *testing.T) {
+	netnstest.Enter(t)
+	bpffs := netnstest.BPFFS(t)
+	d := openTest(t, bpffs)
+	epoch := d.Epoch()
+	for range 2 {
+		d.Close()
+		for _, name := range added {
+			if err := os.Remove(filepath.Join(d.Folder(), name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if d = openTest(t, bpffs); d.Epoch() != epoch {
+			t.Errorf("epoch %s, want %s: the maps were made anew", d.Epoch(), epoch)
+		}
+	}
 }
 
 func TestGenerationsRunOut(t *testing.T) {

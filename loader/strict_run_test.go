@@ -190,6 +190,7 @@ func TestStrict(t *testing.T) {
 	s := vips()
 	s.Addresses = append(s.Addresses, netip.MustParseAddr("192.0.2.200"))
 	mustApply(t, d, s)
+	mustServe(t, d)
 	cases := append(append(sourceCases(), headerCases()...), fragmentCases()...)
 	for program, drop := range dropVerdicts {
 		for _, c := range cases {
@@ -225,6 +226,7 @@ func TestLax(t *testing.T) {
 	netnstest.Enter(t)
 	d := openTest(t, netnstest.BPFFS(t), func(o *Options) { o.Lax = true })
 	mustApply(t, d, vips())
+	mustServe(t, d)
 	for program, drop := range dropVerdicts {
 		for _, c := range append(append(sourceCases(), headerCases()...), fragmentCases()...) {
 			if verdict, _ := run(t, d, program, c.packet); verdict == drop {

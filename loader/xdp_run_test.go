@@ -2,13 +2,16 @@ package loader
 
 import (
 	"bytes"
+	"encoding/binary"
 	"net/netip"
 	"testing"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
+	"github.com/kerngate/kerngate/loader/abi"
 	"github.com/kerngate/kerngate/loader/netnstest"
+	"github.com/kerngate/kerngate/loader/state"
 )
 
 const (
@@ -175,10 +178,13 @@ func TestLookupRun(t *testing.T) {
 	to := func(a netip.Addr, port uint16) netip.AddrPort { return netip.AddrPortFrom(a, port) }
 
 	before := counters(t, d)
-	if v, cookie := runLookup(t, d, to(vip4, 80), unix.IPPROTO_TCP); v != skDrop || cookie != 0 {
-		t.Errorf("without a proxy: verdict %d, socket %d; want drop", v, cookie)
+	if v, cookie := runLookup(t, d, to(vip4, 80), unix.IPPROTO_TCP); v != skPass || cookie == 0 {
+		t.Errorf("without a proxy: verdict %d, socket %d; want the one that drops", v, cookie)
 	}
-	expectCounters(t, d, before, map[string]uint64{"kg_lookup/no_proxy": 1})
+	if v, cookie := runLookup(t, d, to(vip4, 80), unix.IPPROTO_UDP); v != skDrop || cookie != 0 {
+		t.Errorf("a datagram without a proxy: verdict %d, socket %d; want drop", v, cookie)
+	}
+	expectCounters(t, d, before, map[string]uint64{"kg_lookup/no_proxy": 2})
 
 	p := startProxy(t, d, 2)
 	if err := d.Serve(p.number); err != nil {
@@ -211,4 +217,76 @@ func TestLookupRun(t *testing.T) {
 		t.Errorf("a port that is not published: verdict %d, socket %d; want drop", v, cookie)
 	}
 	expectCounters(t, d, before, map[string]uint64{"kg_lookup/closed": 1})
+}
+
+// A SYN to the proxies is dropped on the uplink while none of them has a socket, so that it is not
+// refused even without an agent. Everything else passes, and the SYN too once a proxy serves.
+func TestSYNWithoutAProxy(t *testing.T) {
+	netnstest.Enter(t)
+	d := openTest(t, netnstest.BPFFS(t))
+	s := vips()
+	s.Listeners = append(s.Listeners, state.Listener{Address: netip.AddrPortFrom(vip4, 443), Protocol: state.TCP, Mode: state.L7})
+	mustApply(t, d, s)
+	segment := func(port uint16, flags byte) []byte {
+		h := tcp()
+		binary.BigEndian.PutUint16(h[2:], port)
+		h[13] = flags
+		return h
+	}
+	from4, from6 := netip.MustParseAddr("203.0.113.8"), netip.MustParseAddr("2001:db8:900d::1")
+	v4 := func(port uint16, flags byte) []byte {
+		return build(ether(0x0800), ip4(from4, vip4, 6, nil, 0), segment(port, flags))
+	}
+	v6 := func(port uint16, flags byte) []byte {
+		return build(ether(0x86dd), ip6(from6, vip6, 6), segment(port, flags))
+	}
+	check := func(when string, dropped bool) {
+		t.Helper()
+		for _, c := range []struct {
+			what    string
+			packet  []byte
+			dropped bool
+		}{
+			{"SYN v4", v4(80, syn), dropped},
+			{"SYN v6", v6(80, syn), dropped},
+			{"SYN v4 to another listener", v4(443, syn), dropped},
+			{"SYN v6 to a port without a listener", v6(443, syn), false},
+			{"SYN ACK", v4(80, syn|ack), false},
+			{"ACK", v4(80, ack), false},
+			{"datagram", build(ether(0x0800), ip4(from4, vip4, 17, nil, 0), udp()), false},
+		} {
+			for _, program := range []string{"kg_xdp", "kg_xdp_guard", "kg_ingress"} {
+				before := counters(t, d)
+				verdict, err := d.programs[program].Run(&ebpf.RunOptions{Data: c.packet})
+				if err != nil {
+					t.Fatal(err)
+				}
+				where, drop := "kg_xdp", verdict == xdpDrop
+				if program == "kg_ingress" {
+					where, drop = "kg_ingress", verdict == 2 // TC_ACT_SHOT
+				}
+				if drop != c.dropped {
+					t.Errorf("%s, %s, %s: verdict %d, want it dropped: %v", when, program, c.what, verdict, c.dropped)
+				}
+				reason := "/passed"
+				if c.dropped {
+					reason = "/no_proxy"
+				}
+				expectCounters(t, d, before, map[string]uint64{where + reason: 1})
+			}
+		}
+	}
+	check("no proxy", true)
+	p := startProxy(t, d, 3)
+	check("a proxy that does not serve yet", true)
+	if err := d.Serve(p.number); err != nil {
+		t.Fatal(err)
+	}
+	check("a proxy serves", false)
+	for _, kind := range []int{abi.SocketTCP4, abi.SocketTCP6} {
+		p.files[kind].Close() // of its first worker
+	}
+	check("its first worker has no socket", false)
+	p.close()
+	check("it was killed", true)
 }

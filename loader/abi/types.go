@@ -10,6 +10,7 @@ const (
 	Generations       = 4
 	GenerationWorkers = 64
 	Workers           = 256
+	BeatMs            = 200
 	WorkerSockets     = 4
 	Sockets           = 1024
 	NameLen           = 256
@@ -432,7 +433,8 @@ type Worker struct {
 	Connections uint32
 	Pending     uint32
 	Accepted    uint64
-	Pad         [5]uint64
+	SeenNS      uint64
+	Pad         [4]uint64
 }
 
 // enum kg_generation_state
@@ -572,7 +574,9 @@ const (
 	ReasonXDPCookieSent          = 81
 	ReasonIngressCookieSent      = 82
 	ReasonLookupClosed           = 83
-	Reasons                      = 84
+	ReasonXDPNoProxy             = 84
+	ReasonIngressNoProxy         = 85
+	Reasons                      = 86
 )
 
 var reasonNames = [Reasons]string{
@@ -660,4 +664,6 @@ var reasonNames = [Reasons]string{
 	ReasonXDPCookieSent:          "xdp_cookie_sent",
 	ReasonIngressCookieSent:      "ingress_cookie_sent",
 	ReasonLookupClosed:           "lookup_closed",
+	ReasonXDPNoProxy:             "xdp_no_proxy",
+	ReasonIngressNoProxy:         "ingress_no_proxy",
 }

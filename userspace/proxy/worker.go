@@ -3,6 +3,7 @@ package proxy
 import (
 	"fmt"
 	"math/rand/v2"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -32,7 +33,12 @@ type worker struct {
 func (p *Proxy) newWorker(i int, kinds []uint32, listeners []int) (*worker, error) {
 	id := p.generation%abi.Generations*abi.GenerationWorkers + uint32(i)
 	line := &p.view.Workers[id]
-	loop, err := reactor.New(reactor.Stats{BusySince: &line.BusySinceNS, Pending: &line.Pending})
+	loop, err := reactor.New(reactor.Stats{
+		BusySince: &line.BusySinceNS,
+		Pending:   &line.Pending,
+		Seen:      &line.SeenNS,
+		Beat:      abi.BeatMs * time.Millisecond,
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -24,6 +24,10 @@ type Handler interface {
 type Stats struct {
 	BusySince *uint64 // CLOCK_MONOTONIC ns when the loop left epoll_wait, 0 while it waits
 	Pending   *uint32 // ready events of this turn not yet handled
+	Seen      *uint64 // CLOCK_MONOTONIC ns of the last turn
+	// Beat is after how long a loop turns that has nothing to do, so that whoever reads Seen
+	// knows it to live; 0: never.
+	Beat time.Duration
 }
 
 // Loop is one reactor.
@@ -48,6 +52,7 @@ type Loop struct {
 	stats   Stats
 	noStats struct {
 		busy    uint64
+		seen    uint64
 		pending uint32
 	}
 
@@ -76,6 +81,9 @@ func New(stats Stats) (*Loop, error) {
 	l := &Loop{epfd: epfd, wakefd: wakefd, events: make([]unix.EpollEvent, 256), stats: stats}
 	if l.stats.BusySince == nil {
 		l.stats.BusySince = &l.noStats.busy
+	}
+	if l.stats.Seen == nil {
+		l.stats.Seen = &l.noStats.seen
 	}
 	if l.stats.Pending == nil {
 		l.stats.Pending = &l.noStats.pending
@@ -137,6 +145,7 @@ func (l *Loop) Run() error {
 		}
 		l.now = l.Clock()
 		atomic.StoreUint64(l.stats.BusySince, uint64(l.mono+l.now))
+		atomic.StoreUint64(l.stats.Seen, uint64(l.mono+l.now))
 		for i := range n {
 			atomic.StoreUint32(l.stats.Pending, uint32(n-i))
 			l.dispatch(&l.events[i])
@@ -171,6 +180,9 @@ func (l *Loop) wait() (int, error) {
 		if timeout == 0 {
 			return 0, nil
 		}
+	}
+	if most := int(l.stats.Beat / time.Millisecond); most > 0 && (timeout < 0 || timeout > most) {
+		timeout = most
 	}
 	atomic.StoreUint64(l.stats.BusySince, 0)
 	n, err := unix.EpollWait(l.epfd, l.events, timeout)

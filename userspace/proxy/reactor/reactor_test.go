@@ -273,6 +273,32 @@ func TestTimerWakes(t *testing.T) {
 	}
 }
 
+// TestBeat: a loop that has nothing to do turns again and again, and says so.
+func TestBeat(t *testing.T) {
+	var seen uint64
+	l, err := New(Stats{Seen: &seen, Beat: 5 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- l.Run() }()
+	last := uint64(0)
+	for turns, deadline := 0, time.Now().Add(30*time.Second); turns < 5; {
+		if now := atomic.LoadUint64(&seen); now > last {
+			last = now
+			turns++
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("an idle loop has turned %d times in half a minute", turns)
+		}
+		time.Sleep(time.Millisecond)
+	}
+	l.Stop()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
 // TestStop: parked tasks see the end, and nothing is left behind.
 func TestStop(t *testing.T) {
 	before := runtime.NumGoroutine()

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/kerngate/kerngate/userspace/agent"
+	"github.com/kerngate/kerngate/userspace/text/rule"
 )
 
 // maxMaxStreams bounds --max-streams: each may hold buffers of its own.
@@ -37,7 +38,7 @@ func (o *options) checkTLS() error {
 		}
 		s.TlsSuites = append(s.TlsSuites, name)
 	}
-	if strings.ContainsFunc(f.hsts, func(r rune) bool { return r < ' ' || r > '~' }) {
+	if !rule.Printable(f.hsts) {
 		return fmt.Errorf("--hsts %q: want printable ASCII, as it is sent in a header", f.hsts)
 	}
 	if f.hsts != "" && !strings.Contains(strings.ToLower(f.hsts), "max-age=") {

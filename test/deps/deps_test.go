@@ -126,12 +126,13 @@ var rules = []rule{
 
 // stdOnly import the standard library and each other, nothing else.
 var stdOnly = map[string]string{
-	module + "/userspace/model":    "the desired state is plain values that every part can link",
-	module + "/userspace/route":    "the matcher is linked by proxy and kerngatectl and judged by itself",
-	module + "/userspace/status":   "what the agent tells is linked by agent and kerngatectl alike",
-	module + "/userspace/template": "both planes and the model read templates",
-	module + "/loader/state":       "what the maps must hold is plain values, tested without a kernel",
-	module + "/loader/abi":         "the layouts are linked by the proxy, which has no BPF code",
+	module + "/userspace/model":     "the desired state is plain values that every part can link",
+	module + "/userspace/route":     "the matcher is linked by proxy and kerngatectl and judged by itself",
+	module + "/userspace/status":    "what the agent tells is linked by agent and kerngatectl alike",
+	module + "/userspace/template":  "both planes and the model read templates",
+	module + "/userspace/text/rule": "both planes check rules by it, and each links only what it needs itself",
+	module + "/loader/state":        "what the maps must hold is plain values, tested without a kernel",
+	module + "/loader/abi":          "the layouts are linked by the proxy, which has no BPF code",
 }
 
 func TestImportDirection(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/kerngate/kerngate/userspace/htpasswd"
 	"github.com/kerngate/kerngate/userspace/model"
+	"github.com/kerngate/kerngate/userspace/text/rule"
 )
 
 // access reads who gets in. Whatever cannot be read keeps everybody out.
@@ -67,21 +68,18 @@ func (r *reader) basic() (*model.BasicAuth, bool) {
 	case !set:
 		return nil, false
 	case kind != "basic":
-		r.close("auth-type", fmt.Sprintf("%q is not supported, only basic is", shorten(kind)))
+		r.close("auth-type", fmt.Sprintf("%q is not supported, only basic is", rule.Shorten(kind)))
 		return nil, true
 	case !named:
 		r.close("auth-secret", "it is missing: it names the Secret with names and passwords")
 		return nil, true
 	case formed && form != "auth-file" && form != "auth-map":
-		r.close("auth-secret-type", fmt.Sprintf("%q is neither auth-file nor auth-map", shorten(form)))
+		r.close("auth-secret-type", fmt.Sprintf("%q is neither auth-file nor auth-map", rule.Shorten(form)))
 		return nil, true
 	}
-	for _, c := range []byte(realm) {
-		if c < ' ' || c >= 0x7f || c == '"' || c == '\\' {
-			r.invalid("auth-realm", realm, "printable ASCII without quotes", "the realm has no name")
-			realm = ""
-			break
-		}
+	if !rule.Realm(realm) {
+		r.invalid("auth-realm", realm, "printable ASCII without quotes", "the realm has no name")
+		realm = ""
 	}
 	users, err := r.users(secret, form)
 	if err != nil {
@@ -98,7 +96,7 @@ func (r *reader) users(secret, form string) (model.Credentials, error) {
 	case !both:
 		name = secret
 	case namespace != r.in.Namespace:
-		return nil, fmt.Errorf("Secret %s is of another namespace: only those of namespace %s are used", shorten(secret), r.in.Namespace)
+		return nil, fmt.Errorf("Secret %s is of another namespace: only those of namespace %s are used", rule.Shorten(secret), r.in.Namespace)
 	}
 	if r.refs == nil {
 		return nil, nil

@@ -1,9 +1,8 @@
 package ingressnginx
 
 import (
-	"regexp"
-
 	"github.com/kerngate/kerngate/userspace/model"
+	"github.com/kerngate/kerngate/userspace/text/rule"
 )
 
 // canary reads whether the Ingress takes a part of others' requests.
@@ -11,11 +10,22 @@ func (r *reader) canary() {
 	on := r.boolean("canary", false)
 	total := r.number("canary-weight-total", 100, 1, 1<<30)
 	c := &model.Canary{Total: uint32(total), Weight: uint32(r.number("canary-weight", 0, 0, total))}
-	for key, field := range map[string]*string{"canary-by-header": &c.Header, "canary-by-cookie": &c.Cookie} {
-		if _, v, set := r.text(key); set && !token(v) {
-			r.invalid(key, v, "a name without spaces and separators", "it decides about no request")
+	if _, v, set := r.text("canary-by-header"); set {
+		if err := rule.FieldName(v); err != nil {
+			verdict := Invalid
+			if rule.ProxyOwn(v) {
+				verdict = Unsupported
+			}
+			r.find("canary-by-header", verdict, "%v; it decides about no request", err)
 		} else {
-			*field = v
+			c.Header = v
+		}
+	}
+	if _, v, set := r.text("canary-by-cookie"); set {
+		if rule.Token(v) {
+			c.Cookie = v
+		} else {
+			r.invalid("canary-by-cookie", v, "a name without spaces and separators", "it decides about no request")
 		}
 	}
 	_, value, valued := r.text("canary-by-header-value")
@@ -30,8 +40,8 @@ func (r *reader) canary() {
 	case valued:
 		c.Value = value
 	case patterned:
-		if _, err := regexp.Compile(pattern); err != nil || len(pattern) > 1000 {
-			r.find("canary-by-header-pattern", Invalid, "%q: %v; the header decides about no request", shorten(pattern), err)
+		if _, err := rule.Expression(pattern); err != nil {
+			r.find("canary-by-header-pattern", Invalid, "%q: %v; the header decides about no request", rule.Shorten(pattern), err)
 			c.Header = ""
 			break
 		}

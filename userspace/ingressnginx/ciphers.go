@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/kerngate/kerngate/userspace/text/rule"
 )
 
 // suite is a cipher suite of TLS 1.2 that crypto/tls has and holds secure.
@@ -113,10 +115,10 @@ func (r *reader) ciphers(key string) []string {
 		r.invalid(key, v, "names of suites as OpenSSL writes them, separated by colons", "the proxy's own suites are used")
 		return nil
 	case len(chosen) == 0:
-		r.find(key, Invalid, "no suite of %q is one that crypto/tls has and holds secure; the proxy's own are used", shorten(v))
+		r.find(key, Invalid, "no suite of %q is one that crypto/tls has and holds secure; the proxy's own are used", rule.Shorten(v))
 		return nil
 	case len(lacking) > 0:
-		r.find(key, Difference, "%s: crypto/tls does not have this, or holds it insecure; the others are used", shorten(strings.Join(lacking, ", ")))
+		r.find(key, Difference, "%s: crypto/tls does not have this, or holds it insecure; the others are used", rule.Shorten(strings.Join(lacking, ", ")))
 	}
 	return chosen
 }
@@ -148,7 +150,7 @@ func (r *reader) tls() {
 	}
 	switch {
 	case !has["1.2"] && !has["1.3"]:
-		r.find(key, Invalid, "%q has neither TLSv1.2 nor TLSv1.3, and older versions are not spoken; both are", shorten(v))
+		r.find(key, Invalid, "%q has neither TLSv1.2 nor TLSv1.3, and older versions are not spoken; both are", rule.Shorten(v))
 		return
 	case old != "":
 		r.find(key, Difference, "%s is not spoken to pods any more; the others are", old)

@@ -9,6 +9,7 @@ import (
 	"github.com/kerngate/kerngate/userspace/model"
 	"github.com/kerngate/kerngate/userspace/nginxconf"
 	"github.com/kerngate/kerngate/userspace/template"
+	"github.com/kerngate/kerngate/userspace/text/rule"
 )
 
 // configMapKeys are the keys that name a ConfigMap.
@@ -33,12 +34,12 @@ func configMapName(namespace, v string) (string, error) {
 	if !both {
 		name = v
 	} else if other != namespace {
-		return "", unsupported(fmt.Sprintf("ConfigMap %s is of another namespace: only those of namespace %s are used", shorten(v), namespace))
+		return "", unsupported(fmt.Sprintf("ConfigMap %s is of another namespace: only those of namespace %s are used", rule.Shorten(v), namespace))
 	}
 	if name == "" || len(name) > 253 || strings.ContainsFunc(name, func(c rune) bool {
 		return c != '-' && c != '.' && (c < '0' || c > '9') && (c < 'a' || c > 'z')
 	}) {
-		return "", fmt.Errorf("%q is no name of a ConfigMap", shorten(v))
+		return "", fmt.Errorf("%q is no name of a ConfigMap", rule.Shorten(v))
 	}
 	return name, nil
 }
@@ -56,17 +57,14 @@ func (r *reader) fieldsOf(v string) (map[string]string, error) {
 	return fields, err
 }
 
-// maxFieldValue bounds a value of a ConfigMap.
-const maxFieldValue = 4096
-
+// checkField says what is wrong with a header of a ConfigMap, but for values of the request in
+// it.
 func checkField(name, value string) error {
-	switch {
-	case !token(name):
-		return fmt.Errorf("%q is no name of a field", shorten(name))
-	case proxyOwn[strings.ToLower(strings.ReplaceAll(name, "_", "-"))]:
-		return unsupported(fmt.Sprintf("header %s is managed by the proxy and cannot be set here", name))
-	case len(value) > maxFieldValue || strings.ContainsFunc(value, func(c rune) bool { return c < ' ' && c != '\t' || c == 0x7f }):
-		return fmt.Errorf("the value of field %s has control characters, or more than %d bytes", name, maxFieldValue)
+	if err := fieldName(name); err != nil {
+		return err
+	}
+	if len(value) > template.MaxLength || !rule.FieldValue(value) {
+		return fmt.Errorf("the value of field %s has control characters, or more than %d bytes", name, template.MaxLength)
 	}
 	return nil
 }
@@ -92,6 +90,9 @@ func (r *reader) customHeaders() {
 		if err == nil && strings.Contains(fields[name], "$") {
 			err = unsupported(fmt.Sprintf("the value of header %s has a $, which has no equal here", name))
 		}
+		if err == nil {
+			err = r.checkTemplate(fields[name])
+		}
 		if err != nil {
 			r.find(key, verdictOf(err), "%v; responses do not get it", err)
 			continue
@@ -115,7 +116,7 @@ func (r *reader) authHeaders() (rules []model.HeaderRule) {
 			err = checkField(name, fields[name])
 		}
 		if err == nil {
-			_, err = template.Parse(fields[name])
+			err = r.checkTemplate(fields[name])
 		}
 		rules = append(rules, model.HeaderRule{Op: model.SetHeader, Name: name, Value: fields[name], By: Prefix + key})
 	}

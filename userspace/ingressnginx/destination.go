@@ -2,12 +2,11 @@ package ingressnginx
 
 import (
 	"fmt"
-	"net/netip"
 	"strconv"
 	"strings"
 
 	"github.com/kerngate/kerngate/userspace/model"
-	"github.com/kerngate/kerngate/userspace/template"
+	"github.com/kerngate/kerngate/userspace/text/rule"
 )
 
 // destination reads a URL to which the proxy is to send requests of its own. What stands
@@ -17,7 +16,7 @@ func (r *reader) destination(text string) (d model.Destination, err error) {
 	if !tls {
 		var clear bool
 		if rest, clear = strings.CutPrefix(text, "http://"); !clear {
-			return d, fmt.Errorf("%q does not begin with http:// or https://", shorten(text))
+			return d, fmt.Errorf("%q does not begin with http:// or https://", rule.Shorten(text))
 		}
 	}
 	d.TLS = tls
@@ -39,8 +38,8 @@ func (r *reader) destination(text string) (d model.Destination, err error) {
 	if !strings.HasPrefix(rest, "/") && !strings.HasPrefix(rest, "$request_uri") && !strings.HasPrefix(rest, "$uri") {
 		rest = "/" + rest
 	}
-	if _, err := template.Parse(rest); err != nil {
-		return d, fmt.Errorf("%q: %w", shorten(text), err)
+	if err := r.checkTemplate(rest); err != nil {
+		return d, fmt.Errorf("%q: %w", rule.Shorten(text), err)
 	}
 	d.Path = rest
 	return d, nil
@@ -49,22 +48,14 @@ func (r *reader) destination(text string) (d model.Destination, err error) {
 // serviceBehind checks an authority, and finds the Service that has this name in the
 // cluster's DNS.
 func (r *reader) serviceBehind(authority string, tls bool) (none model.ServiceKey, err error) {
-	host, port := authority, 80
-	if tls {
+	host, port, err := rule.Authority(authority)
+	if err != nil {
+		return none, fmt.Errorf("%w; of the values of a request $host alone can stand for it", err)
+	}
+	if port == 0 && tls {
 		port = 443
-	}
-	if i := strings.LastIndexByte(authority, ':'); i >= 0 && !strings.HasSuffix(authority, "]") {
-		if port, err = strconv.Atoi(authority[i+1:]); err != nil || port < 1 || port > 65535 {
-			return none, fmt.Errorf("%q has a port that is not 1 to 65535", shorten(authority))
-		}
-		host = authority[:i]
-	}
-	address := strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
-	if _, err := netip.ParseAddr(address); err == nil && !strings.Contains(address, "%") && strings.HasPrefix(host, "[") == strings.Contains(address, ":") {
-		return none, nil
-	}
-	if !hostName(host) || strings.HasPrefix(host, "*") {
-		return none, fmt.Errorf("%q is no host: it can be a name or an address, with or without a port; of the values of a request $host alone can stand for it", shorten(authority))
+	} else if port == 0 {
+		port = 80
 	}
 	labels := strings.Split(strings.TrimSuffix(host, ".cluster.local"), ".")
 	if len(labels) != 3 || labels[2] != "svc" {

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/kerngate/kerngate/userspace/model"
-	"github.com/kerngate/kerngate/userspace/template"
+	"github.com/kerngate/kerngate/userspace/text/rule"
 )
 
 // external reads auth-url and what belongs to it. What cannot be read of it closes the
@@ -28,27 +28,27 @@ func (r *reader) external() *model.ExternalAuth {
 	e := &model.ExternalAuth{To: to, Headers: told, AlwaysSetCookie: r.boolean("auth-always-set-cookie", false)}
 	if _, v, set := r.text("auth-method"); set {
 		if e.Method = strings.ToUpper(v); !slices.Contains([]string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}, e.Method) {
-			r.close("auth-method", fmt.Sprintf("%q is none of GET, HEAD, POST, PUT, PATCH, DELETE and OPTIONS", shorten(v)))
+			r.close("auth-method", fmt.Sprintf("%q is none of GET, HEAD, POST, PUT, PATCH, DELETE and OPTIONS", rule.Shorten(v)))
 		}
 	}
 	if _, v, set := r.text("auth-response-headers"); set {
 		for _, name := range list(v) {
-			if !token(name) {
-				r.close("auth-response-headers", fmt.Sprintf("%q is no name of a field", shorten(name)))
+			if err := rule.FieldName(name); err != nil {
+				r.close("auth-response-headers", err.Error())
 				continue
 			}
 			e.Response = append(e.Response, name)
 		}
 	}
 	if _, v, set := r.text("auth-signin"); set {
-		if err := signIn(v); err != nil {
-			r.find("auth-signin", Invalid, "%q: %v; clients that are not signed in get 401", shorten(v), err)
+		if err := r.signIn(v); err != nil {
+			r.find("auth-signin", Invalid, "%q: %v; clients that are not signed in get 401", rule.Shorten(v), err)
 		} else {
 			e.SignIn, e.SignInParameter = v, "rd"
 		}
 	}
 	if _, v, set := r.text("auth-signin-redirect-param"); set {
-		if token(v) {
+		if rule.Token(v) {
 			e.SignInParameter = v
 		} else {
 			r.invalid("auth-signin-redirect-param", v, "a name without spaces and separators", "rd is taken to be meant")
@@ -61,8 +61,8 @@ func (r *reader) external() *model.ExternalAuth {
 	return e
 }
 
-func signIn(v string) error {
-	if _, err := template.Parse(v); err != nil {
+func (r *reader) signIn(v string) error {
+	if err := r.checkTemplate(v); err != nil {
 		return err
 	}
 	for _, begin := range []string{"https://", "http://", "$scheme://", "${scheme}://", "/"} {
@@ -133,7 +133,7 @@ func (r *reader) mirror() {
 	}
 	to, err := r.destination(v)
 	if err == nil && to.Authority == "$host" {
-		err = fmt.Errorf("%q would send requests to themselves", shorten(v))
+		err = fmt.Errorf("%q would send requests to themselves", rule.Shorten(v))
 	}
 	if err != nil {
 		r.find("mirror-target", Invalid, "%v; nothing is mirrored", err)
@@ -163,7 +163,7 @@ func (r *reader) errorPages() {
 	pages := &model.ErrorPages{Service: backend}
 	for _, item := range list(v) {
 		status, err := strconv.Atoi(item)
-		if err != nil || status < 400 || status > 599 {
+		if err != nil || !rule.ErrorStatus(status) {
 			r.invalid("custom-http-errors", item, "statuses from 400 to 599, separated by commas", "this one is passed on as it is")
 			continue
 		}

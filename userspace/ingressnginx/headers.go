@@ -1,19 +1,18 @@
 package ingressnginx
 
 import (
+	"fmt"
 	"regexp"
 	"strings"
 	"time"
 
 	"github.com/kerngate/kerngate/userspace/model"
+	"github.com/kerngate/kerngate/userspace/text/rule"
 )
 
 // headers reads what changes fields of responses.
 func (r *reader) headers() {
 	if v, ok := r.pair("proxy-cookie-domain"); ok {
-		if !v.Pattern { // nginx compares the whole domain, with or without a dot before it
-			v.From, v.Pattern = `(?i)\.?`+regexp.QuoteMeta(v.From)+"$", true
-		}
 		p := r.want()
 		p.CookieDomains = append(p.CookieDomains, v)
 	}
@@ -60,32 +59,37 @@ func (r *reader) replacement(key, from, to string) (v model.Replacement, ok bool
 		if rest, folded := strings.CutPrefix(expression, "*"); folded || key == "proxy-cookie-domain" {
 			expression, flags = rest, "(?i)"
 		}
-		if _, err := regexp.Compile(expression); err != nil {
-			r.find(key, Invalid, "%q: %v; nothing is replaced", shorten(from), err)
+		if _, err := rule.Expression(expression); err != nil { // alone, without what stands around it below
+			r.find(key, Invalid, "%q: %v; nothing is replaced", rule.Shorten(from), err)
 			return v, false
 		}
 		// nginx looks for it anywhere, and replaces the whole value.
 		v.From = flags + ".*?(?:" + expression + ").*"
 	}
-	for i, c := range []byte(v.From + v.To) {
-		if c <= ' ' || c == 0x7f || c == ';' {
-			r.invalid(key, from+" "+to, "without control characters and semicolons", "nothing is replaced")
-			return v, false
-		}
-		if c == '$' && i >= len(v.From) {
-			at := i - len(v.From)
-			if !v.Pattern || at+1 == len(v.To) || v.To[at+1] < '1' || v.To[at+1] > '9' {
-				r.invalid(key, to, "without values of the request: of those only groups of an expression, $1 to $9, can be used", "nothing is replaced")
-				return v, false
-			}
-		}
+	if strings.ContainsFunc(v.From+v.To, func(c rune) bool { return c <= ' ' || c == 0x7f || c == ';' }) {
+		r.invalid(key, from+" "+to, "without control characters and semicolons", "nothing is replaced")
+		return v, false
 	}
-	if len(v.From)+len(v.To) > 1000 {
-		r.invalid(key, from, "shorter than 1000 bytes", "nothing is replaced")
+	if strings.Contains(v.To, "$") && (!v.Pattern || rule.Rewrite(v.To) != nil) {
+		r.invalid(key, to, "without values of the request: of those only groups of an expression, $1 to $9, can be used", "nothing is replaced")
+		return v, false
+	}
+	if key == "proxy-cookie-domain" && !v.Pattern { // nginx compares the whole domain, with or without a dot before it
+		v.From, v.Pattern = `(?i)\.?`+regexp.QuoteMeta(v.From)+"$", true
+	}
+	if len(v.From)+len(v.To) > maxReplacement {
+		r.invalid(key, from, fmt.Sprintf("shorter than %d bytes", maxReplacement), "nothing is replaced")
+		return v, false
+	}
+	if _, err := rule.Replacement(v.From, v.To, v.Pattern); err != nil {
+		r.find(key, Invalid, "%q: %v; nothing is replaced", rule.Shorten(from), err)
 		return v, false
 	}
 	return v, true
 }
+
+// maxReplacement bounds a text with the one that takes its place, in bytes.
+const maxReplacement = 1000
 
 // cors reads the CORS rule.
 func (r *reader) cors() {
@@ -118,13 +122,12 @@ func (r *reader) origins() []string {
 	}
 	var out []string
 	for _, o := range list(v) {
-		scheme, host, ok := strings.Cut(strings.ToLower(o), "://")
-		name, port, hasPort := strings.Cut(host, ":")
-		if o != "*" && !(ok && token(scheme) && hostName(name) && (!hasPort || port != "" && strings.Trim(port, "0123456789") == "")) {
+		o = strings.ToLower(o)
+		if _, _, err := rule.Origin(o); err != nil && o != "*" {
 			r.invalid("cors-allow-origin", o, "*, or origins such as https://www.example.com or https://*.example.com", "this one may not read responses")
 			continue
 		}
-		out = append(out, strings.ToLower(o))
+		out = append(out, o)
 	}
 	return out
 }
@@ -136,7 +139,7 @@ func (r *reader) tokens(key, fallback string) []string {
 	}
 	var out []string
 	for _, item := range list(v) {
-		if !token(item) {
+		if !rule.Token(item) {
 			r.invalid(key, item, "names, separated by commas", "this one is left out")
 			continue
 		}

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/kerngate/kerngate/userspace/model"
+	"github.com/kerngate/kerngate/userspace/text/rule"
 )
 
 const maxRate = 1 << 24
@@ -77,7 +78,7 @@ func (r *reader) responseHead() {
 		return
 	}
 	if n > maxResponseHead {
-		r.find("proxy-buffer-size", Difference, "heads of responses of up to 1 MiB are taken, not %s", shorten(v))
+		r.find("proxy-buffer-size", Difference, "heads of responses of up to 1 MiB are taken, not %s", rule.Shorten(v))
 	}
 	r.want().MaxResponseHead = uint32(min(n, maxResponseHead))
 }
@@ -96,6 +97,6 @@ func (r *reader) pod() {
 		r.want().Unlogged = true
 	}
 	if _, v, set := r.text("proxy-http-version"); set && v != "1.1" {
-		r.find("proxy-http-version", Difference, "pods are spoken to in HTTP/1.1, or in HTTP/2 by backend-protocol, not in %s", shorten(v))
+		r.find("proxy-http-version", Difference, "pods are spoken to in HTTP/1.1, or in HTTP/2 by backend-protocol, not in %s", rule.Shorten(v))
 	}
 }

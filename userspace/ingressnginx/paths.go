@@ -7,6 +7,7 @@ import (
 
 	"github.com/kerngate/kerngate/userspace/model"
 	"github.com/kerngate/kerngate/userspace/template"
+	"github.com/kerngate/kerngate/userspace/text/rule"
 )
 
 // paths reads what concerns hosts, paths and what pods see of them.
@@ -15,15 +16,15 @@ func (r *reader) paths() {
 	if _, v, set := r.text("rewrite-target"); set {
 		if elsewhere(v) {
 			r.elsewhere(v)
-		} else if why := badTarget(v); why != "" {
-			r.find("rewrite-target", Invalid, "%q %s; the path stays as it is", shorten(v), why)
+		} else if why := badTarget(v); why != nil {
+			r.find("rewrite-target", Invalid, "%q %v; the path stays as it is", rule.Shorten(v), why)
 		} else {
 			r.want().Rewrite = &model.Rewrite{Target: v}
 		}
 	}
 	if _, v, set := r.text("server-alias"); set {
 		for _, alias := range aliases(v) {
-			if !hostName(alias) {
+			if !rule.HostName(alias) {
 				r.invalid("server-alias", alias, "host names, separated by commas", "this one is left out")
 				continue
 			}
@@ -60,49 +61,29 @@ func (r *reader) elsewhere(target string) {
 		d.Target, d.Query = rest, false
 	}
 	_, host, _ := strings.Cut(target, "://")
-	_, err := template.ParseGroups(d.Target, 9)
+	_, err := template.ParseGroups(d.Target, 9) // those that a path does not have are removed
+	if err == nil {
+		err = r.fits(d.Target)
+	}
 	if err == nil && (host == "" || host[0] == '/' || host[0] == '$' && len(host) > 1 && host[1] >= '1' && host[1] <= '9') {
 		err = errors.New("it must name the host that clients are sent to")
 	}
 	if err != nil {
-		r.find("rewrite-target", Invalid, "%q: %v; the path stays as it is", shorten(target), err)
+		r.find("rewrite-target", Invalid, "%q: %v; the path stays as it is", rule.Shorten(target), err)
 		return
 	}
 	r.out.Elsewhere = &d
 }
 
 // badTarget says what is wrong with a path in which $1 to $9 may stand.
-func badTarget(target string) string {
-	for i, c := range []byte(target) {
-		switch {
-		case c <= ' ' || c == 0x7f:
-			return "contains a space or a control character"
-		case c == '$' && (i+1 == len(target) || target[i+1] < '1' || target[i+1] > '9'):
-			return "has a $ that no number of a group, 1 to 9, follows"
-		}
+func badTarget(target string) error {
+	if err := rule.Rewrite(target); err != nil {
+		return err
 	}
-	switch {
-	case len(target) > 2048:
-		return "is longer than 2048 bytes"
-	case target[0] != '/' && target[0] != '$':
-		return "does not begin with a slash: to send clients elsewhere there is permanent-redirect"
+	if target[0] != '/' && target[0] != '$' {
+		return errors.New("does not begin with a slash: to send clients elsewhere there is permanent-redirect")
 	}
-	return ""
-}
-
-// hostName reports whether the text is a host as rules have it.
-func hostName(s string) bool {
-	s = strings.TrimPrefix(s, "*.")
-	if s == "" || len(s) > 253 {
-		return false
-	}
-	for label := range strings.SplitSeq(s, ".") {
-		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' ||
-			strings.ContainsFunc(label, func(c rune) bool { return !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-') }) {
-			return false
-		}
-	}
-	return true
+	return nil
 }
 
 // Aliases returns the further hosts that annotations ask for, valid or not.

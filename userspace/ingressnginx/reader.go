@@ -11,6 +11,7 @@ import (
 
 	"github.com/kerngate/kerngate/userspace/model"
 	"github.com/kerngate/kerngate/userspace/template"
+	"github.com/kerngate/kerngate/userspace/text/rule"
 )
 
 // reader is the work in progress of one Read.
@@ -50,7 +51,7 @@ func (r *reader) find(key string, v Verdict, format string, args ...any) {
 }
 
 func (r *reader) invalid(key, value, allowed, instead string) {
-	r.find(key, Invalid, "%q is not allowed: it can be %s; %s", shorten(value), allowed, instead)
+	r.find(key, Invalid, "%q is not allowed: it can be %s; %s", rule.Shorten(value), allowed, instead)
 }
 
 // close lets nobody in.
@@ -112,11 +113,57 @@ func (r *reader) template(key, instead string) (string, bool) {
 	if !set {
 		return "", false
 	}
-	if _, err := template.Parse(v); err != nil {
-		r.find(key, Invalid, "%q: %v; %s", shorten(v), err, instead)
+	if err := r.checkTemplate(v); err != nil {
+		r.find(key, Invalid, "%q: %v; %s", rule.Shorten(v), err, instead)
 		return "", false
 	}
 	return v, true
+}
+
+// MaxService and MaxPort are the lengths in bytes of the longest names of Services and of their
+// ports (RFC 1035 section 2.3.4, RFC 6335 section 5.1).
+const (
+	MaxService = 63
+	MaxPort    = 15
+)
+
+// longest are values as long as they can be, of those that are replaced by text for each route.
+var longest = map[string]string{
+	"service_name": strings.Repeat("x", MaxService), "service_port": strings.Repeat("x", MaxPort), "server_name": strings.Repeat("x", 253),
+}
+
+// checkTemplate says what is wrong with a template, or would be on some route of the Ingress.
+func (r *reader) checkTemplate(text string) error {
+	if _, err := template.Parse(text); err != nil {
+		return err
+	}
+	return r.fits(text)
+}
+
+// fits says whether a template is too long on some route of the Ingress.
+func (r *reader) fits(text string) error {
+	filled := template.Substitute(text, func(name string) (string, bool) {
+		switch name {
+		case "namespace":
+			return r.in.Namespace, true
+		case "ingress_name":
+			return r.in.Name, true
+		}
+		v, ok := longest[name]
+		return v, ok
+	})
+	if len(filled) > template.MaxLength {
+		return fmt.Errorf("with the names of services and hosts it can come to %d bytes, more than %d", len(filled), template.MaxLength)
+	}
+	return nil
+}
+
+// fieldName says what is wrong with the name of a header that is to be set.
+func fieldName(name string) error {
+	if rule.ProxyOwn(name) {
+		return unsupported(fmt.Sprintf("header %s is managed by the proxy and cannot be set here", name))
+	}
+	return rule.FieldName(name)
 }
 
 // list splits at commas.
@@ -134,17 +181,11 @@ func list(text string) []string {
 func prefixes(text string) ([]netip.Prefix, error) {
 	var out []netip.Prefix
 	for _, item := range list(text) {
-		p, err := netip.ParsePrefix(item)
-		if !strings.Contains(item, "/") {
-			var a netip.Addr
-			if a, err = netip.ParseAddr(item); err == nil && a.Zone() == "" {
-				p = netip.PrefixFrom(a, a.BitLen())
-			}
+		p, err := rule.Prefix(item)
+		if err != nil {
+			return nil, err
 		}
-		if err != nil || !p.IsValid() || p.Addr().Is4In6() {
-			return nil, fmt.Errorf("%q is neither an address nor a prefix such as 192.0.2.0/24", shorten(item))
-		}
-		out = append(out, p.Masked())
+		out = append(out, p)
 	}
 	slices.SortFunc(out, func(a, b netip.Prefix) int { return a.Compare(b) })
 	return slices.Compact(out), nil
@@ -165,20 +206,4 @@ func size(text string) (uint64, error) {
 		return 0, fmt.Errorf("%q is no size", text)
 	}
 	return n << shift, nil
-}
-
-// shorten bounds what is repeated of somebody's text in messages.
-func shorten(text string) string {
-	const most = 100
-	if len(text) > most {
-		return strings.ToValidUTF8(text[:most], "") + "..."
-	}
-	return text
-}
-
-// token reports whether the text is one (RFC 9110 section 5.6.2).
-func token(s string) bool {
-	return s != "" && len(s) <= 256 && !strings.ContainsFunc(s, func(c rune) bool {
-		return c <= ' ' || c >= 0x7f || strings.ContainsRune("()<>@,;:\\\"/[]?={}", c)
-	})
 }

@@ -5,7 +5,7 @@ import (
 	"strings"
 
 	"github.com/kerngate/kerngate/userspace/model"
-	"github.com/kerngate/kerngate/userspace/template"
+	"github.com/kerngate/kerngate/userspace/text/rule"
 )
 
 // redirects: a temporal one goes before a permanent one, and both before app-root.
@@ -23,12 +23,13 @@ func (r *reader) redirects() {
 	if !set {
 		return
 	}
-	if _, err := template.Parse(v); err != nil || !strings.HasPrefix(v, "/") || strings.HasPrefix(v, "//") || v == "/" {
+	const here = "$scheme://$http_host"
+	if _, _, err := rule.Redirect(302, here+v, ""); err != nil || r.checkTemplate(here+v) != nil || !strings.HasPrefix(v, "/") || strings.HasPrefix(v, "//") || v == "/" {
 		r.invalid("app-root", v, "a path that begins with one slash and is not / itself", "requests for / go to the pod")
 		return
 	}
 	p := r.want()
-	p.Redirects = append(p.Redirects, model.Redirect{Path: "/", Status: 302, Target: "$scheme://$http_host" + v, By: Prefix + "app-root"})
+	p.Redirects = append(p.Redirects, model.Redirect{Path: "/", Status: 302, Target: here + v, By: Prefix + "app-root"})
 }
 
 func (r *reader) redirect(key, codeKey string, code int) *model.Redirect {

@@ -9,6 +9,7 @@ import (
 	"github.com/kerngate/kerngate/userspace/model"
 	"github.com/kerngate/kerngate/userspace/nginxconf"
 	"github.com/kerngate/kerngate/userspace/template"
+	"github.com/kerngate/kerngate/userspace/text/rule"
 )
 
 // A snippet is read into rules and never executed. A directive that has no equal is
@@ -184,7 +185,7 @@ func (s *snippet) block(d nginxconf.Directive) {
 	if s.place == inOwnLocation {
 		s.close(d, "blocks within a location are not executed")
 	} else if guard, found := findGuard(d); found {
-		s.close(guard, fmt.Sprintf("it decides who gets in, and stands in a block that is not executed (%s)", shorten(d.String())))
+		s.close(guard, fmt.Sprintf("it decides who gets in, and stands in a block that is not executed (%s)", rule.Shorten(d.String())))
 	} else {
 		s.report(d, unsupported("blocks other than location are not executed"))
 	}
@@ -231,7 +232,7 @@ func refuses(d nginxconf.Directive) bool {
 
 // close lets nobody in: of a location, if the directive stands in one, else at all.
 func (s *snippet) close(d nginxconf.Directive, why string) {
-	why = fmt.Sprintf("line %d: the directive %q: %s", d.Line, shorten(d.String()), why)
+	why = fmt.Sprintf("line %d: the directive %q: %s", d.Line, rule.Shorten(d.String()), why)
 	if s.place != inOwnLocation {
 		s.r.close(s.key, why)
 		return
@@ -244,12 +245,12 @@ func (s *snippet) close(d nginxconf.Directive, why string) {
 // report says that a directive is not executed, or not as it is written. It is invalid only
 // if it cannot be read.
 func (s *snippet) report(d nginxconf.Directive, why error) {
-	s.r.find(s.key, verdictOf(why), "line %d: the directive %q is not executed: %v", d.Line, shorten(d.String()), why)
+	s.r.find(s.key, verdictOf(why), "line %d: the directive %q is not executed: %v", d.Line, rule.Shorten(d.String()), why)
 }
 
 // note says what a directive comes to, where that is not quite what its author may expect.
 func (s *snippet) note(d nginxconf.Directive, text string) {
-	s.r.find(s.key, Difference, "line %d: the directive %q: %s", d.Line, shorten(d.String()), text)
+	s.r.find(s.key, Difference, "line %d: the directive %q: %s", d.Line, rule.Shorten(d.String()), text)
 }
 
 // satisfy reads whether one of sources and passwords is enough. An annotation takes
@@ -286,7 +287,7 @@ func (s *snippet) define(d nginxconf.Directive) {
 		}
 		return "", false
 	})
-	if _, err := template.Parse(text); err != nil {
+	if err := s.r.checkTemplate(text); err != nil {
 		s.report(d, err)
 		return
 	}
@@ -304,8 +305,7 @@ func (r *reader) define(name, text string) {
 // expand replaces the names that directives have defined, and checks the result.
 func (r *reader) expand(text string) (string, error) {
 	text = r.substitute(text)
-	_, err := template.Parse(text)
-	return text, err
+	return text, r.checkTemplate(text)
 }
 
 func (r *reader) substitute(text string) string {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/kerngate/kerngate/userspace/model"
 	"github.com/kerngate/kerngate/userspace/nginxconf"
+	"github.com/kerngate/kerngate/userspace/text/rule"
 )
 
 // setsRequestHeader reports whether a directive sets or removes headers of requests.
@@ -61,7 +62,7 @@ func (s *snippet) setRequestHeader(d nginxconf.Directive, name, value string) er
 	if rules == nil {
 		return unsupported("there is no auth-url, whose requests could get the header")
 	}
-	if proxyOwn[strings.ToLower(strings.ReplaceAll(name, "_", "-"))] {
+	if rule.ProxyOwn(name) {
 		s.note(d, "the proxy sets this header by itself")
 		return nil
 	}
@@ -92,7 +93,7 @@ func (s *snippet) moreInputHeaders(d nginxconf.Directive) error {
 	for len(names) > 0 && strings.HasPrefix(names[0], "-") {
 		// -r and -t narrow the directive down to some requests.
 		s.forgetHeaders([]nginxconf.Directive{d})
-		return unsupported(fmt.Sprintf("the option %s has no equal here; the headers are removed from all requests", shorten(names[0])))
+		return unsupported(fmt.Sprintf("the option %s has no equal here; the headers are removed from all requests", rule.Shorten(names[0])))
 	}
 	if len(names) == 0 {
 		return errors.New("it names no header")
@@ -172,7 +173,7 @@ func (s *snippet) moreHeaders(d nginxconf.Directive) error {
 	}
 	for _, arg := range d.Args {
 		if strings.HasPrefix(arg, "-") {
-			return unsupported(fmt.Sprintf("the option %s has no equal here", shorten(arg)))
+			return unsupported(fmt.Sprintf("the option %s has no equal here", rule.Shorten(arg)))
 		}
 		name, value, _ := strings.Cut(arg, ":")
 		if d.Name == "more_clear_headers" {
@@ -192,20 +193,12 @@ func (s *snippet) moreHeaders(d nginxconf.Directive) error {
 	return nil
 }
 
-// proxyOwn are the headers that no rule may touch; the proxy checks the same.
-var proxyOwn = map[string]bool{
-	"connection": true, "keep-alive": true, "proxy-connection": true, "te": true, "trailer": true, "transfer-encoding": true,
-	"upgrade": true, "http2-settings": true, "content-length": true, "host": true, "expect": true,
-}
-
 // appendHeader adds a rule for a header. The value is a template that was checked.
 func (r *reader) appendHeader(to *[]model.HeaderRule, key string, op model.HeaderOp, name, value string) error {
-	switch {
-	case !token(name):
-		return fmt.Errorf("%q is no header name", shorten(name))
-	case proxyOwn[strings.ToLower(strings.ReplaceAll(name, "_", "-"))]:
-		return unsupported(fmt.Sprintf("header %s is the proxy's own affair", name))
-	case len(*to) >= nginxconf.MaxDirectives:
+	if err := fieldName(name); err != nil {
+		return err
+	}
+	if len(*to) >= nginxconf.MaxDirectives {
 		return fmt.Errorf("more than %d headers", nginxconf.MaxDirectives)
 	}
 	r.touched = true

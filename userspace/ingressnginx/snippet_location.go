@@ -9,6 +9,7 @@ import (
 	"github.com/kerngate/kerngate/userspace/model"
 	"github.com/kerngate/kerngate/userspace/nginxconf"
 	"github.com/kerngate/kerngate/userspace/route"
+	"github.com/kerngate/kerngate/userspace/text/rule"
 )
 
 // location reads a location of a snippet: paths that are answered by rules of their own.
@@ -80,13 +81,13 @@ func locationOf(d nginxconf.Directive) (l model.Location, pattern string, err er
 		_, err = route.CompileLocation(path, modifier == "~*")
 		return l, pattern, err
 	default:
-		return l, "", fmt.Errorf("%q is no modifier of a location", shorten(modifier))
+		return l, "", fmt.Errorf("%q is no modifier of a location", rule.Shorten(modifier))
 	}
 	switch {
 	case !strings.HasPrefix(path, "/"):
-		err = fmt.Errorf("the path %q does not begin with a slash", shorten(path))
-	case len(path) > maxExpression:
-		err = fmt.Errorf("a path of %d bytes: no more than %d are allowed", len(path), maxExpression)
+		err = fmt.Errorf("the path %q does not begin with a slash", rule.Shorten(path))
+	case len(path) > rule.MaxExpression:
+		err = fmt.Errorf("a path of %d bytes: no more than %d are allowed", len(path), rule.MaxExpression)
 	}
 	return l, "", err
 }
@@ -122,7 +123,7 @@ func (s *snippet) settle(d nginxconf.Directive) {
 		s.r.find(s.key, Invalid, "%s; the location (line %d) is answered without it", s.closed, d.Line)
 	case s.answered:
 	case s.closed != "":
-		s.r.find(s.key, Invalid, "%s; requests of this location (line %d: %s) are refused", s.closed, d.Line, shorten(d.String()))
+		s.r.find(s.key, Invalid, "%s; requests of this location (line %d: %s) are refused", s.closed, d.Line, rule.Shorten(d.String()))
 		s.policy.Access = &model.Access{Closed: s.key + ": " + s.closed}
 	case len(s.source) > 0:
 		s.policy.Access = &model.Access{}

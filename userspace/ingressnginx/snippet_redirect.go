@@ -4,13 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"regexp"
 	"strconv"
 	"strings"
 
 	"github.com/kerngate/kerngate/userspace/model"
 	"github.com/kerngate/kerngate/userspace/nginxconf"
-	"github.com/kerngate/kerngate/userspace/template"
+	"github.com/kerngate/kerngate/userspace/text/rule"
 )
 
 // returns reads "return URL", "return CODE" and "return CODE URL". It answers every request
@@ -39,7 +38,7 @@ func (s *snippet) answer(d nginxconf.Directive) (model.Redirect, error) {
 		}
 	case 2:
 		if answer.Status, err = strconv.Atoi(d.Args[0]); err != nil {
-			return answer, fmt.Errorf("%q is no status", shorten(d.Args[0]))
+			return answer, fmt.Errorf("%q is no status", rule.Shorten(d.Args[0]))
 		}
 		answer.Target = d.Args[1]
 	default:
@@ -47,17 +46,9 @@ func (s *snippet) answer(d nginxconf.Directive) (model.Redirect, error) {
 	}
 	status := answer.Status
 	redirect := status/100 == 3 && status != 300 && status <= 308 && status != 304 && status != 305 && status != 306
-	switch {
-	case status < 200 || status > 599:
-		return answer, fmt.Errorf("status %d is not one that a request can be answered with", status)
-	case redirect && answer.Target == "":
-		return answer, fmt.Errorf("status %d needs a URL", status)
-	case !redirect && answer.Target != "":
-		s.note(d, "the status is answered without the text")
+	text := !redirect && answer.Target != ""
+	if text {
 		answer.Target = ""
-		return answer, nil
-	case !redirect:
-		return answer, nil
 	}
 	if strings.HasPrefix(answer.Target, "/") && !s.r.out.RelativeRedirects {
 		answer.Target = "$scheme://$host" + answer.Target
@@ -65,7 +56,10 @@ func (s *snippet) answer(d nginxconf.Directive) (model.Redirect, error) {
 	if s.pattern != "" && namesGroup(answer.Target) {
 		answer.Pattern = s.pattern
 	}
-	answer.Target, err = s.r.expandGroups(answer.Target, answer.Pattern)
+	answer.Target, err = s.r.redirectTarget(status, answer.Target, answer.Pattern)
+	if text && err == nil {
+		s.note(d, "the status is answered without the text")
+	}
 	return answer, err
 }
 
@@ -97,7 +91,7 @@ func (s *snippet) rewrites(statement nginxconf.Directive) error {
 		d.Status = http.StatusMovedPermanently
 	case len(args) == 3 && flag == "redirect", absolute && (len(args) == 2 || flag == "last" || flag == "break"):
 	case len(args) == 3 && flag != "last" && flag != "break":
-		return fmt.Errorf("%q is none of redirect, permanent, last and break", shorten(flag))
+		return fmt.Errorf("%q is none of redirect, permanent, last and break", rule.Shorten(flag))
 	case s.place == inOwnLocation:
 		s.close(statement, "paths within a location are not rewritten")
 		return nil
@@ -109,7 +103,7 @@ func (s *snippet) rewrites(statement nginxconf.Directive) error {
 	}
 	switch {
 	case !absolute && (!strings.HasPrefix(target, "/") || strings.HasPrefix(target, "//")):
-		return fmt.Errorf("%q is neither a URL with http://, https:// or $scheme://, nor a path", shorten(target))
+		return fmt.Errorf("%q is neither a URL with http://, https:// or $scheme://, nor a path", rule.Shorten(target))
 	case !absolute && !s.r.out.RelativeRedirects:
 		target = "$scheme://$host" + target
 	case !absolute && strings.HasPrefix(target, "/$"):
@@ -118,11 +112,8 @@ func (s *snippet) rewrites(statement nginxconf.Directive) error {
 	if _, after, _ := strings.Cut(target, "://"); len(after) > 1 && after[0] == '$' && after[1] >= '1' && after[1] <= '9' {
 		return errors.New("clients must not choose the host that they are sent to")
 	}
-	if len(d.Pattern) > maxExpression {
-		return fmt.Errorf("an expression of %d bytes: no more than %d are allowed", len(d.Pattern), maxExpression)
-	}
 	var err error
-	if d.Target, err = s.r.expandGroups(target, d.Pattern); err != nil {
+	if d.Target, err = s.r.redirectTarget(d.Status, target, d.Pattern); err != nil {
 		return err
 	}
 	s.r.touched = true
@@ -130,19 +121,12 @@ func (s *snippet) rewrites(statement nginxconf.Directive) error {
 	return nil
 }
 
-// expandGroups is expand for a text in which the groups of an expression may stand.
-func (r *reader) expandGroups(text, pattern string) (string, error) {
-	if pattern == "" {
-		return r.expand(text)
-	}
-	re, err := regexp.Compile(pattern)
-	if err != nil {
-		return "", fmt.Errorf("%q is no expression of RE2: %w", shorten(pattern), err)
-	}
+// redirectTarget is expand for the target of an answer, in which the groups of an expression may
+// stand.
+func (r *reader) redirectTarget(status int, text, pattern string) (string, error) {
 	text = r.substitute(text)
-	_, err = template.ParseGroups(text, re.NumSubexp())
-	return text, err
+	if _, _, err := rule.Redirect(status, text, pattern); err != nil {
+		return "", err
+	}
+	return text, r.fits(text)
 }
-
-// maxExpression is the length in bytes of the longest expression; the proxy has the same.
-const maxExpression = 1024

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/kerngate/kerngate/userspace/model"
+	"github.com/kerngate/kerngate/userspace/text/rule"
 )
 
 // traffic reads which pod a request goes to, and when another is asked.
@@ -48,16 +49,15 @@ func (r *reader) affinity() *model.Affinity {
 		Domain:              r.attribute("session-cookie-domain", ""),
 	}
 	if _, v, named := r.text("session-cookie-name"); named {
-		if token(v) {
+		if rule.Token(v) {
 			a.Cookie = v
 		} else {
 			r.invalid("session-cookie-name", v, "a name without spaces and separators", "INGRESSCOOKIE is taken to be meant")
 		}
 	}
 	if _, v, set := r.text("session-cookie-samesite"); set {
-		if i := strings.Index("strict lax none", strings.ToLower(v)); i >= 0 && len(v) > 2 && !strings.Contains(v, " ") {
-			a.SameSite = strings.ToUpper(v[:1]) + strings.ToLower(v[1:])
-		} else {
+		var err error
+		if a.SameSite, err = rule.SameSite(v); err != nil {
 			r.invalid("session-cookie-samesite", v, "Strict, Lax or None", "the cookie has no such attribute")
 		}
 	}
@@ -101,8 +101,7 @@ func (r *reader) attribute(key, begins string) string {
 	if !set {
 		return ""
 	}
-	bad := strings.ContainsFunc(v, func(c rune) bool { return c <= ' ' || c >= 0x7f || c == ';' || c == ',' || c == '"' })
-	if bad || len(v) > 256 || !strings.HasPrefix(v, begins) {
+	if !rule.CookieText(v) || strings.Contains(v, `"`) || len(v) > 256 || !strings.HasPrefix(v, begins) {
 		r.invalid(key, v, "printable ASCII without spaces, commas and semicolons"+map[string]string{"/": ", beginning with a slash"}[begins], "the attribute keeps its default")
 		return ""
 	}

@@ -2,11 +2,9 @@ package kube
 
 import (
 	"fmt"
-	"net/url"
-	"regexp"
-	"strings"
 
 	"github.com/kerngate/kerngate/userspace/model"
+	"github.com/kerngate/kerngate/userspace/text/rule"
 )
 
 const (
@@ -53,14 +51,14 @@ func (t *translation) clientPolicy(a annotations) *clientPolicy {
 		PassChain: a.boolean(annotationAuthTLSPass, false),
 	}}
 	if v, set := a.text(annotationAuthTLSErrorPage); set {
-		if !isAbsoluteURL(v) {
+		if !rule.AbsoluteURL(v) {
 			a.invalid(annotationAuthTLSErrorPage, v, "a URL that begins with http:// or https://", "none, so that such clients get 400,")
 		} else {
 			p.auth.ErrorPage = v
 		}
 	}
 	if v, set := a.text(annotationAuthTLSMatchCN); set {
-		if _, err := regexp.Compile(v); err != nil || len(v) > 1000 {
+		if _, err := rule.Subject(v); err != nil {
 			a.warn("AnnotationInvalid", annotationAuthTLSMatchCN, fmt.Sprintf("%q is no expression of RE2 of up to 1000 bytes (%v); so that nobody whom it keeps out gets in, every client is refused", shorten(v), err))
 			p.auth.Authority = id + "/" // no Secret has this name
 			return p
@@ -77,11 +75,4 @@ func (t *translation) clientPolicy(a annotations) *clientPolicy {
 	}
 	p.authority = &authority
 	return p
-}
-
-// isAbsoluteURL reports whether a value can stand in a Location header as it is.
-func isAbsoluteURL(v string) bool {
-	u, err := url.Parse(v)
-	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" &&
-		!strings.ContainsFunc(v, func(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune("\"<>\\", r) })
 }

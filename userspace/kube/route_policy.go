@@ -2,7 +2,6 @@ package kube
 
 import (
 	"cmp"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/kerngate/kerngate/userspace/ingressnginx"
 	"github.com/kerngate/kerngate/userspace/model"
+	"github.com/kerngate/kerngate/userspace/text/rule"
 )
 
 // variant is what the policy of an Ingress may differ by among its routes. Equal variants
@@ -45,6 +45,9 @@ func (t *translation) routePolicy(ingress *networkingv1.Ingress, host, path stri
 		if s.Port.Number != 0 {
 			key.port = strconv.Itoa(int(s.Port.Number))
 		}
+	}
+	if len(key.service) > ingressnginx.MaxService || len(key.port) > ingressnginx.MaxPort {
+		key.service, key.port = "", "" // there is no such Service
 	}
 	if p := t.variants[key]; p != nil {
 		return p
@@ -92,8 +95,10 @@ const elsewhereBegin, elsewhereEnd = "(?i)^(?:", ")"
 func redirectOf(path string, d model.Redirect) model.Redirect {
 	d.Pattern = elsewhereBegin + path + elsewhereEnd
 	groups := 0
-	if re, err := regexp.Compile(d.Pattern); err == nil { // else the path is refused
+	if re, err := rule.Expression(d.Pattern); err == nil {
 		groups = re.NumSubexp()
+	} else { // the path is a literal one, every request of which is redirected, or is refused
+		d.Pattern = ""
 	}
 	for n := 9; n > groups; n-- {
 		d.Target = strings.ReplaceAll(d.Target, "$"+strconv.Itoa(n), "")

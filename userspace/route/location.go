@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/kerngate/kerngate/userspace/text/rule"
 )
 
 // Modifier is how a Location's path is compared, as nginx does.
@@ -65,17 +67,10 @@ func NewLocations[T any](list []Location[T]) (*Locations[T], error) {
 
 // CompileLocation compiles the expression of a location.
 func CompileLocation(text string, folded bool) (*regexp.Regexp, error) {
-	if len(text) > MaxPattern {
-		return nil, fmt.Errorf("the expression has %d bytes: no more than %d are allowed", len(text), MaxPattern)
-	}
-	if _, err := regexp.Compile(text); err != nil { // alone: "a)(b" must not become valid below
-		return nil, explain(err)
-	}
 	if folded {
-		text = "(?i:" + text + ")"
+		return rule.Within("(?i:", text, ")")
 	}
-	re, err := regexp.Compile(text)
-	return re, explain(err)
+	return rule.Expression(text)
 }
 
 // Rival is the route that takes a path if no location does.

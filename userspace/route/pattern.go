@@ -4,13 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
-	"regexp/syntax"
 	"strings"
+
+	"github.com/kerngate/kerngate/userspace/text/rule"
 )
 
-// MaxPattern is the length in bytes of the longest pattern: what takes longer to compile
-// is no path.
-const MaxPattern = 1024
+// MaxPattern is the length in bytes of the longest pattern.
+const MaxPattern = rule.MaxExpression
 
 // MaxGroups is how many groups of a pattern can be asked for, the whole match among them.
 const MaxGroups = 10
@@ -30,18 +30,12 @@ type Groups [2 * MaxGroups]int
 
 // ParsePattern reads a pattern. It must begin with a slash.
 func ParsePattern(text string) (*Pattern, error) {
-	switch {
-	case len(text) > MaxPattern:
-		return nil, fmt.Errorf("the expression has %d bytes: no more than %d are allowed", len(text), MaxPattern)
-	case !strings.HasPrefix(text, "/"):
+	if !strings.HasPrefix(text, "/") {
 		return nil, errors.New("the expression must begin with a slash")
 	}
-	if _, err := syntax.Parse(text, syntax.Perl); err != nil { // alone: "a)(b" must not become valid below
-		return nil, explain(err)
-	}
-	re, err := regexp.Compile("(?i)^(?:" + text + ")")
+	re, err := rule.Within("(?i)^", text, "")
 	if err != nil {
-		return nil, explain(err)
+		return nil, err
 	}
 	if re.NumSubexp() >= MaxGroups {
 		return nil, fmt.Errorf("the expression has %d groups: no more than %d are allowed", re.NumSubexp(), MaxGroups-1)
@@ -54,15 +48,6 @@ func ParsePattern(text string) (*Pattern, error) {
 		}
 	}
 	return p, nil
-}
-
-// explain says what RE2 lacks where somebody may expect it.
-func explain(err error) error {
-	var e *syntax.Error
-	if errors.As(err, &e) && e.Code == syntax.ErrInvalidPerlOp {
-		return fmt.Errorf("%w: expressions are RE2's, which has no look-around", err)
-	}
-	return err
 }
 
 // NumGroups returns how many groups the pattern has, the whole match not counted.

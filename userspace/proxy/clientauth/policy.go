@@ -16,6 +16,8 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+
+	"github.com/kerngate/kerngate/userspace/text/rule"
 )
 
 // Mode is what is asked of clients.
@@ -64,9 +66,12 @@ func New(r Rules) (*Policy, error) {
 	p := &Policy{Mode: r.Mode, ErrorPage: r.ErrorPage, passChain: r.PassChain, depth: max(r.Depth, 1), roots: x509.NewCertPool()}
 	if r.Subject != "" {
 		var err error
-		if p.subject, err = regexp.Compile(r.Subject); err != nil || len(r.Subject) > maxSubject {
-			return nil, fmt.Errorf("expression for subjects: %v, of %d bytes", err, len(r.Subject))
+		if p.subject, err = rule.Subject(r.Subject); err != nil {
+			return nil, fmt.Errorf("expression for subjects: %w", err)
 		}
+	}
+	if r.ErrorPage != "" && !rule.AbsoluteURL(r.ErrorPage) {
+		return nil, fmt.Errorf("%q is no URL that clients can be sent to", rule.Shorten(r.ErrorPage))
 	}
 	count, err := p.readCertificates(r.Certificates)
 	if err != nil {
@@ -133,9 +138,6 @@ func (p *Policy) readLists(text []byte) error {
 	}
 	return nil
 }
-
-// maxSubject bounds an expression for subjects, in bytes.
-const maxSubject = 1000
 
 // Authorities are named to clients, so that they can choose a certificate.
 func (p *Policy) Authorities() *x509.CertPool { return p.roots }

@@ -3,7 +3,8 @@ package config
 import (
 	"fmt"
 	"net/netip"
-	"strings"
+
+	"github.com/kerngate/kerngate/userspace/text/rule"
 )
 
 // Prefixes is a set of addresses, given by a few prefixes.
@@ -27,24 +28,11 @@ func (p Prefixes) Contain(a netip.Addr) bool {
 func parsePrefixes(setting string, list []string) (Prefixes, error) {
 	var all Prefixes
 	for _, s := range list {
-		prefix, err := netip.ParsePrefix(s)
-		if !strings.Contains(s, "/") {
-			var a netip.Addr
-			a, err = netip.ParseAddr(s)
-			if a.Zone() == "" { // else prefix stays invalid
-				prefix = netip.PrefixFrom(a, a.BitLen())
-			}
+		prefix, err := rule.Prefix(s)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", setting, err)
 		}
-		if err != nil || !prefix.IsValid() {
-			return nil, fmt.Errorf("%s: %q is neither an address nor a prefix; write it like 192.0.2.0/24", setting, s)
-		}
-		if a := prefix.Addr(); a.Is4In6() {
-			if prefix.Bits() < 96 {
-				return nil, fmt.Errorf("%s: %q holds IPv4-mapped and other addresses; write it like 192.0.2.0/24", setting, s)
-			}
-			prefix = netip.PrefixFrom(a.Unmap(), prefix.Bits()-96)
-		}
-		all = append(all, prefix.Masked())
+		all = append(all, prefix)
 	}
 	return all, nil
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
@@ -14,6 +13,7 @@ import (
 	"github.com/kerngate/kerngate/userspace/proxy/compress"
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
 	"github.com/kerngate/kerngate/userspace/proxy/tracing"
+	"github.com/kerngate/kerngate/userspace/text/rule"
 )
 
 // Settings of the whole proxy; every value is set.
@@ -153,7 +153,7 @@ func settings(p *feedpb.Settings) (Settings, error) {
 		return Settings{}, err
 	}
 	s.RedirectPort = cmp.Or(uint16(p.RedirectPort), d.RedirectPort)
-	if strings.ContainsFunc(p.Hsts, func(c rune) bool { return c < ' ' || c > '~' }) {
+	if !rule.Printable(p.Hsts) {
 		return Settings{}, fmt.Errorf("HSTS %q cannot be the value of a field", p.Hsts)
 	}
 	return s, nil

@@ -2,16 +2,15 @@ package policy
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
 	"github.com/kerngate/kerngate/userspace/proxy/balance"
 	"github.com/kerngate/kerngate/userspace/template"
+	"github.com/kerngate/kerngate/userspace/text/rule"
 )
 
 // Balance is which pod of a service gets a request. nil leaves that to the service.
@@ -77,29 +76,28 @@ func compileAffinity(p *feedpb.Affinity, path string, isRegexp bool) (*Affinity,
 	if p == nil {
 		return nil, nil
 	}
-	if !isToken(p.Cookie) {
+	if !rule.Token(p.Cookie) {
 		return nil, fmt.Errorf("%q is no cookie's name", p.Cookie)
 	}
 	if p.Path != "" {
 		path = p.Path
-	} else if isRegexp || !isCookieText(path) {
+	} else if isRegexp || !rule.CookieText(path) {
 		path = "/"
 	}
 	for _, text := range []string{path, p.Domain} {
-		if !isCookieText(text) {
+		if !rule.CookieText(text) {
 			return nil, fmt.Errorf("%q cannot be the value of a cookie's attribute", text)
 		}
 	}
-	switch p.SameSite {
-	case "", "Strict", "Lax", "None":
-	default:
-		return nil, errors.New("SameSite is none of Strict, Lax and None")
+	sameSite, err := rule.SameSite(p.SameSite)
+	if err != nil {
+		return nil, err
 	}
 	a := &Affinity{
 		Balanced: !p.Persistent, ChangeOnFailure: p.ChangeOnFailure, Canary: p.Canary,
 		name: p.Cookie, attributes: "; Path=" + path,
 		expires:  time.Duration(p.ExpiresSeconds) * time.Second,
-		sameSite: p.SameSite, conditional: p.ConditionalSameSite, secure: p.Secure,
+		sameSite: sameSite, conditional: p.ConditionalSameSite, secure: p.Secure,
 	}
 	if p.Domain != "" {
 		a.attributes += "; Domain=" + p.Domain
@@ -108,11 +106,6 @@ func compileAffinity(p *feedpb.Affinity, path string, isRegexp bool) (*Affinity,
 		a.attributes += "; Max-Age=" + strconv.FormatUint(uint64(p.MaxAgeSeconds), 10)
 	}
 	return a, nil
-}
-
-// isCookieText reports whether text is a value of an attribute (RFC 6265 section 4.1.1).
-func isCookieText(text string) bool {
-	return !strings.ContainsFunc(text, func(c rune) bool { return c <= ' ' || c >= 0x7f || c == ';' || c == ',' })
 }
 
 // Value returns the value of the cookie that the client has sent, nil if there is none.

@@ -13,6 +13,7 @@ import (
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
 	"github.com/kerngate/kerngate/userspace/htpasswd"
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/text/rule"
 )
 
 // basic asks for a name and a password (RFC 7617).
@@ -43,10 +44,8 @@ func compileBasic(b *feedpb.BasicAuth) (*basic, error) {
 	if b == nil {
 		return nil, nil
 	}
-	for _, c := range []byte(b.Realm) {
-		if c < ' ' || c >= 0x7f || c == '"' || c == '\\' {
-			return nil, errors.New("the realm has a character that is not printable ASCII, or a quote")
-		}
+	if !rule.Realm(b.Realm) {
+		return nil, errors.New("the realm has a character that is not printable ASCII, or a quote")
 	}
 	users, _, err := htpasswd.Parse(b.Users)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
+	"github.com/kerngate/kerngate/userspace/text/rule"
 )
 
 // Canary says which requests another service gets.
@@ -22,21 +23,18 @@ type Canary struct {
 func CompileCanary(c *feedpb.Canary) (Canary, error) {
 	out := Canary{header: strings.ToLower(c.Header), value: c.Value, cookie: c.Cookie}
 	if c.Header != "" {
-		if err := CheckFieldName(c.Header); err != nil {
+		if err := rule.FieldName(c.Header); err != nil {
 			return out, err
 		}
 	}
 	if c.Pattern != "" {
-		if len(c.Pattern) > maxReplacement {
-			return out, fmt.Errorf("the header's pattern has more than %d bytes", maxReplacement)
-		}
 		var err error
-		if out.pattern, err = regexp.Compile(c.Pattern); err != nil {
+		if out.pattern, err = rule.Expression(c.Pattern); err != nil {
 			return out, err
 		}
 	}
 	if c.Cookie != "" {
-		if !isToken(c.Cookie) {
+		if !rule.Token(c.Cookie) {
 			return out, fmt.Errorf("%q is no cookie's name", c.Cookie)
 		}
 	}

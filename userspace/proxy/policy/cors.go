@@ -8,6 +8,7 @@ import (
 
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/text/rule"
 )
 
 // cors is the CORS rule of a route (Fetch standard, section 3.2).
@@ -36,7 +37,7 @@ func compileCORS(c *feedpb.CORS) (*cors, error) {
 	}
 	for _, list := range [][]string{c.Methods, c.Headers, c.Expose} {
 		for _, item := range list {
-			if !isToken(item) {
+			if !rule.Token(item) {
 				return nil, fmt.Errorf("%q is no method and no field name", item)
 			}
 		}
@@ -47,29 +48,17 @@ func compileCORS(c *feedpb.CORS) (*cors, error) {
 			continue
 		}
 		o = strings.ToLower(o)
-		scheme, host, ok := strings.Cut(o, "://")
-		if !ok || scheme == "" || host == "" || strings.ContainsAny(host, "/?# \"\\") || strings.ContainsFunc(o, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
-			return nil, fmt.Errorf("%q is no origin: write it like https://www.example.com", o)
+		scheme, host, err := rule.Origin(o)
+		if err != nil {
+			return nil, err
 		}
 		if suffix, wild := strings.CutPrefix(host, "*"); wild {
-			if !strings.HasPrefix(suffix, ".") || strings.Contains(suffix, "*") {
-				return nil, fmt.Errorf("%q: a wildcard must be \"*.\" before a domain", o)
-			}
 			out.wild = append(out.wild, wildOrigin{scheme + "://", suffix})
 			continue
-		}
-		if strings.Contains(host, "*") {
-			return nil, fmt.Errorf("%q: a wildcard must be \"*.\" before a domain", o)
 		}
 		out.exact = append(out.exact, o)
 	}
 	return out, nil
-}
-
-func isToken(s string) bool {
-	return s == "*" || s != "" && !strings.ContainsFunc(s, func(r rune) bool {
-		return r <= ' ' || r >= 0x7f || strings.ContainsRune("()<>@,;:\\\"/[]?={}", r)
-	})
 }
 
 // allows reports whether the origin may read responses.

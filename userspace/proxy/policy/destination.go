@@ -3,11 +3,11 @@ package policy
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/kerngate/kerngate/loader/state"
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
 	"github.com/kerngate/kerngate/userspace/template"
+	"github.com/kerngate/kerngate/userspace/text/rule"
 )
 
 // Destination is where requests of the proxy's own go.
@@ -24,8 +24,10 @@ func compileDestination(d *feedpb.Destination) (out Destination, err error) {
 		return out, errors.New("no destination")
 	}
 	out = Destination{Service: state.ServiceID(d.Service), TLS: d.Tls, Authority: d.Authority, Own: d.Authority == "$host"}
-	if out.Authority == "" || strings.ContainsFunc(out.Authority, func(c rune) bool { return c <= ' ' || c >= 0x7f || strings.ContainsRune("/?#@\\\"", c) }) {
-		return out, fmt.Errorf("%q is no host", d.Authority)
+	if !out.Own {
+		if _, _, err := rule.Authority(d.Authority); err != nil {
+			return out, err
+		}
 	}
 	if out.path, err = template.Parse(d.Path); err == nil && len(out.path) == 0 {
 		err = errors.New("it has no path")
@@ -87,7 +89,7 @@ func compileErrorPages(e *feedpb.ErrorPages) (*ErrorPages, error) {
 	}
 	out := &ErrorPages{Service: state.ServiceID(e.Service), Namespace: e.Namespace, Ingress: e.Ingress}
 	for _, status := range e.Status {
-		if status < 400 || status > 599 {
+		if !rule.ErrorStatus(int(status)) {
 			return nil, fmt.Errorf("status %d is none of an error", status)
 		}
 		out.status[status-400] = true

@@ -12,6 +12,7 @@ import (
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
 	"github.com/kerngate/kerngate/userspace/template"
+	"github.com/kerngate/kerngate/userspace/text/rule"
 )
 
 // External asks a service whether a request may go on, as nginx's auth_request does.
@@ -111,7 +112,7 @@ func compileExternal(e *feedpb.ExternalAuth) (*External, error) {
 		return nil, err
 	}
 	for _, name := range e.Response {
-		if err := CheckFieldName(name); err != nil {
+		if err := rule.FieldName(name); err != nil {
 			return nil, err
 		}
 		out.response = append(out.response, http.CanonicalHeaderKey(name))
@@ -228,13 +229,13 @@ func mustParse(text string) template.Template {
 func (e *External) Read(status int, h http.Header) *Allowed {
 	a := &Allowed{Status: status}
 	for _, v := range h["Set-Cookie"] {
-		if fieldValue(v) {
+		if rule.FieldValue(v) {
 			a.Cookies = append(a.Cookies, v)
 		}
 	}
 	if status == http.StatusUnauthorized {
 		for _, v := range h["Www-Authenticate"] {
-			if fieldValue(v) {
+			if rule.FieldValue(v) {
 				a.Challenge = append(a.Challenge, v)
 			}
 		}
@@ -242,7 +243,7 @@ func (e *External) Read(status int, h http.Header) *Allowed {
 	for _, name := range e.response {
 		// Several fields of a name are one, as RFC 9110 section 5.3 has it.
 		value := strings.Join(h[name], ", ")
-		if !fieldValue(value) {
+		if !rule.FieldValue(value) {
 			value = ""
 		}
 		a.Fields = append(a.Fields, AnswerField{Name: name, Value: value})
@@ -254,7 +255,7 @@ func (e *External) Read(status int, h http.Header) *Allowed {
 		} else {
 			value = setCookie(h["Set-Cookie"], p.Text)
 		}
-		if fieldValue(value) {
+		if rule.FieldValue(value) {
 			a.Captured = append(a.Captured, Captured{p, value})
 		}
 	}
@@ -288,11 +289,6 @@ func (p *Policy) capture() {
 			}
 		}
 	}
-}
-
-// fieldValue reports whether a value may stand in a field.
-func fieldValue(v string) bool {
-	return !strings.ContainsFunc(v, func(c rune) bool { return c < ' ' && c != '\t' || c == 0x7f })
 }
 
 // CacheKey returns the key of the request's answer, "" if none is kept. Hosts do not share

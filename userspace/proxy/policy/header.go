@@ -1,13 +1,13 @@
 package policy
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
 	"github.com/kerngate/kerngate/userspace/template"
+	"github.com/kerngate/kerngate/userspace/text/rule"
 )
 
 // header is a rule for a field.
@@ -19,19 +19,11 @@ type header struct {
 	fixed []byte // value, if it is the same for every request
 }
 
-// untouchable are the fields that no rule may change: they frame messages, belong to one
-// connection, or have a rule of their own (Host).
-var untouchable = map[string]bool{
-	"connection": true, "keep-alive": true, "proxy-connection": true, "te": true, "trailer": true,
-	"transfer-encoding": true, "upgrade": true, "http2-settings": true, "content-length": true, "host": true,
-	"expect": true,
-}
-
 func compileHeaders(list []*feedpb.HeaderRule) ([]header, error) {
 	var out []header
 	for _, r := range list {
 		h := header{op: r.Op, name: r.Name, lower: strings.ToLower(r.Name)}
-		if err := CheckFieldName(r.Name); err != nil {
+		if err := rule.FieldName(r.Name); err != nil {
 			return nil, err
 		}
 		var err error
@@ -44,23 +36,6 @@ func compileHeaders(list []*feedpb.HeaderRule) ([]header, error) {
 		out = append(out, h)
 	}
 	return out, nil
-}
-
-// CheckFieldName says what is wrong with a name that a rule changes.
-func CheckFieldName(name string) error {
-	const special = "!#$%&'*+-.^_`|~"
-	if name == "" || len(name) > 256 {
-		return errors.New("a field name has 1 to 256 characters")
-	}
-	for _, c := range []byte(name) {
-		if !('0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || strings.IndexByte(special, c) >= 0) {
-			return fmt.Errorf("field name %q contains %q", name, c)
-		}
-	}
-	if untouchable[strings.ToLower(strings.ReplaceAll(name, "_", "-"))] {
-		return fmt.Errorf("field %s is the proxy's own affair", name)
-	}
-	return nil
 }
 
 // Head is a message whose fields are changed.

@@ -9,6 +9,7 @@ import (
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
 	"github.com/kerngate/kerngate/userspace/proxy/policy/limit"
 	"github.com/kerngate/kerngate/userspace/proxy/policy/prefixset"
+	"github.com/kerngate/kerngate/userspace/text/rule"
 )
 
 type limits struct {
@@ -32,7 +33,7 @@ func compileLimits(l *feedpb.Limits) (*limits, error) {
 	switch {
 	case l.Scope == "":
 		return nil, errors.New("the scope is missing")
-	case out.status < 400 || out.status > 599:
+	case !rule.ErrorStatus(out.status):
 		return nil, fmt.Errorf("status %d is no refusal", out.status)
 	}
 	var err error

@@ -1,12 +1,12 @@
 package policy
 
 import (
-	"fmt"
 	"regexp"
 	"strings"
 
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
 	"github.com/kerngate/kerngate/userspace/template"
+	"github.com/kerngate/kerngate/userspace/text/rule"
 )
 
 type redirect struct {
@@ -18,9 +18,6 @@ type redirect struct {
 	host    int            // parts of target that say which host it is
 	joint   byte           // what goes before the request's query, 0: that is left out
 }
-
-// maxPattern bounds an expression that every request of a route is searched for.
-const maxPattern = 1024
 
 func compileRedirects(list []*feedpb.Redirect) ([]redirect, error) {
 	var out []redirect
@@ -36,24 +33,8 @@ func compileRedirects(list []*feedpb.Redirect) ([]redirect, error) {
 
 func compileRedirect(r *feedpb.Redirect) (d redirect, err error) {
 	d = redirect{path: r.Path, status: int(r.Status)}
-	groups := 0
-	if r.Pattern != "" {
-		if len(r.Pattern) > maxPattern {
-			return d, fmt.Errorf("an expression of %d bytes: no more than %d are allowed", len(r.Pattern), maxPattern)
-		}
-		if d.pattern, err = regexp.Compile(r.Pattern); err != nil {
-			return d, err
-		}
-		groups = d.pattern.NumSubexp()
-	}
-	if d.target, err = template.ParseGroups(r.Target, groups); err != nil {
-		return d, fmt.Errorf("target %q: %w", r.Target, err)
-	}
-	if r.Status < 200 || r.Status > 599 {
-		return d, fmt.Errorf("status %d is not one that a request can be answered with", r.Status)
-	}
-	if len(d.target) == 0 && (r.Status/100 == 3 && r.Status != 304) {
-		return d, fmt.Errorf("status %d needs a target", r.Status)
+	if d.target, d.pattern, err = rule.Redirect(d.status, r.Target, r.Pattern); err != nil {
+		return d, err
 	}
 	d.host = hostParts(d.target)
 	if r.Query {

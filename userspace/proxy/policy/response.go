@@ -2,12 +2,11 @@ package policy
 
 import (
 	"bytes"
-	"fmt"
 	"regexp"
-	"strings"
 
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/text/rule"
 )
 
 // replacement changes a text that a pod has written.
@@ -16,27 +15,14 @@ type replacement struct {
 	pattern  *regexp.Regexp // nil: from is literal
 }
 
-const maxReplacement = 1024
-
 func compileReplacements(list []*feedpb.Replacement) ([]replacement, error) {
 	var out []replacement
 	for _, r := range list {
-		if len(r.From)+len(r.To) > maxReplacement || r.From == "" {
-			return nil, fmt.Errorf("what is replaced must have 1 to %d bytes", maxReplacement)
+		re, err := rule.Replacement(r.From, r.To, r.Pattern)
+		if err != nil {
+			return nil, err
 		}
-		for _, text := range []string{r.From, r.To} {
-			if strings.ContainsFunc(text, func(c rune) bool { return c < ' ' || c == 0x7f || c == ';' }) {
-				return nil, fmt.Errorf("%q contains a control character or a semicolon", text)
-			}
-		}
-		c := replacement{from: r.From, to: r.To}
-		if r.Pattern {
-			var err error
-			if c.pattern, err = regexp.Compile("^(?:" + r.From + ")"); err != nil {
-				return nil, err
-			}
-		}
-		out = append(out, c)
+		out = append(out, replacement{from: r.From, to: r.To, pattern: re})
 	}
 	return out, nil
 }

@@ -1,12 +1,11 @@
 package policy
 
 import (
-	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 
 	"github.com/kerngate/kerngate/userspace/route"
+	"github.com/kerngate/kerngate/userspace/text/rule"
 )
 
 // rewrite replaces a path.
@@ -23,39 +22,32 @@ type piece struct {
 	group int // 0: text
 }
 
-const maxTarget = 2048
-
 // compileRewrite reads a target: a path with $1 to $9 in it, and maybe a query. As in
 // nginx, the client's query follows that of the target unless this ends with '?'.
 func compileRewrite(target, path string, isRegexp bool) (*rewrite, error) {
 	if target == "" {
 		return nil, nil
 	}
-	if len(target) > maxTarget {
-		return nil, fmt.Errorf("the target has %d bytes: no more than %d are allowed", len(target), maxTarget)
+	if err := rule.Rewrite(target); err != nil {
+		return nil, fmt.Errorf("the target %w", err)
 	}
-	if strings.ContainsFunc(target, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
-		return nil, errors.New("the target contains a space or a control character")
-	}
-	if !isRegexp {
-		path = regexp.QuoteMeta(path)
-	}
-	pattern, err := route.ParsePattern(path)
-	if err != nil {
-		return nil, fmt.Errorf("path %q: %w", path, err)
+	var pattern *route.Pattern
+	most := 0 // groups of a literal path
+	if isRegexp {
+		var err error
+		if pattern, err = route.ParsePattern(path); err != nil {
+			return nil, fmt.Errorf("path %q: %w", path, err)
+		}
+		most = pattern.NumGroups()
 	}
 	r := &rewrite{}
 	before, query, hasQuery := strings.Cut(target, "?")
 	groups := 0
-	if r.path, err = pieces(before, pattern.NumGroups(), &groups); err != nil {
-		return nil, err
-	}
+	r.path = pieces(before, most, &groups)
 	if hasQuery {
 		query, r.alone = strings.CutSuffix(query, "?")
 		r.alone = r.alone || query == ""
-		if r.query, err = pieces(query, pattern.NumGroups(), &groups); err != nil {
-			return nil, err
-		}
+		r.query = pieces(query, most, &groups)
 	}
 	if groups > 0 {
 		r.pattern = pattern
@@ -63,8 +55,8 @@ func compileRewrite(target, path string, isRegexp bool) (*rewrite, error) {
 	return r, nil
 }
 
-func pieces(text string, most int, groups *int) ([]piece, error) {
-	var out []piece
+// pieces cuts a target that was checked.
+func pieces(text string, most int, groups *int) (out []piece) {
 	for text != "" {
 		literal, rest, found := strings.Cut(text, "$")
 		if literal != "" {
@@ -73,9 +65,6 @@ func pieces(text string, most int, groups *int) ([]piece, error) {
 		if !found {
 			break
 		}
-		if rest == "" || rest[0] < '1' || rest[0] > '9' {
-			return nil, errors.New("in the target a $ must be followed by the number of a group, 1 to 9")
-		}
 		// A group that the expression does not have is empty, as in nginx.
 		if n := int(rest[0] - '0'); n <= most {
 			*groups++
@@ -83,7 +72,7 @@ func pieces(text string, most int, groups *int) ([]piece, error) {
 		}
 		text = rest[1:]
 	}
-	return out, nil
+	return out
 }
 
 // escapeForeign escapes what is not ASCII, and leaves escapes as they are.

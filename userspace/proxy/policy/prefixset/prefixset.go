@@ -4,10 +4,10 @@ package prefixset
 
 import (
 	"cmp"
-	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
+
+	"github.com/kerngate/kerngate/userspace/text/rule"
 )
 
 // Set is a set of addresses. It is never changed. nil is the empty set.
@@ -26,7 +26,7 @@ func Parse(texts []string) (*Set, error) {
 	}
 	s := &Set{}
 	for _, text := range texts {
-		p, err := parsePrefix(text)
+		p, err := rule.Prefix(text)
 		if err != nil {
 			return nil, err
 		}
@@ -40,28 +40,6 @@ func Parse(texts []string) (*Set, error) {
 	s.v4 = merge(s.v4, cmp.Compare[uint32])
 	s.v6 = merge(s.v6, compare128)
 	return s, nil
-}
-
-func parsePrefix(text string) (netip.Prefix, error) {
-	if !strings.Contains(text, "/") {
-		a, err := netip.ParseAddr(text)
-		if err != nil || a.Zone() != "" {
-			return netip.Prefix{}, fmt.Errorf("%q is neither an address nor a prefix", text)
-		}
-		a = a.Unmap()
-		return netip.PrefixFrom(a, a.BitLen()), nil
-	}
-	p, err := netip.ParsePrefix(text)
-	if err != nil {
-		return netip.Prefix{}, fmt.Errorf("%q is neither an address nor a prefix", text)
-	}
-	if p.Addr().Is4In6() {
-		if p.Bits() < 96 {
-			return netip.Prefix{}, fmt.Errorf("%q holds IPv4-mapped and other addresses", text)
-		}
-		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
-	}
-	return p.Masked(), nil
 }
 
 // number returns an address as a 128-bit number, high word first; IPv4 in the low word.

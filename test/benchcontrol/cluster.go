@@ -51,7 +51,7 @@ func newCluster(l *lab.Lab, k *lab.Kerngate) (source, error) {
 }
 
 func (c *cluster) name() string   { return "API server" }
-func (c *cluster) args() []string { return nil }
+func (c *cluster) args() []string { return []string{"--run-proxy"} }
 func (c *cluster) stop()          { c.plane.Stop() }
 
 func (c *cluster) fill(ctx context.Context, n int) error {

@@ -7,5 +7,6 @@
 //
 // The tests have the build tag applications, because they need packages that nothing else does:
 // scripts/setup applications installs those of Debian, and scripts/applications-build builds the
-// rest from programs/go.mod. Stage applications of scripts/test leaves out those that take long.
+// rest from programs/go.mod. Stage applications of scripts/test leaves out those that take long to
+// build or to run, which docs/testing.md names with what they cost.
 package applications

@@ -57,6 +57,8 @@ type Datapath interface {
 	PlaceSockets(number uint32, worker int, kind uint32, fd int) error
 	Serve(number uint32) error
 	DrainGeneration(number uint32) error
+	Suspend(number uint32) error
+	Silence(number uint32) time.Duration
 	EndGeneration(number uint32) error
 	Generations() []loader.Generation
 }
@@ -111,6 +113,7 @@ type Agent struct {
 	refused      map[model.ObjectRef]refusal
 	proxies      map[uint32]*proxy
 	exited       chan uint32 // generations whose process has ended
+	pulse        pulse
 	started      time.Time
 	lifetime     context.Context
 	watchers     sync.WaitGroup
@@ -175,8 +178,9 @@ func (a *Agent) Run(ctx context.Context) error {
 //   - a proxy comes, goes, acknowledges or refuses, or kerngatectl asks;
 //   - a proxy's process ends: its generation is ended, so that what it had in flight is
 //     taken back;
-//   - the child proxy, if the agent runs one, has ended and may be due again, or is to be
-//     replaced;
+//   - the child proxy, if the agent runs one, has ended, is due again, or is to be replaced;
+//   - it is time to see whether the proxies still turn: one that is stopped or hangs gets no new
+//     connections, and is replaced;
 //   - an apply that failed is tried again;
 //   - session ticket keys have come or changed, or OCSP responses;
 //   - a second has passed: retired ids and blocks are freed, lost proxies looked after,
@@ -190,6 +194,8 @@ func (a *Agent) loop(ctx, lifetime context.Context) error {
 	defer tick.Stop()
 	late := time.NewTimer(initialWait)
 	defer late.Stop()
+	pulse := time.NewTicker(pulseInterval)
+	defer pulse.Stop()
 	end := ctx.Done()
 	var deadline <-chan time.Time
 	a.lookAfterProxies(time.Now())
@@ -204,6 +210,11 @@ func (a *Agent) loop(ctx, lifetime context.Context) error {
 			a.endProxy(number, "its process has ended")
 		case exit := <-a.Child.exits():
 			a.Child.reaped(exit)
+			a.Child.keep(a.hasProxy())
+		case <-a.Child.due():
+			a.Child.keep(a.hasProxy())
+		case now := <-pulse.C:
+			a.feelPulse(now)
 		case <-a.Child.replacements():
 			a.Child.start()
 		case <-a.applied.timer():

@@ -36,6 +36,7 @@ type faultyDatapath struct {
 	services    map[string]state.ServiceID
 	generations map[uint32]uint16
 	last        uint32
+	silence     map[uint32]time.Duration
 }
 
 func (d *faultyDatapath) note(format string, args ...any) {
@@ -122,6 +123,17 @@ func (d *faultyDatapath) DrainGeneration(number uint32) error {
 	d.generations[number] = abi.GenerationDraining
 	d.note("drain %d", number)
 	return nil
+}
+
+func (d *faultyDatapath) Suspend(number uint32) error {
+	defer d.lock()()
+	d.note("suspend %d", number)
+	return nil
+}
+
+func (d *faultyDatapath) Silence(number uint32) time.Duration {
+	defer d.lock()()
+	return d.silence[number]
 }
 
 func (d *faultyDatapath) EndGeneration(number uint32) error {

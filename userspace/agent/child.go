@@ -18,6 +18,9 @@ const (
 	restartFirst = 200 * time.Millisecond // wait before a proxy that ended is started again
 	restartMost  = 30 * time.Second
 	stable       = time.Minute // a proxy that lived so long starts the wait anew
+	// restartServed bounds the wait after one that had served: clients are waiting, and whatever
+	// ended it did not keep it from serving. If it served for longer than this there is none.
+	restartServed = 500 * time.Millisecond
 )
 
 // Child starts proxies as unprivileged processes and starts another when there is none.
@@ -34,6 +37,8 @@ type Child struct {
 	Replace chan struct{} // a value asks for a new proxy, to which connections then move
 
 	processes map[int]time.Time // started, by pid
+	serving   map[int]bool      // pids of those that have served
+	timer     *time.Timer       // for next
 	exited    chan childExit
 	backoff   time.Duration
 	next      time.Time // not before
@@ -51,9 +56,29 @@ func (c *Child) exits() <-chan childExit {
 		return nil
 	}
 	if c.exited == nil {
-		c.exited, c.processes = make(chan childExit, 16), map[int]time.Time{}
+		c.exited, c.processes, c.serving = make(chan childExit, 16), map[int]time.Time{}, map[int]bool{}
+		c.timer = time.NewTimer(restartMost)
 	}
 	return c.exited
+}
+
+// due delivers when the wait before the next start is over.
+func (c *Child) due() <-chan time.Time {
+	if c == nil {
+		return nil
+	}
+	c.exits() // makes the timer
+	return c.timer.C
+}
+
+// served notes that a process gets connections.
+func (c *Child) served(pid int) {
+	if c == nil {
+		return
+	}
+	if _, ours := c.processes[pid]; ours {
+		c.serving[pid] = true
+	}
 }
 
 func (c *Child) replacements() <-chan struct{} {
@@ -63,13 +88,17 @@ func (c *Child) replacements() <-chan struct{} {
 	return c.Replace
 }
 
-// keep starts a proxy if there is neither one that serves nor one that was started.
+// keep starts a proxy if there is neither one that serves nor one that is about to. One that has
+// served and lives drains, or does not turn: it keeps nobody waiting for another.
 func (c *Child) keep(hasProxy bool) {
-	if c == nil || hasProxy || c.running() || time.Now().Before(c.next) {
+	if c == nil || hasProxy || c.starting() || time.Now().Before(c.next) {
 		return
 	}
 	c.start()
 }
+
+// starting reports whether a process that was started here has not served yet.
+func (c *Child) starting() bool { return len(c.processes) > len(c.serving) }
 
 // running reports whether a process that was started here has not ended.
 func (c *Child) running() bool { return c != nil && len(c.processes) > 0 }
@@ -92,7 +121,7 @@ func (c *Child) start() {
 	}
 	if err := startWithoutNewPrivileges(cmd); err != nil {
 		c.Log.Error().Err(err).Str("binary", c.Path).Msg("cannot start the proxy")
-		c.delay()
+		c.delay(restartMost)
 		return
 	}
 	pid := cmd.Process.Pid
@@ -154,25 +183,37 @@ func environment(all []string) []string {
 
 // reaped notes that a process has ended.
 func (c *Child) reaped(exit childExit) {
-	lived := time.Since(c.processes[exit.pid])
+	lived, served := time.Since(c.processes[exit.pid]), c.serving[exit.pid]
 	delete(c.processes, exit.pid)
+	delete(c.serving, exit.pid)
 	if c.stopping || exit.err == nil {
 		c.Log.Info().Int("proxy_pid", exit.pid).Err(exit.err).Msg("proxy ended")
 		if lived <= stable {
-			c.delay() // one that ends well, but at once, is not started in a tight loop
+			c.delay(restartMost) // one that ends well, but at once, is not started in a tight loop
 		}
 		return
 	}
-	if lived > stable {
-		c.backoff = 0
+	switch {
+	case served && lived > restartServed:
+		c.backoff, c.next = 0, time.Time{}
+	case served:
+		c.delay(restartServed)
+	default:
+		if lived > stable {
+			c.backoff = 0
+		}
+		c.delay(restartMost)
 	}
-	c.delay()
 	c.Log.Error().Int("proxy_pid", exit.pid).Err(exit.err).Dur("again_in", c.backoff).Msg("proxy died")
 }
 
-func (c *Child) delay() {
-	c.backoff = min(max(2*c.backoff, restartFirst), restartMost)
+// delay has the next start wait, twice as long as the last one, but most at most.
+func (c *Child) delay(most time.Duration) {
+	c.backoff = min(max(2*c.backoff, restartFirst), most)
 	c.next = time.Now().Add(c.backoff)
+	if c.timer != nil {
+		c.timer.Reset(c.backoff)
+	}
 }
 
 // stop asks the processes, and those which an earlier agent had started, to drain and

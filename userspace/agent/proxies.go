@@ -39,6 +39,8 @@ type proxy struct {
 
 	peer    *feed.Peer // nil: not connected
 	watched bool       // the end of its process will be seen
+	silent  bool       // its workers do not turn
+	killed  bool       // for that
 	lostAt  time.Time  // since when peer is nil
 
 	acked        *compile.Routing // nil: nothing yet on this connection
@@ -252,6 +254,7 @@ func (a *Agent) serve(p *proxy) {
 		return
 	}
 	a.setState(p, serving)
+	a.Child.served(p.pid)
 	p.peer.Send(servingMessage)
 	for _, other := range a.proxies {
 		if other != p && other.state == serving {
@@ -377,7 +380,7 @@ func (a *Agent) endProxy(number uint32, why string) {
 // hasServing reports whether new connections are answered.
 func (a *Agent) hasServing() bool {
 	for _, p := range a.proxies {
-		if p.state == serving {
+		if p.state == serving && !p.silent {
 			return true
 		}
 	}
@@ -387,7 +390,7 @@ func (a *Agent) hasServing() bool {
 // hasProxy reports whether a proxy serves or is about to, so that none need be started.
 func (a *Agent) hasProxy() bool {
 	for _, p := range a.proxies {
-		if p.state == serving || p.state == starting {
+		if !p.silent && (p.state == serving || p.state == starting) {
 			return true
 		}
 	}

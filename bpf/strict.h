@@ -31,7 +31,8 @@ static __always_inline __u32 bit_of(const struct kg_address *address)
 
 /*
  * is_nobodys reports whether no host may send from an address: this network, loopback,
- * multicast, reserved and broadcast (RFC 6890); unspecified, loopback, multicast, and
+ * multicast and broadcast (RFC 6890; of the reserved 240.0.0.0/4 Linux takes the rest, and networks use it);
+ * unspecified, loopback, multicast, and
  * anything else in ::/96 and ::ffff:0:0/96, of which none is seen on a wire (RFC 4291
  * section 2.5.5).
  */
@@ -41,7 +42,8 @@ static __always_inline bool is_nobodys(const struct kg_address *source, bool v6)
 	__u8 first = words[v6 ? 0 : 3];
 
 	if (!v6)
-		return first == 0 || first == 127 || first >= 224;
+		return first == 0 || first == 127 || (first >= 224 && first < 240) ||
+		       words[3] == 0xffffffff;
 	if (first == 0xff)
 		return true;
 	return !(words[0] | words[1]) && (!words[2] || words[2] == bpf_htonl(0xffff));

@@ -58,6 +58,18 @@ static __always_inline __u64 write_address(void *header, void *end, bool v6, boo
 	return diff;
 }
 
+/*
+ * sum_of_addresses corrects the sum of the whole packet that a device may have given with it
+ * (CHECKSUM_COMPLETE), for an IPv6 address that was replaced. IPv4 needs nothing: its header's
+ * checksum outweighs the change. For a TCP or UDP packet nothing would be needed here either, as that
+ * checksum does the same, but bpf_l4_csum_replace takes every pseudo header for one of IPv4 and has changed
+ * the sum; its flag BPF_F_IPV6 says otherwise, and only since Linux 6.16.
+ */
+static __always_inline void sum_of_addresses(struct __sk_buff *skb, __u64 diff)
+{
+	bpf_csum_update(skb, fold(diff)); /* refused unless there is such a sum */
+}
+
 /* fix_transport corrects a TCP or UDP checksum for another address and port. */
 static __always_inline void fix_transport(const struct hook *h, const struct packet *p,
 					  __u64 address_diff, __be16 from, __be16 to)
@@ -69,6 +81,8 @@ static __always_inline void fix_transport(const struct hook *h, const struct pac
 		__u64 flags = udp ? BPF_F_MARK_MANGLED_0 : 0;
 
 		bpf_l4_csum_replace(h->skb, at, 0, fold(address_diff), flags | BPF_F_PSEUDO_HDR);
+		if (p->v6)
+			sum_of_addresses(h->skb, address_diff);
 		bpf_l4_csum_replace(h->skb, at, from, to, flags | sizeof(to));
 		return;
 	}
@@ -87,8 +101,11 @@ static __always_inline void translate(const struct hook *h, struct packet *p, bo
 	__u64 diff = write_address(p->ip, h->end, p->v6, source, from, &t->address);
 	__be16 *port, old;
 
-	if (!t->port || !p->check)
+	if (!t->port || !p->check) {
+		if (h->tc && p->v6)
+			sum_of_addresses(h->skb, diff);
 		return;
+	}
 	/* Both protocols begin with the ports. */
 	port = p->transport;
 	if (!source)

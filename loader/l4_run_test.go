@@ -2,12 +2,14 @@ package loader
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
 	"testing"
 
 	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 
 	"github.com/kerngate/kerngate/loader/abi"
 	"github.com/kerngate/kerngate/loader/netnstest"
@@ -632,6 +634,41 @@ func TestL4Sweep(t *testing.T) {
 		}
 		if n := count(); n != c.left || d.flows.total != c.left {
 			t.Errorf("after %d s %d entries are left (%d counted), want %d", c.after, n, d.flows.total, c.left)
+		}
+	}
+}
+
+// A device may give the sum of a whole packet with it (CHECKSUM_COMPLETE). It has to be right after
+// addresses have changed, or the stack drops the packet as damaged.
+func TestL4SumOfThePacket(t *testing.T) {
+	const complete = 1 << 2 // BPF_F_TEST_SKB_CHECKSUM_COMPLETE: the test run fails if the sum is wrong
+	d := openL4(t)
+	mustApply(t, d, l4State(backends4, backends6))
+	through := func(program string, p flowPacket) []byte {
+		t.Helper()
+		o := ebpf.RunOptions{Data: p.bytes(), DataOut: make([]byte, len(p.bytes())+256), Flags: complete}
+		_, err := d.programs[program].Run(&o)
+		if errors.Is(err, unix.EINVAL) {
+			t.Skip("this kernel does not test sums (Linux >= 6.16 does)")
+		}
+		if err != nil {
+			t.Errorf("%s, packet %+v: %v", program, p, err)
+		}
+		return o.DataOut
+	}
+	for client, backends := range map[netip.Addr][]string{client4: backends4, client6: backends6} {
+		for _, protocol := range []uint8{6, 17} {
+			p := packetTo(client, 4711, protocol)
+			backend := translated(t, p, through("kg_ingress", p), backends)
+			if backend == "" {
+				continue
+			}
+			reply := flowPacket{from: netip.MustParseAddrPort(backend), to: p.from, protocol: protocol, flags: syn | ack, payload: []byte("odd")}
+			out := through("kg_egress", reply)
+			reply.from = p.to
+			if !bytes.Equal(out, reply.bytes()) {
+				t.Errorf("the reply is not from the ingress address: %x", out)
+			}
 		}
 	}
 }

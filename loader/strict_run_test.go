@@ -45,7 +45,8 @@ const (
 func sourceCases() (cases []strictCase) {
 	for source, reason := range map[string]string{
 		"0.0.0.0": "spoofed_source", "0.1.2.3": "spoofed_source", "127.0.0.1": "spoofed_source", "127.255.255.254": "spoofed_source",
-		"224.0.0.1": "spoofed_source", "239.255.255.255": "spoofed_source", "240.0.0.1": "spoofed_source", "255.255.255.255": "spoofed_source",
+		"224.0.0.1": "spoofed_source", "239.255.255.255": "spoofed_source", "255.255.255.255": "spoofed_source",
+		"240.0.0.1": "", "255.255.255.254": "", // reserved, and used by some: Linux takes them
 		"192.0.2.1": "spoofed_source", "192.0.2.200": "spoofed_source", // ingress addresses: LAND, and another one
 		"1.0.0.1": "", "126.0.0.1": "", "128.0.0.1": "", "223.255.255.255": "", "10.0.0.1": "", "169.254.0.1": "", "192.0.2.2": "",
 		"::": "spoofed_source", "::1": "spoofed_source", "::192.0.2.7": "spoofed_source", "::ffff:198.18.0.7": "spoofed_source",

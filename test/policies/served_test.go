@@ -134,9 +134,9 @@ func (m manifest) objects() kube.Objects {
 // empty is a proxy's configuration before the first. Each manifest is applied to it anew.
 var empty = sync.OnceValue(config.Empty)
 
-// refusal sends a manifest through the whole chain, and returns why the proxy would not take
-// what the translation has made of it, with the translation's problems; nil if it takes it.
-func (m manifest) refusal() (error, []model.Problem) {
+// refusal sends a manifest through the whole chain, and returns the translation's problems.
+// The error is why the proxy would not take what the translation has made of it.
+func (m manifest) refusal() ([]model.Problem, error) {
 	translated, problems := kube.Translate(m.objects(), kube.Options{Class: "kerngate", ClassOptional: true})
 	ids := map[string]state.ServiceID{}
 	id := func(name string) (state.ServiceID, bool) {
@@ -147,19 +147,19 @@ func (m manifest) refusal() (error, []model.Problem) {
 	}
 	raw, err := proto.Marshal(compile.Route(&translated, id, compile.Common{Settings: &feedpb.Settings{}}, nil, nil, nil).Snapshot(1))
 	if err != nil {
-		return fmt.Errorf("the feed: %w", err), problems
+		return problems, fmt.Errorf("the feed: %w", err)
 	}
 	received := new(feedpb.Config)
 	if err := proto.Unmarshal(raw, received); err != nil {
-		return fmt.Errorf("the feed: %w", err), problems
+		return problems, fmt.Errorf("the feed: %w", err)
 	}
 	_, err = empty().Apply(received)
-	return err, problems
+	return problems, err
 }
 
 // minimal returns a manifest that is refused too, and has as little as possible.
 func (m manifest) minimal() manifest {
-	refused := func(m manifest) bool { err, _ := m.refusal(); return err != nil }
+	refused := func(m manifest) bool { _, err := m.refusal(); return err != nil }
 	for changed := true; changed; {
 		changed = false
 		try := func(less manifest) bool {
@@ -207,11 +207,11 @@ func (m manifest) minimal() manifest {
 // check fails the test if what is served of the manifest is not what the proxy takes.
 func (m manifest) check(t *testing.T, what string) {
 	t.Helper()
-	if err, _ := m.refusal(); err == nil {
+	if _, err := m.refusal(); err == nil {
 		return
 	}
 	m = m.minimal()
-	err, problems := m.refusal()
+	problems, err := m.refusal()
 	t.Errorf("%s: the translation lets through what the proxy refuses: %v\n%s", what, err, m)
 	for _, p := range problems {
 		t.Logf("problem: %s", p)
@@ -291,7 +291,7 @@ func TestValuesThatTheProxyRefused(t *testing.T) {
 				}
 				m.add(key, v)
 			}
-			err, problems := m.refusal()
+			problems, err := m.refusal()
 			if err != nil {
 				t.Errorf("the proxy refuses it: %v", err)
 			}

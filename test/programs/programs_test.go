@@ -211,7 +211,7 @@ func TestReadmeNamesPrerequisites(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, needs, _ := strings.Cut(string(readme), "Needs Linux")
+	_, needs, _ := strings.Cut(string(readme), "needs Linux")
 	needs, _, _ = strings.Cut(needs, "\n\n")
 	for _, name := range []string{"Go", "git", "make"} {
 		if !strings.Contains(needs, name) {

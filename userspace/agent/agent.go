@@ -56,6 +56,7 @@ type Datapath interface {
 	BindQUIC(fd int, port uint16) error
 	PlaceSockets(number uint32, worker int, kind uint32, fd int) error
 	Serve(number uint32) error
+	Serving() uint32
 	DrainGeneration(number uint32) error
 	Suspend(number uint32) error
 	Silence(number uint32) time.Duration
@@ -213,8 +214,8 @@ func (a *Agent) loop(ctx, lifetime context.Context) error {
 			a.Child.keep(a.hasProxy())
 		case <-a.Child.due():
 			a.Child.keep(a.hasProxy())
-		case now := <-pulse.C:
-			a.feelPulse(now)
+		case <-pulse.C:
+			a.feelPulse(time.Now()) // the ticker's own time hides that it is late
 		case <-a.Child.replacements():
 			a.Child.start()
 		case <-a.applied.timer():

@@ -37,6 +37,7 @@ type faultyDatapath struct {
 	generations map[uint32]uint16
 	last        uint32
 	silence     map[uint32]time.Duration
+	suspended   map[uint32]bool
 }
 
 func (d *faultyDatapath) note(format string, args ...any) {
@@ -116,6 +117,16 @@ func (d *faultyDatapath) Serve(number uint32) error {
 	d.generations[number] = abi.GenerationServing
 	d.note("serve %d", number)
 	return nil
+}
+
+func (d *faultyDatapath) Serving() (serves uint32) {
+	defer d.lock()()
+	for number, state := range d.generations {
+		if state == abi.GenerationServing && !d.suspended[number] {
+			serves = max(serves, number)
+		}
+	}
+	return serves
 }
 
 func (d *faultyDatapath) DrainGeneration(number uint32) error {
@@ -523,6 +534,73 @@ func TestRetry(t *testing.T) {
 	if n := s.datapath.count("apply 1 services"); n != 3 {
 		t.Errorf("%d applies, want 3", n)
 	}
+}
+
+// TestHealed: the update that finds room in the maps again gives proxies the ids of services
+// that earlier ones could not have.
+func TestHealed(t *testing.T) {
+	s := newStage(t, func(d *faultyDatapath) { d.fail = 1 })
+	s.source.updates <- update("x")
+	client, _ := s.mustJoin()
+	c := config(t, client)
+	if c.Hosts[0].Routes[0].Service != 0 {
+		t.Fatalf("a service that is not in the maps is given to proxies: %v", c)
+	}
+	more := update("x", "y")
+	more.Changed = &model.Changed{Hosts: []string{"y"}}
+	s.source.updates <- more
+	ack(client, c.Version)
+	receive(t, client, (*feedpb.FromAgent).GetServing)
+	if c = config(t, client); len(c.Hosts) != 2 || c.Hosts[0].Routes[0].Service == 0 || c.Hosts[1].Routes[0].Service == 0 || len(c.Services) != 1 {
+		t.Errorf("after the maps have room: %v", c)
+	}
+}
+
+// TestRefusedByTwo: two proxies that refuse the same version have refused it once: the closed
+// form is still to be tried.
+func TestRefusedByTwo(t *testing.T) {
+	s := newStage(t, nil)
+	s.source.updates <- update("x", "y")
+	one, _ := s.mustJoin()
+	two, _ := s.mustJoin()
+	first, same := config(t, one), config(t, two)
+	refuse(one, first, "ns/x", "too strange")
+	c := config(t, one)
+	if closed(c.Hosts[0]) == "" {
+		t.Fatalf("after the first refusal: %v", c)
+	}
+	refuse(two, same, "ns/x", "too strange")
+	if c = config(t, two); len(c.Hosts[0].Routes) != 1 || closed(c.Hosts[0]) == "" {
+		t.Errorf("after the second: %v", c)
+	}
+}
+
+// TestMendedMeanwhile: what has changed since the version that a proxy refused is tried.
+func TestMendedMeanwhile(t *testing.T) {
+	s := newStage(t, nil)
+	s.source.updates <- update("x")
+	client, _ := s.mustJoin()
+	first := config(t, client)
+	mended := update("x")
+	mended.Model.Hosts[0].Routes[0].Path = "/mended"
+	s.source.updates <- mended
+	s.until("the new version", func() bool {
+		return s.datapath.count("apply 1 services") == 2
+	})
+	refuse(client, first, "ns/x", "too strange")
+	if c := config(t, client); c.Hosts[0].Routes[0].Path != "/mended" || closed(c.Hosts[0]) != "" {
+		t.Errorf("after the refusal: %v", c)
+	}
+}
+
+// TestSuspendedProxyOfEarlierAgent: a proxy that an earlier agent suspended, and that turns, gets
+// new connections again.
+func TestSuspendedProxyOfEarlierAgent(t *testing.T) {
+	s := newStage(t, func(d *faultyDatapath) {
+		d.generations[7], d.last, d.suspended = abi.GenerationServing, 7, map[uint32]bool{7: true}
+	})
+	s.source.updates <- update("x")
+	s.until("the proxy serves again", func() bool { return s.datapath.count("serve 7") == 1 })
 }
 
 // TestResume: an agent that starts finds its predecessor's proxies. They come back, are

@@ -18,10 +18,11 @@ func (a *Agent) applyAll(changed *model.Changed) {
 	if a.model == nil {
 		return
 	}
-	if changed == nil || changed.Services || !a.applied.whole {
+	whole := a.applied.whole
+	if changed == nil || changed.Services || !whole {
 		a.applyState()
 	}
-	if !a.applied.whole {
+	if !whole || !a.applied.whole {
 		changed = nil // ids of services may differ from those that routes were made with
 	}
 	a.publish(changed)

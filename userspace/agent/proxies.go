@@ -14,6 +14,7 @@ import (
 	"github.com/kerngate/kerngate/userspace/compile"
 	"github.com/kerngate/kerngate/userspace/feed"
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
+	"github.com/kerngate/kerngate/userspace/model"
 )
 
 // comeBack is how long a proxy that lost its connection is waited for before the agent
@@ -40,6 +41,7 @@ type proxy struct {
 	peer    *feed.Peer // nil: not connected
 	watched bool       // the end of its process will be seen
 	silent  bool       // its workers do not turn
+	looks   int        // of the agent since
 	killed  bool       // for that
 	lostAt  time.Time  // since when peer is nil
 
@@ -47,6 +49,7 @@ type proxy struct {
 	ackedVersion uint64
 	sent         *compile.Routing // awaits its answer; nil: none
 	sentVersion  uint64
+	sentModel    *model.Model     // of which sent was made
 	refused      *compile.Routing // not to be sent again
 	refusal      string
 }
@@ -60,6 +63,8 @@ func (a *Agent) adopt() {
 		switch g.State {
 		case abi.GenerationServing:
 			p.state = serving
+			// One that was suspended gets new connections again when it turns.
+			p.silent = a.Datapath.Serving() != g.Number
 		case abi.GenerationDraining:
 			p.state = draining
 		}
@@ -292,10 +297,11 @@ func (a *Agent) refusedBy(e feed.Refused) {
 	a.Log.Error().Uint32("generation", p.number).Str("ingress", e.Source).Str("reason", e.Reason).Uint64("version", e.Version).Msg("proxy refused a configuration")
 	p.refused, p.refusal, p.sent = p.sent, e.Reason, nil
 	p.acked = nil // what it has is unchanged, but a snapshot is asked for
-	if e.Source != "" && a.refuse(e.Source, e.Reason) {
+	if e.Source != "" && a.refuse(e, p.sentModel) {
 		a.publish(nil)
 		a.report()
 	}
+	a.publishTo(p) // what has come since, and was not sent because this was on its way
 }
 
 func (a *Agent) left(e feed.Left) {

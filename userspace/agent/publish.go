@@ -41,6 +41,6 @@ func (a *Agent) publishTo(p *proxy) {
 	} else {
 		config, _ = p.acked.Delta(a.routing, a.version)
 	}
-	p.sent, p.sentVersion = a.routing, a.version
+	p.sent, p.sentVersion, p.sentModel = a.routing, a.version, a.model
 	p.peer.Send(&feedpb.FromAgent{Message: &feedpb.FromAgent_Config{Config: config}})
 }

@@ -54,14 +54,17 @@ func (a *Agent) feelPulse(now time.Time) {
 		case !p.silent && (steady || quiet >= mortal):
 			a.silence(p, quiet)
 		case p.silent && quiet >= mortal && !p.killed:
-			a.kill(p, quiet)
+			// After a freeze of all processes it may be about to turn.
+			if p.looks++; p.looks >= punctual {
+				a.kill(p, quiet)
+			}
 		}
 	}
 }
 
 // silence takes new connections away from a proxy that does not turn, and has another started.
 func (a *Agent) silence(p *proxy, quiet time.Duration) {
-	p.silent = true
+	p.silent, p.looks = true, 0
 	a.Log.Error().Uint32("generation", p.number).Int("proxy_pid", p.pid).Str("state", string(p.state)).
 		Dur("silent_for", quiet).Msg("the proxy does not turn (stopped, or all workers hang): new connections wait for another")
 	if p.state == serving {

@@ -59,7 +59,9 @@ func TestSilentProxy(t *testing.T) {
 		t.Fatal(err)
 	}
 	a.proxies[1].pid, a.proxies[1].watched = process.Process.Pid, true
-	look(pulseInterval, mortal)
+	for range punctual {
+		look(pulseInterval, mortal)
+	}
 	if err := process.Wait(); fmt.Sprint(err) != "signal: killed" {
 		t.Errorf("the silent process: %v, want it killed", err)
 	}

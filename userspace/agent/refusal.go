@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/kerngate/kerngate/userspace/compile"
+	"github.com/kerngate/kerngate/userspace/feed"
 	"github.com/kerngate/kerngate/userspace/model"
 )
 
@@ -15,18 +16,23 @@ type refusal struct {
 	reason    string
 	footprint [sha256.Size]byte
 	exclusion compile.Exclusion
+	since     uint64 // the first version that it is left out of
 }
 
 // refuse leaves an object out: its routes stay closed, or if it was refused in that form
-// too, go. It reports false if that changes nothing: no object of that name is published,
-// or nothing of it reaches proxies already.
-func (a *Agent) refuse(source, reason string) bool {
+// too, go. sent is the model of the version that was refused. It reports false if that changes
+// nothing: no object of that name is published, it has changed since, or what was refused does
+// not reach proxies any more.
+func (a *Agent) refuse(e feed.Refused, sent *model.Model) bool {
 	changed := false
-	for _, ref := range a.publishedAs(source) {
-		r := refusal{reason: reason, exclusion: compile.Closed}
+	for _, ref := range a.publishedAs(e.Source) {
+		r := refusal{reason: e.Reason, exclusion: compile.Closed, since: a.version + 1}
 		r.footprint, _ = compile.Footprint(a.model, a.Datapath.ServiceID, ref)
+		if was, _ := compile.Footprint(sent, a.Datapath.ServiceID, ref); was != r.footprint {
+			continue
+		}
 		if before, again := a.refused[ref]; again {
-			if before.exclusion == compile.Dropped {
+			if before.exclusion == compile.Dropped || e.Version < before.since {
 				continue
 			}
 			r.exclusion = compile.Dropped

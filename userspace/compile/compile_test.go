@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/proto"
@@ -241,7 +242,7 @@ func TestDeltas(t *testing.T) {
 // made from nothing, and so does what its deltas add up to.
 func TestChangedHosts(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 1))
-	m := &model.Model{Services: []model.Service{{Key: key("a")}, {Key: key("b")}, {Key: key("c")}}}
+	m := &model.Model{Services: []model.Service{{Key: key("a"), Health: &model.HealthCheck{Interval: time.Second}}, {Key: key("b")}, {Key: key("c")}}}
 	common := Common{Settings: &feedpb.Settings{}}
 	last := Route(m, ids("a", "b", "c"), common, nil, nil, nil)
 	var sum mirror
@@ -260,6 +261,9 @@ func TestChangedHosts(t *testing.T) {
 			changed.Hosts = append(changed.Hosts, name)
 			if delete(hosts, name); r.IntN(3) > 0 {
 				h := model.Host{Name: name, Routes: []model.Route{prefix(fmt.Sprint("/", r.IntN(3)), string(rune('a'+r.IntN(3))), "i1")}}
+				if r.IntN(2) == 0 { // how pods are asked for their health, too
+					h.Routes[0].Upstream = model.Upstream{Protocol: model.HTTP2}
+				}
 				if r.IntN(2) == 0 {
 					h.TLS = &model.TLS{Certificates: []string{"ns/x"}, Source: ingress("i1")}
 				}

@@ -61,7 +61,7 @@ func Route(m *model.Model, ids IDs, common Common, exclude Exclude, previous *Ro
 		r.settings = previous.settings
 	}
 	r.fallback = r.service(m.Default, ids)
-	if changed == nil || changed.Services {
+	if changed == nil || changed.Services || len(changed.Hosts) > 0 && asksPods(m) {
 		r.services, r.described = describe(m, ids, previous), r.version
 	} else {
 		r.services, r.described = previous.services, previous.described

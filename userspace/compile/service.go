@@ -1,6 +1,8 @@
 package compile
 
 import (
+	"slices"
+
 	"google.golang.org/protobuf/proto"
 
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
@@ -45,6 +47,12 @@ func describe(m *model.Model, ids IDs, previous *Routing) map[uint32]*feedpb.Ser
 		}
 	}
 	return out
+}
+
+// asksPods reports whether pods of any service are asked for their health, for which routes say
+// how they are spoken to.
+func asksPods(m *model.Model) bool {
+	return slices.ContainsFunc(m.Services, func(s model.Service) bool { return s.Health != nil })
 }
 
 // equalServices compares without reflection those that have nothing but scalars.

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"maps"
 	"sync"
 	"time"
 
@@ -8,6 +9,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // changes gathers what the informers tell until it is translated. Endpoint changes are
@@ -102,15 +104,13 @@ func routesDiffer(before, after any) bool {
 	switch after := after.(type) {
 	case *networkingv1.Ingress:
 		before, ok := before.(*networkingv1.Ingress)
-		return !ok || before.UID != after.UID || !equality.Semantic.DeepEqual(before.Spec, after.Spec) ||
-			!equality.Semantic.DeepEqual(before.Annotations, after.Annotations) ||
-			(before.DeletionTimestamp == nil) != (after.DeletionTimestamp == nil)
+		return !ok || metaDiffers(before, after) || !equality.Semantic.DeepEqual(before.Spec, after.Spec)
 	case *corev1.Service:
 		before, ok := before.(*corev1.Service)
-		return !ok || !equality.Semantic.DeepEqual(before.Spec, after.Spec) || !equality.Semantic.DeepEqual(before.Annotations, after.Annotations)
+		return !ok || metaDiffers(before, after) || !equality.Semantic.DeepEqual(before.Spec, after.Spec)
 	case *networkingv1.IngressClass:
 		before, ok := before.(*networkingv1.IngressClass)
-		return !ok || !equality.Semantic.DeepEqual(before.Spec, after.Spec) || !equality.Semantic.DeepEqual(before.Annotations, after.Annotations)
+		return !ok || metaDiffers(before, after) || !equality.Semantic.DeepEqual(before.Spec, after.Spec)
 	case *corev1.ConfigMap:
 		before, ok := before.(*corev1.ConfigMap)
 		return !ok || !equality.Semantic.DeepEqual(before.Data, after.Data)
@@ -119,6 +119,14 @@ func routesDiffer(before, after any) bool {
 	}
 	_, endpoints := before.(*discoveryv1.EndpointSlice)
 	return !endpoints // something was deleted
+}
+
+// metaDiffers reports whether translation could tell two versions of an object apart by what is
+// not their spec: by annotations, by age (another object of the name has another UID), or since
+// one is about to be deleted.
+func metaDiffers(before, after metav1.Object) bool {
+	return before.GetUID() != after.GetUID() || !maps.Equal(before.GetAnnotations(), after.GetAnnotations()) ||
+		(before.GetDeletionTimestamp() == nil) != (after.GetDeletionTimestamp() == nil)
 }
 
 // publishes reports whether an object is a Service that is published by itself, without

@@ -138,7 +138,12 @@ func (c *Cluster) watch(ctx context.Context) bool {
 		switch {
 		case r.kind == "Secret":
 			namespaces[r.name] = true
-		case len(configMaps) < maxConfigMaps || c.named.watching(r.name):
+		case c.named.watching(r.name):
+			configMaps[r.name] = true
+		}
+	}
+	for r := range c.translator.routes.wants {
+		if r.kind == "ConfigMap" && len(configMaps) < maxConfigMaps {
 			configMaps[r.name] = true
 		}
 	}

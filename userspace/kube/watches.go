@@ -123,6 +123,7 @@ func (w *watches) start(ctx context.Context, n name) *watch {
 	var waiting sync.WaitGroup
 	waiting.Go(func() {
 		if cache.WaitForCacheSync(ctx.Done(), one.informer.HasSynced) {
+			late.Stop()
 			noticed()
 		}
 	})

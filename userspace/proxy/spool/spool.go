@@ -163,7 +163,7 @@ func (f *File) Close() {
 
 func (f *File) release() {
 	if f.fd >= 0 {
-		unix.Close(f.fd)
+		go unix.Close(f.fd) // frees what the file holds, which waits for a busy disk
 		f.fd = -1
 		f.dir.files.Add(-1)
 	}

@@ -92,12 +92,23 @@ func (k *Kerngate) agentArgs() []string {
 		"--socket", k.Socket(),
 		"--node-name", k.Node.Name,
 		"--metrics-address", MetricsAddress,
-		"--request-spool-dir", k.Spool(),
 	)
+	if k.runsProxy() { // else StartProxy names the folder
+		args = append(args, "--request-spool-dir", k.Spool())
+	}
 	if k.Node.lab.VIP6.IsValid() {
 		args = append(args, "--ingress-ip", k.Node.lab.VIP6.String())
 	}
 	return append(args, k.Args...)
+}
+
+// runsProxy reports whether the agent starts a proxy: with manifests it does unless told not to,
+// for a cluster only if told to.
+func (k *Kerngate) runsProxy() bool {
+	if k.Kubeconfig != "" {
+		return slices.Contains(k.Args, "--run-proxy")
+	}
+	return !slices.Contains(k.Args, "--run-proxy=false")
 }
 
 // Start starts the agent. It does not wait for anything.

@@ -281,7 +281,7 @@ func (s *scene) followIn(config *rest.Config, identity, namespace string) *follo
 // untilQuiet waits until no update has come for some time: controllers still work on objects
 // that were just made.
 func (f *follower) untilQuiet() {
-	for last := -1; ; time.Sleep(300 * time.Millisecond) {
+	for last := -1; ; time.Sleep(time.Second) {
 		f.mu.Lock()
 		now := f.updates
 		f.mu.Unlock()

@@ -101,13 +101,14 @@ func (n *newcomers) end() {
 
 // wantAllConnected ends the clients and fails if one of them did not get a connection. A
 // handshake that is half done when its proxy is killed ends with the listening socket that had
-// answered the SYN: the kernel resets it. A few of those may be for each proxy that was killed.
+// answered the SYN: the kernel resets it. So does one that was just made, to a client that is late to notice
+// it. A few of those may be for each proxy that was killed.
 func (n *newcomers) wantAllConnected(t *testing.T, what string, killed int64) {
 	t.Helper()
 	n.end()
 	dialled, answered, reset := n.dialled.Load(), n.answered.Load(), n.reset.Load()
 	report(t, "%s: %d connections, %d refused, %d reset in the handshake, %d failed otherwise, %d answered", what, dialled, n.refused.Load(), reset, n.failed.Load(), answered)
-	if reset > 5*killed {
+	if reset > 25*killed {
 		t.Errorf("%s: %d connections of %d were reset in the handshake by the end of %d proxies", what, reset, dialled, killed)
 	}
 	if n.refused.Load()+n.failed.Load() > 0 {
@@ -130,13 +131,15 @@ func (s *site) dropped() (n int) {
 	return n
 }
 
-// TestNobodyIsRefused: proxies are killed twenty times under 200 new connections a second. Who
-// connects while none serves waits for the next one.
+// TestNobodyIsRefused: proxies are killed twenty times under 200 new connections a second, or as often
+// as a slow machine can in 40 s. Who connects while none serves waits for the next one.
 func TestNobodyIsRefused(t *testing.T) {
 	s := webSite(t, 1)
 	before := s.dropped()
 	n := s.newcomers(200)
-	for range 20 {
+	killed := int64(0)
+	// Clients give up after a minute or two without luck: SYNs come again ever later.
+	for began := time.Now(); killed < 20 && time.Since(began) < 40*time.Second; killed++ {
 		pids, err := s.ProxyPIDs()
 		must(t, err)
 		for _, pid := range pids {
@@ -151,7 +154,7 @@ func TestNobodyIsRefused(t *testing.T) {
 			return err
 		}))
 	}
-	n.wantAllConnected(t, "proxies killed 20 times", 20)
+	n.wantAllConnected(t, fmt.Sprintf("proxies killed %d times", killed), killed)
 	if got := s.dropped() - before; got == 0 {
 		t.Error("no SYN was dropped: did a proxy always serve?")
 	}
@@ -169,7 +172,7 @@ func TestProxyStopped(t *testing.T) {
 	began := time.Now()
 	must(t, lab.Until(time.Minute, "another proxy", func() error {
 		pids, err := s.ProxyPIDs()
-		if err == nil && len(pids) < 2 {
+		if err == nil && !slices.ContainsFunc(pids, func(pid int) bool { return pid != before[0] }) {
 			err = lab.ErrNotYet
 		}
 		return err

@@ -151,7 +151,7 @@ func TestEarlyAnswers(t *testing.T) {
 						t.Fatalf("%d bytes are counted of %d", dropped(), size-piece)
 					}
 				}
-				if n := dropped(); n > size {
+				if n := dropped(); n > size+2*piece { // the end of the one before may be counted late
 					t.Errorf("%d bytes are counted of %d", n, size)
 				}
 				if m, err := w.ask("GET", "b.test", "/").read(); err != nil || m.status() != "404" {

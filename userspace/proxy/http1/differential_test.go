@@ -2,6 +2,7 @@ package http1
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -49,6 +50,19 @@ var nodeExceptions = []exception{
 		"keep-alive: true, false", func(own stream, s sample) bool { return s.kind == "HEAD" }},
 }
 
+// oldNodeExceptions are further ones to llhttp before version 9, as Node.js 18 of Debian 12 has it.
+var oldNodeExceptions = []exception{
+	{"a body of a 1xx, 204 or 304, which have none (RFC 9112 section 6.3), whatever their framing says",
+		`body: "", `, bodiless},
+	{"chunks of a 1xx, 204 or 304, which have none",
+		"refused: HPE_INVALID_CHUNK_SIZE", bodiless},
+}
+
+func bodiless(own stream, s sample) bool {
+	m := own.messages[len(own.messages)-1]
+	return m.status/100 == 1 || m.status == 204 || m.status == 304
+}
+
 func bodilessWithFraming(own stream, s sample) bool {
 	m := own.messages[len(own.messages)-1]
 	if m.status/100 != 1 && m.status != 204 {
@@ -90,6 +104,10 @@ func hasOption(own stream, option string) bool {
 func TestDifferential(t *testing.T) {
 	samples := corpus()
 	node := startNode(t)
+	nodeExceptions := nodeExceptions
+	if llhttpVersion(t) < 9 {
+		nodeExceptions = slices.Concat(nodeExceptions, oldNodeExceptions)
+	}
 	count := make(map[string]int)
 	accepted := 0
 	for _, s := range samples {

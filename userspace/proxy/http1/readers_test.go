@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"sort"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -209,6 +210,18 @@ func startNode(t testing.TB) *nodeReader {
 		}
 	})
 	return &nodeReader{in: in, out: bufio.NewReader(out)}
+}
+
+// llhttpVersion returns the major version of Node's parser.
+func llhttpVersion(t testing.TB) int {
+	t.Helper()
+	out, err := exec.Command("node", "-p", "process.versions.llhttp").Output()
+	major, _, _ := strings.Cut(string(out), ".")
+	n, err2 := strconv.Atoi(major)
+	if err := errors.Join(err, err2); err != nil {
+		t.Fatalf("node -p process.versions.llhttp: %q, %v", out, err)
+	}
+	return n
 }
 
 func (n *nodeReader) stream(t testing.TB, kind string, input []byte) (s stream) {

@@ -72,6 +72,7 @@ func (f *folder) read(believeEmpty bool) (changed, emptied bool) {
 // readOne returns the file as it is now; kept says that it is as it was.
 func (f *folder) readOne(name string, last *file) (now *file, kept bool) {
 	path := filepath.Join(f.path, name)
+	taken := time.Now()
 	info, err := os.Stat(path) // of the target, if it is a link
 	if err == nil && !info.Mode().IsRegular() {
 		return nil, false
@@ -94,39 +95,37 @@ func (f *folder) readOne(name string, last *file) (now *file, kept bool) {
 		now := unreadable(name, err, last)
 		return now, last != nil && slices.Equal(last.problems, now.problems)
 	case last != nil && last.raw != nil && bytes.Equal(raw, last.raw):
-		last.stamp = newStamp(info)
+		last.stamp = newStamp(info, taken)
 		return last, true
 	}
 	now = parse(name, raw, last)
-	now.stamp = newStamp(info)
+	now.stamp = newStamp(info, taken)
 	return now, false
 }
 
-// stamp is by what a file is known not to have changed since it was read. It was taken before
-// the reading.
+// stamp shows that a file has not changed since it was read.
 type stamp struct {
 	inode   uint64
 	size    int64
 	changed time.Time // inode's time of change, which nobody can set
-	taken   time.Time
+	taken   time.Time // before the file was looked at
 }
 
 // settle is how much older than its stamp a file's last change must be: clocks of file systems
 // are coarse, and a change in the same tick could not be seen.
 const settle = time.Second
 
-func newStamp(info fs.FileInfo) stamp {
+func newStamp(info fs.FileInfo, taken time.Time) stamp {
 	s, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
 		return stamp{}
 	}
-	return stamp{s.Ino, info.Size(), time.Unix(s.Ctim.Unix()), time.Now()}
+	return stamp{s.Ino, info.Size(), time.Unix(s.Ctim.Unix()), taken}
 }
 
 // settled reports whether the file is certainly as it was when the stamp was taken.
 func (s stamp) settled(info fs.FileInfo) bool {
-	now := newStamp(info)
-	return s.inode != 0 && s.inode == now.inode && s.size == now.size && s.changed.Equal(now.changed) && s.taken.Sub(s.changed) > settle
+	return s.inode != 0 && s == newStamp(info, s.taken) && s.taken.Sub(s.changed) > settle
 }
 
 // update translates what was read. Files count in the order of their names.

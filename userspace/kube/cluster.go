@@ -54,7 +54,6 @@ type Cluster struct {
 	secrets   *watches
 	named     *watches // ConfigMaps that annotations name
 
-	// Run's goroutine owns what follows.
 	translator *Translator // owned by Run's goroutine
 
 	mu        sync.Mutex                       // guards what follows

@@ -10,6 +10,7 @@ import (
 
 	"github.com/kerngate/kerngate/userspace/ingressnginx"
 	"github.com/kerngate/kerngate/userspace/model"
+	"github.com/kerngate/kerngate/userspace/text/rule"
 )
 
 // Vocabularies of Ingress annotations. What the first can say is read as ingress-nginx
@@ -116,7 +117,7 @@ func (a annotations) number(key string, fallback, least, most int) int {
 
 // invalid reports a value and what counts in its place.
 func (a annotations) invalid(key, value, allowed, instead string) {
-	a.warn("AnnotationInvalid", key, fmt.Sprintf("%q is not allowed: it can be %s; %s is taken to be meant", shorten(value), allowed, instead))
+	a.warn("AnnotationInvalid", key, fmt.Sprintf("%q is not allowed: it can be %s; %s is taken to be meant", rule.Shorten(value), allowed, instead))
 }
 
 func (a annotations) warn(reason, key, message string) {
@@ -124,15 +125,6 @@ func (a annotations) warn(reason, key, message string) {
 		*a.unread = key
 	}
 	a.found.add(a.ref, model.Warning, reason, fmt.Sprintf("annotation %s: %s", key, message))
-}
-
-// shorten bounds what is repeated of somebody's text in messages.
-func shorten(text string) string {
-	const most = 100
-	if len(text) > most {
-		return strings.ToValidUTF8(text[:most], "") + "..."
-	}
-	return text
 }
 
 // secret returns the Secret that an annotation names, NAMESPACE/NAME or NAME. Only the
@@ -150,8 +142,8 @@ func (a annotations) secret(key string) (n name, id string, set bool) {
 	}
 	switch {
 	case namespace != a.of.Namespace:
-		a.warn("SecretRefused", key, fmt.Sprintf("Secret %s is of another namespace: only Secrets of namespace %s are used", shorten(v), a.of.Namespace))
-		return name{}, a.of.Namespace + "/" + shorten(v), true
+		a.warn("SecretRefused", key, fmt.Sprintf("Secret %s is of another namespace: only Secrets of namespace %s are used", rule.Shorten(v), a.of.Namespace))
+		return name{}, a.of.Namespace + "/" + rule.Shorten(v), true
 	case secret == "" || strings.Contains(secret, "/"):
 		a.invalid(key, v, "NAME, or "+a.of.Namespace+"/NAME", "a Secret that does not exist")
 		return name{}, a.of.Namespace + "//", true

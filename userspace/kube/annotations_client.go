@@ -59,7 +59,7 @@ func (t *translation) clientPolicy(a annotations) *clientPolicy {
 	}
 	if v, set := a.text(annotationAuthTLSMatchCN); set {
 		if _, err := rule.Subject(v); err != nil {
-			a.warn("AnnotationInvalid", annotationAuthTLSMatchCN, fmt.Sprintf("%q is no expression of RE2 of up to 1000 bytes (%v); so that nobody whom it keeps out gets in, every client is refused", shorten(v), err))
+			a.warn("AnnotationInvalid", annotationAuthTLSMatchCN, fmt.Sprintf("%q is no expression of RE2 of up to 1000 bytes (%v); so that nobody whom it keeps out gets in, every client is refused", rule.Shorten(v), err))
 			p.auth.Authority = id + "/" // no Secret has this name
 			return p
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/kerngate/kerngate/userspace/ingressnginx"
 	"github.com/kerngate/kerngate/userspace/model"
 	"github.com/kerngate/kerngate/userspace/route"
+	"github.com/kerngate/kerngate/userspace/text/rule"
 )
 
 // annotationCompat, on an IngressClass, says how Ingresses with annotations of
@@ -111,7 +112,7 @@ func (t *translation) readCompat() (strict bool) {
 		}
 		if strict = v == "strict"; !strict && v != "ingress-nginx" {
 			t.found.add(refOf("IngressClass", class), model.Warning, "AnnotationInvalid",
-				fmt.Sprintf("annotation %s: %q is neither ingress-nginx nor strict; ingress-nginx is taken to be meant", annotationCompat, shorten(v)))
+				fmt.Sprintf("annotation %s: %q is neither ingress-nginx nor strict; ingress-nginx is taken to be meant", annotationCompat, rule.Shorten(v)))
 		}
 	}
 	return strict
@@ -160,10 +161,10 @@ func (t *translation) pathOf(p *policy, host string, path networkingv1.HTTPIngre
 		text = "/"
 	}
 	if _, err := route.ParsePattern(text); err != nil {
-		return "", 0, fmt.Errorf("path %q, which is an expression as the host has an Ingress with use-regex or rewrite-target: %w", shorten(text), err)
+		return "", 0, fmt.Errorf("path %q, which is an expression as the host has an Ingress with use-regex or rewrite-target: %w", rule.Shorten(text), err)
 	}
 	if most := route.MaxPattern - len(elsewhereBegin+elsewhereEnd); p.rules.Elsewhere != nil && len(text) > most {
-		return "", 0, fmt.Errorf("path %q has %d bytes: no more than %d are allowed with a rewrite-target that is a redirect", shorten(text), len(text), most)
+		return "", 0, fmt.Errorf("path %q has %d bytes: no more than %d are allowed with a rewrite-target that is a redirect", rule.Shorten(text), len(text), most)
 	}
 	return text, model.Regexp, nil
 }
@@ -285,7 +286,7 @@ func (t *translation) addHosts(served []*networkingv1.Ingress) {
 // addHost reports whether the host is now served.
 func (t *translation) addHost(ref model.ObjectRef, key, host string, routes map[routeKey]published) bool {
 	if err := checkHost(host); err != nil {
-		t.found.add(ref, model.Warning, "AnnotationInvalid", fmt.Sprintf("annotation %s: host %q: %v", ingressnginx.Prefix+key, shorten(host), err))
+		t.found.add(ref, model.Warning, "AnnotationInvalid", fmt.Sprintf("annotation %s: host %q: %v", ingressnginx.Prefix+key, rule.Shorten(host), err))
 		return false
 	}
 	if t.hosts[host] != nil {

@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/kerngate/kerngate/userspace/model"
+	"github.com/kerngate/kerngate/userspace/text/rule"
 )
 
 // Annotations on a Service that say how it is found out which of its pods are ill, and how
@@ -50,7 +51,7 @@ func (a *serviceAnnotations) read(key string, parse func(string) error) {
 	}
 	if err := parse(v); err != nil {
 		a.wrong = true
-		a.found.add(refOf("Service", a.of), model.Warning, "AnnotationInvalid", fmt.Sprintf("annotation %s: %q: %v; it is ignored", key, shorten(v), err))
+		a.found.add(refOf("Service", a.of), model.Warning, "AnnotationInvalid", fmt.Sprintf("annotation %s: %q: %v; it is ignored", key, rule.Shorten(v), err))
 	}
 }
 

@@ -20,35 +20,16 @@ import (
 // rawPod answers each connection with f, which gets the request's head.
 func rawPod(t testing.TB, f func(c net.Conn, in *bufio.Reader, head string)) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
+	return proxytest.RawPod(t, func(c net.Conn) {
+		in := bufio.NewReader(c)
 		for {
-			c, err := l.Accept()
+			head, err := proxytest.ReadHead(in)
 			if err != nil {
 				return
 			}
-			go func() {
-				defer c.Close()
-				in := bufio.NewReader(c)
-				for {
-					var head strings.Builder
-					for !strings.HasSuffix(head.String(), "\r\n\r\n") {
-						line, err := in.ReadString('\n')
-						if err != nil {
-							return
-						}
-						head.WriteString(line)
-					}
-					f(c, in, head.String())
-				}
-			}()
+			f(c, in, head)
 		}
-	}()
-	return l.Addr().String()
+	})
 }
 
 // says answers each request with the same bytes.

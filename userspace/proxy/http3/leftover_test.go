@@ -26,33 +26,11 @@ const (
 // rawPod is a pod that reads a request's head, and then does with the connection what f does.
 func rawPod(t testing.TB, f func(c net.Conn, head string)) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				in := bufio.NewReader(c)
-				var head strings.Builder
-				for !strings.HasSuffix(head.String(), "\r\n\r\n") {
-					line, err := in.ReadString('\n')
-					if err != nil {
-						return
-					}
-					head.WriteString(line)
-				}
-				f(c, head.String())
-			}()
+	return proxytest.RawPod(t, func(c net.Conn) {
+		if head, err := proxytest.ReadHead(bufio.NewReader(c)); err == nil {
+			f(c, head)
 		}
-	}()
-	return l.Addr().String()
+	})
 }
 
 // early is a request that is answered before its body has ended.

@@ -30,43 +30,28 @@ type framePod struct {
 
 func newFramePod(t testing.TB, f func(p *framePod, id uint32)) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
+	return proxytest.RawPod(t, func(c net.Conn) {
+		p := &framePod{Framer: http2.NewFramer(c, c), conn: c}
+		p.AllowIllegalWrites = true
+		io.ReadFull(c, make([]byte, len(http2.ClientPreface)))
+		p.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 20})
+		p.WriteWindowUpdate(0, 1<<20)
+		fields := hpack.NewDecoder(4096, func(f hpack.HeaderField) {
+			if f.Name == ":path" {
+				p.path = f.Value
+			}
+		})
 		for {
-			c, err := l.Accept()
+			frame, err := p.ReadFrame()
 			if err != nil {
 				return
 			}
-			go func() {
-				defer c.Close()
-				p := &framePod{Framer: http2.NewFramer(c, c), conn: c}
-				p.AllowIllegalWrites = true
-				io.ReadFull(c, make([]byte, len(http2.ClientPreface)))
-				p.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 20})
-				p.WriteWindowUpdate(0, 1<<20)
-				fields := hpack.NewDecoder(4096, func(f hpack.HeaderField) {
-					if f.Name == ":path" {
-						p.path = f.Value
-					}
-				})
-				for {
-					frame, err := p.ReadFrame()
-					if err != nil {
-						return
-					}
-					if h, ok := frame.(*http2.HeadersFrame); ok {
-						fields.Write(h.HeaderBlockFragment())
-						f(p, h.StreamID)
-					}
-				}
-			}()
+			if h, ok := frame.(*http2.HeadersFrame); ok {
+				fields.Write(h.HeaderBlockFragment())
+				f(p, h.StreamID)
+			}
 		}
-	}()
-	return l.Addr().String()
+	})
 }
 
 // headers writes a head of name, value pairs.

@@ -33,28 +33,7 @@ func pod(t testing.TB, h http.HandlerFunc) string {
 	return strings.TrimPrefix(s.URL, "http://")
 }
 
-// rawPod answers each connection with f.
-func rawPod(t testing.TB, f func(c net.Conn)) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				f(c)
-			}()
-		}
-	}()
-	return l.Addr().String()
-}
+var rawPod = proxytest.RawPod
 
 func one(t testing.TB, backends ...string) *proxytest.Proxy {
 	t.Helper()

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kerngate/kerngate/userspace/ingressnginx"
+	"github.com/kerngate/kerngate/userspace/control/ingressnginx"
 )
 
 // TestAnnotations compares annotations.md with the registry of keys.

@@ -19,10 +19,10 @@ import (
 	"testing"
 
 	"github.com/kerngate/kerngate/loader/abi"
-	"github.com/kerngate/kerngate/userspace/logformat"
+	"github.com/kerngate/kerngate/userspace/proxy/client/http2"
 	"github.com/kerngate/kerngate/userspace/proxy/exchange"
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
-	"github.com/kerngate/kerngate/userspace/proxy/http2"
+	"github.com/kerngate/kerngate/userspace/text/logformat"
 )
 
 var update = flag.Bool("update", false, "rewrite the generated parts of reference.md")
@@ -230,7 +230,7 @@ func TestProblems(t *testing.T) {
 	declared := map[string]bool{}
 	pattern := regexp.MustCompile(`(?:model\.(?:Warning|Refused),\s*|Reason:\s+|return |\.warn\(|secretError\{|reason, message = |const Reason[A-Za-z]+ = )"([A-Z][A-Za-z]+)"`)
 	sources(t, func(path string, text []byte) {
-		if strings.Contains(path, "/kube/") || strings.Contains(path, "/files/") || strings.Contains(path, "/compile/") || strings.Contains(path, "/agent/") {
+		if strings.Contains(path, "/kube/") || strings.Contains(path, "/folder/") || strings.Contains(path, "/compile/") || strings.Contains(path, "/agent/") {
 			for _, m := range pattern.FindAllSubmatch(text, -1) {
 				declared[string(m[1])] = true
 			}

@@ -10,7 +10,7 @@ import (
 
 	"github.com/kerngate/kerngate/loader"
 	"github.com/kerngate/kerngate/loader/state"
-	"github.com/kerngate/kerngate/userspace/prefixlist"
+	"github.com/kerngate/kerngate/userspace/control/prefixlist"
 )
 
 // defenceFlags are the flags of what is dropped before it costs anything.

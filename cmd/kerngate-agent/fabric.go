@@ -13,9 +13,9 @@ import (
 	"github.com/kerngate/kerngate/loader"
 	"github.com/kerngate/kerngate/loader/abi"
 	"github.com/kerngate/kerngate/loader/state"
-	"github.com/kerngate/kerngate/userspace/kube"
+	"github.com/kerngate/kerngate/userspace/control/kube"
+	"github.com/kerngate/kerngate/userspace/look/status"
 	"github.com/kerngate/kerngate/userspace/model"
-	"github.com/kerngate/kerngate/userspace/status"
 )
 
 // fabricFlags are about packets between nodes.

@@ -9,9 +9,9 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/kerngate/kerngate/loader"
-	"github.com/kerngate/kerngate/userspace/compression"
-	"github.com/kerngate/kerngate/userspace/logformat"
 	"github.com/kerngate/kerngate/userspace/model"
+	"github.com/kerngate/kerngate/userspace/text/compression"
+	"github.com/kerngate/kerngate/userspace/text/logformat"
 )
 
 // flags are the command line as it is written; options are what it means.

@@ -20,9 +20,9 @@ import (
 
 	"github.com/kerngate/kerngate/loader"
 	"github.com/kerngate/kerngate/loader/abi"
-	"github.com/kerngate/kerngate/userspace/agent"
+	"github.com/kerngate/kerngate/userspace/control/agent"
+	"github.com/kerngate/kerngate/userspace/control/ocsp"
 	"github.com/kerngate/kerngate/userspace/feed"
-	"github.com/kerngate/kerngate/userspace/ocsp"
 )
 
 // version is set at build time.

@@ -14,15 +14,15 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/kerngate/kerngate/loader"
-	"github.com/kerngate/kerngate/userspace/agent"
-	"github.com/kerngate/kerngate/userspace/compile"
-	"github.com/kerngate/kerngate/userspace/compression"
+	"github.com/kerngate/kerngate/userspace/control/agent"
+	"github.com/kerngate/kerngate/userspace/control/compile"
+	"github.com/kerngate/kerngate/userspace/control/kube"
 	"github.com/kerngate/kerngate/userspace/feed"
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
-	"github.com/kerngate/kerngate/userspace/kube"
-	"github.com/kerngate/kerngate/userspace/logformat"
 	"github.com/kerngate/kerngate/userspace/model"
-	"github.com/kerngate/kerngate/userspace/otlp"
+	"github.com/kerngate/kerngate/userspace/text/compression"
+	"github.com/kerngate/kerngate/userspace/text/logformat"
+	"github.com/kerngate/kerngate/userspace/text/otlp"
 )
 
 // options are the checked meaning of the flags.

@@ -8,10 +8,10 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"github.com/kerngate/kerngate/userspace/agent"
-	"github.com/kerngate/kerngate/userspace/files"
-	"github.com/kerngate/kerngate/userspace/kube"
-	"github.com/kerngate/kerngate/userspace/tickets"
+	"github.com/kerngate/kerngate/userspace/control/agent"
+	"github.com/kerngate/kerngate/userspace/control/folder"
+	"github.com/kerngate/kerngate/userspace/control/kube"
+	"github.com/kerngate/kerngate/userspace/control/tickets"
 )
 
 // reporter also has work of its own to do.
@@ -33,7 +33,7 @@ func (o *options) origin(log zerolog.Logger) (origin, error) {
 	if o.flags.manifests != "" {
 		rings := make(chan tickets.Ring)
 		return origin{
-			source: files.New(o.flags.manifests, o.kube, log),
+			source: folder.New(o.flags.manifests, o.kube, log),
 			rings:  rings,
 			keys:   func(ctx context.Context) { tickets.InMemory(ctx, rings) },
 		}, nil

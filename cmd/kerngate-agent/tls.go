@@ -7,7 +7,7 @@ import (
 	"net/netip"
 	"strings"
 
-	"github.com/kerngate/kerngate/userspace/agent"
+	"github.com/kerngate/kerngate/userspace/control/agent"
 	"github.com/kerngate/kerngate/userspace/text/rule"
 )
 

@@ -11,7 +11,7 @@ import (
 
 	"github.com/kerngate/kerngate/loader"
 	"github.com/kerngate/kerngate/loader/state"
-	"github.com/kerngate/kerngate/userspace/peers"
+	"github.com/kerngate/kerngate/userspace/control/peers"
 )
 
 // watch joins what is found out about other nodes, and whether this one drains, to the

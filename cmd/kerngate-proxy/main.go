@@ -20,9 +20,9 @@ import (
 	"github.com/kerngate/kerngate/loader/abi"
 	"github.com/kerngate/kerngate/userspace/model"
 	"github.com/kerngate/kerngate/userspace/proxy"
-	"github.com/kerngate/kerngate/userspace/proxy/accesslog"
-	"github.com/kerngate/kerngate/userspace/proxy/spool"
-	"github.com/kerngate/kerngate/userspace/proxy/usage"
+	"github.com/kerngate/kerngate/userspace/proxy/io/spool"
+	"github.com/kerngate/kerngate/userspace/proxy/observe/accesslog"
+	"github.com/kerngate/kerngate/userspace/proxy/observe/usage"
 )
 
 // version is set at build time.

@@ -9,7 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/kerngate/kerngate/userspace/explain"
+	"github.com/kerngate/kerngate/userspace/look/explain"
 )
 
 // backendRow is one backend as `kerngatectl backends` shows it.

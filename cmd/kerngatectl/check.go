@@ -12,8 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/kerngate/kerngate/userspace/check"
-	"github.com/kerngate/kerngate/userspace/ingressnginx"
+	"github.com/kerngate/kerngate/userspace/control/ingressnginx"
+	"github.com/kerngate/kerngate/userspace/look/check"
 	"github.com/kerngate/kerngate/userspace/manifest"
 )
 

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/kerngate/kerngate/userspace/check"
+	"github.com/kerngate/kerngate/userspace/look/check"
 )
 
 // cluster is one whose Ingresses are checked. They are read by kubectl, which knows every

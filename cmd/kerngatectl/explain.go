@@ -10,9 +10,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/kerngate/kerngate/userspace/explain"
-	"github.com/kerngate/kerngate/userspace/ingressnginx"
-	"github.com/kerngate/kerngate/userspace/status"
+	"github.com/kerngate/kerngate/userspace/control/ingressnginx"
+	"github.com/kerngate/kerngate/userspace/look/explain"
+	"github.com/kerngate/kerngate/userspace/look/status"
 )
 
 func newExplain(e env, o *options) *cobra.Command {

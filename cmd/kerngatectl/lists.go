@@ -14,8 +14,8 @@ import (
 
 	"github.com/kerngate/kerngate/loader"
 	"github.com/kerngate/kerngate/loader/abi"
-	"github.com/kerngate/kerngate/userspace/explain"
-	"github.com/kerngate/kerngate/userspace/prefixlist"
+	"github.com/kerngate/kerngate/userspace/control/prefixlist"
+	"github.com/kerngate/kerngate/userspace/look/explain"
 )
 
 // prefixLists are the lists of a node; see loader.Lists.

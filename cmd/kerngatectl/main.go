@@ -16,8 +16,8 @@ import (
 	"time"
 
 	"github.com/kerngate/kerngate/loader"
-	"github.com/kerngate/kerngate/userspace/explain"
 	"github.com/kerngate/kerngate/userspace/feed"
+	"github.com/kerngate/kerngate/userspace/look/explain"
 )
 
 // version is stamped by the Makefile.

@@ -6,7 +6,7 @@ import (
 	"github.com/kerngate/kerngate/loader"
 	"github.com/kerngate/kerngate/loader/abi"
 	"github.com/kerngate/kerngate/loader/state"
-	"github.com/kerngate/kerngate/userspace/explain"
+	"github.com/kerngate/kerngate/userspace/look/explain"
 )
 
 // readMaps reads the pinned maps of this node, once, as plain values.

@@ -15,7 +15,7 @@ import (
 	"github.com/kerngate/kerngate/loader/abi"
 	"github.com/kerngate/kerngate/loader/netnstest"
 	"github.com/kerngate/kerngate/loader/state"
-	"github.com/kerngate/kerngate/userspace/explain"
+	"github.com/kerngate/kerngate/userspace/look/explain"
 )
 
 // TestReadsRealMaps loads the real programs, publishes, and reads everything back by way

@@ -9,8 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/kerngate/kerngate/userspace/explain"
-	"github.com/kerngate/kerngate/userspace/status"
+	"github.com/kerngate/kerngate/userspace/look/explain"
+	"github.com/kerngate/kerngate/userspace/look/status"
 )
 
 // nodeList is what `kerngatectl nodes` shows.

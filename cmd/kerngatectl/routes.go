@@ -5,7 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/kerngate/kerngate/userspace/status"
+	"github.com/kerngate/kerngate/userspace/look/status"
 )
 
 func newRoutes(e env, o *options) *cobra.Command {

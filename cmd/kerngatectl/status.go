@@ -10,8 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/kerngate/kerngate/userspace/explain"
-	"github.com/kerngate/kerngate/userspace/status"
+	"github.com/kerngate/kerngate/userspace/look/explain"
+	"github.com/kerngate/kerngate/userspace/look/status"
 )
 
 // nodeStatus is what `kerngatectl status` shows: what the agent says, and what the maps

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/kerngate/kerngate/loader"
-	"github.com/kerngate/kerngate/userspace/explain"
+	"github.com/kerngate/kerngate/userspace/look/explain"
 )
 
 // script is an eventReader that has some events, and whose clock goes on when it is waited

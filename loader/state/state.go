@@ -1,4 +1,4 @@
-// Package state is what the kernel maps must hold, as plain values. userspace/compile
+// Package state is what the kernel maps must hold, as plain values. userspace/control/compile
 // produces it; package loader makes the maps equal to it.
 package state
 

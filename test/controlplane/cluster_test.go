@@ -12,8 +12,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 
-	"github.com/kerngate/kerngate/userspace/cert/certtest"
-	"github.com/kerngate/kerngate/userspace/kube"
+	"github.com/kerngate/kerngate/userspace/control/cert/certtest"
+	"github.com/kerngate/kerngate/userspace/control/kube"
 	"github.com/kerngate/kerngate/userspace/model"
 )
 

@@ -12,7 +12,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/kerngate/kerngate/userspace/ingressnginx"
+	"github.com/kerngate/kerngate/userspace/control/ingressnginx"
 )
 
 func (s *scene) configMap(name string, data map[string]string) *corev1.ConfigMap {

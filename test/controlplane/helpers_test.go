@@ -21,9 +21,9 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
-	"github.com/kerngate/kerngate/userspace/kube"
+	"github.com/kerngate/kerngate/userspace/control/kube"
+	"github.com/kerngate/kerngate/userspace/control/tickets"
 	"github.com/kerngate/kerngate/userspace/model"
-	"github.com/kerngate/kerngate/userspace/tickets"
 )
 
 var plane *Plane // of all tests

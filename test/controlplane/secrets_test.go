@@ -18,12 +18,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/kerngate/kerngate/loader/state"
-	"github.com/kerngate/kerngate/userspace/cert/certtest"
-	"github.com/kerngate/kerngate/userspace/compile"
+	"github.com/kerngate/kerngate/userspace/control/cert/certtest"
+	"github.com/kerngate/kerngate/userspace/control/compile"
+	"github.com/kerngate/kerngate/userspace/control/kube"
+	"github.com/kerngate/kerngate/userspace/control/tickets"
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
-	"github.com/kerngate/kerngate/userspace/kube"
 	"github.com/kerngate/kerngate/userspace/model"
-	"github.com/kerngate/kerngate/userspace/tickets"
 )
 
 var authority = certtest.NewAuthority("Controlplane CA")

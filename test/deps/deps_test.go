@@ -94,10 +94,10 @@ var rules = []rule{
 	},
 	{
 		from:   everything,
-		except: local("userspace/kube", "userspace/files", "userspace/agent", "cmd/kerngate-agent", "test", "manifests"),
+		except: local("userspace/control/kube", "userspace/control/folder", "userspace/control/agent", "cmd/kerngate-agent", "test", "manifests"),
 		to:     []string{"k8s.io", "sigs.k8s.io"},
 		allow:  []string{"sigs.k8s.io/yaml"}, // has nothing of Kubernetes in it
-		why:    "Kubernetes ends in userspace/kube (and files, which reads the same objects): everything behind it works on userspace/model",
+		why:    "Kubernetes ends in userspace/control/kube (and folder, which reads the same objects): everything behind it works on userspace/model",
 	},
 	{
 		from: everything, except: local("loader", "test"),
@@ -105,16 +105,16 @@ var rules = []rule{
 		why: "only the loader talks to BPF, so that there is one place which orders writes to the maps",
 	},
 	{
-		from: everything, except: local("loader", "userspace/agent", "cmd/kerngate-agent", "test"),
+		from: everything, except: local("loader", "userspace/control/agent", "cmd/kerngate-agent", "test"),
 		to:  []string{"github.com/vishvananda/netlink", "github.com/vishvananda/netns"},
 		why: "routes and interfaces are changed by the loader, in one place that also undoes it",
 	},
 	{
-		from: local("userspace/kube", "userspace/files"), to: local("userspace/proxy", "cmd/kerngate-proxy"),
+		from: local("userspace/control/kube", "userspace/control/folder"), to: local("userspace/proxy", "cmd/kerngate-proxy"),
 		why: "the control plane and the byte path meet in the feed alone",
 	},
 	{
-		from: local("userspace/proxy"), to: local("userspace/kube", "userspace/files", "userspace/agent", "userspace/compile"),
+		from: local("userspace/proxy"), to: local("userspace/control/kube", "userspace/control/folder", "userspace/control/agent", "userspace/control/compile"),
 		why: "the byte path and the control plane meet in the feed alone: the proxy must run without Kubernetes",
 	},
 	{
@@ -126,13 +126,13 @@ var rules = []rule{
 
 // stdOnly import the standard library and each other, nothing else.
 var stdOnly = map[string]string{
-	module + "/userspace/model":     "the desired state is plain values that every part can link",
-	module + "/userspace/route":     "the matcher is linked by proxy and kerngatectl and judged by itself",
-	module + "/userspace/status":    "what the agent tells is linked by agent and kerngatectl alike",
-	module + "/userspace/template":  "both planes and the model read templates",
-	module + "/userspace/text/rule": "both planes check rules by it, and each links only what it needs itself",
-	module + "/loader/state":        "what the maps must hold is plain values, tested without a kernel",
-	module + "/loader/abi":          "the layouts are linked by the proxy, which has no BPF code",
+	module + "/userspace/model":         "the desired state is plain values that every part can link",
+	module + "/userspace/route":         "the matcher is linked by proxy and kerngatectl and judged by itself",
+	module + "/userspace/look/status":   "what the agent tells is linked by agent and kerngatectl alike",
+	module + "/userspace/text/template": "both planes and the model read templates",
+	module + "/userspace/text/rule":     "both planes check rules by it, and each links only what it needs itself",
+	module + "/loader/state":            "what the maps must hold is plain values, tested without a kernel",
+	module + "/loader/abi":              "the layouts are linked by the proxy, which has no BPF code",
 }
 
 func TestImportDirection(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/kerngate/kerngate/test/lab"
-	"github.com/kerngate/kerngate/userspace/proxy/proxyproto"
+	"github.com/kerngate/kerngate/userspace/proxy/io/proxyproto"
 )
 
 // balancerAddress is a second address of the client's host, which stands for a load balancer

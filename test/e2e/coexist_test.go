@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kerngate/kerngate/test/lab"
-	"github.com/kerngate/kerngate/userspace/status"
+	"github.com/kerngate/kerngate/userspace/look/status"
 )
 
 // Verdicts of programs in tc: go on with the next one, or let the packet pass without.

@@ -12,7 +12,7 @@ import (
 
 	"github.com/kerngate/kerngate/test/lab"
 	"github.com/kerngate/kerngate/test/lab/websocket"
-	"github.com/kerngate/kerngate/userspace/status"
+	"github.com/kerngate/kerngate/userspace/look/status"
 )
 
 // The agent is killed and started again, several times, under load: nobody notices, the same

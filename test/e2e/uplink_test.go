@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kerngate/kerngate/test/lab"
-	"github.com/kerngate/kerngate/userspace/status"
+	"github.com/kerngate/kerngate/userspace/look/status"
 )
 
 // TestUplinks: HTTP and L4 services by each kind of interface, with denied sources dropped

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"github.com/kerngate/kerngate/test/lab"
-	"github.com/kerngate/kerngate/userspace/ingressnginx"
+	"github.com/kerngate/kerngate/userspace/control/ingressnginx"
 )
 
 // testedElsewhere are groups of annotations with tests of their own in this package.

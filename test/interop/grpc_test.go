@@ -24,7 +24,7 @@ import (
 	"google.golang.org/grpc/orca"
 	"google.golang.org/grpc/status"
 
-	"github.com/kerngate/kerngate/userspace/cert/certtest"
+	"github.com/kerngate/kerngate/userspace/control/cert/certtest"
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
 	"github.com/kerngate/kerngate/userspace/proxy/proxytest"
 )

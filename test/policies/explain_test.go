@@ -13,10 +13,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kerngate/kerngate/userspace/agent"
-	"github.com/kerngate/kerngate/userspace/explain"
+	"github.com/kerngate/kerngate/userspace/control/agent"
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
-	"github.com/kerngate/kerngate/userspace/status"
+	"github.com/kerngate/kerngate/userspace/look/explain"
+	"github.com/kerngate/kerngate/userspace/look/status"
 )
 
 // explained is one request, by what explain is told of it and by how it is sent.

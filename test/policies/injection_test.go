@@ -14,10 +14,10 @@ import (
 	"time"
 
 	"github.com/kerngate/kerngate/loader/state"
-	"github.com/kerngate/kerngate/userspace/compile"
+	"github.com/kerngate/kerngate/userspace/control/compile"
+	"github.com/kerngate/kerngate/userspace/control/ingressnginx"
+	"github.com/kerngate/kerngate/userspace/control/kube"
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
-	"github.com/kerngate/kerngate/userspace/ingressnginx"
-	"github.com/kerngate/kerngate/userspace/kube"
 	"github.com/kerngate/kerngate/userspace/proxy/config"
 	"github.com/kerngate/kerngate/userspace/proxy/proxytest"
 )

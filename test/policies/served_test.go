@@ -18,14 +18,14 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/kerngate/kerngate/loader/state"
-	"github.com/kerngate/kerngate/userspace/cert/certtest"
-	"github.com/kerngate/kerngate/userspace/compile"
+	"github.com/kerngate/kerngate/userspace/control/cert/certtest"
+	"github.com/kerngate/kerngate/userspace/control/compile"
+	"github.com/kerngate/kerngate/userspace/control/ingressnginx"
+	"github.com/kerngate/kerngate/userspace/control/kube"
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
-	"github.com/kerngate/kerngate/userspace/ingressnginx"
-	"github.com/kerngate/kerngate/userspace/kube"
 	"github.com/kerngate/kerngate/userspace/model"
 	"github.com/kerngate/kerngate/userspace/proxy/config"
-	"github.com/kerngate/kerngate/userspace/template"
+	"github.com/kerngate/kerngate/userspace/text/template"
 )
 
 // A manifest is an Ingress with annotations, and what else its translation looks at.

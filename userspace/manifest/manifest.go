@@ -1,5 +1,5 @@
 // Package manifest cuts files of Kubernetes manifests into documents: what the agent's
-// folder (userspace/files) and `kerngatectl check` read alike. In: the bytes of a file, in
+// folder (userspace/control/folder) and `kerngatectl check` read alike. In: the bytes of a file, in
 // UTF-8 or UTF-16. Out: YAML documents in UTF-8, each with the line where it begins.
 package manifest
 

@@ -3,7 +3,7 @@ package model
 import (
 	"slices"
 
-	"github.com/kerngate/kerngate/userspace/template"
+	"github.com/kerngate/kerngate/userspace/text/template"
 )
 
 // Fix returns the policy with some values of its templates, by name, replaced by text; the

@@ -1,7 +1,7 @@
 // Package model is the desired state of an ingress in terms free of Kubernetes: which
 // hosts and paths are published and which services with which pods answer them.
 //
-// Sources (userspace/kube, userspace/files) produce it, userspace/compile turns it into
+// Sources (userspace/control/kube, userspace/control/folder) produce it, userspace/control/compile turns it into
 // kernel maps and proxy configuration. It holds plain values: no clock, no logger, no
 // descriptors. Slices are sorted as their fields say, so that equal states compare equal.
 package model

@@ -7,10 +7,10 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/kerngate/kerngate/userspace/proxy/client/http2"
+	"github.com/kerngate/kerngate/userspace/proxy/client/http3"
+	"github.com/kerngate/kerngate/userspace/proxy/client/server"
 	"github.com/kerngate/kerngate/userspace/proxy/exchange"
-	"github.com/kerngate/kerngate/userspace/proxy/http2"
-	"github.com/kerngate/kerngate/userspace/proxy/http3"
-	"github.com/kerngate/kerngate/userspace/proxy/server"
 )
 
 // The proxy's metrics. Labels have values from fixed sets: reasons, status classes. What is

@@ -3,8 +3,8 @@ package proxy
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/kerngate/kerngate/userspace/compression"
 	"github.com/kerngate/kerngate/userspace/proxy/exchange"
+	"github.com/kerngate/kerngate/userspace/text/compression"
 )
 
 var (

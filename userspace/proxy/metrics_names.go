@@ -3,7 +3,7 @@ package proxy
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/kerngate/kerngate/userspace/proxy/subrequest"
+	"github.com/kerngate/kerngate/userspace/proxy/pod/subrequest"
 )
 
 // Of the names that the proxy's own requests go to.

@@ -3,7 +3,7 @@ package proxy
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/kerngate/kerngate/userspace/proxy/overload"
+	"github.com/kerngate/kerngate/userspace/proxy/observe/overload"
 )
 
 var (

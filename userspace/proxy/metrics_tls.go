@@ -3,8 +3,8 @@ package proxy
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/kerngate/kerngate/userspace/proxy/client/server"
 	"github.com/kerngate/kerngate/userspace/proxy/exchange"
-	"github.com/kerngate/kerngate/userspace/proxy/server"
 )
 
 // Of TLS to clients.

@@ -7,7 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/kerngate/kerngate/userspace/proxy/exchange"
-	"github.com/kerngate/kerngate/userspace/proxy/usage"
+	"github.com/kerngate/kerngate/userspace/proxy/observe/usage"
 )
 
 // Of each Ingress and Service that was asked for something. Counts that are 0 are left out,

@@ -9,8 +9,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/kerngate/kerngate/userspace/proxy/client/http3"
 	"github.com/kerngate/kerngate/userspace/proxy/exchange"
-	"github.com/kerngate/kerngate/userspace/proxy/http3"
 )
 
 // quicSide is the part of a worker that serves HTTP/3.

@@ -8,13 +8,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kerngate/kerngate/loader/abi"
-	"github.com/kerngate/kerngate/userspace/proxy/accesslog"
-	"github.com/kerngate/kerngate/userspace/proxy/balance"
+	"github.com/kerngate/kerngate/userspace/proxy/client/http3"
+	"github.com/kerngate/kerngate/userspace/proxy/client/server"
 	"github.com/kerngate/kerngate/userspace/proxy/exchange"
-	"github.com/kerngate/kerngate/userspace/proxy/http3"
-	"github.com/kerngate/kerngate/userspace/proxy/reactor"
-	"github.com/kerngate/kerngate/userspace/proxy/server"
-	"github.com/kerngate/kerngate/userspace/proxy/upstream"
+	"github.com/kerngate/kerngate/userspace/proxy/io/reactor"
+	"github.com/kerngate/kerngate/userspace/proxy/observe/accesslog"
+	"github.com/kerngate/kerngate/userspace/proxy/pod/balance"
+	"github.com/kerngate/kerngate/userspace/proxy/pod/upstream"
 )
 
 // worker is one reactor with everything that runs on it.

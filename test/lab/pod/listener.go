@@ -5,7 +5,7 @@ import (
 	"net"
 	"time"
 
-	"github.com/kerngate/kerngate/userspace/proxy/proxyproto"
+	"github.com/kerngate/kerngate/userspace/proxy/io/proxyproto"
 )
 
 // announcedListener reads a PROXY header from each connection, which is then the client's

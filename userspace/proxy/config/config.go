@@ -14,8 +14,8 @@ import (
 
 	"github.com/kerngate/kerngate/loader/state"
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
-	"github.com/kerngate/kerngate/userspace/proxy/policy"
-	"github.com/kerngate/kerngate/userspace/proxy/usage"
+	"github.com/kerngate/kerngate/userspace/proxy/observe/usage"
+	"github.com/kerngate/kerngate/userspace/proxy/rules/policy"
 	"github.com/kerngate/kerngate/userspace/route"
 )
 

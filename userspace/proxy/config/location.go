@@ -4,7 +4,7 @@ import (
 	"fmt"
 
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
-	"github.com/kerngate/kerngate/userspace/proxy/policy"
+	"github.com/kerngate/kerngate/userspace/proxy/rules/policy"
 	"github.com/kerngate/kerngate/userspace/route"
 )
 

@@ -10,8 +10,8 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
-	"github.com/kerngate/kerngate/userspace/proxy/policy"
-	"github.com/kerngate/kerngate/userspace/proxy/usage"
+	"github.com/kerngate/kerngate/userspace/proxy/observe/usage"
+	"github.com/kerngate/kerngate/userspace/proxy/rules/policy"
 )
 
 // Canary is a service that gets a part of a route's requests.

@@ -9,10 +9,10 @@ import (
 	"time"
 
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
-	"github.com/kerngate/kerngate/userspace/logformat"
-	"github.com/kerngate/kerngate/userspace/proxy/compress"
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
-	"github.com/kerngate/kerngate/userspace/proxy/tracing"
+	"github.com/kerngate/kerngate/userspace/proxy/observe/tracing"
+	"github.com/kerngate/kerngate/userspace/proxy/rules/compress"
+	"github.com/kerngate/kerngate/userspace/text/logformat"
 	"github.com/kerngate/kerngate/userspace/text/rule"
 )
 

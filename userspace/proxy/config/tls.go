@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
-	"github.com/kerngate/kerngate/userspace/proxy/clientauth"
+	"github.com/kerngate/kerngate/userspace/proxy/rules/clientauth"
 )
 
 // TLS is how the connections to https ports are taken. Like the Snapshot that it belongs to

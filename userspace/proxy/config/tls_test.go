@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kerngate/kerngate/userspace/cert/certtest"
+	"github.com/kerngate/kerngate/userspace/control/cert/certtest"
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
 )
 

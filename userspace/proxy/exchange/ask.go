@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
-	"github.com/kerngate/kerngate/userspace/proxy/policy"
-	"github.com/kerngate/kerngate/userspace/proxy/subrequest"
+	"github.com/kerngate/kerngate/userspace/proxy/pod/subrequest"
+	"github.com/kerngate/kerngate/userspace/proxy/rules/policy"
 )
 
 // ask has a rule's service decide about the request. It reports false if the client has

@@ -3,7 +3,7 @@ package exchange
 import (
 	"sync/atomic"
 
-	"github.com/kerngate/kerngate/userspace/proxy/reactor"
+	"github.com/kerngate/kerngate/userspace/proxy/io/reactor"
 )
 
 // bodyStore holds what was read of a request's body before a pod is chosen: a beginning that

@@ -5,7 +5,7 @@ import (
 	"strings"
 
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
-	"github.com/kerngate/kerngate/userspace/proxy/policy"
+	"github.com/kerngate/kerngate/userspace/proxy/rules/policy"
 )
 
 // challenge answers a client that has to say who it is. What it is asked for goes along

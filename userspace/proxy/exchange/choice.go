@@ -1,11 +1,11 @@
 package exchange
 
 import (
-	"github.com/kerngate/kerngate/userspace/proxy/affinity"
-	"github.com/kerngate/kerngate/userspace/proxy/balance"
 	"github.com/kerngate/kerngate/userspace/proxy/config"
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
-	"github.com/kerngate/kerngate/userspace/proxy/policy"
+	"github.com/kerngate/kerngate/userspace/proxy/pod/affinity"
+	"github.com/kerngate/kerngate/userspace/proxy/pod/balance"
+	"github.com/kerngate/kerngate/userspace/proxy/rules/policy"
 )
 
 // choice is how the pods of an exchange are chosen: what a service and the rules of a

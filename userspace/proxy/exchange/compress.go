@@ -5,10 +5,10 @@ import (
 	"errors"
 	"io"
 
-	"github.com/kerngate/kerngate/userspace/compression"
-	"github.com/kerngate/kerngate/userspace/proxy/compress"
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
-	"github.com/kerngate/kerngate/userspace/proxy/reactor"
+	"github.com/kerngate/kerngate/userspace/proxy/io/reactor"
+	"github.com/kerngate/kerngate/userspace/proxy/rules/compress"
+	"github.com/kerngate/kerngate/userspace/text/compression"
 )
 
 // Uncompressed is why a response went out as the pod sent it, on a route that compresses.

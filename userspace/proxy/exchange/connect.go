@@ -5,8 +5,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/kerngate/kerngate/userspace/proxy/balance"
-	"github.com/kerngate/kerngate/userspace/proxy/upstream"
+	"github.com/kerngate/kerngate/userspace/proxy/pod/balance"
+	"github.com/kerngate/kerngate/userspace/proxy/pod/upstream"
 )
 
 // connect gets the use of a connection to the pod, a new one if it has to be fresh. It

@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"github.com/kerngate/kerngate/loader/state"
-	"github.com/kerngate/kerngate/userspace/proxy/policy"
-	"github.com/kerngate/kerngate/userspace/proxy/subrequest"
+	"github.com/kerngate/kerngate/userspace/proxy/pod/subrequest"
+	"github.com/kerngate/kerngate/userspace/proxy/rules/policy"
 )
 
 // errand is work off the reactor's thread that an exchange waits for.

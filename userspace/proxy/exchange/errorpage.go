@@ -8,7 +8,7 @@ import (
 
 	"github.com/kerngate/kerngate/userspace/proxy/config"
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
-	"github.com/kerngate/kerngate/userspace/proxy/subrequest"
+	"github.com/kerngate/kerngate/userspace/proxy/pod/subrequest"
 )
 
 // maxPage bounds the body of an error page, in bytes.

@@ -14,12 +14,12 @@ import (
 	"time"
 
 	"github.com/kerngate/kerngate/loader/state"
-	"github.com/kerngate/kerngate/userspace/proxy/balance"
-	"github.com/kerngate/kerngate/userspace/proxy/compress"
 	"github.com/kerngate/kerngate/userspace/proxy/config"
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
-	"github.com/kerngate/kerngate/userspace/proxy/reactor"
-	"github.com/kerngate/kerngate/userspace/proxy/usage"
+	"github.com/kerngate/kerngate/userspace/proxy/io/reactor"
+	"github.com/kerngate/kerngate/userspace/proxy/observe/usage"
+	"github.com/kerngate/kerngate/userspace/proxy/pod/balance"
+	"github.com/kerngate/kerngate/userspace/proxy/rules/compress"
 )
 
 // Downstream is the client's side of one exchange. Nothing in it blocks.

@@ -1,8 +1,8 @@
 package exchange
 
 import (
-	"github.com/kerngate/kerngate/userspace/proxy/balance"
 	"github.com/kerngate/kerngate/userspace/proxy/config"
+	"github.com/kerngate/kerngate/userspace/proxy/pod/balance"
 )
 
 // forward offers the request to pods of the service until one takes it.

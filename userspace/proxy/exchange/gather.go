@@ -5,8 +5,8 @@ import (
 
 	"github.com/kerngate/kerngate/userspace/proxy/config"
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
-	"github.com/kerngate/kerngate/userspace/proxy/policy"
-	"github.com/kerngate/kerngate/userspace/proxy/reactor"
+	"github.com/kerngate/kerngate/userspace/proxy/io/reactor"
+	"github.com/kerngate/kerngate/userspace/proxy/rules/policy"
 )
 
 // Gathered is what became of a request body that was to be read before a pod is chosen.

@@ -3,8 +3,8 @@ package exchange
 import (
 	"net/http"
 
-	"github.com/kerngate/kerngate/userspace/proxy/balance"
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/pod/balance"
 )
 
 // noteHealth tells the monitor how an attempt ended: what the client did says nothing about

@@ -5,8 +5,8 @@ import (
 	"io"
 
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
-	"github.com/kerngate/kerngate/userspace/proxy/reactor"
-	"github.com/kerngate/kerngate/userspace/proxy/upstream"
+	"github.com/kerngate/kerngate/userspace/proxy/io/reactor"
+	"github.com/kerngate/kerngate/userspace/proxy/pod/upstream"
 )
 
 // podHTTP1 is the side of a pod that speaks HTTP/1.1.

@@ -5,8 +5,8 @@ import (
 	"encoding/base64"
 
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
-	"github.com/kerngate/kerngate/userspace/proxy/reactor"
-	"github.com/kerngate/kerngate/userspace/proxy/upstream"
+	"github.com/kerngate/kerngate/userspace/proxy/io/reactor"
+	"github.com/kerngate/kerngate/userspace/proxy/pod/upstream"
 )
 
 // podHTTP2 is the side of a pod that speaks HTTP/2: a stream of a connection that others

@@ -4,9 +4,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/kerngate/kerngate/userspace/compression"
-	"github.com/kerngate/kerngate/userspace/proxy/linger"
-	"github.com/kerngate/kerngate/userspace/proxy/usage"
+	"github.com/kerngate/kerngate/userspace/proxy/io/linger"
+	"github.com/kerngate/kerngate/userspace/proxy/observe/usage"
+	"github.com/kerngate/kerngate/userspace/text/compression"
 )
 
 // Metrics are one worker's counts of exchanges. Where nothing else is said the worker alone

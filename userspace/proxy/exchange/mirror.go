@@ -7,7 +7,7 @@ import (
 	"net/http"
 	"sync/atomic"
 
-	"github.com/kerngate/kerngate/userspace/proxy/subrequest"
+	"github.com/kerngate/kerngate/userspace/proxy/pod/subrequest"
 )
 
 // Copies of requests are sent and forgotten: what is answered, and whether, is of no

@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"github.com/kerngate/kerngate/loader/state"
-	"github.com/kerngate/kerngate/userspace/proxy/balance"
 	"github.com/kerngate/kerngate/userspace/proxy/config"
+	"github.com/kerngate/kerngate/userspace/proxy/pod/balance"
 )
 
 // Queue holds the requests that wait because every pod of their service has as many as it

@@ -4,7 +4,7 @@ import (
 	"io"
 
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
-	"github.com/kerngate/kerngate/userspace/proxy/reactor"
+	"github.com/kerngate/kerngate/userspace/proxy/io/reactor"
 )
 
 // relay moves the request to the pod and its response to the client. It reports again if

@@ -3,7 +3,7 @@ package exchange
 import (
 	"github.com/kerngate/kerngate/loader/state"
 	"github.com/kerngate/kerngate/userspace/model"
-	"github.com/kerngate/kerngate/userspace/proxy/policy"
+	"github.com/kerngate/kerngate/userspace/proxy/rules/policy"
 )
 
 // maxTries is how many pods a request may be offered to, whatever a rule says.

@@ -6,7 +6,7 @@ import (
 
 	"github.com/kerngate/kerngate/userspace/proxy/config"
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
-	"github.com/kerngate/kerngate/userspace/proxy/policy"
+	"github.com/kerngate/kerngate/userspace/proxy/rules/policy"
 )
 
 // rules are what a route's policy needs while an exchange lasts.

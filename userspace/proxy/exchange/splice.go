@@ -3,7 +3,7 @@ package exchange
 import (
 	"errors"
 
-	"github.com/kerngate/kerngate/userspace/proxy/reactor"
+	"github.com/kerngate/kerngate/userspace/proxy/io/reactor"
 )
 
 // spliceFrom is how much of a body must be left for splice(2) to pay: below, its two

@@ -8,8 +8,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/kerngate/kerngate/userspace/proxy/reactor"
-	"github.com/kerngate/kerngate/userspace/proxy/spool"
+	"github.com/kerngate/kerngate/userspace/proxy/io/reactor"
+	"github.com/kerngate/kerngate/userspace/proxy/io/spool"
 )
 
 // Bodies that are too large for memory are kept in files (package spool). A call to a file

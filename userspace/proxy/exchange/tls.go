@@ -7,9 +7,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/kerngate/kerngate/userspace/proxy/clientauth"
 	"github.com/kerngate/kerngate/userspace/proxy/config"
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/rules/clientauth"
 )
 
 // TLS is what a client connection's handshake has settled.

@@ -4,7 +4,7 @@ import (
 	"encoding/binary"
 
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
-	"github.com/kerngate/kerngate/userspace/proxy/tracing"
+	"github.com/kerngate/kerngate/userspace/proxy/observe/tracing"
 )
 
 // traced is what is known of the trace that the request belongs to.

@@ -2,7 +2,7 @@ package exchange
 
 import (
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
-	"github.com/kerngate/kerngate/userspace/proxy/reactor"
+	"github.com/kerngate/kerngate/userspace/proxy/io/reactor"
 )
 
 // Upstream is the pod's side of one attempt at an exchange, the counterpart of Downstream.

@@ -5,7 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/kerngate/kerngate/userspace/proxy/policy"
+	"github.com/kerngate/kerngate/userspace/proxy/rules/policy"
 )
 
 // Passwords are verified on goroutines of their own: a bcrypt hash takes up to a second,

@@ -6,18 +6,18 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"github.com/kerngate/kerngate/userspace/logformat"
-	"github.com/kerngate/kerngate/userspace/proxy/affinity"
-	"github.com/kerngate/kerngate/userspace/proxy/balance"
-	"github.com/kerngate/kerngate/userspace/proxy/compress"
 	"github.com/kerngate/kerngate/userspace/proxy/config"
-	"github.com/kerngate/kerngate/userspace/proxy/health"
-	"github.com/kerngate/kerngate/userspace/proxy/overload"
-	"github.com/kerngate/kerngate/userspace/proxy/policy/limit"
-	"github.com/kerngate/kerngate/userspace/proxy/reactor"
-	"github.com/kerngate/kerngate/userspace/proxy/spool"
-	"github.com/kerngate/kerngate/userspace/proxy/tracing"
-	"github.com/kerngate/kerngate/userspace/proxy/upstream"
+	"github.com/kerngate/kerngate/userspace/proxy/io/reactor"
+	"github.com/kerngate/kerngate/userspace/proxy/io/spool"
+	"github.com/kerngate/kerngate/userspace/proxy/observe/overload"
+	"github.com/kerngate/kerngate/userspace/proxy/observe/tracing"
+	"github.com/kerngate/kerngate/userspace/proxy/pod/affinity"
+	"github.com/kerngate/kerngate/userspace/proxy/pod/balance"
+	"github.com/kerngate/kerngate/userspace/proxy/pod/health"
+	"github.com/kerngate/kerngate/userspace/proxy/pod/upstream"
+	"github.com/kerngate/kerngate/userspace/proxy/rules/compress"
+	"github.com/kerngate/kerngate/userspace/proxy/rules/limit"
+	"github.com/kerngate/kerngate/userspace/text/logformat"
 )
 
 // Worker is what the exchanges of one reactor share.

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kerngate/kerngate/userspace/proxy/spool"
+	"github.com/kerngate/kerngate/userspace/proxy/io/spool"
 )
 
 // Spool has the proxy keep large request bodies in files of a folder of the test, up to total

@@ -6,7 +6,7 @@ import (
 	"regexp"
 	"strings"
 
-	"github.com/kerngate/kerngate/userspace/template"
+	"github.com/kerngate/kerngate/userspace/text/template"
 )
 
 // MaxRewrite is the length in bytes of the longest path that takes the place of another, and

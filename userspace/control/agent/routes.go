@@ -1,0 +1,89 @@
+package agent
+
+import (
+	"github.com/kerngate/kerngate/userspace/control/compile"
+	"github.com/kerngate/kerngate/userspace/feed/feedpb"
+	"github.com/kerngate/kerngate/userspace/look/status"
+	"github.com/kerngate/kerngate/userspace/model"
+)
+
+// Routes tells which routes proxies have of a model, which may be nil.
+func Routes(m *model.Model, exclude compile.Exclude) status.Routes {
+	out := status.Routes{Hosts: []status.Host{}}
+	if m == nil {
+		return out
+	}
+	out.Default = m.Default.String()
+	out.DefaultCertificate = m.DefaultCertificate
+	out.Authorities = authoritiesOf(m)
+	for _, h := range m.Hosts {
+		host := status.Host{Name: h.Name, TLS: tlsOf(h.TLS), Routes: []status.Route{}}
+		for i := range h.Routes {
+			if r := published(&h.Routes[i], exclude); r != nil {
+				host.Routes = append(host.Routes, routeOf(r))
+			}
+		}
+		out.Hosts = append(out.Hosts, host)
+	}
+	return out
+}
+
+// Rules tells what happens to the requests of a route, nothing of one that is not there.
+func Rules(m *model.Model, exclude compile.Exclude, settings *feedpb.Settings, of status.RuleOf) status.Rules {
+	out := status.Rules{MaxBody: settings.GetMaxBodyBytes(), RedirectPort: settings.GetRedirectPort()}
+	if m == nil {
+		return out
+	}
+	for i := range m.Hosts {
+		if m.Hosts[i].Name != of.Host {
+			continue
+		}
+		for j := range m.Hosts[i].Routes {
+			r := published(&m.Hosts[i].Routes[j], exclude)
+			if r == nil || r.Path != of.Path || r.Match.String() != of.Match {
+				continue
+			}
+			out.Policy, out.Locations = r.Policy, r.Locations
+			for _, c := range r.Canaries {
+				if exclude == nil || exclude(c.Source) == compile.Included {
+					out.Canaries = append(out.Canaries, c)
+				}
+			}
+		}
+	}
+	return out
+}
+
+// published returns a route as proxies have it, nil if they do not.
+func published(r *model.Route, exclude compile.Exclude) *model.Route {
+	if exclude == nil {
+		return r
+	}
+	switch exclude(r.Source) {
+	case compile.Dropped:
+		return nil
+	case compile.Closed:
+		return compile.ClosedRoute(r)
+	}
+	return r
+}
+
+func routeOf(r *model.Route) status.Route {
+	closed := ""
+	if r.Policy != nil && r.Policy.Access != nil {
+		closed = r.Policy.Access.Closed
+	}
+	return status.Route{
+		Closed: closed,
+		Path:   r.Path, Match: r.Match.String(), Service: r.Service.String(), Source: compile.Source(r.Source),
+		RedirectHTTPS: r.RedirectHTTPS, ClearText: r.ClearText, Rules: r.Rules(), Upstream: upstreamOf(r.Upstream),
+	}
+}
+
+// upstreamOf tells what pods are spoken to by, "" for HTTP/1.1 in clear text.
+func upstreamOf(u model.Upstream) string {
+	if u == (model.Upstream{}) {
+		return ""
+	}
+	return u.String()
+}

@@ -1,0 +1,231 @@
+package kube
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	corelisters "k8s.io/client-go/listers/core/v1"
+	networkinglisters "k8s.io/client-go/listers/networking/v1"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/kerngate/kerngate/userspace/look/status"
+	"github.com/kerngate/kerngate/userspace/model"
+)
+
+const (
+	// Changes of routes are gathered until nothing has happened for quiet, but no longer
+	// than maxDelay: one `kubectl apply` of many objects is one update.
+	quiet    = 2 * time.Millisecond
+	maxDelay = 50 * time.Millisecond
+	// errorStays is how long a watch error is told: the informers try again more often.
+	errorStays = time.Minute
+)
+
+// byService is the index of EndpointSlices by the Service they belong to.
+const byService = "service"
+
+// Cluster is the source that watches a cluster.
+type Cluster struct {
+	options    Options
+	connection *Connection
+	log        zerolog.Logger
+	updates    chan model.Update
+	changes    changes
+
+	informers []watched
+	ingresses networkinglisters.IngressLister
+	classes   networkinglisters.IngressClassLister
+	services  corelisters.ServiceLister
+	configs   []corelisters.ConfigMapLister // that flags name
+	slices    cache.Indexer
+	secrets   *watches
+	named     *watches // ConfigMaps that annotations name
+
+	translator *Translator // owned by Run's goroutine
+
+	mu        sync.Mutex                       // guards what follows
+	l4Status  map[model.ObjectRef][]netip.Addr // of Services that are published
+	lastEvent time.Time
+	lastErr   string
+	errAt     time.Time
+	onStatus  func() // called when the status of an Ingress has changed
+}
+
+// watched is the informer of one resource.
+type watched struct {
+	resource string
+	informer cache.SharedIndexInformer
+	factory  informers.SharedInformerFactory
+}
+
+// NewCluster returns a source for the cluster of a client.
+func NewCluster(client kubernetes.Interface, connection *Connection, options Options, log zerolog.Logger) (*Cluster, error) {
+	c := &Cluster{
+		options: options, connection: connection, log: log,
+		updates: make(chan model.Update),
+		changes: newChanges(),
+	}
+	c.translator = newTranslator(options, c)
+	c.secrets = newWatches(watchedSecrets, client, log, &c.changes)
+	c.named = newWatches(watchedConfigMaps, client, log, &c.changes)
+	factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(slim))
+	networking := factory.Networking().V1()
+	c.ingresses, c.classes = networking.Ingresses().Lister(), networking.IngressClasses().Lister()
+	c.services = factory.Core().V1().Services().Lister()
+	endpoints := factory.Discovery().V1().EndpointSlices().Informer()
+	c.slices = endpoints.GetIndexer()
+	c.informers = []watched{
+		{"ingresses", networking.Ingresses().Informer(), factory},
+		{"ingressclasses", networking.IngressClasses().Informer(), factory},
+		{"services", factory.Core().V1().Services().Informer(), factory},
+		{"endpointslices", endpoints, factory},
+	}
+	c.watchConfigMaps(client)
+	err := endpoints.AddIndexers(cache.Indexers{byService: func(o any) ([]string, error) {
+		if n, ok := serviceOf(o.(*discoveryv1.EndpointSlice)); ok {
+			return []string{n.String()}, nil
+		}
+		return nil, nil
+	}})
+	for _, w := range c.informers {
+		_, handlerErr := w.informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
+			AddFunc:    func(o any) { c.changed(nil, o) },
+			UpdateFunc: func(before, after any) { c.changed(before, after) },
+			DeleteFunc: func(o any) {
+				if last, ok := o.(cache.DeletedFinalStateUnknown); ok {
+					o = last.Obj
+				}
+				c.changed(o, nil)
+			},
+		})
+		err = errors.Join(err, handlerErr, w.informer.SetWatchErrorHandlerWithContext(func(_ context.Context, _ *cache.Reflector, err error) {
+			c.watchFailed(w.resource, err)
+		}))
+	}
+	return c, err
+}
+
+// Updates delivers the first update when all lists are complete, and then each change.
+func (c *Cluster) Updates() <-chan model.Update { return c.updates }
+
+// Run watches until ctx ends. While the API server is away, what is known stays.
+func (c *Cluster) Run(ctx context.Context) error {
+	for _, w := range c.informers {
+		w.factory.Start(ctx.Done()) // one that runs already is left alone
+		defer w.factory.Shutdown()
+	}
+	defer c.secrets.stop()
+	defer c.named.stop()
+	for _, w := range c.informers {
+		if !cache.WaitForCacheSync(ctx.Done(), w.informer.HasSynced) {
+			return nil // ctx has ended
+		}
+	}
+	c.changes.add(func(r *routeChanges) { r.all, r.classes = true, true })
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-c.changes.wake:
+		case <-timer.C:
+		}
+		if changed := c.changes.takeServices(); len(changed) > 0 && !c.translateServices(ctx, changed) {
+			return nil
+		}
+		changed, due, wait := c.changes.takeRoutes(time.Now())
+		if due && !c.translateRoutes(ctx, changed) {
+			return nil
+		}
+		timer.Reset(wait)
+	}
+}
+
+// changed looks at what an informer tells. One of the objects may be nil.
+func (c *Cluster) changed(before, after any) {
+	c.mu.Lock()
+	c.lastEvent = time.Now()
+	onStatus := c.onStatus
+	c.mu.Unlock()
+	for _, o := range []any{before, after} {
+		if slice, ok := o.(*discoveryv1.EndpointSlice); ok {
+			if n, ok := serviceOf(slice); ok {
+				c.changes.addService(n)
+				fabric, _ := c.options.fabricService()
+				proxies, _ := c.options.proxyService()
+				if n == fabric || n == proxies { // a node has come, gone or changed
+					c.changes.add(func(r *routeChanges) { r.members = true })
+				}
+			}
+		}
+	}
+	if ingress, ok := after.(*networkingv1.Ingress); ok && onStatus != nil {
+		if was, ok := before.(*networkingv1.Ingress); !ok || !sameStatus(was, ingress) {
+			onStatus()
+		}
+	}
+	if service, ok := after.(*corev1.Service); ok && onStatus != nil && isLoadBalancer(service) {
+		onStatus() // somebody may have changed it; the reporter compares
+	}
+	if !routesDiffer(before, after) {
+		return
+	}
+	c.changes.add(func(r *routeChanges) {
+		switch o := cmp.Or(after, before).(type) {
+		case *networkingv1.Ingress:
+			r.ingresses[nameOf(o)] = struct{}{}
+		case *networkingv1.IngressClass:
+			r.classes = true
+		case *corev1.Service:
+			r.referenced[reference{"Service", nameOf(o)}] = struct{}{}
+			r.unnamed = r.unnamed || publishes(before) || publishes(after)
+		case *corev1.ConfigMap: // that a flag names; annotations may name it as well
+			r.referenced[reference{"ConfigMap", nameOf(o)}] = struct{}{}
+			r.unnamed = true
+		}
+	})
+}
+
+func (c *Cluster) watchFailed(resource string, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	text := fmt.Sprintf("watching %s: %v", resource, err)
+	if text != c.lastErr || time.Since(c.errAt) > errorStays {
+		c.log.Warn().Str("resource", resource).Err(err).Msg("cannot watch the cluster; what is known stays in force")
+	}
+	c.lastErr, c.errAt = text, time.Now()
+}
+
+// Describe says which cluster is watched and how that goes.
+func (c *Cluster) Describe() status.Source {
+	d := status.Source{Kind: "cluster", Location: c.connection.URL, Error: c.connection.Err()}
+	for _, w := range c.informers {
+		if !w.informer.HasSynced() {
+			d.Waiting = append(d.Waiting, w.resource)
+		}
+	}
+	d.Waiting = slices.Concat(d.Waiting, c.secrets.waiting(), c.named.waiting())
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if last := c.lastEvent; !last.IsZero() {
+		d.LastSeen = &last
+	}
+	if d.Error == "" && time.Since(c.errAt) < errorStays {
+		d.Error = strings.ReplaceAll(c.lastErr, "\n", " ")
+	}
+	return d
+}

@@ -1,0 +1,226 @@
+// Package http3 is the HTTP/3 front end (RFC 9114), on quic-go.
+//
+// quic-go runs on goroutines of its own, exchanges on the worker's reactor. A request has
+// a foot in both: its goroutine writes what the exchange has to say, a second one reads the
+// body if there is one, and each tells the reactor by Loop.Submit when it has got on. When the
+// exchange has ended, the request's goroutine drops what is left of the body (leftover.go).
+// Nothing is queued without bound: at most two pieces of body wait for the pod, and the
+// exchange's next words wait until the last ones were written.
+package http3
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
+	"github.com/rs/zerolog"
+
+	"github.com/kerngate/kerngate/userspace/proxy/exchange"
+	"github.com/kerngate/kerngate/userspace/proxy/io/linger"
+	"github.com/kerngate/kerngate/userspace/proxy/observe/accesslog"
+)
+
+// Limits of what a client can make the proxy hold, in bytes: a stream's and a connection's
+// receive window, which grow with what the path can carry.
+const (
+	firstStreamWindow     = 64 << 10
+	firstConnectionWindow = 128 << 10
+	maxStreamWindow       = 1 << 20
+	maxConnectionWindow   = 2 << 20
+)
+
+const (
+	// maxConnections is how many a worker holds at most; more are refused.
+	maxConnections = 16 << 10
+	// unprovenPerSecond is Server.UnprovenPerSecond if nothing else is said.
+	unprovenPerSecond = 200
+)
+
+// Server serves the HTTP/3 connections of one worker.
+type Server struct {
+	worker *exchange.Worker
+	access *accesslog.Buffer // belongs to the worker's loop
+	log    zerolog.Logger
+	stats  *Stats
+	panics func() // counts a fault of the proxy
+
+	// UnprovenPerSecond is how many connections a second are begun with clients that have
+	// not proved their address; beyond it they must (RFC 9000 section 8.1.2, Retry), so that
+	// forged addresses cost a packet and not a handshake. Set before Listen.
+	UnprovenPerSecond int64
+
+	http       http3.Server
+	ids        quic.ConnectionIDGenerator
+	transports []*quic.Transport
+	attempts   attempts
+}
+
+// Stats are a worker's counts; anybody may read.
+type Stats struct {
+	Connections atomic.Uint64 // handshakes done
+	Open        atomic.Int64
+	Requests    atomic.Uint64
+	Active      atomic.Int64
+	Refused     atomic.Uint64 // connections beyond maxConnections
+	Retried     atomic.Uint64 // clients that had to prove their address
+
+	HandshakesFailed [len(HandshakeFaults)]atomic.Uint64
+	Errors           [len(Faults)]atomic.Uint64 // connections ended for a breach of the protocol
+}
+
+// New makes a server. ids makes the connection ids by which packets find this worker; nil:
+// random ones.
+func New(w *exchange.Worker, access *accesslog.Buffer, stats *Stats, ids quic.ConnectionIDGenerator, log zerolog.Logger, panics func()) *Server {
+	s := &Server{worker: w, access: access, log: log, stats: stats, ids: ids, panics: panics, UnprovenPerSecond: unprovenPerSecond}
+	s.http = http3.Server{
+		Handler:     http.HandlerFunc(s.serve),
+		ConnContext: s.opened,
+	}
+	return s
+}
+
+// Listen serves the connections that come in by a socket, which it takes over.
+func (s *Server) Listen(socket net.PacketConn) error {
+	settings := &s.worker.Config.Load().Settings
+	// Above it quic-go answers 431 itself, which is in no log: up to it this package does.
+	s.http.MaxHeaderBytes = maxFieldSection(settings.MaxHead)
+	s.http.IdleTimeout = settings.IdleTimeout
+	t := &quic.Transport{Conn: socket, ConnectionIDGenerator: s.ids, VerifySourceAddress: s.mustProve, ConnContext: s.begun}
+	c := s.quicConfig()
+	c.GetConfigForClient = s.admit
+	listener, err := t.Listen(&tls.Config{MinVersion: tls.VersionTLS13, GetConfigForClient: s.configFor}, c)
+	if err != nil {
+		return err
+	}
+	s.transports = append(s.transports, t)
+	go func() {
+		if err := s.http.ServeListener(listener); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, quic.ErrServerClosed) {
+			s.log.Error().Err(err).Msg("HTTP/3 is no longer served; HTTP/2 is")
+		}
+	}()
+	return nil
+}
+
+// maxFieldSection returns how many bytes of fields are decoded where a head may have max.
+func maxFieldSection(max int) int { return 4 * max }
+
+// quicConfig returns what connections that begin now are held to.
+func (s *Server) quicConfig() *quic.Config {
+	settings := &s.worker.Config.Load().Settings
+	return &quic.Config{
+		HandshakeIdleTimeout:           settings.HeadTimeout,
+		MaxIdleTimeout:                 settings.IdleTimeout,
+		InitialStreamReceiveWindow:     firstStreamWindow,
+		MaxStreamReceiveWindow:         maxStreamWindow,
+		InitialConnectionReceiveWindow: firstConnectionWindow,
+		MaxConnectionReceiveWindow:     maxConnectionWindow,
+		MaxIncomingStreams:             int64(settings.MaxStreams),
+		MaxIncomingUniStreams:          8, // control and QPACK; clients open three
+	}
+}
+
+// configFor is asked for each handshake, so that certificates change without touching open
+// connections.
+func (s *Server) configFor(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+	c := s.worker.Config.Load().TLS.QUIC
+	if c.GetConfigForClient != nil {
+		if own, err := c.GetConfigForClient(hello); own != nil || err != nil {
+			return own, err
+		}
+	}
+	return c, nil
+}
+
+var errFull = errors.New("too many connections")
+
+// admit refuses connections that would be too many.
+func (s *Server) admit(*quic.ClientInfo) (*quic.Config, error) {
+	if s.stats.Open.Load() >= maxConnections {
+		s.stats.Refused.Add(1)
+		return nil, errFull
+	}
+	return s.quicConfig(), nil
+}
+
+// mustProve reports whether a client has to prove its address first.
+func (s *Server) mustProve(net.Addr) bool {
+	if s.attempts.within(time.Now().Unix(), s.UnprovenPerSecond) {
+		return false
+	}
+	s.stats.Retried.Add(1)
+	return true
+}
+
+// attempts counts within the current second.
+type attempts struct{ second, count atomic.Int64 }
+
+func (a *attempts) within(second, limit int64) bool {
+	if a.second.Swap(second) != second {
+		a.count.Store(0)
+	}
+	return a.count.Add(1) <= limit
+}
+
+// connection is what the requests of a connection share.
+type connection struct {
+	about exchange.Connection
+	gone  <-chan struct{} // closed at its end
+	began time.Time
+
+	mu      sync.Mutex
+	dropped linger.Budget
+}
+
+type connectionKey struct{}
+
+// opened notes what the requests of a connection have in common.
+func (s *Server) opened(ctx context.Context, c *quic.Conn) context.Context {
+	state := c.ConnectionState().TLS
+	conn := &connection{gone: c.Context().Done(), began: time.Now()}
+	about := &conn.about
+	*about = exchange.Connection{
+		Peer: addrPort(c.RemoteAddr()), Local: addrPort(c.LocalAddr()), Protocol: exchange.HTTP3,
+		TLS: exchange.NewTLS(s.worker.Config.Load().TLS, &state),
+	}
+	about.Client = about.Peer
+	if c, ok := ctx.Value(connectingKey{}).(*connecting); ok {
+		c.opened.Store(true)
+	}
+	s.stats.Connections.Add(1)
+	s.stats.Open.Add(1)
+	context.AfterFunc(c.Context(), func() { s.stats.Open.Add(-1) })
+	return context.WithValue(ctx, connectionKey{}, conn)
+}
+
+func addrPort(a net.Addr) netip.AddrPort {
+	if u, ok := a.(*net.UDPAddr); ok {
+		p := u.AddrPort()
+		return netip.AddrPortFrom(p.Addr().Unmap(), p.Port())
+	}
+	return netip.AddrPort{}
+}
+
+// Open returns the number of connections.
+func (s *Server) Open() int { return int(s.stats.Open.Load()) }
+
+// Drain tells the clients to go elsewhere with their next requests (GOAWAY), and ends each
+// connection with its last request or at the latest when ctx ends.
+func (s *Server) Drain(ctx context.Context) { s.http.Shutdown(ctx) }
+
+// Close ends all connections and closes the sockets.
+func (s *Server) Close() {
+	s.http.Close()
+	for _, t := range s.transports {
+		t.Close()
+		t.Conn.Close()
+	}
+	s.transports = nil
+}

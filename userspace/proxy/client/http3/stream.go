@@ -1,0 +1,155 @@
+package http3
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
+
+	"github.com/kerngate/kerngate/userspace/proxy/exchange"
+	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/io/reactor"
+)
+
+// errBroken is what a stream answers once the client has taken it back or is gone.
+var errBroken = errors.New("stream is closed")
+
+// stream is one request and its response: the task that runs on a coroutine, and the
+// Downstream of its exchange. Its fields belong to the loop's thread, but for those of
+// body and output that say otherwise.
+type stream struct {
+	server   *Server
+	conn     *connection
+	co       *reactor.Coroutine
+	request  http1.Request
+	exchange exchange.Exchange
+	wants    reactor.Interest
+	refusal  *http1.Error // the request is answered with it, in place of an exchange
+	broken   bool         // the client has taken the request back or is gone
+	aborted  bool         // the response is not whole
+
+	body body
+	out  output
+}
+
+// serve is called by quic-go for each request, on a goroutine of its own.
+func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+	conn, _ := r.Context().Value(connectionKey{}).(*connection)
+	p := &stream{server: s, conn: conn}
+	p.exchange.Setup()
+	p.body.init(p, r)
+	p.out.init(p, w)
+	p.refusal = compose(&p.request, r, s.worker.Config.Load().Settings.RequestLimits())
+	s.stats.Requests.Add(1)
+	s.stats.Active.Add(1)
+	defer s.stats.Active.Add(-1)
+	loop := s.worker.Loop
+	loop.Submit(func() { loop.Go(p) })
+	stop := context.AfterFunc(r.Context(), func() { loop.Submit(p.lost) })
+	p.out.write()
+	stop() // the end of our side ends that context, too
+	if p.out.end() {
+		p.dropBody()
+		p.out.wire.CancelRead(quic.StreamErrorCode(http3.ErrCodeNoError))
+	} else {
+		p.out.wire.CancelRead(quic.StreamErrorCode(http3.ErrCodeInternalError))
+	}
+}
+
+// lost is told that the client has taken the request back or is gone.
+func (p *stream) lost() {
+	p.broken = true
+	if p.co != nil {
+		p.co.Wake()
+	}
+}
+
+// Run carries the request out.
+func (p *stream) Run(co *reactor.Coroutine) {
+	p.co = co
+	if p.refusal != nil {
+		p.refuse(p.refusal)
+	} else {
+		p.exchange.Init(p.server.worker, p, &p.request, &p.conn.about)
+		p.exchange.Serve(co)
+	}
+	p.co = nil
+	p.end()
+}
+
+// end counts and logs the exchange, and has the request's goroutine end the stream.
+func (p *stream) end() {
+	p.exchange.Outcome.Received = p.body.received
+	p.record()
+	p.body.close()
+	p.out.close(p.aborted)
+}
+
+// record counts and logs the exchange.
+func (p *stream) record() {
+	end := p.server.worker.Loop.Clock()
+	p.server.worker.Metrics.Record(&p.exchange.Outcome, end, p.out.sent)
+	p.server.access.Log(&p.exchange, end, p.out.sent)
+}
+
+// Crashed ends the stream after a panic; what it held is left to the collector, since its
+// state is unknown.
+func (p *stream) Crashed(reason any, stack []byte) {
+	p.server.panics()
+	if p.exchange.Crash() {
+		p.record()
+	} else {
+		p.server.worker.Metrics.Ended[exchange.Crashed].Add(1)
+	}
+	p.server.log.Error().Interface("panic", reason).Bytes("stack", stack).
+		Stringer("client", p.conn.about.Client).Msg("a fault in the proxy ended this request; please report it")
+	p.exchange.Abandon()
+	p.co = nil
+	p.body.close()
+	p.out.close(true)
+}
+
+// refuse answers a request whose head was refused.
+func (p *stream) refuse(e *http1.Error) {
+	x := &p.exchange
+	x.Refused(p.server.worker, p, &p.request, &p.conn.about, exchange.BadRequest, e.Status, e.Reason)
+	p.reply(e.Status, exchange.BadRequest.String(), e.Error()[len("http1: "):], e.Reason, x.ReplyFields(exchange.BadRequest))
+	x.Send(p.co)
+}
+
+// signal wakes the exchange if it waits for this.
+func (p *stream) signal(i reactor.Interest) {
+	if p.co != nil && p.wants&i != 0 {
+		p.co.Wake()
+	}
+}
+
+// Want says what wakes the exchange, like the methods in body.go and output.go part of
+// exchange.Downstream.
+func (p *stream) Want(i reactor.Interest) { p.wants = i }
+
+// Broken reports whether the client has taken the request back or is gone.
+func (p *stream) Broken() bool { return p.broken }
+
+// Abort makes the stream end in a reset.
+func (p *stream) Abort() { p.aborted = true }
+
+// Source returns nil, like Sink: bodies are not in a socket of their own.
+func (p *stream) Source() (*reactor.Conn, int64) { return nil, 0 }
+
+// Took is not called without a Source.
+func (p *stream) Took(int64) {}
+
+// Sink returns nil.
+func (p *stream) Sink() *reactor.Conn { return nil }
+
+// Sent is not called without a Sink.
+func (p *stream) Sent(int64) {}
+
+// Tunnel is not called: no request of this protocol asks for an upgrade.
+func (p *stream) Tunnel() {}
+
+// CloseWrite is not called without a tunnel.
+func (p *stream) CloseWrite() {}

@@ -1,0 +1,307 @@
+package server
+
+import (
+	"errors"
+	"io"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kerngate/kerngate/loader/state"
+	"github.com/kerngate/kerngate/userspace/proxy/config"
+	"github.com/kerngate/kerngate/userspace/proxy/exchange"
+	"github.com/kerngate/kerngate/userspace/proxy/io/reactor"
+	"github.com/kerngate/kerngate/userspace/proxy/io/tlsconn"
+	"github.com/kerngate/kerngate/userspace/proxy/pod/balance"
+	"github.com/kerngate/kerngate/userspace/proxy/pod/upstream"
+)
+
+// PassthroughStats count connections that were passed on encrypted.
+type PassthroughStats struct {
+	Ended [exchange.Reasons]atomic.Uint64
+	Open  atomic.Int64
+}
+
+// passthrough finds the host that gets a connection still encrypted. It reports false until
+// the ClientHello is there. Its bytes are looked at and stay in the socket, for whoever
+// takes the connection.
+func (c *conn) passthrough(tables *config.TLS) (h *config.VirtualHost, whole bool) {
+	buffers := &c.server.worker.Loop.Buffers
+	buf := buffers.Small()
+	defer buffers.Put(buf)
+	n, _, err := unix.Recvfrom(c.FD(), buf[:tlsconn.MaxHello], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	if err != nil || n == 0 {
+		// Nothing there, or the end: the handshake finds out.
+		return nil, err != unix.EAGAIN && err != unix.EINTR
+	}
+	switch name, state := tlsconn.ServerName(buf[:n]); state {
+	case tlsconn.HelloPartial:
+		return nil, c.PeerDone()
+	case tlsconn.HelloWhole:
+		if h := tables.Lookup(name); h.Passthrough != nil {
+			return h, true
+		}
+	}
+	return nil, true
+}
+
+// tunnel is the task that moves the bytes of a connection between client and pod.
+type tunnel struct {
+	conn     *conn
+	host     *config.VirtualHost
+	co       *reactor.Coroutine
+	pod      *upstream.Conn
+	pick     balance.Pick
+	counted  bool // by the balancer
+	exchange exchange.Exchange
+	toPod    direction
+	toClient direction
+}
+
+func (c *conn) passOn(h *config.VirtualHost) {
+	c.active, c.encrypted = true, false
+	c.server.stats.Passthrough.Open.Add(1)
+	c.server.worker.Loop.Go(&tunnel{conn: c, host: h})
+}
+
+// Run connects to a pod and moves bytes until both sides have ended, or one has failed.
+func (t *tunnel) Run(co *reactor.Coroutine) {
+	c, w := t.conn, t.conn.server.worker
+	t.co, c.opening = co, co
+	c.Own(co)
+	c.about.Protocol = exchange.Passthrough
+	request := t.exchange.Nameless(w, &c.about, t.host.Name)
+	o := &t.exchange.Outcome
+	o.Service = t.host.Passthrough
+	if o.Reason = t.connect(); o.Reason == exchange.Forwarded {
+		o.Reason = t.move()
+	}
+	t.release(o.Reason)
+	c.opening = nil
+	o.Received = t.toPod.moved
+	c.server.stats.Passthrough.Ended[o.Reason].Add(1)
+	c.server.stats.Passthrough.Open.Add(-1)
+	c.server.access.Log(&t.exchange, w.Loop.Clock(), t.toClient.moved)
+	if o.Reason != exchange.Forwarded {
+		c.Reset()
+	}
+	c.close()
+	request.Reset()
+}
+
+// Crashed ends both connections after a panic.
+func (t *tunnel) Crashed(reason any, stack []byte) {
+	s := t.conn.server
+	s.stats.Panics.Add(1)
+	s.stats.Passthrough.Open.Add(-1)
+	s.stats.Passthrough.Ended[exchange.Crashed].Add(1)
+	s.log.Error().Interface("panic", reason).Bytes("stack", stack).
+		Stringer("client", t.conn.about.Client).Msg("a fault in the proxy ended this connection; please report it")
+	t.release(exchange.Crashed)
+	t.conn.opening = nil
+	t.conn.Reset()
+	t.conn.close()
+}
+
+// connect finds a pod that takes the connection.
+func (t *tunnel) connect() exchange.Reason {
+	c, w := t.conn, t.conn.server.worker
+	settings := &w.Config.Load().Settings
+	var tried [balance.MaxTries]state.BackendID
+	reason := exchange.NoEndpoint
+	for n := range tried {
+		pick, ok := w.Balancer.Pick(t.host.Passthrough.ID, tried[:n])
+		if !ok {
+			break
+		}
+		tried[n] = pick.ID
+		o := &t.exchange.Outcome
+		o.Upstream, o.Tries = pick.Address, n+1
+		w.Balancer.Start(pick)
+		t.pick, t.counted = pick, true
+		c.arm(settings.ConnectTimeout)
+		pod, err := w.Pool.Dial(t.co, upstream.Target{
+			ID: pick.ID, Generation: pick.Generation, Address: pick.Address, Transport: config.ClearText,
+			Client: c.about.Client, Local: c.about.Local,
+		}, c.deadline)
+		if err == nil {
+			t.pod = pod
+			return exchange.Forwarded
+		}
+		if reason = exchange.ConnectFailed; err == upstream.ErrTimeout {
+			reason = exchange.ConnectTimeout
+		}
+		t.release(reason)
+		if t.co.Dying() || !c.IsOpen() || c.IsBroken() {
+			return exchange.ClientAborted
+		}
+	}
+	return reason
+}
+
+// release gives back what an attempt has taken.
+func (t *tunnel) release(reason exchange.Reason) {
+	t.toPod.close()
+	t.toClient.close()
+	if t.pod != nil {
+		t.pod.Discard()
+		t.pod = nil
+	}
+	if t.counted {
+		t.counted = false
+		t.conn.server.worker.Balancer.Finish(t.pick, reason.UpstreamFault(), 0)
+	}
+}
+
+// arm sets the time at which the connection's coroutine is woken.
+func (c *conn) arm(d time.Duration) {
+	loop := c.server.worker.Loop
+	c.deadline = loop.Now() + int64(d)
+	loop.Set(&c.timer, d)
+}
+
+// move moves bytes both ways.
+func (t *tunnel) move() exchange.Reason {
+	c, pod := t.conn, &t.pod.Conn
+	t.toPod.from, t.toPod.to = &c.Conn, pod
+	t.toClient.from, t.toClient.to = pod, &c.Conn
+	timeout := c.server.worker.Config.Load().Settings.TunnelTimeout
+	for {
+		up, upFault := t.toPod.move()
+		down, downFault := t.toClient.move()
+		if upFault || downFault {
+			return exchange.ClientAborted // either side was reset; so is the other
+		}
+		if t.toPod.ended && t.toClient.ended {
+			return exchange.Forwarded
+		}
+		if up || down {
+			continue
+		}
+		c.arm(timeout)
+		c.Want(t.toPod.wants() | t.toClient.blocks())
+		pod.Want(t.toClient.wants() | t.toPod.blocks())
+		t.co.Park()
+		switch {
+		case t.co.Dying(), !c.IsOpen(), c.IsBroken(), pod.IsBroken():
+			return exchange.ClientAborted
+		case c.server.worker.Loop.Now() >= c.deadline:
+			return exchange.UpstreamTimeout
+		}
+	}
+}
+
+// direction moves the bytes of one direction: by splice, or by a buffer where there is no
+// pipe to be had. It holds either only while there are bytes in it, so that a tunnel that
+// waits costs no more than its connections.
+type direction struct {
+	from, to *reactor.Conn
+	splice   reactor.Splice
+	buf      []byte
+	pending  []byte // of buf, still to be written
+	moved    int64
+	ended    bool // the source's end was passed on
+}
+
+// move moves what it can and reports whether that was anything, and whether a side failed.
+func (d *direction) move() (moved, fault bool) {
+	for !d.ended {
+		var n int64
+		var err error
+		if d.splice.IsOpen() || d.buf == nil && d.openSplice() {
+			n, err = d.spliceSome()
+		} else {
+			n, err = d.copySome()
+		}
+		d.moved += n
+		moved = moved || n > 0
+		switch {
+		case err == io.EOF:
+			d.ended, moved = true, true
+			if d.to.CloseWrite() != nil {
+				return moved, true
+			}
+		case err == reactor.ErrWouldBlock:
+			return moved, false
+		case err != nil:
+			return moved, true
+		}
+	}
+	return moved, false
+}
+
+func (d *direction) openSplice() bool {
+	if d.from.Ready()&reactor.Readable == 0 || d.splice.Open(d.from, d.to, 1<<62) != nil {
+		return false
+	}
+	d.splice.Stream = true
+	return true
+}
+
+func (d *direction) spliceSome() (int64, error) {
+	before := d.splice.Sent
+	moved, err := d.splice.Move()
+	n := d.splice.Sent - before
+	if _, blocked := d.splice.Wants(); blocked == 0 {
+		d.splice.Close()
+	}
+	var e *reactor.SpliceError
+	if errors.As(err, &e) {
+		return n, e.Err
+	}
+	if !moved {
+		return n, reactor.ErrWouldBlock
+	}
+	return n, nil
+}
+
+func (d *direction) copySome() (int64, error) {
+	if len(d.pending) == 0 {
+		if d.from.Ready()&reactor.Readable == 0 {
+			return 0, reactor.ErrWouldBlock
+		}
+		d.buf = d.from.Loop().Buffers.Large()
+		n, err := d.from.TryRead(d.buf)
+		if err != nil {
+			d.putBuffer()
+			return 0, err
+		}
+		d.pending = d.buf[:n]
+	}
+	n, err := d.to.TryWrite(d.pending)
+	if err != nil {
+		return 0, err
+	}
+	if d.pending = d.pending[n:]; len(d.pending) == 0 {
+		d.putBuffer()
+	}
+	return int64(n), nil
+}
+
+func (d *direction) putBuffer() {
+	if d.buf != nil {
+		d.from.Loop().Buffers.Put(d.buf)
+	}
+	d.buf, d.pending = nil, nil
+}
+
+// wants is what the source must become, blocks what the destination must.
+func (d *direction) wants() reactor.Interest {
+	if d.ended {
+		return 0
+	}
+	return reactor.Readable
+}
+
+func (d *direction) blocks() reactor.Interest {
+	if d.splice.IsOpen() || d.buf != nil {
+		return reactor.Writable
+	}
+	return 0
+}
+
+func (d *direction) close() {
+	d.splice.Close()
+	d.putBuffer()
+}

@@ -1,0 +1,97 @@
+package upstream
+
+import (
+	"bytes"
+	"errors"
+
+	"github.com/kerngate/kerngate/userspace/proxy/io/reactor"
+)
+
+// Stream opens a stream to the target, parking co while a connection is made. The caller's
+// timer must wake co at the deadline (loop time), after which Stream returns ErrTimeout.
+// fresh asks for a connection that is not in use yet.
+func (p *Pool) Stream(co *reactor.Coroutine, t Target, fresh bool, deadline int64) (*Stream, error) {
+	if t.private() {
+		return p.await(co, p.dialSession(nil, t, deadline), deadline)
+	}
+	g := p.group(&t)
+	for {
+		if !fresh {
+			for _, s := range g.sessions {
+				if s.takes() {
+					p.Stats.Reused++
+					return s.open(co), nil
+				}
+			}
+		}
+		s := g.dialing
+		if s == nil || len(s.waiters) >= maxStreams {
+			if len(g.sessions) >= maxSessions {
+				return nil, ErrTooManyStreams
+			}
+			s = p.dialSession(g, t, deadline)
+		}
+		stream, err := p.await(co, s, deadline)
+		if err != errFull {
+			return stream, err
+		}
+		fresh = false
+	}
+}
+
+// ErrTooManyStreams: all connections that a worker may have to a pod are full.
+var ErrTooManyStreams = errors.New("all connections to the pod are full")
+
+// errFull: others were faster to take what a new session allows.
+var errFull = errors.New("session is full")
+
+// await parks co until the session stands, and opens a stream.
+func (p *Pool) await(co *reactor.Coroutine, s *session, deadline int64) (*Stream, error) {
+	s.waiters = append(s.waiters, co)
+	for s.state == dialing && !co.Dying() && p.loop.Now() < deadline {
+		co.Park()
+	}
+	switch {
+	case s.takes():
+		return s.open(co), nil
+	case s.state == ended:
+		return nil, s.err
+	case s.state != dialing:
+		if s.limit == 0 {
+			return nil, errNoStreams
+		}
+		return nil, errFull
+	}
+	for i := range s.waiters {
+		if s.waiters[i] == co {
+			s.waiters = append(s.waiters[:i], s.waiters[i+1:]...)
+			break
+		}
+	}
+	return nil, ErrTimeout
+}
+
+var errNoStreams = &ProtocolError{"no_streams"}
+
+// ProtocolError says in which way a pod does not speak the HTTP/2 that it is said to.
+type ProtocolError struct{ Token string }
+
+func (e *ProtocolError) Error() string { return "HTTP/2 to the pod: " + e.Token }
+
+func (p *Pool) dialSession(g *group, t Target, deadline int64) *session {
+	s := &session{pool: p, group: g, target: t, deadline: deadline, limit: maxStreams, nextID: 1}
+	s.target.Name = bytes.Clone(t.Name)
+	s.timer.Init(s.tick)
+	if g != nil {
+		g.dialing = s
+	}
+	p.loop.Set(&s.timer, max(0, timeLeft(deadline, p.loop.Now())))
+	p.loop.Go(s)
+	return s
+}
+
+// takes reports whether another stream may be opened.
+func (s *session) takes() bool {
+	return s.state == ready && uint32(len(s.streams)) < s.limit && s.nextID < lastStreamID &&
+		(s.group != nil || s.nextID == 1)
+}

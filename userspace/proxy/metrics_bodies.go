@@ -15,7 +15,7 @@ var (
 	descSpoolBytes = prometheus.NewDesc("kerngate_proxy_request_spool_bytes",
 		"Room on the disk that such bodies take at the moment, of --request-spool-total.", nil, nil)
 	descTrailersDropped = prometheus.NewDesc("kerngate_proxy_request_trailers_dropped_total",
-		"Requests whose trailers were dropped, because the pod got the body with its length.", nil, nil)
+		"Requests whose trailers were dropped: the pod got the body with its length, the client did not say TE: trailers, or a rule owns the name.", nil, nil)
 )
 
 var bodyDescs = []*prometheus.Desc{descGathered, descBodyMemory, descSpoolBytes, descTrailersDropped}

@@ -125,6 +125,9 @@ type Exchange struct {
 	origin  origin
 	added   []Added
 	values  []byte // of added
+	// trailers are those of the request that go on; none do behind a body that was gathered.
+	trailers []http1.Field
+	gathered bool
 	answer  []Added
 	// location is where the client is sent, if the reason is to send it somewhere.
 	location []byte
@@ -182,7 +185,7 @@ func (x *Exchange) Init(w *Worker, down Downstream, r *http1.Request, c *Connect
 	x.conf = w.Config.Load()
 	x.tries, x.idLen, x.ownIDed, x.responded, x.tunnel, x.upClosed, x.noSplice = 0, 0, false, false, false, false, false
 	x.trace.on = false
-	x.badStatus = 0
+	x.badStatus, x.gathered = 0, false
 	x.bodyBytes, x.webSocket, x.leaving, x.unlogged = 0, false, false, false
 	x.Outcome = Outcome{Start: w.Loop.Now()}
 	x.identify()

@@ -60,6 +60,7 @@ func (x *Exchange) addFields() {
 	x.add("X-Forwarded-Port", x.values[at:])
 	x.add("X-Request-ID", x.RequestID())
 	x.addClientFields()
+	x.dropAnnouncement()
 }
 
 // AppendForwardedFor appends the X-Forwarded-For that pods get: the client's address alone,

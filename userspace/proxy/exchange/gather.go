@@ -106,7 +106,7 @@ func (x *Exchange) gather() bool {
 				return x.endGather(g, reason)
 			}
 		case err == io.EOF:
-			x.gathered()
+			x.settleLength()
 			return true
 		case err != reactor.ErrWouldBlock:
 			return x.gatherFailed(x.clientFault(err))
@@ -175,12 +175,12 @@ func (x *Exchange) gatherFailed(reason Reason) bool {
 	return false
 }
 
-// gathered makes the request one whose body has a length, now that it is known. Trailers
+// settleLength makes the request one whose body has a length, now that it is known. Trailers
 // have no place behind such a body (RFC 9110 section 6.5.1 lets a proxy drop them).
-func (x *Exchange) gathered() {
+func (x *Exchange) settleLength() {
 	s, r := &x.body, x.Request
 	x.worker.Loop.Clear(&x.timer)
-	s.whole = true
+	s.whole, x.gathered = true, true
 	switch {
 	case s.file != nil:
 		x.worker.Metrics.Gathered[GatheredSpooled].Add(1)

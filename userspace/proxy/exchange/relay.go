@@ -68,7 +68,7 @@ func (x *Exchange) moveRequest() (moved bool, reason Reason, ok bool) {
 				moved = true
 				x.reqEnded = true
 				x.sendCopies()
-				x.up.End(x.down.Trailers())
+				x.up.End(x.requestTrailers())
 			case err == reactor.ErrWouldBlock:
 				starved = true
 			default:
@@ -223,7 +223,7 @@ func (x *Exchange) head(r *http1.Response) error {
 	x.Outcome.Status = r.Status
 	switch {
 	case r.Status == 101:
-		if !x.upgrades() {
+		if !x.upgrades() || !x.asksFor(r.Upgrade) {
 			return &fault{reason: UpstreamInvalid, detail: "unasked_upgrade"}
 		}
 		x.responded = true
@@ -260,6 +260,9 @@ func (x *Exchange) head(r *http1.Response) error {
 		x.openEnded = r.Body == http1.BodyChunked
 	}
 	x.compress(r)
+	if r.Present.Has(http1.FieldTrailer) && !x.passesTrailers() {
+		r.Drop("trailer")
+	}
 	x.down.Respond(r)
 	x.phase = passBody
 	return nil
@@ -272,7 +275,7 @@ func (x *Exchange) end() {
 	if x.grpc {
 		x.noteGRPC(trailers)
 	}
-	x.down.End(trailers)
+	x.down.End(x.responseTrailers(trailers))
 	x.phase = finished
 	if x.tunnel && !x.down.Pending() {
 		x.down.CloseWrite()

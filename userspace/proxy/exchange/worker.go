@@ -48,13 +48,6 @@ type Worker struct {
 // LogFormat returns how the access log's lines look, nil for JSON.
 func (x *Exchange) LogFormat() *logformat.Format { return x.conf.Settings.AccessLogFormat }
 
-// upgrades reports whether the client asks for another protocol that may pass through. h2c
-// may not: it would let the client talk to the pod past every rule of the proxy.
-func (x *Exchange) upgrades() bool {
-	u := x.Request.Upgrade
-	return len(u) > 0 && !containsFold(u, "h2c")
-}
-
 func containsFold(s []byte, lower string) bool {
 	for i := 0; i+len(lower) <= len(s); i++ {
 		if foldPrefix(s[i:], lower) {

@@ -148,6 +148,11 @@ func FuzzChunked(f *testing.F) {
 			r.data, r.n, r.done, r.err = decode(&c, input, step)
 			if r.err != nil {
 				r.n = 0 // how far it came before depends on the pieces
+				for range 2 {
+					if data, n, done, err := c.Decode([]byte(input)); err != r.err || n != 0 || done || len(data) > 0 || c.Done() {
+						t.Fatalf("after %v came %q, %d bytes used, done %t, %v", r.err, data, n, done, err)
+					}
+				}
 			}
 			r.trailers = string(AppendLastChunk(nil, c.Trailers()))
 			return r

@@ -70,6 +70,7 @@ func TestGoClient(t *testing.T) {
 	c := client(t)
 	for _, size := range []int{0, 1, 5000, 70000, 3 << 20} {
 		req, _ := http.NewRequest("POST", "http://"+p.Address+"/a/b?c=d", strings.NewReader(strings.Repeat("x", size)))
+		req.Header.Set("TE", "trailers")
 		resp, err := c.Do(req)
 		if err != nil {
 			t.Fatal(size, err)

@@ -113,7 +113,7 @@ func TestResponses(t *testing.T) {
 			}))
 			h := connect(t, p)
 			for id := uint32(1); id < 6; id += 2 {
-				if err := h.request(id, true, c.method, "/"); err != nil {
+				if err := h.request(id, true, c.method, "/", "te", "trailers"); err != nil {
 					t.Fatal(err)
 				}
 				a := h.take(id)[id]
@@ -217,7 +217,7 @@ func TestRequestBodies(t *testing.T) {
 				fields = append(fields, "content-length", want.length)
 			}
 			if want.trailer {
-				fields = append(fields, "trailer", "x-sum")
+				fields = append(fields, "trailer", "x-sum", "te", "trailers")
 			}
 			c.request(1, false, want.method, "/", fields...)
 			for _, d := range want.data {

@@ -95,9 +95,9 @@ func TestEarlyAnswers(t *testing.T) {
 		for _, r := range requests {
 			t.Run(r.host+r.path+" "+length, func(t *testing.T) {
 				before := s.Metrics.Linger.Bytes.Load()
-				var fields []string
+				fields := []string{"te", "trailers"}
 				if length != "" {
-					fields = []string{"content-length", length}
+					fields = append(fields, "content-length", length)
 				}
 				w := s.dial(t)
 				x := w.ask("POST", r.host, r.path, fields...)

@@ -128,6 +128,7 @@ func TestRequests(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.Trailer = http.Header{"X-Client": {"mine"}}
+	r.Header.Set("TE", "trailers")
 	resp, err = s.client.Do(r)
 	if err != nil {
 		t.Fatal(err)

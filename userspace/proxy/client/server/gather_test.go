@@ -152,6 +152,7 @@ func TestLargerThanGathered(t *testing.T) {
 		fmt.Fprintf(w, "%d bytes, %v, trailer %s, %v", n, r.TransferEncoding, r.Trailer.Get("X-Sum"), err)
 	}), nil, func(s *feedpb.Settings) { s.LargeRequestsChunked = true })
 	request := strings.TrimSuffix(chunkedRequest("POST", testBound+250_000), "\r\n") + "X-Sum: 7\r\n\r\n"
+	request = strings.Replace(request, "\r\n", "\r\nTE: trailers\r\n", 1)
 	if got := body(talk(t, p, request)); got != "350000 bytes, [chunked], trailer 7, <nil>" {
 		t.Errorf("%q", got)
 	}

@@ -364,6 +364,7 @@ func TestTrailers(t *testing.T) {
 	}))
 	req, _ := http.NewRequest("POST", "http://"+p.Address, struct{ io.Reader }{strings.NewReader("body")})
 	req.Trailer = http.Header{"X-Client": {"7"}}
+	req.Header.Set("TE", "trailers")
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)

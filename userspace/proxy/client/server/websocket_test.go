@@ -12,7 +12,7 @@ import (
 	"github.com/kerngate/kerngate/userspace/proxy/proxytest"
 )
 
-const upgrade = "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+const upgrade = "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket, other\r\n\r\n"
 
 // webSocketPod accepts any upgrade to that protocol and hands the rest over.
 func webSocketPod(t *testing.T, protocol string, rest func(c net.Conn, in *bufio.Reader)) string {

@@ -49,7 +49,12 @@ func client(t testing.TB) *http.Client {
 
 func get(t *testing.T, c *http.Client, url string) (int, string, *http.Response) {
 	t.Helper()
-	r, err := c.Get(url)
+	q, err := http.NewRequest("GET", url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q.Header.Set("TE", "trailers")
+	r, err := c.Do(q)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -208,7 +208,7 @@ func (h httpHead) Add(name string, value []byte) { http.Header(h).Add(name, stri
 
 // Drop also leaves out names that CGI takes for the same, as podHead does.
 func (h httpHead) Drop(lower string) {
-	maps.DeleteFunc(h, func(name string, _ []string) bool { return sameVariable(name, lower) })
+	maps.DeleteFunc(h, func(name string, _ []string) bool { return SameVariable(name, lower) })
 }
 
 var (
@@ -368,14 +368,14 @@ func (p *Policy) DropClaims(q *Request) {
 // like take for the same.
 func DropVariable(r *http1.Request, name string) {
 	for i := range r.Fields {
-		if f := &r.Fields[i]; sameVariable(f.Name, name) {
+		if f := &r.Fields[i]; SameVariable(f.Name, name) {
 			f.HopByHop = true
 		}
 	}
 }
 
-// sameVariable reports whether two names of fields are one variable to CGI and its like.
-func sameVariable[T string | []byte](a T, b string) bool {
+// SameVariable reports whether two names of fields are one variable to CGI and its like.
+func SameVariable[T string | []byte](a T, b string) bool {
 	if len(a) != len(b) {
 		return false
 	}
@@ -395,6 +395,23 @@ func variable(c byte) byte {
 		return c + 'a' - 'A'
 	}
 	return c
+}
+
+// Owns reports whether a rule says what the pod gets in a request's field of this name.
+func (p *Policy) Owns(name []byte) bool {
+	if p.access != nil && p.access.external != nil {
+		for _, own := range p.access.external.response {
+			if SameVariable(name, own) {
+				return true
+			}
+		}
+	}
+	for i := range p.request {
+		if SameVariable(name, p.request[i].lower) {
+			return true
+		}
+	}
+	return false
 }
 
 // SignIn appends the URL at which the client can sign in, nothing if there is none.

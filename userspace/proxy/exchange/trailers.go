@@ -1,0 +1,58 @@
+package exchange
+
+import (
+	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/rules/policy"
+)
+
+// passesTrailers reports whether fields behind a body go on, those of the request and those
+// of its response. Who merges them with the head believes in them what the rules have kept
+// out of that, so they go only where the client has said that it knows of them (RFC 9110
+// section 6.5.1), and in calls of gRPC, which end by them.
+func (x *Exchange) passesTrailers() bool { return x.Request.TETrailers || x.grpc }
+
+// dropAnnouncement leaves out the names of fields that will not come.
+func (x *Exchange) dropAnnouncement() {
+	if x.Request.Present.Has(http1.FieldTrailer) && !x.passesTrailers() {
+		x.Request.Drop("trailer")
+	}
+}
+
+// requestTrailers returns what the pod gets of the fields behind the request's body: none by
+// a name that the proxy or a rule of the route gives a value.
+func (x *Exchange) requestTrailers() []http1.Field {
+	all := x.down.Trailers()
+	if len(all) == 0 || x.gathered {
+		return nil
+	}
+	x.trailers = x.trailers[:0]
+	if x.passesTrailers() {
+		for _, f := range all {
+			if !x.owns(f.Name) {
+				x.trailers = append(x.trailers, f)
+			}
+		}
+	}
+	if len(x.trailers) < len(all) {
+		x.worker.Metrics.TrailersDropped.Add(1)
+	}
+	return x.trailers
+}
+
+// owns reports whether the value of a request's field is for the proxy or for a rule to say.
+func (x *Exchange) owns(name []byte) bool {
+	for i := range x.added {
+		if policy.SameVariable(name, x.added[i].Name) {
+			return true
+		}
+	}
+	return x.rules.policy != nil && x.rules.policy.Owns(name)
+}
+
+// responseTrailers returns what the client gets of the fields behind the response's body.
+func (x *Exchange) responseTrailers(all []http1.Field) []http1.Field {
+	if x.passesTrailers() {
+		return all
+	}
+	return nil
+}

@@ -38,7 +38,7 @@ A route whose SERVICE is - names a service port that does not exist and answers 
 				var cells [][]string
 				for _, h := range routes.Hosts {
 					for _, r := range h.Routes {
-						cells = append(cells, []string{hostName(h), r.Path, r.Match, r.Service, r.Source})
+						cells = append(cells, []string{hostName(h), r.Path, r.Match, r.Service, ingressOr(r)})
 					}
 				}
 				if routes.Default != "" && len(args) == 0 {
@@ -56,4 +56,12 @@ func hostName(h status.Host) string {
 		return "*"
 	}
 	return h.Name
+}
+
+// ingressOr returns the object that has a route, without its kind if that is Ingress.
+func ingressOr(r status.Route) string {
+	if r.Kind == "" || r.Kind == "Ingress" {
+		return r.Source
+	}
+	return r.Object()
 }

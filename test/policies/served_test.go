@@ -311,8 +311,8 @@ func TestCanaryByHost(t *testing.T) {
 	m.add(ingressnginx.Prefix+"canary-weight", "30")
 	translated, _ := kube.Translate(m.objects(), kube.Options{Class: "kerngate", ClassOptional: true})
 	route := translated.Hosts[0].Routes[0]
-	if len(route.Canaries) != 1 || route.Canaries[0].Weight != 30 || route.Canaries[0].Header != "" || route.Source.Name != "main" {
-		t.Errorf("%+v of %s", route.Canaries, route.Source)
+	if len(route.Splits) != 1 || route.Splits[0].Weight != 30 || route.Splits[0].Header != "" || route.Source.Name != "main" {
+		t.Errorf("%+v of %s", route.Splits, route.Source)
 	}
 }
 

@@ -62,8 +62,9 @@ type Acked struct {
 type Refused struct {
 	Peer    *Peer
 	Version uint64
-	Source  string
-	Reason  string
+	// SourceKind and Source name the object that is to blame, as the feed does.
+	SourceKind, Source string
+	Reason             string
 }
 
 // Left: a proxy that had Joined is no longer connected; its process may live.
@@ -283,7 +284,7 @@ func (s *Server) receive(ctx context.Context, p *Peer) error {
 		case *feedpb.ToAgent_Ack:
 			s.deliver(ctx, Acked{Peer: p, Version: m.Ack.Version})
 		case *feedpb.ToAgent_Refuse:
-			s.deliver(ctx, Refused{Peer: p, Version: m.Refuse.Version, Source: m.Refuse.Source, Reason: m.Refuse.Reason})
+			s.deliver(ctx, Refused{Peer: p, Version: m.Refuse.Version, SourceKind: m.Refuse.SourceKind, Source: m.Refuse.Source, Reason: m.Refuse.Reason})
 		default: // of a later version: ignored
 		}
 	}

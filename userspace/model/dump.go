@@ -14,7 +14,7 @@ func (m Model) Dump() string {
 			fmt.Fprintf(&b, "  tls %s (%s)\n", host.TLS, host.TLS.Source)
 		}
 		for _, r := range host.Routes {
-			fmt.Fprintf(&b, "  %-6s %s -> %s%s (%s)\n", r.Match, r.Path, orNone(r.Service), r.manner(), r.Source)
+			fmt.Fprintf(&b, "  %-6s %s%s -> %s%s (%s)\n", r.Match, r.Path, r.conditions(), orNone(r.Service), r.manner(), r.Source)
 			for line := range strings.Lines(r.Rules()) {
 				b.WriteString("    " + line)
 			}
@@ -46,6 +46,14 @@ func (m Model) Dump() string {
 		fmt.Fprintf(&b, "default certificate %s\n", m.DefaultCertificate)
 	}
 	return b.String()
+}
+
+// conditions returns what a request must be besides its path, after a space, or "".
+func (r Route) conditions() string {
+	if r.When == nil {
+		return ""
+	}
+	return " with " + r.When.String()
 }
 
 // manner returns what is special about how a route is answered, after a space, or "".

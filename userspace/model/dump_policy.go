@@ -10,7 +10,7 @@ import (
 // rule a line.
 func (r *Route) Rules() string {
 	var b strings.Builder
-	for _, c := range r.Canaries {
+	for _, c := range r.Splits {
 		fmt.Fprintf(&b, "canary %s\n", c)
 	}
 	if r.Policy != nil {
@@ -228,7 +228,7 @@ func (r Replacement) String() string {
 }
 
 // String returns the canary as text.
-func (c Canary) String() string {
+func (c Split) String() string {
 	text := orNone(c.Service)
 	if c.Header != "" {
 		text += fmt.Sprintf(" header %s value %q pattern %q", c.Header, c.Value, c.Pattern)

@@ -7,6 +7,7 @@
 package model
 
 import (
+	"cmp"
 	"net/netip"
 	"time"
 )
@@ -31,8 +32,8 @@ type Model struct {
 
 // Host is one virtual host.
 type Host struct {
-	Name   string  // lower case; "" any host; "*.example.com" exactly one label more
-	Routes []Route // longest Path first, then Exact, Regexp, Prefix; package route has the precedence; may be none
+	Name   string  // lower case; "" any host; "*.example.com" exactly one label more, "**.example.com" any number
+	Routes []Route // longest Path first, then Exact, Regexp, Prefix, then by Rank; package route has the precedence; may be none
 	TLS    *TLS    // nil: connections that ask for this name get the default certificate
 }
 
@@ -49,8 +50,10 @@ const (
 type Route struct {
 	Path    string // begins with "/"; a Prefix has no trailing "/" unless it is "/"; see Regexp
 	Match   PathMatch
-	Service ServiceKey // zero: the named service port does not exist; answered with 503
-	Source  ObjectRef  // the Ingress that asked for it
+	When    *Conditions // nil: every request of the path. Routes of one path differ by it
+	Rank    Rank        // among the routes of one path
+	Service ServiceKey  // zero: the named service port does not exist; answered with 503
+	Source  ObjectRef   // the object that asked for it
 
 	RedirectHTTPS bool // answer clear-text requests with 308 to https
 	Upstream      Upstream
@@ -59,7 +62,7 @@ type Route struct {
 	ClearText bool
 	Policy    *Policy    // nil: none. Routes may share one; it is not changed
 	Locations *Locations // nil: none. Routes may share them, too
-	Canaries  []Canary   // in order of precedence
+	Splits    []Split    // in order of precedence
 }
 
 // ServiceKey names one port of one service. Port is the number or the name by which
@@ -118,7 +121,37 @@ type ObjectRef struct {
 }
 
 // String returns "Kind namespace/name".
-func (r ObjectRef) String() string { return r.Kind + " " + r.Namespace + "/" + r.Name }
+func (r ObjectRef) String() string { return r.Kind + " " + r.FullName() }
+
+// FullName returns "namespace/name", and the name alone of an object without a namespace.
+func (r ObjectRef) FullName() string {
+	if r.Namespace == "" {
+		return r.Name
+	}
+	return r.Namespace + "/" + r.Name
+}
+
+// Short returns "namespace/name" of an Ingress, which most objects with routes are, and what String
+// returns of others.
+func (r ObjectRef) Short() string {
+	if r.Kind == "Ingress" {
+		return r.FullName()
+	}
+	return r.String()
+}
+
+// AppendFullName appends what FullName returns.
+func (r ObjectRef) AppendFullName(dst []byte) []byte {
+	if r.Namespace != "" {
+		dst = append(append(dst, r.Namespace...), '/')
+	}
+	return append(dst, r.Name...)
+}
+
+// Compare orders by kind, namespace and name.
+func (r ObjectRef) Compare(other ObjectRef) int {
+	return cmp.Or(cmp.Compare(r.Kind, other.Kind), cmp.Compare(r.Namespace, other.Namespace), cmp.Compare(r.Name, other.Name))
+}
 
 // Severity says whether the object that has a problem is still served.
 type Severity uint8

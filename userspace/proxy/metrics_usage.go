@@ -13,22 +13,22 @@ import (
 // Of each Ingress and Service that was asked for something. Counts that are 0 are left out,
 // but for those of whole requests.
 var (
-	usageLabels = []string{"ingress", "service"}
+	usageLabels = []string{"route_kind", "ingress", "service"}
 
 	descUsageRequests = prometheus.NewDesc("kerngate_proxy_ingress_requests_total",
 		"Requests by Ingress, Service and class of status; none: the client went away before. An empty ingress: the default service; an empty service: one that does not exist.",
-		[]string{"ingress", "service", "class"}, nil)
+		[]string{"route_kind", "ingress", "service", "class"}, nil)
 	descUsageEnded = prometheus.NewDesc("kerngate_proxy_ingress_unforwarded_requests_total",
 		"Requests that did not end with a pod's whole response, by Ingress, Service and reason: refusals, redirects, failures.",
-		[]string{"ingress", "service", "reason"}, nil)
+		[]string{"route_kind", "ingress", "service", "reason"}, nil)
 	descUsageFaults = prometheus.NewDesc("kerngate_proxy_ingress_upstream_errors_total",
 		"Attempts at pods that failed, also those that another pod made good, by Ingress, Service and reason.",
-		[]string{"ingress", "service", "reason"}, nil)
+		[]string{"route_kind", "ingress", "service", "reason"}, nil)
 	descUsageRetries = prometheus.NewDesc("kerngate_proxy_ingress_retries_total",
 		"Requests that were offered to a further pod, by Ingress and Service.", usageLabels, nil)
 	descUsageBytes = prometheus.NewDesc("kerngate_proxy_ingress_bytes_total",
 		"Bytes of responses (sent) and of request bodies (received), by Ingress and Service.",
-		[]string{"ingress", "service", "direction"}, nil)
+		[]string{"route_kind", "ingress", "service", "direction"}, nil)
 	descUsageDuration = prometheus.NewDesc("kerngate_proxy_ingress_request_duration_seconds",
 		"From a request's head to the end of its response, by Ingress and Service.", usageLabels, nil)
 	descUsageFolded = prometheus.NewDesc("kerngate_proxy_ingress_folded_total",
@@ -59,7 +59,7 @@ func collectUsage(b *usage.Book, detail Detail, ch chan<- prometheus.Metric) {
 	for _, a := range b.Accounts() {
 		counter := func(d *prometheus.Desc, of func(*usage.Cell) *atomic.Uint64, label ...string) {
 			if n := a.Sum(of); n > 0 {
-				ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), append([]string{a.Ingress, a.Service}, label...)...)
+				ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), append([]string{a.Object.Kind, a.Object.FullName(), a.Service}, label...)...)
 			}
 		}
 		for i, class := range classes {
@@ -83,6 +83,6 @@ func collectUsage(b *usage.Book, detail Detail, ch chan<- prometheus.Metric) {
 		}
 		count += a.Sum(func(c *usage.Cell) *atomic.Uint64 { return &c.Buckets[len(usage.Bounds)] })
 		sum := time.Duration(a.Sum(func(c *usage.Cell) *atomic.Uint64 { return &c.Sum }))
-		ch <- prometheus.MustNewConstHistogram(descUsageDuration, count, sum.Seconds(), buckets, a.Ingress, a.Service)
+		ch <- prometheus.MustNewConstHistogram(descUsageDuration, count, sum.Seconds(), buckets, a.Object.Kind, a.Object.FullName(), a.Service)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/kerngate/kerngate/userspace/model"
 	"github.com/kerngate/kerngate/userspace/proxy/exchange"
 	"github.com/kerngate/kerngate/userspace/proxy/observe/usage"
 )
@@ -66,7 +67,7 @@ func TestSeriesBound(t *testing.T) {
 	var lines []*usage.Line
 	metrics := []*exchange.Metrics{{Worker: 0}, {Worker: 1}}
 	for i := range ingresses {
-		l := book.Line(fmt.Sprintf("shop/i%d", i), "shop/s:80")
+		l := book.Line(ingress(fmt.Sprintf("shop/i%d", i)), "shop/s:80")
 		lines = append(lines, l)
 		metrics[i%2].Record(&exchange.Outcome{Status: 200, Usage: l, Tries: 1}, 1, 100)
 	}
@@ -96,14 +97,14 @@ func TestSeriesBound(t *testing.T) {
 // TestUsageMetrics: what an Ingress was asked, by what became of it.
 func TestUsageMetrics(t *testing.T) {
 	book := usage.NewBook(10, 1)
-	l := book.Line("shop/web", "shop/s:80")
+	l := book.Line(ingress("shop/web"), "shop/s:80")
 	m := &exchange.Metrics{}
 	m.Record(&exchange.Outcome{Status: 200, Usage: l, Tries: 3, Received: 5}, 2_000_000, 100)
 	m.Record(&exchange.Outcome{Reason: exchange.RateLimited, Status: 429, Usage: l}, 1000, 50)
 	m.Record(&exchange.Outcome{Reason: exchange.NoRoute, Status: 404}, 1000, 50) // nobody's
 	m.Record(&exchange.Outcome{Reason: exchange.Crashed, Usage: l}, 1000, 0)
 	series := scrape(t, book)
-	of := `ingress="shop/web",service="shop/s:80"`
+	of := `ingress="shop/web",route_kind="Ingress",service="shop/s:80"`
 	for name, want := range map[string]float64{
 		`requests_total{class="2xx",` + of + `}`:                                                   1,
 		`requests_total{class="4xx",` + of + `}`:                                                   1,
@@ -114,8 +115,8 @@ func TestUsageMetrics(t *testing.T) {
 		`request_duration_seconds_bucket{` + of + `,le="0.001"}`:                                   2,
 		`request_duration_seconds_bucket{` + of + `,le="0.005"}`:                                   3,
 		`request_duration_seconds_sum{` + of + `}`:                                                 0.002002,
-		`unforwarded_requests_total{ingress="shop/web",reason="crashed",service="shop/s:80"}`:      1,
-		`unforwarded_requests_total{ingress="shop/web",reason="rate_limited",service="shop/s:80"}`: 1,
+		`unforwarded_requests_total{ingress="shop/web",reason="crashed",route_kind="Ingress",service="shop/s:80"}`:      1,
+		`unforwarded_requests_total{ingress="shop/web",reason="rate_limited",route_kind="Ingress",service="shop/s:80"}`: 1,
 		`folded_total`: 0,
 	} {
 		if n, ok := series["kerngate_proxy_ingress_"+name]; !ok || n != want {
@@ -128,7 +129,7 @@ func TestUsageMetrics(t *testing.T) {
 // TestDetail: how many series an Ingress and a Service have is as the flag's help says.
 func TestDetail(t *testing.T) {
 	book := usage.NewBook(10, 1)
-	l := book.Line("shop/web", "shop/s:80")
+	l := book.Line(ingress("shop/web"), "shop/s:80")
 	m := &exchange.Metrics{}
 	m.Record(&exchange.Outcome{Status: 200, Usage: l, Tries: 1, Received: 5}, 2_000_000, 100)
 	for detail, want := range map[Detail]int{Full: 18, Brief: 6, None: 0} {
@@ -143,4 +144,10 @@ func TestDetail(t *testing.T) {
 		}
 	}
 	runtime.KeepAlive(l)
+}
+
+// ingress names an Ingress by "namespace/name".
+func ingress(name string) model.ObjectRef {
+	namespace, name, _ := strings.Cut(name, "/")
+	return model.ObjectRef{Kind: "Ingress", Namespace: namespace, Name: name}
 }

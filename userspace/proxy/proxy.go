@@ -24,6 +24,7 @@ import (
 	"github.com/kerngate/kerngate/loader/view"
 	"github.com/kerngate/kerngate/userspace/feed"
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
+	"github.com/kerngate/kerngate/userspace/model"
 	"github.com/kerngate/kerngate/userspace/proxy/config"
 	"github.com/kerngate/kerngate/userspace/proxy/exchange"
 	"github.com/kerngate/kerngate/userspace/proxy/io/spool"
@@ -331,15 +332,15 @@ func (p *Proxy) apply(c *feedpb.Config) *feedpb.ToAgent {
 	next, err := old.Apply(c)
 	if err != nil {
 		p.refused.Add(1)
-		source := ""
+		var source model.ObjectRef
 		var refused *config.RefusedError
 		if errors.As(err, &refused) {
 			source, err = refused.Source, refused.Err
 		}
-		p.log.Error().Err(err).Uint64("version", c.Version).Str("ingress", source).
+		p.log.Error().Err(err).Uint64("version", c.Version).Stringer("object", source).
 			Msg("configuration refused; the previous one stays in force")
 		return &feedpb.ToAgent{Message: &feedpb.ToAgent_Refuse{Refuse: &feedpb.Refuse{
-			Version: c.Version, Source: source, Reason: err.Error(),
+			Version: c.Version, SourceKind: source.Kind, Source: source.FullName(), Reason: err.Error(),
 		}}}
 	}
 	p.config.Store(next)

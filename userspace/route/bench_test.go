@@ -37,7 +37,7 @@ func BenchmarkHosts(b *testing.B) {
 			b.Run(fmt.Sprintf("%d/%s", n, c.name), func(b *testing.B) {
 				b.ReportAllocs()
 				for i := 0; b.Loop(); i++ {
-					if _, ok := table.Match(c.hosts[i&1023], path); !ok {
+					if _, ok := table.Match(c.hosts[i&1023], path, nil); !ok {
 						b.Fatal("no match")
 					}
 				}
@@ -62,7 +62,7 @@ func BenchmarkPaths(b *testing.B) {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
-				if _, ok := table.Match(host, requests[i&1023]); !ok {
+				if _, ok := table.Match(host, requests[i&1023], nil); !ok {
 					b.Fatal("no match")
 				}
 			}

@@ -4,12 +4,12 @@ import "strings"
 
 // naive finds a route by comparing with every one: the rules of the package
 // comment, written down without any thought of speed.
-func naive(hosts []Host[int], host, path string) *Route[int] {
+func naive(hosts []Host[int], host, path string, q Request) *Route[int] {
 	var best *Host[int]
 	class := 0
 	for i := range hosts {
 		if c := naiveHost(hosts[i].Name, host); c > class {
-			best, class = &hosts[i], c
+			best, class = &hosts[i], c // of two wildcards that with more labels, and of those "*."
 		}
 	}
 	if best == nil {
@@ -18,10 +18,13 @@ func naive(hosts []Host[int], host, path string) *Route[int] {
 	var found *Route[int]
 	for i := range best.Routes {
 		r := &best.Routes[i]
-		if !naivePath(r, path) {
+		if !naivePath(r, path) || r.When != nil && (q == nil || !r.When.Fit(q)) {
 			continue
 		}
-		// Exact is always the longest there can be.
+		// Exact is always the longest there can be; of one path the first that fits goes first.
+		if found != nil && r.Exact == found.Exact && trim(r.Path) == trim(found.Path) {
+			continue
+		}
 		if found == nil || r.Exact || !found.Exact && len(trim(r.Path)) > len(trim(found.Path)) {
 			found = r
 		}
@@ -33,9 +36,11 @@ func naiveHost(name, host string) (class int) {
 	label, domain, dotted := strings.Cut(host, ".")
 	switch {
 	case name == host && name != "":
-		return 3
+		return 1000
 	case dotted && label != "" && name == "*."+domain:
-		return 2
+		return 3 + 2*len(domain)
+	case strings.HasPrefix(name, "**") && len(host) > len(name)-2 && host[0] != '.' && strings.HasSuffix(host, name[2:]):
+		return 2 + 2*(len(name)-3)
 	case name == "":
 		return 1
 	}

@@ -59,16 +59,43 @@ func newPaths[T any](routes []Route[T]) (*paths[T], error) {
 		case !r.Exact:
 			m, key = prefixes, strings.TrimRight(r.Path, "/")
 		}
-		if m[key] != nil {
-			return nil, fmt.Errorf("path %q is there twice: keep one of the routes", r.Path)
+		r.next = nil
+		if err := follow(m, key, r); err != nil {
+			return nil, err
 		}
-		m[key] = r
 	}
 	p.root = prefixes[""]
 	delete(prefixes, "")
 	p.setExact(exact)
 	p.setPrefixes(prefixes)
 	return p, p.setPatterns(patterns)
+}
+
+// follow puts a route behind those of its path.
+func follow[T any](m map[string]*Route[T], key string, r *Route[T]) error {
+	last := m[key]
+	if last == nil {
+		m[key] = r
+		return nil
+	}
+	for last.next != nil {
+		last = last.next
+	}
+	if last.When == nil {
+		return fmt.Errorf("path %q is there twice, and the first route takes every request: keep one of them, or give the first conditions", r.Path)
+	}
+	last.next = r
+	return nil
+}
+
+// choose returns the first of the routes of a path that wants the request, nil if none does.
+func (r *Route[T]) choose(q Request) *Route[T] {
+	for ; r != nil; r = r.next {
+		if r.When == nil || q != nil && r.When.Fit(q) {
+			return r
+		}
+	}
+	return nil
 }
 
 func (p *paths[T]) setPatterns(patterns map[string]*Route[T]) error {
@@ -110,41 +137,47 @@ func (p *paths[T]) setPrefixes(prefixes map[string]*Route[T]) {
 	sort.Slice(p.prefixes, func(i, j int) bool { return len(p.prefixes[i].path) > len(p.prefixes[j].path) })
 }
 
-func (p *paths[T]) match(path []byte) *Route[T] {
+func (p *paths[T]) match(path []byte, q Request) *Route[T] {
 	for _, r := range p.exact {
 		if string(path) == r.Path {
-			return r
+			if r = r.choose(q); r != nil {
+				return r
+			}
 		}
 	}
 	if p.exactMap != nil {
-		if r := p.exactMap[string(path)]; r != nil {
+		if r := p.exactMap[string(path)].choose(q); r != nil {
 			return r
 		}
 	}
 	for i := range p.patterns {
 		if p.patterns[i].Match(path) {
-			return p.patterns[i].route
+			if r := p.patterns[i].route.choose(q); r != nil {
+				return r
+			}
 		}
 	}
 	for i := range p.prefixes {
 		f := &p.prefixes[i]
 		n := len(f.path)
 		if len(path) >= n && (len(path) == n || path[n] == '/') && string(path[:n]) == f.path {
-			return f.route
+			if r := f.route.choose(q); r != nil {
+				return r
+			}
 		}
 	}
 	if p.prefixMap != nil {
-		if r := p.walkUp(path); r != nil {
+		if r := p.walkUp(path, q); r != nil {
 			return r
 		}
 	}
-	return p.root
+	return p.root.choose(q)
 }
 
 // walkUp looks up path and its parents, the longest first. Paths longer than
 // every prefix are cut first, and lengths that no prefix has are skipped, so that
 // the work is bounded by the routes and not by what a client sends.
-func (p *paths[T]) walkUp(path []byte) *Route[T] {
+func (p *paths[T]) walkUp(path []byte, q Request) *Route[T] {
 	n := len(path)
 	if n > p.longest {
 		n = p.longest
@@ -157,7 +190,7 @@ func (p *paths[T]) walkUp(path []byte) *Route[T] {
 	}
 	for n > 0 {
 		if p.lengths.has(n) {
-			if r := p.prefixMap[string(path[:n])]; r != nil {
+			if r := p.prefixMap[string(path[:n])].choose(q); r != nil {
 				return r
 			}
 		}

@@ -140,7 +140,7 @@ func TestPatternPrecedence(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]string{"/foo": "exact", "/FOO": "short", "/foo/bar": "long", "/foX": "short", "/x": "root"} {
-		if r, ok := table.Match([]byte("a.example"), []byte(path)); !ok || r.Value != want {
+		if r, ok := table.Match([]byte("a.example"), []byte(path), nil); !ok || r.Value != want {
 			t.Errorf("%s: %v", path, r)
 		}
 	}

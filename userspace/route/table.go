@@ -10,6 +10,14 @@
 // Patterns, which the API leaves to implementations, come between Exact and Prefix, the
 // longest expression first. They are tried one by one, so a host should have few.
 //
+// A route may have Conditions on method, headers and query. Several routes then share a path: they
+// are asked in the order of the list, which whoever makes it sorts by the precedence of its vocabulary.
+// Where none of them wants the request, the next path is tried.
+//
+// Wildcards are of two kinds: "*.example.com" of Ingress takes exactly one label more,
+// "**.example.com" of Gateway API any number. Of two that fit, that with the longer domain goes
+// first, and of the same domain that with one label.
+//
 // In: hosts in lower case without port, paths in normalised form (as
 // http1.NormalisePath makes them). Out: the route with its value.
 package route
@@ -23,7 +31,7 @@ import (
 // Host is all routes of one host.
 type Host[T any] struct {
 	// Name is a host in lower case; "*.example.com" for hosts with exactly one
-	// label more; "" for requests to any other host.
+	// label more, "**.example.com" with any number more; "" for requests to any other host.
 	Name   string
 	Routes []Route[T]
 }
@@ -35,13 +43,17 @@ type Route[T any] struct {
 	// Exact is set if the whole path must be equal, Regexp if Path is a Pattern; else it
 	// is a Prefix.
 	Exact, Regexp bool
+	When          *Conditions // nil: every request of the path
 	Value         T
+
+	next *Route[T] // of the same path, asked if this one does not want the request
 }
 
 // Table finds routes. Use New to make one.
 type Table[T any] struct {
 	hosts     map[string]*paths[T] // exact names
-	wildcards map[string]*paths[T] // by the part behind the asterisk, with its dot
+	wildcards map[string]*paths[T] // of one label, by the part behind the asterisk, with its dot
+	deep      map[string]*paths[T] // of any number of labels, by the part behind the asterisks, with its dot
 	any       *paths[T]            // nil without a Host ""
 }
 
@@ -51,6 +63,7 @@ func New[T any](hosts []Host[T]) (*Table[T], error) {
 	t := &Table[T]{
 		hosts:     make(map[string]*paths[T], len(hosts)),
 		wildcards: make(map[string]*paths[T]),
+		deep:      make(map[string]*paths[T]),
 	}
 	for i := range hosts {
 		if t.has(hosts[i].Name) {
@@ -71,17 +84,11 @@ func (t *Table[T]) With(changed []Host[T], removed []string) (*Table[T], error) 
 	next := &Table[T]{
 		hosts:     maps.Clone(t.hosts),
 		wildcards: maps.Clone(t.wildcards),
+		deep:      maps.Clone(t.deep),
 		any:       t.any,
 	}
 	for _, name := range removed {
-		switch {
-		case name == "":
-			next.any = nil
-		case name[0] == '*':
-			delete(next.wildcards, name[1:])
-		default:
-			delete(next.hosts, name)
-		}
+		next.put(name, nil)
 	}
 	for i := range changed {
 		if err := next.set(&changed[i]); err != nil {
@@ -93,22 +100,22 @@ func (t *Table[T]) With(changed []Host[T], removed []string) (*Table[T], error) 
 
 // Len returns the number of hosts.
 func (t *Table[T]) Len() int {
-	n := len(t.hosts) + len(t.wildcards)
+	n := len(t.hosts) + len(t.wildcards) + len(t.deep)
 	if t.any != nil {
 		n++
 	}
 	return n
 }
 
-// Match finds the route for a host (lower case, no port, no trailing dot) and a
-// normalised path. A path that does not begin with '/', such as the "*" of
-// OPTIONS, is matched by the Prefix "/" alone.
-func (t *Table[T]) Match(host, path []byte) (*Route[T], bool) {
+// Match finds the route for a host (lower case, no port, no trailing dot), a normalised path and
+// what else q says of the request. A path that does not begin with '/', such as the "*" of OPTIONS, is
+// matched by the Prefix "/" alone. A nil q has no method, header or query: it fits no Conditions.
+func (t *Table[T]) Match(host, path []byte, q Request) (*Route[T], bool) {
 	p := t.find(host)
 	if p == nil {
 		return nil, false
 	}
-	r := p.match(path)
+	r := p.match(path, q)
 	return r, r != nil
 }
 
@@ -118,17 +125,26 @@ func (t *Table[T]) find(host []byte) *paths[T] {
 	if p := t.hosts[string(host)]; p != nil {
 		return p
 	}
-	if len(t.wildcards) > 0 {
+	if len(t.wildcards)+len(t.deep) > 0 {
+		first := true // of the dots: before it is one label
 		for i, c := range host {
 			if c != '.' {
 				continue
 			}
-			if i > 0 { // an empty label is no label more
+			if i == 0 { // an empty label is no label more
+				break
+			}
+			if first {
 				if p := t.wildcards[string(host[i:])]; p != nil {
 					return p
 				}
 			}
-			break
+			if p := t.deep[string(host[i:])]; p != nil {
+				return p
+			}
+			if first = false; len(t.deep) == 0 {
+				break
+			}
 		}
 	}
 	return t.any
@@ -138,6 +154,8 @@ func (t *Table[T]) has(name string) bool {
 	switch {
 	case name == "":
 		return t.any != nil
+	case strings.HasPrefix(name, "**"):
+		return t.deep[name[2:]] != nil
 	case name[0] == '*':
 		return t.wildcards[name[1:]] != nil
 	}
@@ -152,24 +170,37 @@ func (t *Table[T]) set(h *Host[T]) error {
 	if err != nil {
 		return fmt.Errorf("host %q: %w", h.Name, err)
 	}
-	switch {
-	case h.Name == "":
-		t.any = p
-	case h.Name[0] == '*':
-		t.wildcards[h.Name[1:]] = p
-	default:
-		t.hosts[h.Name] = p
-	}
+	t.put(h.Name, p)
 	return nil
+}
+
+// put sets the paths of a host; nil: it is no more.
+func (t *Table[T]) put(name string, p *paths[T]) {
+	m, key := t.hosts, name
+	switch {
+	case name == "":
+		t.any = p
+		return
+	case strings.HasPrefix(name, "**"):
+		m, key = t.deep, name[2:]
+	case name[0] == '*':
+		m, key = t.wildcards, name[1:]
+	}
+	if p == nil {
+		delete(m, key)
+	} else {
+		m[key] = p
+	}
 }
 
 func checkHost(name string) error {
 	rest := name
 	if strings.HasPrefix(name, "*") {
-		if len(name) < 3 || name[1] != '.' {
-			return fmt.Errorf("host %q: a wildcard must be \"*.\" before a domain", name)
+		domain, ok := strings.CutPrefix(strings.TrimPrefix(name[1:], "*"), ".")
+		if !ok || domain == "" {
+			return fmt.Errorf("host %q: a wildcard must be \"*.\" or \"**.\" before a domain", name)
 		}
-		rest = name[2:]
+		rest = domain
 	}
 	for i := 0; i < len(rest); i++ {
 		if c := rest[i]; c <= ' ' || c >= 0x7f || c == '*' || c == '/' || 'A' <= c && c <= 'Z' {

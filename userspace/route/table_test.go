@@ -18,8 +18,13 @@ func mustNew(t testing.TB, hosts []Host[int]) *Table[int] {
 // check compares one match with the naive model.
 func check(t testing.TB, table *Table[int], hosts []Host[int], host, path string) {
 	t.Helper()
-	want := naive(hosts, host, path)
-	got, ok := table.Match([]byte(host), []byte(path))
+	checkRequest(t, table, hosts, host, path, nil)
+}
+
+func checkRequest(t testing.TB, table *Table[int], hosts []Host[int], host, path string, q Request) {
+	t.Helper()
+	want := naive(hosts, host, path, q)
+	got, ok := table.Match([]byte(host), []byte(path), q)
 	switch {
 	case ok != (got != nil):
 		t.Fatalf("%q %q: route %v, but ok is %t", host, path, got, ok)
@@ -80,7 +85,7 @@ func TestMatchKubernetesExamples(t *testing.T) {
 			}
 			hosts := []Host[int]{{Name: "h", Routes: routes}}
 			table := mustNew(t, hosts)
-			got, ok := table.Match([]byte("h"), []byte(c.path))
+			got, ok := table.Match([]byte("h"), []byte(c.path), nil)
 			if ok != (c.want >= 0) || ok && got.Value != c.want {
 				t.Errorf("%q among %v and %d more: got %v, want index %d", c.path, c.routes, filler, got, c.want)
 			}
@@ -115,7 +120,7 @@ func TestMatchHost(t *testing.T) {
 		{"com", "/", 1},
 		{"empty.org", "/", 0},
 	} {
-		got, ok := table.Match([]byte(c.host), []byte(c.path))
+		got, ok := table.Match([]byte(c.host), []byte(c.path), nil)
 		if ok != (c.want != 0) || ok && got.Value != c.want {
 			t.Errorf("%s%s: got %v, want %d", c.host, c.path, got, c.want)
 		}
@@ -135,6 +140,9 @@ func TestNewRefuses(t *testing.T) {
 		{[]Host[int]{{Name: ""}, {Name: ""}}, `host "" is there twice`},
 		{[]Host[int]{{Name: "*.a"}, {Name: "*.a"}}, `host "*.a" is there twice`},
 		{[]Host[int]{{Name: "*"}}, "wildcard must be"},
+		{[]Host[int]{{Name: "**"}}, "wildcard must be"},
+		{[]Host[int]{{Name: "***.a"}}, "wildcard must be"},
+		{[]Host[int]{{Name: "**.a"}, {Name: "**.a"}}, `host "**.a" is there twice`},
 		{[]Host[int]{{Name: "*."}}, "wildcard must be"},
 		{[]Host[int]{{Name: "*a.b"}}, "wildcard must be"},
 		{[]Host[int]{{Name: "a.*.b"}}, "lower-case"},
@@ -180,9 +188,9 @@ func TestMatchAllocates(t *testing.T) {
 	host, wild, other := []byte("host7.example.com"), []byte("x.host7.example.com"), []byte("other.org")
 	path := []byte("/path3/below/it")
 	if n := testing.AllocsPerRun(100, func() {
-		table.Match(host, path)
-		table.Match(wild, path)
-		table.Match(other, path)
+		table.Match(host, path, nil)
+		table.Match(wild, path, nil)
+		table.Match(other, path, nil)
 	}); n != 0 {
 		t.Errorf("%v allocations per match, want 0", n)
 	}

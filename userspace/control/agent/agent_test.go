@@ -481,7 +481,7 @@ func TestRefusedTwice(t *testing.T) {
 func TestRefusedCanary(t *testing.T) {
 	s := newStage(t, nil)
 	u := update("x")
-	u.Model.Hosts[0].Routes[0].Canaries = []model.Canary{
+	u.Model.Hosts[0].Routes[0].Splits = []model.Split{
 		{Source: model.ObjectRef{Kind: "Ingress", Namespace: "ns", Name: "bad"}, Header: "Host"},
 		{Source: model.ObjectRef{Kind: "Ingress", Namespace: "ns", Name: "good"}, Header: "x-canary"},
 	}
@@ -489,19 +489,41 @@ func TestRefusedCanary(t *testing.T) {
 	client, _ := s.mustJoin()
 	refuse(client, config(t, client), "ns/bad", "too strange")
 	c := config(t, client)
-	if r := c.Hosts[0].Routes[0]; closed(c.Hosts[0]) != "" || len(r.Canaries) != 1 || r.Canaries[0].Source != "ns/good" {
+	if r := c.Hosts[0].Routes[0]; closed(c.Hosts[0]) != "" || len(r.Splits) != 1 || r.Splits[0].Source != "ns/good" {
 		t.Errorf("after the refusal: %v", c)
 	}
 	ack(client, c.Version)
 	s.until("the problem", func() bool { return s.heard.has("Refused Ingress ns/bad ProxyRefused") })
 
 	mended := update("x")
-	mended.Model.Hosts[0].Routes[0].Canaries = []model.Canary{{Source: u.Model.Hosts[0].Routes[0].Canaries[0].Source, Header: "x-other"}}
+	mended.Model.Hosts[0].Routes[0].Splits = []model.Split{{Source: u.Model.Hosts[0].Routes[0].Splits[0].Source, Header: "x-other"}}
 	s.source.updates <- mended
 	receive(t, client, (*feedpb.FromAgent).GetServing)
-	if c = config(t, client); len(c.Hosts[0].Routes[0].Canaries) != 1 {
+	if c = config(t, client); len(c.Hosts[0].Routes[0].Splits) != 1 {
 		t.Errorf("after the canary has changed: %v", c)
 	}
+}
+
+// TestRefusedKind: an object of another kind that has the name of the one at fault stays.
+func TestRefusedKind(t *testing.T) {
+	s := newStage(t, nil)
+	u := update("x", "y")
+	u.Model.Hosts[1].Routes[0].Source = model.ObjectRef{Kind: "HTTPRoute", Namespace: "ns", Name: "x"}
+	s.source.updates <- u
+	client, _ := s.mustJoin()
+	c := config(t, client)
+	if r := c.Hosts[1].Routes[0]; r.SourceKind != "HTTPRoute" || r.Source != "ns/x" {
+		t.Fatalf("the feed says %v", r)
+	}
+	client.Send(&feedpb.ToAgent{Message: &feedpb.ToAgent_Refuse{Refuse: &feedpb.Refuse{Version: c.Version, SourceKind: "HTTPRoute", Source: "ns/x", Reason: "too strange"}}})
+	c = config(t, client)
+	if closed(c.Hosts[0]) != "" || closed(c.Hosts[1]) == "" {
+		t.Errorf("after the refusal of the HTTPRoute: %v", c)
+	}
+	ack(client, c.Version)
+	s.until("the problem", func() bool {
+		return s.heard.has("Refused HTTPRoute ns/x ProxyRefused") && !s.heard.has("Refused Ingress ns/x ProxyRefused")
+	})
 }
 
 func refuse(client *feed.Client, c *feedpb.Config, source, reason string) {
@@ -637,7 +659,7 @@ func TestQueries(t *testing.T) {
 	s.source.updates <- u
 	for what, want := range map[string]string{
 		status.QueryStatus:   `"synced":true`,
-		status.QueryRoutes:   `{"hosts":[{"name":"x","routes":[{"path":"/","match":"Prefix","service":"ns/a:80","source":"ns/x","rules":"access: basic \"\" (credentials)\n"}]}]}`,
+		status.QueryRoutes:   `{"hosts":[{"name":"x","routes":[{"path":"/","match":"Prefix","service":"ns/a:80","kind":"Ingress","source":"ns/x","rules":"access: basic \"\" (credentials)\n"}]}]}`,
 		status.QueryServices: `"name":"ns/a:80","algorithm":"p2c","backends":[]`,
 		status.QueryProblems: `"object":"Ingress ns/p","severity":"Refused","reason":"R","message":"m"`,
 		status.QueryProxies:  `{"proxies":[]}`,

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/kerngate/kerngate/userspace/control/compile"
 	"github.com/kerngate/kerngate/userspace/control/tickets"
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
 	"github.com/kerngate/kerngate/userspace/look/status"
@@ -104,6 +103,11 @@ func (a *Agent) noteUsers() {
 		for _, r := range h.Routes {
 			if r.Upstream.TLS != nil {
 				use(r.Upstream.TLS.Certificate, func(k *known) { user(k, r.Source) })
+			}
+			for _, c := range r.Splits {
+				if c.Upstream != nil && c.Upstream.TLS != nil {
+					use(c.Upstream.TLS.Certificate, func(k *known) { user(k, c.Source) })
+				}
 			}
 		}
 	}
@@ -214,7 +218,7 @@ func (a *Agent) certificateList() status.Certificates {
 			Hosts: append([]string{}, k.hosts...), UsedBy: []string{},
 		}
 		for _, u := range k.users {
-			told.UsedBy = append(told.UsedBy, compile.Source(u))
+			told.UsedBy = append(told.UsedBy, u.Short())
 		}
 		out.Certificates = append(out.Certificates, told)
 	}
@@ -226,7 +230,7 @@ func tlsOf(t *model.TLS) *status.TLS {
 	if t == nil {
 		return nil
 	}
-	out := &status.TLS{Certificates: t.Certificates, Passthrough: t.Passthrough.String(), Source: compile.Source(t.Source)}
+	out := &status.TLS{Certificates: t.Certificates, Passthrough: t.Passthrough.String(), Kind: t.Source.Kind, Source: t.Source.FullName()}
 	if c := t.Client; c != nil {
 		out.Client = &status.ClientAuth{Mode: c.Mode.String(), Authority: c.Authority, Depth: c.Depth, ErrorPage: c.ErrorPage, PassedOn: c.PassChain}
 	}

@@ -294,7 +294,7 @@ func (a *Agent) refusedBy(e feed.Refused) {
 		return
 	}
 	a.Metrics.refusals.Inc()
-	a.Log.Error().Uint32("generation", p.number).Str("ingress", e.Source).Str("reason", e.Reason).Uint64("version", e.Version).Msg("proxy refused a configuration")
+	a.Log.Error().Uint32("generation", p.number).Str("kind", e.SourceKind).Str("object", e.Source).Str("reason", e.Reason).Uint64("version", e.Version).Msg("proxy refused a configuration")
 	p.refused, p.refusal, p.sent = p.sent, e.Reason, nil
 	p.acked = nil // what it has is unchanged, but a snapshot is asked for
 	if e.Source != "" && a.refuse(e, p.sentModel) {

@@ -25,7 +25,7 @@ type refusal struct {
 // not reach proxies any more.
 func (a *Agent) refuse(e feed.Refused, sent *model.Model) bool {
 	changed := false
-	for _, ref := range a.publishedAs(e.Source) {
+	for _, ref := range a.publishedAs(e.SourceKind, e.Source) {
 		r := refusal{reason: e.Reason, exclusion: compile.Closed, since: a.version + 1}
 		r.footprint, _ = compile.Footprint(a.model, a.Datapath.ServiceID, ref)
 		if was, _ := compile.Footprint(sent, a.Datapath.ServiceID, ref); was != r.footprint {
@@ -47,12 +47,15 @@ func (a *Agent) refuse(e feed.Refused, sent *model.Model) bool {
 
 // publishedAs returns the objects behind the model's routes, canaries and TLS that the feed
 // knows by this name.
-func (a *Agent) publishedAs(source string) (refs []model.ObjectRef) {
+func (a *Agent) publishedAs(kind, source string) (refs []model.ObjectRef) {
 	if a.model == nil {
 		return nil
 	}
+	if kind == "Ingress" {
+		kind = ""
+	}
 	add := func(ref model.ObjectRef) {
-		if compile.Source(ref) == source && !slices.Contains(refs, ref) {
+		if k, s := compile.Source(ref); s == source && k == kind && !slices.Contains(refs, ref) {
 			refs = append(refs, ref)
 		}
 	}
@@ -62,7 +65,7 @@ func (a *Agent) publishedAs(source string) (refs []model.ObjectRef) {
 		}
 		for _, r := range h.Routes {
 			add(r.Source)
-			for _, c := range r.Canaries {
+			for _, c := range r.Splits {
 				add(c.Source)
 			}
 		}

@@ -40,13 +40,13 @@ func Rules(m *model.Model, exclude compile.Exclude, settings *feedpb.Settings, o
 		}
 		for j := range m.Hosts[i].Routes {
 			r := published(&m.Hosts[i].Routes[j], exclude)
-			if r == nil || r.Path != of.Path || r.Match.String() != of.Match {
+			if r == nil || r.Path != of.Path || r.Match.String() != of.Match || routeOf(r).Conditions() != of.When {
 				continue
 			}
 			out.Policy, out.Locations = r.Policy, r.Locations
-			for _, c := range r.Canaries {
+			for _, c := range r.Splits {
 				if exclude == nil || exclude(c.Source) == compile.Included {
-					out.Canaries = append(out.Canaries, c)
+					out.Splits = append(out.Splits, c)
 				}
 			}
 		}
@@ -75,7 +75,7 @@ func routeOf(r *model.Route) status.Route {
 	}
 	return status.Route{
 		Closed: closed,
-		Path:   r.Path, Match: r.Match.String(), Service: r.Service.String(), Source: compile.Source(r.Source),
+		Path:   r.Path, Match: r.Match.String(), Service: r.Service.String(), Kind: r.Source.Kind, Source: r.Source.FullName(), When: r.When,
 		RedirectHTTPS: r.RedirectHTTPS, ClearText: r.ClearText, Rules: r.Rules(), Upstream: upstreamOf(r.Upstream),
 	}
 }

@@ -39,7 +39,7 @@ var closedPolicy = &model.Policy{Access: &model.Access{Closed: "the proxy could 
 
 // ClosedRoute returns what takes the place of a route whose object is Closed.
 func ClosedRoute(r *model.Route) *model.Route {
-	return &model.Route{Path: r.Path, Match: r.Match, Source: r.Source, RedirectHTTPS: r.RedirectHTTPS, Policy: closedPolicy}
+	return &model.Route{Path: r.Path, Match: r.Match, When: r.When, Rank: r.Rank, Source: r.Source, RedirectHTTPS: r.RedirectHTTPS, Policy: closedPolicy}
 }
 
 // Footprint is a hash of everything that an object brings into the configuration of
@@ -64,10 +64,10 @@ func Footprint(m *model.Model, ids IDs, ref model.ObjectRef) (sum [sha256.Size]b
 				published = true
 				f.route(host.Name, route, ids)
 			}
-			for _, c := range route.Canaries {
+			for _, c := range route.Splits {
 				if c.Source == ref {
 					published = true
-					f.add(host.Name, f.routing.canary(c, ids))
+					f.split(host.Name, c, ids)
 				}
 			}
 		}
@@ -82,10 +82,22 @@ type footprint struct {
 	hash    hash.Hash
 }
 
-// route adds a route without its canaries, which are other objects'.
+// split adds a split with its rules.
+func (f *footprint) split(host string, c model.Split, ids IDs) {
+	f.add(host, f.routing.split(c, ids))
+	if c.Policy != nil {
+		f.add(host, f.routing.policy(c.Policy, c.Source, ids))
+	}
+	if c.Upstream != nil && c.Upstream.TLS != nil {
+		f.certificates(c.Upstream.TLS.Certificate)
+		f.authority(c.Upstream.TLS.Authority)
+	}
+}
+
+// route adds a route without its splits, which may be other objects'.
 func (f *footprint) route(host string, r *model.Route, ids IDs) {
 	alone := *r
-	alone.Canaries = nil
+	alone.Splits = nil
 	f.add(host, f.routing.host(&model.Host{Name: host, Routes: []model.Route{alone}}, ids, nil))
 	if t := r.Upstream.TLS; t != nil {
 		f.certificates(t.Certificate)
@@ -139,6 +151,10 @@ func (r *Routing) keepUsed() {
 		for _, route := range h.Routes {
 			t := route.Upstream.GetTls()
 			used[t.GetCertificate()], used[t.GetAuthority()] = true, true
+			for _, split := range route.Splits {
+				t := split.Upstream.GetTls()
+				used[t.GetCertificate()], used[t.GetAuthority()] = true, true
+			}
 		}
 	}
 	maps.DeleteFunc(r.certificates, func(id string, _ *feedpb.Certificate) bool { return !used[id] })

@@ -11,14 +11,14 @@ import (
 func TestClosed(t *testing.T) {
 	guarded := prefix("/admin", "a", "i1")
 	guarded.Policy = &model.Policy{MaxBody: new(uint64)}
-	guarded.Canaries = []model.Canary{{Service: key("a"), Source: ingress("i3")}}
+	guarded.Splits = []model.Split{{Service: key("a"), Source: ingress("i3")}}
 	m := &model.Model{Hosts: []model.Host{{Name: "x", Routes: []model.Route{guarded, prefix("/", "a", "i2")}}}}
 	host := Route(m, ids("a"), Common{}, excluding("i1", Closed), nil, nil).Snapshot(1).Hosts[0]
 	if len(host.Routes) != 2 {
 		t.Fatalf("routes %v", host.Routes)
 	}
 	r := host.Routes[0]
-	if r.Path != "/admin" || r.Service != 0 || len(r.Canaries) != 0 || r.Policy == 0 || host.Policies[r.Policy-1].Access.GetClosed() == "" {
+	if r.Path != "/admin" || r.Service != 0 || len(r.Splits) != 0 || r.Policy == 0 || host.Policies[r.Policy-1].Access.GetClosed() == "" {
 		t.Errorf("the refused route is %v, policies %v", r, host.Policies)
 	}
 	if r := host.Routes[1]; r.Service == 0 || r.Policy != 0 {
@@ -32,7 +32,7 @@ func TestFootprint(t *testing.T) {
 		r := prefix("/", "a", "i1")
 		r.Policy = &model.Policy{Access: &model.Access{Basic: &model.BasicAuth{Realm: "r", Users: model.Credentials("u:1")}}}
 		r.Upstream.TLS = &model.UpstreamTLS{Authority: "ns/ca", Certificate: "ns/e"}
-		r.Canaries = []model.Canary{{Service: key("b"), Source: ingress("i2"), Weight: 1, Total: 100}}
+		r.Splits = []model.Split{{Service: key("b"), Source: ingress("i2"), Weight: 1, Total: 100}}
 		return &model.Model{
 			Hosts: []model.Host{
 				{Name: "x", TLS: &model.TLS{Certificates: []string{"ns/x"}, Source: ingress("i1")}, Routes: []model.Route{r}},
@@ -64,7 +64,7 @@ func TestFootprint(t *testing.T) {
 		{"certificate", "i1", func(m *model.Model) { m.Certificates[1].Chain = []byte("renewed") }},
 		{"certificate for pods", "i1", func(m *model.Model) { m.Certificates[0].Chain = []byte("renewed") }},
 		{"authority", "i1", func(m *model.Model) { m.Authorities[0].Certificates = []byte("other") }},
-		{"canary", "i2", func(m *model.Model) { route(m).Canaries[0].Weight = 2 }},
+		{"canary", "i2", func(m *model.Model) { route(m).Splits[0].Weight = 2 }},
 		{"other host", "i3", func(m *model.Model) { m.Hosts[1].Routes[0].Path = "/x" }},
 	} {
 		m := base()

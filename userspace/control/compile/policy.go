@@ -37,16 +37,25 @@ func (r *Routing) rules(host *feedpb.Host, out *feedpb.Route, route *model.Route
 		}
 		out.Locations = known.locations[l]
 	}
-	for _, c := range route.Canaries {
+	for _, c := range route.Splits {
 		if exclude.of(c.Source) == Included {
-			out.Canaries = append(out.Canaries, r.canary(c, ids))
+			split := r.split(c, ids)
+			split.Policy = policy(c.Policy)
+			out.Splits = append(out.Splits, split)
 		}
 	}
 }
 
-func (r *Routing) canary(c model.Canary, ids IDs) *feedpb.Canary {
-	out := CanaryMessage(c)
+// split returns the message of a split without its policy, which is an entry of the host.
+func (r *Routing) split(c model.Split, ids IDs) *feedpb.Split {
+	out := SplitMessage(c)
 	out.Service = r.service(c.Service, ids)
+	if c.Upstream != nil {
+		// Said in any case: what is absent stands for the route's, not for clear text.
+		if out.Upstream = upstream(*c.Upstream); out.Upstream == nil {
+			out.Upstream = &feedpb.Upstream{}
+		}
+	}
 	return out
 }
 
@@ -194,11 +203,12 @@ func equalRules(a, b *feedpb.Host) bool {
 		slices.EqualFunc(a.Locations, b.Locations, func(x, y *feedpb.Locations) bool { return proto.Equal(x, y) }) &&
 		slices.EqualFunc(a.Routes, b.Routes, func(x, y *feedpb.Route) bool {
 			return x.Regexp == y.Regexp && x.Policy == y.Policy && x.Locations == y.Locations &&
-				slices.EqualFunc(x.Canaries, y.Canaries, func(x, y *feedpb.Canary) bool { return proto.Equal(x, y) })
+				slices.EqualFunc(x.Splits, y.Splits, func(x, y *feedpb.Split) bool { return proto.Equal(x, y) })
 		})
 }
 
-// CanaryMessage returns the rule of a canary as proxies get it, without its service.
-func CanaryMessage(c model.Canary) *feedpb.Canary {
-	return &feedpb.Canary{Source: Source(c.Source), Header: c.Header, Value: c.Value, Pattern: c.Pattern, Cookie: c.Cookie, Weight: c.Weight, Total: c.Total}
+// SplitMessage returns the rule of a split as proxies get it, without its service, policy and upstream.
+func SplitMessage(c model.Split) *feedpb.Split {
+	kind, source := Source(c.Source)
+	return &feedpb.Split{SourceKind: kind, Source: source, Header: c.Header, Value: c.Value, Pattern: c.Pattern, Cookie: c.Cookie, Weight: c.Weight, Total: c.Total}
 }

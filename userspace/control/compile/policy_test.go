@@ -90,17 +90,17 @@ func external() *model.ExternalAuth {
 // TestRules: routes share policies, a canary without its service keeps its place, and every
 // change of a rule is a change of the host.
 func TestRules(t *testing.T) {
-	host := func(p *model.Policy, canaries ...model.Canary) *feedpb.Host {
+	host := func(p *model.Policy, canaries ...model.Split) *feedpb.Host {
 		a, b := prefix("/a", "a", "i1"), prefix("/b", "a", "i1")
-		a.Policy, b.Policy, a.Canaries, b.Match = p, p, canaries, model.Regexp
+		a.Policy, b.Policy, a.Splits, b.Match = p, p, canaries, model.Regexp
 		m := model.Model{Hosts: []model.Host{{Name: "x", Routes: []model.Route{a, b}}}}
 		return Route(&m, ids("a"), Common{Settings: &feedpb.Settings{}}, nil, nil, nil).Snapshot(1).Hosts[0]
 	}
-	first := host(full(), model.Canary{Service: key("none"), Source: ingress("c"), Weight: 1, Total: 2})
+	first := host(full(), model.Split{Service: key("none"), Source: ingress("c"), Weight: 1, Total: 2})
 	if len(first.Policies) != 1 || first.Routes[0].Policy != 1 || first.Routes[1].Policy != 1 || !first.Routes[1].Regexp {
 		t.Errorf("%v", first)
 	}
-	if c := first.Routes[0].Canaries; len(c) != 1 || c[0].Service != 0 || c[0].Source != "ns/c" {
+	if c := first.Routes[0].Splits; len(c) != 1 || c[0].Service != 0 || c[0].Source != "ns/c" {
 		t.Errorf("%v", c)
 	}
 	if !equalHosts(first, proto.CloneOf(first)) {
@@ -109,8 +109,8 @@ func TestRules(t *testing.T) {
 	other := full()
 	other.Access.Basic.Users = model.Credentials("u:other")
 	for name, h := range map[string]*feedpb.Host{
-		"another password": host(other, model.Canary{Service: key("none"), Source: ingress("c"), Weight: 1, Total: 2}),
-		"another weight":   host(full(), model.Canary{Service: key("none"), Source: ingress("c"), Weight: 2, Total: 2}),
+		"another password": host(other, model.Split{Service: key("none"), Source: ingress("c"), Weight: 1, Total: 2}),
+		"another weight":   host(full(), model.Split{Service: key("none"), Source: ingress("c"), Weight: 2, Total: 2}),
 		"no canary":        host(full()),
 		"no policy":        host(nil),
 	} {

@@ -123,12 +123,13 @@ func (r *Routing) host(h *model.Host, ids IDs, exclude Exclude) *feedpb.Host {
 			Path:    route.Path,
 			Exact:   route.Match == model.Exact,
 			Service: r.service(route.Service, ids),
-			Source:  Source(route.Source),
+			When:    ConditionsMessage(route.When),
 
 			RedirectHttps: route.RedirectHTTPS,
 			ClearText:     route.ClearText,
 			Upstream:      upstream(route.Upstream),
 		}
+		message.SourceKind, message.Source = Source(route.Source)
 		r.rules(out, message, route, known, ids, exclude)
 		out.Routes = append(out.Routes, message)
 	}
@@ -147,8 +148,28 @@ func (r *Routing) service(key model.ServiceKey, ids IDs) uint32 {
 	return uint32(id)
 }
 
-// Source returns how the feed names the Ingress behind a route.
-func Source(ref model.ObjectRef) string { return ref.Namespace + "/" + ref.Name }
+// Source returns how the feed names the object behind a route. Kind "" stands for Ingress, which is
+// all that proxies of an earlier version know.
+func Source(ref model.ObjectRef) (kind, name string) {
+	if kind = ref.Kind; kind == "Ingress" {
+		kind = ""
+	}
+	return kind, ref.FullName()
+}
+
+// ConditionsMessage returns the conditions of a route as proxies get them, nil for none.
+func ConditionsMessage(c *model.Conditions) *feedpb.Conditions {
+	if c == nil {
+		return nil
+	}
+	comparisons := func(list []model.Comparison) (out []*feedpb.Comparison) {
+		for _, one := range list {
+			out = append(out, &feedpb.Comparison{Name: one.Name, Value: one.Value, Regexp: one.Regexp})
+		}
+		return out
+	}
+	return &feedpb.Conditions{Method: c.Method, Headers: comparisons(c.Headers), Query: comparisons(c.Query)}
+}
 
 // Snapshot returns the whole of it as a message.
 func (r *Routing) Snapshot(version uint64) *feedpb.Config {
@@ -229,7 +250,11 @@ func equalHosts(a, b *feedpb.Host) bool {
 		return false
 	}
 	return slices.EqualFunc(a.Routes, b.Routes, func(x, y *feedpb.Route) bool {
-		return x.Path == y.Path && x.Exact == y.Exact && x.Service == y.Service && x.Source == y.Source &&
+		return x.Path == y.Path && x.Exact == y.Exact && x.Service == y.Service && x.Source == y.Source && x.SourceKind == y.SourceKind && equalConditions(x.When, y.When) &&
 			x.RedirectHttps == y.RedirectHttps && x.ClearText == y.ClearText && equalUpstreams(x.Upstream, y.Upstream)
 	})
+}
+
+func equalConditions(a, b *feedpb.Conditions) bool {
+	return a == b || a != nil && b != nil && proto.Equal(a, b)
 }

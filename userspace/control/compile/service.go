@@ -73,6 +73,11 @@ func upstreams(m *model.Model) map[model.ServiceKey]model.Upstream {
 			if _, known := out[route.Service]; !known {
 				out[route.Service] = route.Upstream
 			}
+			for _, split := range route.Splits {
+				if _, known := out[split.Service]; !known && split.Upstream != nil {
+					out[split.Service] = *split.Upstream
+				}
+			}
 		}
 	}
 	return out

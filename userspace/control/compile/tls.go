@@ -94,16 +94,18 @@ func (r *Routing) tls(t *model.TLS, ids IDs, exclude Exclude) *feedpb.TLS {
 	if t == nil {
 		return nil
 	}
+	kind, source := Source(t.Source)
 	if exclude.of(t.Source) != Included {
 		if t.Client == nil {
 			return nil
 		}
-		return &feedpb.TLS{Client: &feedpb.ClientAuth{}, Source: Source(t.Source)}
+		return &feedpb.TLS{Client: &feedpb.ClientAuth{}, SourceKind: kind, Source: source}
 	}
 	out := &feedpb.TLS{
 		Certificates:       t.Certificates,
 		PassthroughService: r.service(t.Passthrough, ids),
-		Source:             Source(t.Source),
+		SourceKind:         kind,
+		Source:             source,
 		Suites:             t.Suites,
 	}
 	if c := t.Client; c != nil {
@@ -144,7 +146,7 @@ func equalTLS(a, b *feedpb.TLS) bool {
 	if a == nil || b == nil {
 		return a == b
 	}
-	return a.PassthroughService == b.PassthroughService && a.Source == b.Source &&
+	return a.PassthroughService == b.PassthroughService && a.Source == b.Source && a.SourceKind == b.SourceKind &&
 		slices.Equal(a.Certificates, b.Certificates) && slices.Equal(a.Suites, b.Suites) && equalClient(a.Client, b.Client)
 }
 

@@ -9,7 +9,7 @@ import (
 func (r *reader) canary() {
 	on := r.boolean("canary", false)
 	total := r.number("canary-weight-total", 100, 1, 1<<30)
-	c := &model.Canary{Total: uint32(total), Weight: uint32(r.number("canary-weight", 0, 0, total))}
+	c := &model.Split{Total: uint32(total), Weight: uint32(r.number("canary-weight", 0, 0, total))}
 	if _, v, set := r.text("canary-by-header"); set {
 		if err := rule.FieldName(v); err != nil {
 			verdict := Invalid

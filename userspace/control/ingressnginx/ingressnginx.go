@@ -69,7 +69,7 @@ type Reading struct {
 	RelativeRedirects bool
 	// Canary is set if the Ingress takes a part of others' requests; its service is not
 	// filled in, and the Policy is theirs.
-	Canary *model.Canary
+	Canary *model.Split
 	// Suites of TLS 1.2 for clients of the Ingress's hosts, by their IANA names, sorted;
 	// none: those of the proxy. UpstreamSuites are the same for pods.
 	Suites, UpstreamSuites []string

@@ -85,7 +85,7 @@ func Judge(objects []Object, o Options) ([]Judgement, []model.Problem) {
 		for _, route := range host.Routes {
 			closed := route.Policy != nil && route.Policy.Access != nil && route.Policy.Access.Closed != ""
 			sources := []model.ObjectRef{route.Source}
-			for _, c := range route.Canaries {
+			for _, c := range route.Splits {
 				sources = append(sources, c.Source)
 			}
 			for _, source := range sources {

@@ -196,7 +196,7 @@ func (t *translation) addCanaries(served []*networkingv1.Ingress) {
 				}
 				c := *p.rules.Canary
 				c.Source, c.Service = ref, t.backend(ref, field+".backend", path.Backend)
-				main.Canaries = append(main.Canaries, c)
+				main.Splits = append(main.Splits, c)
 				t.hosts[rule.Host][key] = main
 			}
 		}

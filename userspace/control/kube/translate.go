@@ -324,6 +324,7 @@ func comparePrecedence(a, b model.Route) int {
 		cmp.Compare(len(b.Path), len(a.Path)),
 		cmp.Compare(a.Path, b.Path),
 		cmp.Compare(precedence[a.Match], precedence[b.Match]),
+		a.Rank.Compare(b.Rank),
 	)
 }
 

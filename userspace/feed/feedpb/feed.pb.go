@@ -282,7 +282,7 @@ func (x Upstream_Protocol) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Upstream_Protocol.Descriptor instead.
 func (Upstream_Protocol) EnumDescriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{16, 0}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{18, 0}
 }
 
 type HeaderRule_Op int32
@@ -331,7 +331,7 @@ func (x HeaderRule_Op) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use HeaderRule_Op.Descriptor instead.
 func (HeaderRule_Op) EnumDescriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{36, 0}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{38, 0}
 }
 
 type HealthCheck_Kind int32
@@ -380,7 +380,7 @@ func (x HealthCheck_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use HealthCheck_Kind.Descriptor instead.
 func (HealthCheck_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{40, 0}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{42, 0}
 }
 
 // ToAgent is what a client of the socket sends.
@@ -1285,7 +1285,7 @@ func (x *TicketKeys) GetAffinity() []byte {
 
 type Host struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`             // "" any, "*.x" one label more, lower case
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`             // "" any, "*.x" one label more, "**.x" any number, lower case
 	Routes        []*Route               `protobuf:"bytes,2,rep,name=routes,proto3" json:"routes,omitempty"`         // in order of precedence; may be none
 	Tls           *TLS                   `protobuf:"bytes,3,opt,name=tls,proto3" json:"tls,omitempty"`               // absent: the default certificate
 	Policies      []*Policy              `protobuf:"bytes,100,rep,name=policies,proto3" json:"policies,omitempty"`   // that routes of this host name
@@ -1478,8 +1478,9 @@ type TLS struct {
 	Certificates       []string               `protobuf:"bytes,1,rep,name=certificates,proto3" json:"certificates,omitempty"`                                        // ids, in order of preference; none: the default certificate
 	Client             *ClientAuth            `protobuf:"bytes,2,opt,name=client,proto3" json:"client,omitempty"`                                                    // absent: clients are not asked for a certificate
 	PassthroughService uint32                 `protobuf:"varint,3,opt,name=passthrough_service,json=passthroughService,proto3" json:"passthrough_service,omitempty"` // gets the connection still encrypted, 0: none
-	Source             string                 `protobuf:"bytes,4,opt,name=source,proto3" json:"source,omitempty"`                                                    // "namespace/name" of the Ingress
+	Source             string                 `protobuf:"bytes,4,opt,name=source,proto3" json:"source,omitempty"`                                                    // "namespace/name" of the object that asks for it
 	Suites             []string               `protobuf:"bytes,5,rep,name=suites,proto3" json:"suites,omitempty"`                                                    // of TLS 1.2; none: Settings.tls_suites
+	SourceKind         string                 `protobuf:"bytes,6,opt,name=source_kind,json=sourceKind,proto3" json:"source_kind,omitempty"`                          // "": Ingress
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
 }
@@ -1547,6 +1548,13 @@ func (x *TLS) GetSuites() []string {
 		return x.Suites
 	}
 	return nil
+}
+
+func (x *TLS) GetSourceKind() string {
+	if x != nil {
+		return x.SourceKind
+	}
+	return ""
 }
 
 type ClientAuth struct {
@@ -1638,14 +1646,16 @@ type Route struct {
 	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
 	Exact         bool                   `protobuf:"varint,2,opt,name=exact,proto3" json:"exact,omitempty"`                                      // else by path element
 	Service       uint32                 `protobuf:"varint,3,opt,name=service,proto3" json:"service,omitempty"`                                  // 0: 503
-	Source        string                 `protobuf:"bytes,4,opt,name=source,proto3" json:"source,omitempty"`                                     // "namespace/name" of the Ingress
+	Source        string                 `protobuf:"bytes,4,opt,name=source,proto3" json:"source,omitempty"`                                     // "namespace/name" of the object that asks for it
 	RedirectHttps bool                   `protobuf:"varint,5,opt,name=redirect_https,json=redirectHttps,proto3" json:"redirect_https,omitempty"` // 308 for clear-text requests
 	Upstream      *Upstream              `protobuf:"bytes,6,opt,name=upstream,proto3" json:"upstream,omitempty"`                                 // absent: HTTP/1.1 in clear text
 	Regexp        bool                   `protobuf:"varint,100,opt,name=regexp,proto3" json:"regexp,omitempty"`                                  // path is an RE2 expression, without case, from the beginning on
 	Policy        uint32                 `protobuf:"varint,101,opt,name=policy,proto3" json:"policy,omitempty"`                                  // 1: the first of Host.policies; 0: none
-	Canaries      []*Canary              `protobuf:"bytes,102,rep,name=canaries,proto3" json:"canaries,omitempty"`                               // in order of precedence
+	Splits        []*Split               `protobuf:"bytes,102,rep,name=splits,proto3" json:"splits,omitempty"`                                   // in order of precedence
 	Locations     uint32                 `protobuf:"varint,103,opt,name=locations,proto3" json:"locations,omitempty"`                            // 1: the first of Host.locations; 0: none
 	ClearText     bool                   `protobuf:"varint,104,opt,name=clear_text,json=clearText,proto3" json:"clear_text,omitempty"`           // served without TLS whatever clients must show
+	SourceKind    string                 `protobuf:"bytes,105,opt,name=source_kind,json=sourceKind,proto3" json:"source_kind,omitempty"`         // "": Ingress
+	When          *Conditions            `protobuf:"bytes,106,opt,name=when,proto3" json:"when,omitempty"`                                       // absent: every request of the path
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1736,9 +1746,9 @@ func (x *Route) GetPolicy() uint32 {
 	return 0
 }
 
-func (x *Route) GetCanaries() []*Canary {
+func (x *Route) GetSplits() []*Split {
 	if x != nil {
-		return x.Canaries
+		return x.Splits
 	}
 	return nil
 }
@@ -1757,6 +1767,141 @@ func (x *Route) GetClearText() bool {
 	return false
 }
 
+func (x *Route) GetSourceKind() string {
+	if x != nil {
+		return x.SourceKind
+	}
+	return ""
+}
+
+func (x *Route) GetWhen() *Conditions {
+	if x != nil {
+		return x.When
+	}
+	return nil
+}
+
+// Conditions are what a request must be besides its path. All must hold.
+type Conditions struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Method        string                 `protobuf:"bytes,1,opt,name=method,proto3" json:"method,omitempty"` // "": any
+	Headers       []*Comparison          `protobuf:"bytes,2,rep,name=headers,proto3" json:"headers,omitempty"`
+	Query         []*Comparison          `protobuf:"bytes,3,rep,name=query,proto3" json:"query,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Conditions) Reset() {
+	*x = Conditions{}
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Conditions) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Conditions) ProtoMessage() {}
+
+func (x *Conditions) ProtoReflect() protoreflect.Message {
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Conditions.ProtoReflect.Descriptor instead.
+func (*Conditions) Descriptor() ([]byte, []int) {
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Conditions) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *Conditions) GetHeaders() []*Comparison {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+func (x *Conditions) GetQuery() []*Comparison {
+	if x != nil {
+		return x.Query
+	}
+	return nil
+}
+
+type Comparison struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	Regexp        bool                   `protobuf:"varint,3,opt,name=regexp,proto3" json:"regexp,omitempty"` // value is an RE2 expression that the whole value must match
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Comparison) Reset() {
+	*x = Comparison{}
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Comparison) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Comparison) ProtoMessage() {}
+
+func (x *Comparison) ProtoReflect() protoreflect.Message {
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Comparison.ProtoReflect.Descriptor instead.
+func (*Comparison) Descriptor() ([]byte, []int) {
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *Comparison) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Comparison) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+func (x *Comparison) GetRegexp() bool {
+	if x != nil {
+		return x.Regexp
+	}
+	return false
+}
+
 // Upstream is how a route's pods are spoken to.
 type Upstream struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1770,7 +1915,7 @@ type Upstream struct {
 
 func (x *Upstream) Reset() {
 	*x = Upstream{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[16]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1782,7 +1927,7 @@ func (x *Upstream) String() string {
 func (*Upstream) ProtoMessage() {}
 
 func (x *Upstream) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[16]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1795,7 +1940,7 @@ func (x *Upstream) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Upstream.ProtoReflect.Descriptor instead.
 func (*Upstream) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{16}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Upstream) GetProtocol() Upstream_Protocol {
@@ -1841,7 +1986,7 @@ type UpstreamTLS struct {
 
 func (x *UpstreamTLS) Reset() {
 	*x = UpstreamTLS{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[17]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1853,7 +1998,7 @@ func (x *UpstreamTLS) String() string {
 func (*UpstreamTLS) ProtoMessage() {}
 
 func (x *UpstreamTLS) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[17]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1866,7 +2011,7 @@ func (x *UpstreamTLS) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpstreamTLS.ProtoReflect.Descriptor instead.
 func (*UpstreamTLS) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{17}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *UpstreamTLS) GetVerify() bool {
@@ -1954,7 +2099,7 @@ type Policy struct {
 
 func (x *Policy) Reset() {
 	*x = Policy{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[18]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1966,7 +2111,7 @@ func (x *Policy) String() string {
 func (*Policy) ProtoMessage() {}
 
 func (x *Policy) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[18]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1979,7 +2124,7 @@ func (x *Policy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Policy.ProtoReflect.Descriptor instead.
 func (*Policy) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{18}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Policy) GetRedirects() []*Redirect {
@@ -2176,7 +2321,7 @@ type Balance struct {
 
 func (x *Balance) Reset() {
 	*x = Balance{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[19]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2188,7 +2333,7 @@ func (x *Balance) String() string {
 func (*Balance) ProtoMessage() {}
 
 func (x *Balance) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[19]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2201,7 +2346,7 @@ func (x *Balance) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Balance.ProtoReflect.Descriptor instead.
 func (*Balance) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{19}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Balance) GetAlgorithm() Algorithm {
@@ -2251,7 +2396,7 @@ type Affinity struct {
 
 func (x *Affinity) Reset() {
 	*x = Affinity{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[20]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2263,7 +2408,7 @@ func (x *Affinity) String() string {
 func (*Affinity) ProtoMessage() {}
 
 func (x *Affinity) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[20]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2276,7 +2421,7 @@ func (x *Affinity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Affinity.ProtoReflect.Descriptor instead.
 func (*Affinity) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{20}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Affinity) GetCookie() string {
@@ -2368,7 +2513,7 @@ type Retry struct {
 
 func (x *Retry) Reset() {
 	*x = Retry{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[21]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2380,7 +2525,7 @@ func (x *Retry) String() string {
 func (*Retry) ProtoMessage() {}
 
 func (x *Retry) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[21]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2393,7 +2538,7 @@ func (x *Retry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retry.ProtoReflect.Descriptor instead.
 func (*Retry) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{21}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Retry) GetOn() uint32 {
@@ -2436,7 +2581,7 @@ type Destination struct {
 
 func (x *Destination) Reset() {
 	*x = Destination{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[22]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2448,7 +2593,7 @@ func (x *Destination) String() string {
 func (*Destination) ProtoMessage() {}
 
 func (x *Destination) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[22]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2461,7 +2606,7 @@ func (x *Destination) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Destination.ProtoReflect.Descriptor instead.
 func (*Destination) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{22}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Destination) GetService() uint32 {
@@ -2510,7 +2655,7 @@ type ExternalAuth struct {
 
 func (x *ExternalAuth) Reset() {
 	*x = ExternalAuth{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[23]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2522,7 +2667,7 @@ func (x *ExternalAuth) String() string {
 func (*ExternalAuth) ProtoMessage() {}
 
 func (x *ExternalAuth) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[23]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2535,7 +2680,7 @@ func (x *ExternalAuth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExternalAuth.ProtoReflect.Descriptor instead.
 func (*ExternalAuth) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{23}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ExternalAuth) GetTo() *Destination {
@@ -2618,7 +2763,7 @@ type CacheTime struct {
 
 func (x *CacheTime) Reset() {
 	*x = CacheTime{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[24]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2630,7 +2775,7 @@ func (x *CacheTime) String() string {
 func (*CacheTime) ProtoMessage() {}
 
 func (x *CacheTime) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[24]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2643,7 +2788,7 @@ func (x *CacheTime) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CacheTime.ProtoReflect.Descriptor instead.
 func (*CacheTime) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{24}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *CacheTime) GetStatus() []uint32 {
@@ -2671,7 +2816,7 @@ type Mirror struct {
 
 func (x *Mirror) Reset() {
 	*x = Mirror{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[25]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2683,7 +2828,7 @@ func (x *Mirror) String() string {
 func (*Mirror) ProtoMessage() {}
 
 func (x *Mirror) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[25]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2696,7 +2841,7 @@ func (x *Mirror) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mirror.ProtoReflect.Descriptor instead.
 func (*Mirror) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{25}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Mirror) GetTo() *Destination {
@@ -2733,7 +2878,7 @@ type ErrorPages struct {
 
 func (x *ErrorPages) Reset() {
 	*x = ErrorPages{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[26]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2745,7 +2890,7 @@ func (x *ErrorPages) String() string {
 func (*ErrorPages) ProtoMessage() {}
 
 func (x *ErrorPages) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[26]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2758,7 +2903,7 @@ func (x *ErrorPages) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorPages.ProtoReflect.Descriptor instead.
 func (*ErrorPages) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{26}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ErrorPages) GetStatus() []uint32 {
@@ -2800,7 +2945,7 @@ type Compression struct {
 
 func (x *Compression) Reset() {
 	*x = Compression{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[27]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2812,7 +2957,7 @@ func (x *Compression) String() string {
 func (*Compression) ProtoMessage() {}
 
 func (x *Compression) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[27]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2825,7 +2970,7 @@ func (x *Compression) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Compression.ProtoReflect.Descriptor instead.
 func (*Compression) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{27}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Compression) GetEncodings() []string {
@@ -2859,7 +3004,7 @@ type Pace struct {
 
 func (x *Pace) Reset() {
 	*x = Pace{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[28]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2871,7 +3016,7 @@ func (x *Pace) String() string {
 func (*Pace) ProtoMessage() {}
 
 func (x *Pace) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[28]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2884,7 +3029,7 @@ func (x *Pace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pace.ProtoReflect.Descriptor instead.
 func (*Pace) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{28}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Pace) GetBytesPerSecond() uint64 {
@@ -2912,7 +3057,7 @@ type Trace struct {
 
 func (x *Trace) Reset() {
 	*x = Trace{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[29]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2924,7 +3069,7 @@ func (x *Trace) String() string {
 func (*Trace) ProtoMessage() {}
 
 func (x *Trace) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[29]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2937,7 +3082,7 @@ func (x *Trace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Trace.ProtoReflect.Descriptor instead.
 func (*Trace) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{29}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Trace) GetEnabled() bool {
@@ -2974,7 +3119,7 @@ type Redirect struct {
 
 func (x *Redirect) Reset() {
 	*x = Redirect{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[30]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2986,7 +3131,7 @@ func (x *Redirect) String() string {
 func (*Redirect) ProtoMessage() {}
 
 func (x *Redirect) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[30]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2999,7 +3144,7 @@ func (x *Redirect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Redirect.ProtoReflect.Descriptor instead.
 func (*Redirect) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{30}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Redirect) GetPath() string {
@@ -3051,7 +3196,7 @@ type CORS struct {
 
 func (x *CORS) Reset() {
 	*x = CORS{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[31]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3063,7 +3208,7 @@ func (x *CORS) String() string {
 func (*CORS) ProtoMessage() {}
 
 func (x *CORS) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[31]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3076,7 +3221,7 @@ func (x *CORS) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CORS.ProtoReflect.Descriptor instead.
 func (*CORS) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{31}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *CORS) GetOrigins() []string {
@@ -3134,7 +3279,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[32]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3146,7 +3291,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[32]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3159,7 +3304,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{32}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Limits) GetRates() []*Rate {
@@ -3208,7 +3353,7 @@ type Rate struct {
 
 func (x *Rate) Reset() {
 	*x = Rate{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[33]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3220,7 +3365,7 @@ func (x *Rate) String() string {
 func (*Rate) ProtoMessage() {}
 
 func (x *Rate) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[33]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3233,7 +3378,7 @@ func (x *Rate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rate.ProtoReflect.Descriptor instead.
 func (*Rate) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{33}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Rate) GetRequests() uint32 {
@@ -3271,7 +3416,7 @@ type Access struct {
 
 func (x *Access) Reset() {
 	*x = Access{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[34]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3283,7 +3428,7 @@ func (x *Access) String() string {
 func (*Access) ProtoMessage() {}
 
 func (x *Access) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[34]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3296,7 +3441,7 @@ func (x *Access) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Access.ProtoReflect.Descriptor instead.
 func (*Access) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{34}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Access) GetAllow() []string {
@@ -3352,7 +3497,7 @@ type BasicAuth struct {
 
 func (x *BasicAuth) Reset() {
 	*x = BasicAuth{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[35]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3364,7 +3509,7 @@ func (x *BasicAuth) String() string {
 func (*BasicAuth) ProtoMessage() {}
 
 func (x *BasicAuth) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[35]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3377,7 +3522,7 @@ func (x *BasicAuth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BasicAuth.ProtoReflect.Descriptor instead.
 func (*BasicAuth) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{35}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *BasicAuth) GetRealm() string {
@@ -3405,7 +3550,7 @@ type HeaderRule struct {
 
 func (x *HeaderRule) Reset() {
 	*x = HeaderRule{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[36]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3417,7 +3562,7 @@ func (x *HeaderRule) String() string {
 func (*HeaderRule) ProtoMessage() {}
 
 func (x *HeaderRule) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[36]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3430,7 +3575,7 @@ func (x *HeaderRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeaderRule.ProtoReflect.Descriptor instead.
 func (*HeaderRule) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{36}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *HeaderRule) GetOp() HeaderRule_Op {
@@ -3465,7 +3610,7 @@ type Replacement struct {
 
 func (x *Replacement) Reset() {
 	*x = Replacement{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[37]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3477,7 +3622,7 @@ func (x *Replacement) String() string {
 func (*Replacement) ProtoMessage() {}
 
 func (x *Replacement) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[37]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3490,7 +3635,7 @@ func (x *Replacement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Replacement.ProtoReflect.Descriptor instead.
 func (*Replacement) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{37}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Replacement) GetFrom() string {
@@ -3514,35 +3659,39 @@ func (x *Replacement) GetPattern() bool {
 	return false
 }
 
-type Canary struct {
+// Split is a service that takes a part of a route's requests, such as a canary.
+type Split struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Service       uint32                 `protobuf:"varint,1,opt,name=service,proto3" json:"service,omitempty"` // 0: 503
-	Source        string                 `protobuf:"bytes,2,opt,name=source,proto3" json:"source,omitempty"`    // "namespace/name" of the Ingress
+	Source        string                 `protobuf:"bytes,2,opt,name=source,proto3" json:"source,omitempty"`    // "namespace/name" of the object that asks for it
 	Header        string                 `protobuf:"bytes,3,opt,name=header,proto3" json:"header,omitempty"`
 	Value         string                 `protobuf:"bytes,4,opt,name=value,proto3" json:"value,omitempty"`
 	Pattern       string                 `protobuf:"bytes,5,opt,name=pattern,proto3" json:"pattern,omitempty"`
 	Cookie        string                 `protobuf:"bytes,6,opt,name=cookie,proto3" json:"cookie,omitempty"`
 	Weight        uint32                 `protobuf:"varint,7,opt,name=weight,proto3" json:"weight,omitempty"`
 	Total         uint32                 `protobuf:"varint,8,opt,name=total,proto3" json:"total,omitempty"`
+	SourceKind    string                 `protobuf:"bytes,9,opt,name=source_kind,json=sourceKind,proto3" json:"source_kind,omitempty"` // "": Ingress
+	Policy        uint32                 `protobuf:"varint,10,opt,name=policy,proto3" json:"policy,omitempty"`                         // 1: the first of Host.policies, instead of the route's; 0: that
+	Upstream      *Upstream              `protobuf:"bytes,11,opt,name=upstream,proto3" json:"upstream,omitempty"`                      // instead of the route's; absent: that
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *Canary) Reset() {
-	*x = Canary{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[38]
+func (x *Split) Reset() {
+	*x = Split{}
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *Canary) String() string {
+func (x *Split) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*Canary) ProtoMessage() {}
+func (*Split) ProtoMessage() {}
 
-func (x *Canary) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[38]
+func (x *Split) ProtoReflect() protoreflect.Message {
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3553,65 +3702,86 @@ func (x *Canary) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use Canary.ProtoReflect.Descriptor instead.
-func (*Canary) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{38}
+// Deprecated: Use Split.ProtoReflect.Descriptor instead.
+func (*Split) Descriptor() ([]byte, []int) {
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{40}
 }
 
-func (x *Canary) GetService() uint32 {
+func (x *Split) GetService() uint32 {
 	if x != nil {
 		return x.Service
 	}
 	return 0
 }
 
-func (x *Canary) GetSource() string {
+func (x *Split) GetSource() string {
 	if x != nil {
 		return x.Source
 	}
 	return ""
 }
 
-func (x *Canary) GetHeader() string {
+func (x *Split) GetHeader() string {
 	if x != nil {
 		return x.Header
 	}
 	return ""
 }
 
-func (x *Canary) GetValue() string {
+func (x *Split) GetValue() string {
 	if x != nil {
 		return x.Value
 	}
 	return ""
 }
 
-func (x *Canary) GetPattern() string {
+func (x *Split) GetPattern() string {
 	if x != nil {
 		return x.Pattern
 	}
 	return ""
 }
 
-func (x *Canary) GetCookie() string {
+func (x *Split) GetCookie() string {
 	if x != nil {
 		return x.Cookie
 	}
 	return ""
 }
 
-func (x *Canary) GetWeight() uint32 {
+func (x *Split) GetWeight() uint32 {
 	if x != nil {
 		return x.Weight
 	}
 	return 0
 }
 
-func (x *Canary) GetTotal() uint32 {
+func (x *Split) GetTotal() uint32 {
 	if x != nil {
 		return x.Total
 	}
 	return 0
+}
+
+func (x *Split) GetSourceKind() string {
+	if x != nil {
+		return x.SourceKind
+	}
+	return ""
+}
+
+func (x *Split) GetPolicy() uint32 {
+	if x != nil {
+		return x.Policy
+	}
+	return 0
+}
+
+func (x *Split) GetUpstream() *Upstream {
+	if x != nil {
+		return x.Upstream
+	}
+	return nil
 }
 
 type Service struct {
@@ -3630,7 +3800,7 @@ type Service struct {
 
 func (x *Service) Reset() {
 	*x = Service{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[39]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3642,7 +3812,7 @@ func (x *Service) String() string {
 func (*Service) ProtoMessage() {}
 
 func (x *Service) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[39]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3655,7 +3825,7 @@ func (x *Service) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Service.ProtoReflect.Descriptor instead.
 func (*Service) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{39}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Service) GetId() uint32 {
@@ -3731,7 +3901,7 @@ type HealthCheck struct {
 
 func (x *HealthCheck) Reset() {
 	*x = HealthCheck{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[40]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3743,7 +3913,7 @@ func (x *HealthCheck) String() string {
 func (*HealthCheck) ProtoMessage() {}
 
 func (x *HealthCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[40]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3756,7 +3926,7 @@ func (x *HealthCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthCheck.ProtoReflect.Descriptor instead.
 func (*HealthCheck) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{40}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *HealthCheck) GetKind() HealthCheck_Kind {
@@ -3836,7 +4006,7 @@ type Outlier struct {
 
 func (x *Outlier) Reset() {
 	*x = Outlier{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[41]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3848,7 +4018,7 @@ func (x *Outlier) String() string {
 func (*Outlier) ProtoMessage() {}
 
 func (x *Outlier) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[41]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3861,7 +4031,7 @@ func (x *Outlier) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outlier.ProtoReflect.Descriptor instead.
 func (*Outlier) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{41}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Outlier) GetOff() bool {
@@ -3943,7 +4113,7 @@ type Settings struct {
 
 func (x *Settings) Reset() {
 	*x = Settings{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[42]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3955,7 +4125,7 @@ func (x *Settings) String() string {
 func (*Settings) ProtoMessage() {}
 
 func (x *Settings) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[42]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3968,7 +4138,7 @@ func (x *Settings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settings.ProtoReflect.Descriptor instead.
 func (*Settings) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{42}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Settings) GetHeadTimeoutMs() uint32 {
@@ -4225,7 +4395,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[43]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4237,7 +4407,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[43]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4250,7 +4420,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{43}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Ack) GetVersion() uint64 {
@@ -4267,13 +4437,14 @@ type Refuse struct {
 	Version       uint64                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
 	Source        string                 `protobuf:"bytes,2,opt,name=source,proto3" json:"source,omitempty"` // Route.source, "" if none is to blame
 	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	SourceKind    string                 `protobuf:"bytes,4,opt,name=source_kind,json=sourceKind,proto3" json:"source_kind,omitempty"` // "": Ingress
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Refuse) Reset() {
 	*x = Refuse{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[44]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4285,7 +4456,7 @@ func (x *Refuse) String() string {
 func (*Refuse) ProtoMessage() {}
 
 func (x *Refuse) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[44]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4298,7 +4469,7 @@ func (x *Refuse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refuse.ProtoReflect.Descriptor instead.
 func (*Refuse) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{44}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Refuse) GetVersion() uint64 {
@@ -4322,6 +4493,13 @@ func (x *Refuse) GetReason() string {
 	return ""
 }
 
+func (x *Refuse) GetSourceKind() string {
+	if x != nil {
+		return x.SourceKind
+	}
+	return ""
+}
+
 // Serving tells a proxy that new connections now come to it.
 type Serving struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -4331,7 +4509,7 @@ type Serving struct {
 
 func (x *Serving) Reset() {
 	*x = Serving{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[45]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4343,7 +4521,7 @@ func (x *Serving) String() string {
 func (*Serving) ProtoMessage() {}
 
 func (x *Serving) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[45]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4356,7 +4534,7 @@ func (x *Serving) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Serving.ProtoReflect.Descriptor instead.
 func (*Serving) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{45}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{47}
 }
 
 // Drain tells a proxy that another generation serves: finish what is open, then exit.
@@ -4369,7 +4547,7 @@ type Drain struct {
 
 func (x *Drain) Reset() {
 	*x = Drain{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[46]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4381,7 +4559,7 @@ func (x *Drain) String() string {
 func (*Drain) ProtoMessage() {}
 
 func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[46]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4394,7 +4572,7 @@ func (x *Drain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drain.ProtoReflect.Descriptor instead.
 func (*Drain) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{46}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Drain) GetTimeoutMs() uint32 {
@@ -4414,7 +4592,7 @@ type Query struct {
 
 func (x *Query) Reset() {
 	*x = Query{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[47]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4426,7 +4604,7 @@ func (x *Query) String() string {
 func (*Query) ProtoMessage() {}
 
 func (x *Query) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[47]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4439,7 +4617,7 @@ func (x *Query) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Query.ProtoReflect.Descriptor instead.
 func (*Query) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{47}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Query) GetWhat() string {
@@ -4459,7 +4637,7 @@ type Answer struct {
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[48]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4471,7 +4649,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[48]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4484,7 +4662,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{48}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Answer) GetJson() []byte {
@@ -4598,13 +4776,15 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\fFINAL_PREFIX\x10\x01\x12\t\n" +
 	"\x05EXACT\x10\x02\x12\v\n" +
 	"\aPATTERN\x10\x03\x12\x10\n" +
-	"\fPATTERN_FOLD\x10\x04\"\xc0\x01\n" +
+	"\fPATTERN_FOLD\x10\x04\"\xe1\x01\n" +
 	"\x03TLS\x12\"\n" +
 	"\fcertificates\x18\x01 \x03(\tR\fcertificates\x124\n" +
 	"\x06client\x18\x02 \x01(\v2\x1c.kerngate.feed.v1.ClientAuthR\x06client\x12/\n" +
 	"\x13passthrough_service\x18\x03 \x01(\rR\x12passthroughService\x12\x16\n" +
 	"\x06source\x18\x04 \x01(\tR\x06source\x12\x16\n" +
-	"\x06suites\x18\x05 \x03(\tR\x06suites\"\x87\x02\n" +
+	"\x06suites\x18\x05 \x03(\tR\x06suites\x12\x1f\n" +
+	"\vsource_kind\x18\x06 \x01(\tR\n" +
+	"sourceKind\"\x87\x02\n" +
 	"\n" +
 	"ClientAuth\x125\n" +
 	"\x04mode\x18\x01 \x01(\x0e2!.kerngate.feed.v1.ClientAuth.ModeR\x04mode\x12\x1c\n" +
@@ -4618,7 +4798,7 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\x04Mode\x12\f\n" +
 	"\bREQUIRED\x10\x00\x12\f\n" +
 	"\bOPTIONAL\x10\x01\x12\x12\n" +
-	"\x0eOPTIONAL_NO_CA\x10\x02\"\xe5\x02\n" +
+	"\x0eOPTIONAL_NO_CA\x10\x02\"\xb3\x03\n" +
 	"\x05Route\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x14\n" +
 	"\x05exact\x18\x02 \x01(\bR\x05exact\x12\x18\n" +
@@ -4627,11 +4807,24 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\x0eredirect_https\x18\x05 \x01(\bR\rredirectHttps\x126\n" +
 	"\bupstream\x18\x06 \x01(\v2\x1a.kerngate.feed.v1.UpstreamR\bupstream\x12\x16\n" +
 	"\x06regexp\x18d \x01(\bR\x06regexp\x12\x16\n" +
-	"\x06policy\x18e \x01(\rR\x06policy\x124\n" +
-	"\bcanaries\x18f \x03(\v2\x18.kerngate.feed.v1.CanaryR\bcanaries\x12\x1c\n" +
+	"\x06policy\x18e \x01(\rR\x06policy\x12/\n" +
+	"\x06splits\x18f \x03(\v2\x17.kerngate.feed.v1.SplitR\x06splits\x12\x1c\n" +
 	"\tlocations\x18g \x01(\rR\tlocations\x12\x1d\n" +
 	"\n" +
-	"clear_text\x18h \x01(\bR\tclearText\"\xd5\x01\n" +
+	"clear_text\x18h \x01(\bR\tclearText\x12\x1f\n" +
+	"\vsource_kind\x18i \x01(\tR\n" +
+	"sourceKind\x120\n" +
+	"\x04when\x18j \x01(\v2\x1c.kerngate.feed.v1.ConditionsR\x04when\"\x90\x01\n" +
+	"\n" +
+	"Conditions\x12\x16\n" +
+	"\x06method\x18\x01 \x01(\tR\x06method\x126\n" +
+	"\aheaders\x18\x02 \x03(\v2\x1c.kerngate.feed.v1.ComparisonR\aheaders\x122\n" +
+	"\x05query\x18\x03 \x03(\v2\x1c.kerngate.feed.v1.ComparisonR\x05query\"N\n" +
+	"\n" +
+	"Comparison\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\x12\x16\n" +
+	"\x06regexp\x18\x03 \x01(\bR\x06regexp\"\xd5\x01\n" +
 	"\bUpstream\x12?\n" +
 	"\bprotocol\x18\x01 \x01(\x0e2#.kerngate.feed.v1.Upstream.ProtocolR\bprotocol\x12\x12\n" +
 	"\x04grpc\x18\x02 \x01(\bR\x04grpc\x12/\n" +
@@ -4798,8 +4991,8 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\vReplacement\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\tR\x04from\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\tR\x02to\x12\x18\n" +
-	"\apattern\x18\x03 \x01(\bR\apattern\"\xc8\x01\n" +
-	"\x06Canary\x12\x18\n" +
+	"\apattern\x18\x03 \x01(\bR\apattern\"\xb8\x02\n" +
+	"\x05Split\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\rR\aservice\x12\x16\n" +
 	"\x06source\x18\x02 \x01(\tR\x06source\x12\x16\n" +
 	"\x06header\x18\x03 \x01(\tR\x06header\x12\x14\n" +
@@ -4807,7 +5000,12 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\apattern\x18\x05 \x01(\tR\apattern\x12\x16\n" +
 	"\x06cookie\x18\x06 \x01(\tR\x06cookie\x12\x16\n" +
 	"\x06weight\x18\a \x01(\rR\x06weight\x12\x14\n" +
-	"\x05total\x18\b \x01(\rR\x05total\"\xa3\x02\n" +
+	"\x05total\x18\b \x01(\rR\x05total\x12\x1f\n" +
+	"\vsource_kind\x18\t \x01(\tR\n" +
+	"sourceKind\x12\x16\n" +
+	"\x06policy\x18\n" +
+	" \x01(\rR\x06policy\x126\n" +
+	"\bupstream\x18\v \x01(\v2\x1a.kerngate.feed.v1.UpstreamR\bupstream\"\xa3\x02\n" +
 	"\aService\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x125\n" +
@@ -4886,11 +5084,13 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\x16large_requests_refused\x185 \x01(\bR\x14largeRequestsRefusedB\x17\n" +
 	"\x15_request_buffer_bytes\"\x1f\n" +
 	"\x03Ack\x12\x18\n" +
-	"\aversion\x18\x01 \x01(\x04R\aversion\"R\n" +
+	"\aversion\x18\x01 \x01(\x04R\aversion\"s\n" +
 	"\x06Refuse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12\x16\n" +
 	"\x06source\x18\x02 \x01(\tR\x06source\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\"\t\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x1f\n" +
+	"\vsource_kind\x18\x04 \x01(\tR\n" +
+	"sourceKind\"\t\n" +
 	"\aServing\"&\n" +
 	"\x05Drain\x12\x1d\n" +
 	"\n" +
@@ -4926,7 +5126,7 @@ func file_userspace_feed_feedpb_feed_proto_rawDescGZIP() []byte {
 }
 
 var file_userspace_feed_feedpb_feed_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
-var file_userspace_feed_feedpb_feed_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
+var file_userspace_feed_feedpb_feed_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
 var file_userspace_feed_feedpb_feed_proto_goTypes = []any{
 	(RequestBuffering)(0),  // 0: kerngate.feed.v1.RequestBuffering
 	(Algorithm)(0),         // 1: kerngate.feed.v1.Algorithm
@@ -4951,108 +5151,114 @@ var file_userspace_feed_feedpb_feed_proto_goTypes = []any{
 	(*TLS)(nil),            // 20: kerngate.feed.v1.TLS
 	(*ClientAuth)(nil),     // 21: kerngate.feed.v1.ClientAuth
 	(*Route)(nil),          // 22: kerngate.feed.v1.Route
-	(*Upstream)(nil),       // 23: kerngate.feed.v1.Upstream
-	(*UpstreamTLS)(nil),    // 24: kerngate.feed.v1.UpstreamTLS
-	(*Policy)(nil),         // 25: kerngate.feed.v1.Policy
-	(*Balance)(nil),        // 26: kerngate.feed.v1.Balance
-	(*Affinity)(nil),       // 27: kerngate.feed.v1.Affinity
-	(*Retry)(nil),          // 28: kerngate.feed.v1.Retry
-	(*Destination)(nil),    // 29: kerngate.feed.v1.Destination
-	(*ExternalAuth)(nil),   // 30: kerngate.feed.v1.ExternalAuth
-	(*CacheTime)(nil),      // 31: kerngate.feed.v1.CacheTime
-	(*Mirror)(nil),         // 32: kerngate.feed.v1.Mirror
-	(*ErrorPages)(nil),     // 33: kerngate.feed.v1.ErrorPages
-	(*Compression)(nil),    // 34: kerngate.feed.v1.Compression
-	(*Pace)(nil),           // 35: kerngate.feed.v1.Pace
-	(*Trace)(nil),          // 36: kerngate.feed.v1.Trace
-	(*Redirect)(nil),       // 37: kerngate.feed.v1.Redirect
-	(*CORS)(nil),           // 38: kerngate.feed.v1.CORS
-	(*Limits)(nil),         // 39: kerngate.feed.v1.Limits
-	(*Rate)(nil),           // 40: kerngate.feed.v1.Rate
-	(*Access)(nil),         // 41: kerngate.feed.v1.Access
-	(*BasicAuth)(nil),      // 42: kerngate.feed.v1.BasicAuth
-	(*HeaderRule)(nil),     // 43: kerngate.feed.v1.HeaderRule
-	(*Replacement)(nil),    // 44: kerngate.feed.v1.Replacement
-	(*Canary)(nil),         // 45: kerngate.feed.v1.Canary
-	(*Service)(nil),        // 46: kerngate.feed.v1.Service
-	(*HealthCheck)(nil),    // 47: kerngate.feed.v1.HealthCheck
-	(*Outlier)(nil),        // 48: kerngate.feed.v1.Outlier
-	(*Settings)(nil),       // 49: kerngate.feed.v1.Settings
-	(*Ack)(nil),            // 50: kerngate.feed.v1.Ack
-	(*Refuse)(nil),         // 51: kerngate.feed.v1.Refuse
-	(*Serving)(nil),        // 52: kerngate.feed.v1.Serving
-	(*Drain)(nil),          // 53: kerngate.feed.v1.Drain
-	(*Query)(nil),          // 54: kerngate.feed.v1.Query
-	(*Answer)(nil),         // 55: kerngate.feed.v1.Answer
+	(*Conditions)(nil),     // 23: kerngate.feed.v1.Conditions
+	(*Comparison)(nil),     // 24: kerngate.feed.v1.Comparison
+	(*Upstream)(nil),       // 25: kerngate.feed.v1.Upstream
+	(*UpstreamTLS)(nil),    // 26: kerngate.feed.v1.UpstreamTLS
+	(*Policy)(nil),         // 27: kerngate.feed.v1.Policy
+	(*Balance)(nil),        // 28: kerngate.feed.v1.Balance
+	(*Affinity)(nil),       // 29: kerngate.feed.v1.Affinity
+	(*Retry)(nil),          // 30: kerngate.feed.v1.Retry
+	(*Destination)(nil),    // 31: kerngate.feed.v1.Destination
+	(*ExternalAuth)(nil),   // 32: kerngate.feed.v1.ExternalAuth
+	(*CacheTime)(nil),      // 33: kerngate.feed.v1.CacheTime
+	(*Mirror)(nil),         // 34: kerngate.feed.v1.Mirror
+	(*ErrorPages)(nil),     // 35: kerngate.feed.v1.ErrorPages
+	(*Compression)(nil),    // 36: kerngate.feed.v1.Compression
+	(*Pace)(nil),           // 37: kerngate.feed.v1.Pace
+	(*Trace)(nil),          // 38: kerngate.feed.v1.Trace
+	(*Redirect)(nil),       // 39: kerngate.feed.v1.Redirect
+	(*CORS)(nil),           // 40: kerngate.feed.v1.CORS
+	(*Limits)(nil),         // 41: kerngate.feed.v1.Limits
+	(*Rate)(nil),           // 42: kerngate.feed.v1.Rate
+	(*Access)(nil),         // 43: kerngate.feed.v1.Access
+	(*BasicAuth)(nil),      // 44: kerngate.feed.v1.BasicAuth
+	(*HeaderRule)(nil),     // 45: kerngate.feed.v1.HeaderRule
+	(*Replacement)(nil),    // 46: kerngate.feed.v1.Replacement
+	(*Split)(nil),          // 47: kerngate.feed.v1.Split
+	(*Service)(nil),        // 48: kerngate.feed.v1.Service
+	(*HealthCheck)(nil),    // 49: kerngate.feed.v1.HealthCheck
+	(*Outlier)(nil),        // 50: kerngate.feed.v1.Outlier
+	(*Settings)(nil),       // 51: kerngate.feed.v1.Settings
+	(*Ack)(nil),            // 52: kerngate.feed.v1.Ack
+	(*Refuse)(nil),         // 53: kerngate.feed.v1.Refuse
+	(*Serving)(nil),        // 54: kerngate.feed.v1.Serving
+	(*Drain)(nil),          // 55: kerngate.feed.v1.Drain
+	(*Query)(nil),          // 56: kerngate.feed.v1.Query
+	(*Answer)(nil),         // 57: kerngate.feed.v1.Answer
 }
 var file_userspace_feed_feedpb_feed_proto_depIdxs = []int32{
 	9,  // 0: kerngate.feed.v1.ToAgent.hello:type_name -> kerngate.feed.v1.Hello
-	50, // 1: kerngate.feed.v1.ToAgent.ack:type_name -> kerngate.feed.v1.Ack
-	51, // 2: kerngate.feed.v1.ToAgent.refuse:type_name -> kerngate.feed.v1.Refuse
-	54, // 3: kerngate.feed.v1.ToAgent.query:type_name -> kerngate.feed.v1.Query
+	52, // 1: kerngate.feed.v1.ToAgent.ack:type_name -> kerngate.feed.v1.Ack
+	53, // 2: kerngate.feed.v1.ToAgent.refuse:type_name -> kerngate.feed.v1.Refuse
+	56, // 3: kerngate.feed.v1.ToAgent.query:type_name -> kerngate.feed.v1.Query
 	10, // 4: kerngate.feed.v1.FromAgent.welcome:type_name -> kerngate.feed.v1.Welcome
 	12, // 5: kerngate.feed.v1.FromAgent.reject:type_name -> kerngate.feed.v1.Reject
 	13, // 6: kerngate.feed.v1.FromAgent.config:type_name -> kerngate.feed.v1.Config
-	52, // 7: kerngate.feed.v1.FromAgent.serving:type_name -> kerngate.feed.v1.Serving
-	53, // 8: kerngate.feed.v1.FromAgent.drain:type_name -> kerngate.feed.v1.Drain
-	55, // 9: kerngate.feed.v1.FromAgent.answer:type_name -> kerngate.feed.v1.Answer
+	54, // 7: kerngate.feed.v1.FromAgent.serving:type_name -> kerngate.feed.v1.Serving
+	55, // 8: kerngate.feed.v1.FromAgent.drain:type_name -> kerngate.feed.v1.Drain
+	57, // 9: kerngate.feed.v1.FromAgent.answer:type_name -> kerngate.feed.v1.Answer
 	11, // 10: kerngate.feed.v1.Welcome.maps:type_name -> kerngate.feed.v1.Map
 	17, // 11: kerngate.feed.v1.Config.hosts:type_name -> kerngate.feed.v1.Host
-	46, // 12: kerngate.feed.v1.Config.services:type_name -> kerngate.feed.v1.Service
-	49, // 13: kerngate.feed.v1.Config.settings:type_name -> kerngate.feed.v1.Settings
+	48, // 12: kerngate.feed.v1.Config.services:type_name -> kerngate.feed.v1.Service
+	51, // 13: kerngate.feed.v1.Config.settings:type_name -> kerngate.feed.v1.Settings
 	14, // 14: kerngate.feed.v1.Config.certificates:type_name -> kerngate.feed.v1.Certificate
 	15, // 15: kerngate.feed.v1.Config.authorities:type_name -> kerngate.feed.v1.Authority
 	16, // 16: kerngate.feed.v1.Config.ticket_keys:type_name -> kerngate.feed.v1.TicketKeys
 	22, // 17: kerngate.feed.v1.Host.routes:type_name -> kerngate.feed.v1.Route
 	20, // 18: kerngate.feed.v1.Host.tls:type_name -> kerngate.feed.v1.TLS
-	25, // 19: kerngate.feed.v1.Host.policies:type_name -> kerngate.feed.v1.Policy
+	27, // 19: kerngate.feed.v1.Host.policies:type_name -> kerngate.feed.v1.Policy
 	18, // 20: kerngate.feed.v1.Host.locations:type_name -> kerngate.feed.v1.Locations
 	19, // 21: kerngate.feed.v1.Locations.server:type_name -> kerngate.feed.v1.Location
 	19, // 22: kerngate.feed.v1.Locations.nested:type_name -> kerngate.feed.v1.Location
 	2,  // 23: kerngate.feed.v1.Location.match:type_name -> kerngate.feed.v1.Location.Match
 	21, // 24: kerngate.feed.v1.TLS.client:type_name -> kerngate.feed.v1.ClientAuth
 	3,  // 25: kerngate.feed.v1.ClientAuth.mode:type_name -> kerngate.feed.v1.ClientAuth.Mode
-	23, // 26: kerngate.feed.v1.Route.upstream:type_name -> kerngate.feed.v1.Upstream
-	45, // 27: kerngate.feed.v1.Route.canaries:type_name -> kerngate.feed.v1.Canary
-	4,  // 28: kerngate.feed.v1.Upstream.protocol:type_name -> kerngate.feed.v1.Upstream.Protocol
-	24, // 29: kerngate.feed.v1.Upstream.tls:type_name -> kerngate.feed.v1.UpstreamTLS
-	37, // 30: kerngate.feed.v1.Policy.redirects:type_name -> kerngate.feed.v1.Redirect
-	38, // 31: kerngate.feed.v1.Policy.cors:type_name -> kerngate.feed.v1.CORS
-	39, // 32: kerngate.feed.v1.Policy.limits:type_name -> kerngate.feed.v1.Limits
-	41, // 33: kerngate.feed.v1.Policy.access:type_name -> kerngate.feed.v1.Access
-	43, // 34: kerngate.feed.v1.Policy.request_headers:type_name -> kerngate.feed.v1.HeaderRule
-	43, // 35: kerngate.feed.v1.Policy.response_headers:type_name -> kerngate.feed.v1.HeaderRule
-	44, // 36: kerngate.feed.v1.Policy.cookie_domains:type_name -> kerngate.feed.v1.Replacement
-	44, // 37: kerngate.feed.v1.Policy.cookie_paths:type_name -> kerngate.feed.v1.Replacement
-	44, // 38: kerngate.feed.v1.Policy.locations:type_name -> kerngate.feed.v1.Replacement
-	26, // 39: kerngate.feed.v1.Policy.balance:type_name -> kerngate.feed.v1.Balance
-	28, // 40: kerngate.feed.v1.Policy.retry:type_name -> kerngate.feed.v1.Retry
-	32, // 41: kerngate.feed.v1.Policy.mirrors:type_name -> kerngate.feed.v1.Mirror
-	33, // 42: kerngate.feed.v1.Policy.error_pages:type_name -> kerngate.feed.v1.ErrorPages
-	34, // 43: kerngate.feed.v1.Policy.compression:type_name -> kerngate.feed.v1.Compression
-	35, // 44: kerngate.feed.v1.Policy.pace:type_name -> kerngate.feed.v1.Pace
-	36, // 45: kerngate.feed.v1.Policy.trace:type_name -> kerngate.feed.v1.Trace
-	0,  // 46: kerngate.feed.v1.Policy.request_buffering:type_name -> kerngate.feed.v1.RequestBuffering
-	1,  // 47: kerngate.feed.v1.Balance.algorithm:type_name -> kerngate.feed.v1.Algorithm
-	27, // 48: kerngate.feed.v1.Balance.affinity:type_name -> kerngate.feed.v1.Affinity
-	29, // 49: kerngate.feed.v1.ExternalAuth.to:type_name -> kerngate.feed.v1.Destination
-	43, // 50: kerngate.feed.v1.ExternalAuth.headers:type_name -> kerngate.feed.v1.HeaderRule
-	31, // 51: kerngate.feed.v1.ExternalAuth.cache_for:type_name -> kerngate.feed.v1.CacheTime
-	29, // 52: kerngate.feed.v1.Mirror.to:type_name -> kerngate.feed.v1.Destination
-	40, // 53: kerngate.feed.v1.Limits.rates:type_name -> kerngate.feed.v1.Rate
-	42, // 54: kerngate.feed.v1.Access.basic:type_name -> kerngate.feed.v1.BasicAuth
-	30, // 55: kerngate.feed.v1.Access.external:type_name -> kerngate.feed.v1.ExternalAuth
-	5,  // 56: kerngate.feed.v1.HeaderRule.op:type_name -> kerngate.feed.v1.HeaderRule.Op
-	47, // 57: kerngate.feed.v1.Service.health:type_name -> kerngate.feed.v1.HealthCheck
-	48, // 58: kerngate.feed.v1.Service.outlier:type_name -> kerngate.feed.v1.Outlier
-	6,  // 59: kerngate.feed.v1.HealthCheck.kind:type_name -> kerngate.feed.v1.HealthCheck.Kind
-	23, // 60: kerngate.feed.v1.HealthCheck.upstream:type_name -> kerngate.feed.v1.Upstream
-	34, // 61: kerngate.feed.v1.Settings.compression:type_name -> kerngate.feed.v1.Compression
-	62, // [62:62] is the sub-list for method output_type
-	62, // [62:62] is the sub-list for method input_type
-	62, // [62:62] is the sub-list for extension type_name
-	62, // [62:62] is the sub-list for extension extendee
-	0,  // [0:62] is the sub-list for field type_name
+	25, // 26: kerngate.feed.v1.Route.upstream:type_name -> kerngate.feed.v1.Upstream
+	47, // 27: kerngate.feed.v1.Route.splits:type_name -> kerngate.feed.v1.Split
+	23, // 28: kerngate.feed.v1.Route.when:type_name -> kerngate.feed.v1.Conditions
+	24, // 29: kerngate.feed.v1.Conditions.headers:type_name -> kerngate.feed.v1.Comparison
+	24, // 30: kerngate.feed.v1.Conditions.query:type_name -> kerngate.feed.v1.Comparison
+	4,  // 31: kerngate.feed.v1.Upstream.protocol:type_name -> kerngate.feed.v1.Upstream.Protocol
+	26, // 32: kerngate.feed.v1.Upstream.tls:type_name -> kerngate.feed.v1.UpstreamTLS
+	39, // 33: kerngate.feed.v1.Policy.redirects:type_name -> kerngate.feed.v1.Redirect
+	40, // 34: kerngate.feed.v1.Policy.cors:type_name -> kerngate.feed.v1.CORS
+	41, // 35: kerngate.feed.v1.Policy.limits:type_name -> kerngate.feed.v1.Limits
+	43, // 36: kerngate.feed.v1.Policy.access:type_name -> kerngate.feed.v1.Access
+	45, // 37: kerngate.feed.v1.Policy.request_headers:type_name -> kerngate.feed.v1.HeaderRule
+	45, // 38: kerngate.feed.v1.Policy.response_headers:type_name -> kerngate.feed.v1.HeaderRule
+	46, // 39: kerngate.feed.v1.Policy.cookie_domains:type_name -> kerngate.feed.v1.Replacement
+	46, // 40: kerngate.feed.v1.Policy.cookie_paths:type_name -> kerngate.feed.v1.Replacement
+	46, // 41: kerngate.feed.v1.Policy.locations:type_name -> kerngate.feed.v1.Replacement
+	28, // 42: kerngate.feed.v1.Policy.balance:type_name -> kerngate.feed.v1.Balance
+	30, // 43: kerngate.feed.v1.Policy.retry:type_name -> kerngate.feed.v1.Retry
+	34, // 44: kerngate.feed.v1.Policy.mirrors:type_name -> kerngate.feed.v1.Mirror
+	35, // 45: kerngate.feed.v1.Policy.error_pages:type_name -> kerngate.feed.v1.ErrorPages
+	36, // 46: kerngate.feed.v1.Policy.compression:type_name -> kerngate.feed.v1.Compression
+	37, // 47: kerngate.feed.v1.Policy.pace:type_name -> kerngate.feed.v1.Pace
+	38, // 48: kerngate.feed.v1.Policy.trace:type_name -> kerngate.feed.v1.Trace
+	0,  // 49: kerngate.feed.v1.Policy.request_buffering:type_name -> kerngate.feed.v1.RequestBuffering
+	1,  // 50: kerngate.feed.v1.Balance.algorithm:type_name -> kerngate.feed.v1.Algorithm
+	29, // 51: kerngate.feed.v1.Balance.affinity:type_name -> kerngate.feed.v1.Affinity
+	31, // 52: kerngate.feed.v1.ExternalAuth.to:type_name -> kerngate.feed.v1.Destination
+	45, // 53: kerngate.feed.v1.ExternalAuth.headers:type_name -> kerngate.feed.v1.HeaderRule
+	33, // 54: kerngate.feed.v1.ExternalAuth.cache_for:type_name -> kerngate.feed.v1.CacheTime
+	31, // 55: kerngate.feed.v1.Mirror.to:type_name -> kerngate.feed.v1.Destination
+	42, // 56: kerngate.feed.v1.Limits.rates:type_name -> kerngate.feed.v1.Rate
+	44, // 57: kerngate.feed.v1.Access.basic:type_name -> kerngate.feed.v1.BasicAuth
+	32, // 58: kerngate.feed.v1.Access.external:type_name -> kerngate.feed.v1.ExternalAuth
+	5,  // 59: kerngate.feed.v1.HeaderRule.op:type_name -> kerngate.feed.v1.HeaderRule.Op
+	25, // 60: kerngate.feed.v1.Split.upstream:type_name -> kerngate.feed.v1.Upstream
+	49, // 61: kerngate.feed.v1.Service.health:type_name -> kerngate.feed.v1.HealthCheck
+	50, // 62: kerngate.feed.v1.Service.outlier:type_name -> kerngate.feed.v1.Outlier
+	6,  // 63: kerngate.feed.v1.HealthCheck.kind:type_name -> kerngate.feed.v1.HealthCheck.Kind
+	25, // 64: kerngate.feed.v1.HealthCheck.upstream:type_name -> kerngate.feed.v1.Upstream
+	36, // 65: kerngate.feed.v1.Settings.compression:type_name -> kerngate.feed.v1.Compression
+	66, // [66:66] is the sub-list for method output_type
+	66, // [66:66] is the sub-list for method input_type
+	66, // [66:66] is the sub-list for extension type_name
+	66, // [66:66] is the sub-list for extension extendee
+	0,  // [0:66] is the sub-list for field type_name
 }
 
 func init() { file_userspace_feed_feedpb_feed_proto_init() }
@@ -5074,17 +5280,17 @@ func file_userspace_feed_feedpb_feed_proto_init() {
 		(*FromAgent_Drain)(nil),
 		(*FromAgent_Answer)(nil),
 	}
-	file_userspace_feed_feedpb_feed_proto_msgTypes[18].OneofWrappers = []any{}
 	file_userspace_feed_feedpb_feed_proto_msgTypes[20].OneofWrappers = []any{}
-	file_userspace_feed_feedpb_feed_proto_msgTypes[29].OneofWrappers = []any{}
-	file_userspace_feed_feedpb_feed_proto_msgTypes[42].OneofWrappers = []any{}
+	file_userspace_feed_feedpb_feed_proto_msgTypes[22].OneofWrappers = []any{}
+	file_userspace_feed_feedpb_feed_proto_msgTypes[31].OneofWrappers = []any{}
+	file_userspace_feed_feedpb_feed_proto_msgTypes[44].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_userspace_feed_feedpb_feed_proto_rawDesc), len(file_userspace_feed_feedpb_feed_proto_rawDesc)),
 			NumEnums:      7,
-			NumMessages:   49,
+			NumMessages:   51,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

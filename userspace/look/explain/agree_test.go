@@ -1,12 +1,15 @@
 package explain
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/kerngate/kerngate/userspace/look/status"
+	"github.com/kerngate/kerngate/userspace/model"
+	"github.com/kerngate/kerngate/userspace/proxy/http1"
 	"github.com/kerngate/kerngate/userspace/route"
 )
 
@@ -31,11 +34,13 @@ func TestAgreesWithTheRouter(t *testing.T) {
 		}
 		return "/" + strings.Join(n, "/")
 	}
+	conditions := []*model.Conditions{{Method: "POST"}, {Query: []model.Comparison{{Name: "q", Value: "1"}}, Headers: []model.Comparison{{Name: "X-V", Value: "a|b", Regexp: true}}}}
+	matched := 0
 	for range 3000 {
 		in := Input{Maps: &Maps{}, Routes: &status.Routes{}}
 		var hosts []route.Host[string]
 		for i := range 1 + r.IntN(4) {
-			host := []string{"", "*." + name(), name()}[min(i, r.IntN(3))]
+			host := []string{"", "*." + name(), "**." + name(), name()}[min(i, r.IntN(4))]
 			if slices.ContainsFunc(hosts, func(h route.Host[string]) bool { return h.Name == host }) {
 				continue
 			}
@@ -48,11 +53,14 @@ func TestAgreesWithTheRouter(t *testing.T) {
 						row.Path = "/"
 					}
 				}
+				if r.IntN(3) == 0 {
+					row.When = conditions[r.IntN(2)]
+				}
 				rows[row] = true
 			}
 			h := status.Host{Name: host}
 			for row := range rows {
-				row.Source = row.Match + " " + row.Path + " of " + host
+				row.Source = row.Match + " " + row.Path + " of " + host + " with " + row.Conditions()
 				h.Routes = append(h.Routes, row)
 			}
 			// Precedence as in model.Host: longest first, Exact before Prefix.
@@ -60,12 +68,17 @@ func TestAgreesWithTheRouter(t *testing.T) {
 				if len(a.Path) != len(b.Path) {
 					return len(b.Path) - len(a.Path)
 				}
-				return strings.Compare(a.Match+a.Path, b.Match+b.Path)
+				// Those with conditions first: the others take everything.
+				return cmp.Or(strings.Compare(a.Match+a.Path, b.Match+b.Path), strings.Compare(b.Conditions(), a.Conditions()))
 			})
 			in.Routes.Hosts = append(in.Routes.Hosts, h)
 			rh := route.Host[string]{Name: host}
 			for _, row := range h.Routes {
-				rh.Routes = append(rh.Routes, route.Route[string]{Path: row.Path, Exact: row.Match == status.MatchExact, Regexp: row.Match == status.MatchRegexp, Value: row.Source})
+				one := route.Route[string]{Path: row.Path, Exact: row.Match == status.MatchExact, Regexp: row.Match == status.MatchRegexp, Value: row.Source}
+				if row.When != nil {
+					one.When = compiled(t, row.When)
+				}
+				rh.Routes = append(rh.Routes, one)
 			}
 			hosts = append(hosts, rh)
 		}
@@ -75,13 +88,38 @@ func TestAgreesWithTheRouter(t *testing.T) {
 		}
 		for range 20 {
 			in.Target = Target{Scheme: "http", Host: name(), Port: 80, Path: path()}
-			want := ""
-			if m, ok := table.Match([]byte(in.Target.Host), []byte(in.Target.Path)); ok {
-				want = m.Value
+			in.Target.Sent = in.Target.Path + pick([]string{"", "?q=1", "?q=2"})
+			in.Target.Request = Request{Method: pick([]string{"", "POST"}), Fields: []string{"X-V: " + pick([]string{"a", "b", "ab"})}}
+			head, err := in.Target.head()
+			if err != nil {
+				continue // a path that a proxy refuses
 			}
-			if got := Explain(in).Source; got != want {
+			want := ""
+			if m, ok := table.Match([]byte(in.Target.Host), []byte(in.Target.Path), http1.ForRoute{Head: head.Request}); ok {
+				want, matched = "Ingress "+m.Value, matched+1
+			}
+			if got := Explain(in).Object; got != want {
 				t.Fatalf("%s%s: explained as %q, routed as %q\n%+v", in.Target.Host, in.Target.Path, got, want, in.Routes.Hosts)
 			}
 		}
 	}
+	if matched < 1000 {
+		t.Errorf("only %d requests had a route: the test compares nothing", matched)
+	}
+}
+
+// compiled returns conditions as a proxy gets them.
+func compiled(t *testing.T, c *model.Conditions) *route.Conditions {
+	t.Helper()
+	list := func(of []model.Comparison) (out []route.Comparison) {
+		for _, one := range of {
+			out = append(out, route.Comparison(one))
+		}
+		return out
+	}
+	out, err := route.NewConditions(c.Method, list(c.Headers), list(c.Query))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
 }

@@ -70,10 +70,10 @@ type Explanation struct {
 	Host     string  `json:"host"`
 	Path     string  `json:"path"`
 	Steps    []Step  `json:"steps"`
-	Source   string  `json:"source,omitempty"` // the Ingress behind the route
+	Object   string  `json:"object,omitempty"` // that has the route, such as "Ingress shop/main"
 	Service  string  `json:"service,omitempty"`
 	Rules    []Rule  `json:"rules,omitempty"`  // of the route, or of the location that takes the path
-	Shares   []Share `json:"shares,omitempty"` // of services, if there are canaries
+	Shares   []Share `json:"shares,omitempty"` // of services, if there are canaries or several of them
 	Backends []Pod   `json:"backends,omitempty"`
 	Answer   Answer  `json:"answer"`
 }

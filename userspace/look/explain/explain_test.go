@@ -92,8 +92,8 @@ func candidate(t *testing.T, s Step, rule string) Candidate {
 
 func TestForwarded(t *testing.T) {
 	e := explain(t, "http://HOST.example.com/info/x?y=1", nil)
-	if e.Answer.Reason != "forwarded" || e.Answer.Status != 0 || e.Service != "shop/info:http" || e.Source != "shop/main" {
-		t.Errorf("answer %+v, service %q, source %q", e.Answer, e.Service, e.Source)
+	if e.Answer.Reason != "forwarded" || e.Answer.Status != 0 || e.Service != "shop/info:http" || e.Object != "Ingress shop/main" {
+		t.Errorf("answer %+v, service %q, object %q", e.Answer, e.Service, e.Object)
 	}
 	if len(e.Backends) != 2 || e.Backends[0].Pod != "shop/info-a" || e.Backends[1].Node != "n2" || e.Backends[0].InFlight != 2 {
 		t.Errorf("backends %+v", e.Backends)
@@ -317,7 +317,7 @@ func TestTLS(t *testing.T) {
 	}
 
 	e = explain(t, "https://other.example.com/x", withTLS)
-	if e.Answer.Reason != reasonForwarded || e.Service != "shop/heavy:80" || e.Source != "shop/wild" || !strings.Contains(step(t, e, "tls").Summary, "still encrypted") {
+	if e.Answer.Reason != reasonForwarded || e.Service != "shop/heavy:80" || e.Object != "Ingress shop/wild" || !strings.Contains(step(t, e, "tls").Summary, "still encrypted") {
 		t.Errorf("passed through: %+v", e)
 	}
 

@@ -73,9 +73,9 @@ var kinds = []kind{
 	{name: "no body limit", rules: status.Rules{MaxBody: 1 << 20, Policy: &model.Policy{MaxBody: new(uint64(0))}}, requests: get("http://host.example.com/info/x")},
 	{name: "rewrite and host", rules: ofPolicy(model.Policy{Rewrite: &model.Rewrite{Target: "/new?x=1"}, Host: "inner.example", Origins: model.Origins{model.RuleRewrite: {by + "rewrite-target"}, model.RuleHost: {by + "upstream-vhost"}}}), requests: get("http://host.example.com/info/x?y=z")},
 	{name: "headers", rules: ofPolicy(model.Policy{RequestHeaders: []model.HeaderRule{{Name: "X-A", Value: "$host", By: by + "configuration-snippet"}, {Name: "X-B"}}, ResponseHeaders: []model.HeaderRule{{Op: model.AddHeader, Name: "X-C", Value: "d", By: by + "custom-headers"}}}), requests: get("http://host.example.com/info/x")},
-	{name: "canaries", rules: status.Rules{Canaries: []model.Canary{
-		{Service: model.ServiceKey{Namespace: "shop", Name: "heavy", Port: "80"}, Source: model.ObjectRef{Namespace: "shop", Name: "beta"}, Header: "X-Canary", Cookie: "beta", Weight: 10, Total: 100},
-		{Service: model.ServiceKey{Namespace: "shop", Name: "empty", Port: "80"}, Source: model.ObjectRef{Namespace: "shop", Name: "gamma"}, Weight: 1, Total: 2}}}, requests: []request{
+	{name: "canaries", rules: status.Rules{Splits: []model.Split{
+		{Service: model.ServiceKey{Namespace: "shop", Name: "heavy", Port: "80"}, Source: model.ObjectRef{Kind: "Ingress", Namespace: "shop", Name: "beta"}, Header: "X-Canary", Cookie: "beta", Weight: 10, Total: 100},
+		{Service: model.ServiceKey{Namespace: "shop", Name: "empty", Port: "80"}, Source: model.ObjectRef{Kind: "Ingress", Namespace: "shop", Name: "gamma"}, Weight: 1, Total: 2}}}, requests: []request{
 		{url: "http://host.example.com/info/x"}, {url: "http://host.example.com/info/x", with: Request{Fields: []string{"X-Canary: always"}}}, {url: "http://host.example.com/info/x", with: Request{Fields: []string{"Cookie: beta=never"}}}}},
 	{name: "mirror", rules: ofPolicy(model.Policy{Mirrors: []model.Mirror{{To: model.Destination{Authority: "copy.example", Path: "/x"}, Body: true}}, Origins: model.Origins{model.RuleMirror: {by + "mirror-target"}}}), requests: get("http://host.example.com/info/x")},
 	{name: "error pages and fallback", rules: ofPolicy(model.Policy{ErrorPages: &model.ErrorPages{Status: []int{403, 404, 503}, Service: model.ServiceKey{Namespace: "shop", Name: "heavy", Port: "80"}}, Access: &model.Access{Deny: prefixes("10.0.0.0/8")}, Fallback: model.ServiceKey{Namespace: "shop", Name: "heavy", Port: "80"}}), requests: []request{

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/kerngate/kerngate/userspace/look/status"
+	"github.com/kerngate/kerngate/userspace/model"
+	"github.com/kerngate/kerngate/userspace/proxy/http1"
 	"github.com/kerngate/kerngate/userspace/route"
 )
 
@@ -34,7 +36,7 @@ func (w *walk) route() {
 			Considered: w.paths(host, nil)},
 			"paths of this host: "+pathList(host))
 	default:
-		w.out.Source = r.Source
+		w.out.Object = r.Object()
 		w.follow(host, r)
 	}
 }
@@ -81,7 +83,7 @@ func RuleOf(in Input) (of status.RuleOf, ok bool) {
 	if r == nil {
 		return of, false
 	}
-	return status.RuleOf{Host: host.Name, Path: r.Path, Match: r.Match}, true
+	return status.RuleOf{Host: host.Name, Path: r.Path, Match: r.Match, When: r.Conditions()}, true
 }
 
 // unmatched ends at the default backend, or in 404.
@@ -100,15 +102,22 @@ func (w *walk) unmatched(host *status.Host, s Step, next string) {
 	w.stop(s, Answer{Reason: reasonNoRoute, Status: 404, Summary: "404 from the proxy: nothing publishes this host and path, and there is no default backend", Next: next})
 }
 
-// host finds the most specific host: exact, then a wildcard of one label, then any. It
+// host finds the most specific host: exact, then the wildcard with the longest domain, then any. It
 // also returns what it looked at.
 func (w *walk) host() (chosen *status.Host, considered []Candidate) {
+	type level struct{ name, what string }
 	name := w.in.Target.Host
-	_, parent, dotted := strings.Cut(name, ".")
-	for _, rule := range []struct{ name, what string }{{name, "exact name"}, {"*." + parent, "wildcard for one label"}, {"", "rules without a host"}} {
-		if rule.what == "wildcard for one label" && !dotted {
-			continue
+	label, parent, dotted := strings.Cut(name, ".")
+	levels := []level{{name, "exact name"}}
+	if dotted && label != "" {
+		levels = append(levels, level{"*." + parent, "wildcard for one label"})
+		for domain, more := parent, true; more; _, domain, more = strings.Cut(domain, ".") {
+			if wildcard := "**." + domain; slices.ContainsFunc(w.in.Routes.Hosts, func(h status.Host) bool { return h.Name == wildcard }) {
+				levels = append(levels, level{wildcard, "wildcard for any number of labels"})
+			}
 		}
+	}
+	for _, rule := range append(levels, level{"", "rules without a host"}) {
 		c := Candidate{Rule: hostName(rule.name)}
 		i := slices.IndexFunc(w.in.Routes.Hosts, func(h status.Host) bool { return h.Name == rule.name })
 		switch {
@@ -128,7 +137,7 @@ func (w *walk) host() (chosen *status.Host, considered []Candidate) {
 	// Wildcards that look as if they should match, and why they do not.
 	for _, h := range w.in.Routes.Hosts {
 		suffix, wild := strings.CutPrefix(h.Name, "*")
-		if wild && suffix != "."+parent && strings.HasSuffix(name, suffix) {
+		if wild && suffix[0] != '*' && suffix != "."+parent && strings.HasSuffix(name, suffix) {
 			considered = append(considered, Candidate{Rule: h.Name, Why: "a wildcard stands for exactly one label"})
 		}
 	}
@@ -139,7 +148,7 @@ func (w *walk) host() (chosen *status.Host, considered []Candidate) {
 func (w *walk) path(host *status.Host) *status.Route {
 	r := w.match(host)
 	if r != nil {
-		summary := fmt.Sprintf("%s %s matches, of Ingress %s", r.Match, r.Path, r.Source)
+		summary := fmt.Sprintf("%s %s matches, of %s", r.Match, r.Path, r.Object())
 		if r.Upstream != "" {
 			summary += "; its pods are spoken to by " + r.Upstream
 		}
@@ -148,11 +157,11 @@ func (w *walk) path(host *status.Host) *status.Route {
 	return r
 }
 
-// match finds the first route, in order of precedence, whose path matches.
+// match finds the first route, in order of precedence, whose path and conditions match.
 func (w *walk) match(host *status.Host) *status.Route {
 	for _, kind := range []string{status.MatchExact, status.MatchRegexp, status.MatchPrefix} {
 		for i := range host.Routes {
-			if r := &host.Routes[i]; r.Match == kind && matches(r, w.in.Target.Path) {
+			if r := &host.Routes[i]; r.Match == kind && matches(r, w.in.Target.Path) && w.fits(r) {
 				return r
 			}
 		}
@@ -169,11 +178,16 @@ func (w *walk) paths(host *status.Host, chosen *status.Route) []Candidate {
 	for i := range host.Routes {
 		r := &host.Routes[i]
 		c := Candidate{Rule: r.Match + " " + r.Path}
+		if r.When != nil {
+			c.Rule += " with " + r.Conditions()
+		}
 		switch {
 		case r == chosen:
 			c.Chosen, c.Why = true, why(r)
 		case !matches(r, w.in.Target.Path):
 			c.Why = whyNot(r, w.in.Target.Path)
+		case !w.fits(r):
+			c.Why = "the path matches, but the request is not as the conditions want it"
 		default:
 			c.Why = "matches too, but is less specific (Exact before Regexp before Prefix, then the longest path wins)"
 		}
@@ -199,6 +213,25 @@ func matches(r *status.Route, path string) bool {
 	}
 	rest, ok := strings.CutPrefix(path, r.Path)
 	return ok && (rest == "" || rest[0] == '/')
+}
+
+// fits reports whether the request is as the route's conditions want it.
+func (w *walk) fits(r *status.Route) bool {
+	if r.When == nil {
+		return true
+	}
+	head, err := w.in.Target.head()
+	if err != nil {
+		return false
+	}
+	comparisons := func(list []model.Comparison) (out []route.Comparison) {
+		for _, one := range list {
+			out = append(out, route.Comparison{Name: one.Name, Value: one.Value, Regexp: one.Regexp})
+		}
+		return out
+	}
+	c, err := route.NewConditions(r.When.Method, comparisons(r.When.Headers), comparisons(r.When.Query))
+	return err == nil && (c == nil || c.Fit(http1.ForRoute{Head: head.Request}))
 }
 
 func why(r *status.Route) string {

@@ -83,7 +83,7 @@ func (w *walk) location(r *status.Route) *model.Location {
 func (w *walk) tell(p *model.Policy, located bool) {
 	rules := sentences(p)
 	if !located {
-		for _, c := range w.in.Rules.Canaries {
+		for _, c := range w.in.Rules.Splits {
 			rules = append(rules, canaryRule(c))
 		}
 	}
@@ -250,22 +250,22 @@ func (w *walk) refusal(reason string, status int, why, next string) Answer {
 // Share is the part of the requests like this one that a service gets.
 type Share struct {
 	Service     string  `json:"service"` // "": it does not exist
-	Source      string  `json:"source"`  // the Ingress
+	Object      string  `json:"object"`  // that sends them there, such as "Ingress shop/main"
 	Canary      bool    `json:"canary,omitempty"`
 	Probability float64 `json:"probability"`
 }
 
 // shares says which services get requests like this one.
 func (w *walk) shares(at *ruled, r *status.Route) []Share {
-	main := Share{Service: r.Service, Source: r.Source, Probability: 1}
-	if w.in.Rules == nil || len(w.in.Rules.Canaries) == 0 {
+	main := Share{Service: r.Service, Object: r.Object(), Probability: 1}
+	if w.in.Rules == nil || len(w.in.Rules.Splits) == 0 {
 		return []Share{main}
 	}
 	var out []Share
 	var considered []Candidate
-	for _, c := range w.in.Rules.Canaries {
-		s := Share{Service: c.Service.String(), Source: c.Source.Namespace + "/" + c.Source.Name, Canary: true}
-		compiled, err := policy.CompileCanary(compile.CanaryMessage(c))
+	for _, c := range w.in.Rules.Splits {
+		s := Share{Service: c.Service.String(), Object: c.Source.String(), Canary: true}
+		compiled, err := policy.CompileSplit(compile.SplitMessage(c))
 		why := "what decides says never, or nothing"
 		if err == nil {
 			least, most := compiled.Wants(at.request, math.MaxUint32), compiled.Wants(at.request, 0)
@@ -277,12 +277,12 @@ func (w *walk) shares(at *ruled, r *status.Route) []Share {
 			}
 		}
 		main.Probability -= s.Probability
-		considered = append(considered, Candidate{Rule: fmt.Sprintf("canary %s of Ingress %s: %s", serviceName(c.Service), s.Source, percent(s.Probability)), Chosen: s.Probability > 0, Why: why})
+		considered = append(considered, Candidate{Rule: fmt.Sprintf("canary %s of %s: %s", serviceName(c.Service), s.Object, percent(s.Probability)), Chosen: s.Probability > 0, Why: why})
 		if s.Probability > 0 {
 			out = append(out, s)
 		}
 	}
-	considered = append(considered, Candidate{Rule: fmt.Sprintf("%s of Ingress %s: %s", orMissing(main.Service), main.Source, percent(main.Probability)), Chosen: main.Probability > 0, Why: "what canaries leave"})
+	considered = append(considered, Candidate{Rule: fmt.Sprintf("%s of %s: %s", orMissing(main.Service), main.Object, percent(main.Probability)), Chosen: main.Probability > 0, Why: "what canaries leave"})
 	if main.Probability > 0 {
 		out = append([]Share{main}, out...)
 	}
@@ -323,14 +323,14 @@ func (w *walk) serve(at *ruled, shares []Share) {
 	}
 	w.mirrors(at)
 	if len(shares) == 1 {
-		w.out.Source = shares[0].Source
+		w.out.Object = shares[0].Object
 		w.service(shares[0].Service)
 		return
 	}
 	best := 0
 	parts := make([]*walk, len(shares))
 	for i, s := range shares {
-		part := &walk{in: w.in, fallback: w.fallback, out: Explanation{Source: s.Source}}
+		part := &walk{in: w.in, fallback: w.fallback, out: Explanation{Object: s.Object}}
 		part.service(s.Service)
 		if part.out.Answer.Reason == "" {
 			part.conclude()
@@ -342,7 +342,7 @@ func (w *walk) serve(at *ruled, shares []Share) {
 			best = i
 		}
 	}
-	w.out.Source, w.out.Service = shares[best].Source, shares[best].Service
+	w.out.Object, w.out.Service = shares[best].Object, shares[best].Service
 	if w.out.Answer.Reason != "" {
 		return
 	}

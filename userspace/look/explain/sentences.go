@@ -331,7 +331,7 @@ func traceText(t *model.Trace) string {
 }
 
 // canaryRule says which part of the requests a canary gets.
-func canaryRule(c model.Canary) Rule {
+func canaryRule(c model.Split) Rule {
 	var parts []string
 	if c.Header != "" {
 		switch {
@@ -359,7 +359,7 @@ func canaryRule(c model.Canary) Rule {
 		parts = []string{"none, as neither a weight, a header nor a cookie is set"}
 	}
 	return Rule{Kind: "canary", Text: fmt.Sprintf("The canary %s gets these requests: %s.", serviceName(c.Service), strings.Join(parts, "; ")),
-		By: []string{"Ingress " + c.Source.Namespace + "/" + c.Source.Name}}
+		By: []string{c.Source.String()}}
 }
 
 func serviceName(key model.ServiceKey) string {

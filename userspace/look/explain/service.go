@@ -11,7 +11,7 @@ import (
 // answer.
 func (w *walk) service(name string) {
 	if name == "" {
-		w.stop(Step{Name: "service", Summary: "Ingress " + w.out.Source + " names a Service or port that does not exist"},
+		w.stop(Step{Name: "service", Summary: w.out.Object + " names a Service or port that does not exist"},
 			Answer{Reason: reasonNoService, Status: 503, Summary: "503 from the proxy: the service does not exist",
 				Next: "kerngatectl problems says which Service or port is missing; create it or correct the Ingress"})
 		return

@@ -27,14 +27,14 @@ func (w *walk) tls() (passed bool) {
 	}
 	t := host.TLS
 	if t.Passthrough != "" {
-		w.out.Source, w.out.Service = t.Source, t.Passthrough
-		w.step(Step{Name: "tls", Result: OK, Summary: fmt.Sprintf("connections that ask for %s are passed, still encrypted, to %s, as Ingress %s says; the pod has the certificate, and neither path nor headers are seen", hostName(host.Name), t.Passthrough, t.Source)})
+		w.out.Object, w.out.Service = t.Object(), t.Passthrough
+		w.step(Step{Name: "tls", Result: OK, Summary: fmt.Sprintf("connections that ask for %s are passed, still encrypted, to %s, as %s says; the pod has the certificate, and neither path nor headers are seen", hostName(host.Name), t.Passthrough, t.Object())})
 		return true
 	}
 	s := Step{Name: "tls", Result: OK, Summary: fmt.Sprintf("host %s has no certificate of its own: %s", hostName(host.Name), w.defaultCertificate())}
 	for i, id := range t.Certificates {
 		if i == 0 {
-			s.Summary = fmt.Sprintf("certificate of Secret %s, for host %s of Ingress %s", id, hostName(host.Name), t.Source)
+			s.Summary = fmt.Sprintf("certificate of Secret %s, for host %s of %s", id, hostName(host.Name), t.Object())
 		}
 		why := w.describe(id)
 		if len(t.Certificates) > 1 {

@@ -19,7 +19,7 @@ type Certificate struct {
 	Fingerprint string    `json:"fingerprint"` // SHA-256, hex
 	Default     bool      `json:"default,omitempty"`
 	Stapled     bool      `json:"stapled,omitempty"` // with an OCSP response
-	UsedBy      []string  `json:"usedBy"`            // "namespace/name" of Ingresses
+	UsedBy      []string  `json:"usedBy"`            // "namespace/name" of Ingresses, "Kind namespace/name" of other objects
 }
 
 // TLS is how connections that ask for a host are taken.
@@ -27,8 +27,12 @@ type TLS struct {
 	Certificates []string    `json:"certificates,omitempty"` // ids; none: the default certificate
 	Client       *ClientAuth `json:"client,omitempty"`       // nil: clients are not asked for a certificate
 	Passthrough  string      `json:"passthrough,omitempty"`  // service that gets the connection still encrypted
-	Source       string      `json:"source"`
+	Kind         string      `json:"kind"`                   // of the object that asks for it, such as Ingress
+	Source       string      `json:"source"`                 // "namespace/name" of that object
 }
+
+// Object returns the object that asks for it, such as "Ingress shop/main".
+func (t *TLS) Object() string { return objectText(t.Kind, t.Source) }
 
 // ClientAuth is what clients must show.
 type ClientAuth struct {

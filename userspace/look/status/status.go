@@ -8,6 +8,7 @@
 package status
 
 import (
+	"cmp"
 	"encoding/json"
 	"strings"
 	"time"
@@ -205,10 +206,12 @@ const (
 
 // Route sends a path of its host to a service.
 type Route struct {
-	Path    string `json:"path"`
-	Match   string `json:"match"`   // MatchExact, MatchPrefix or MatchRegexp
-	Service string `json:"service"` // "namespace/name:port"; "": the port does not exist, 503
-	Source  string `json:"source"`  // "namespace/name" of the Ingress
+	Path    string            `json:"path"`
+	Match   string            `json:"match"`          // MatchExact, MatchPrefix or MatchRegexp
+	Service string            `json:"service"`        // "namespace/name:port"; "": the port does not exist, 503
+	Kind    string            `json:"kind"`           // of the object that asks for it, such as Ingress
+	Source  string            `json:"source"`         // "namespace/name" of that object
+	When    *model.Conditions `json:"when,omitempty"` // what a request must be besides its path; nil: nothing
 
 	RedirectHTTPS bool   `json:"redirectHTTPS,omitempty"` // 308 for clear-text requests
 	ClearText     bool   `json:"clearText,omitempty"`     // served in clear text also where the host's clients must show a certificate
@@ -225,7 +228,22 @@ type RuleOf struct {
 	Host  string `json:"host"`
 	Path  string `json:"path"`
 	Match string `json:"match"`
+	When  string `json:"when,omitempty"` // the conditions, as they are shown; "": none
 }
+
+// Object returns the object that asks for the route, such as "Ingress shop/main".
+func (r Route) Object() string { return objectText(r.Kind, r.Source) }
+
+// Conditions returns what a request must be besides its path, as it is shown; "": nothing.
+func (r Route) Conditions() string {
+	if r.When == nil {
+		return ""
+	}
+	return r.When.String()
+}
+
+// objectText names an object. Agents of earlier versions know Ingresses alone, and name no kind.
+func objectText(kind, source string) string { return cmp.Or(kind, "Ingress") + " " + source }
 
 // Query returns what asks for the route's rules.
 func (r RuleOf) Query() string {
@@ -244,7 +262,7 @@ func ParseRuleOf(query string) (r RuleOf, ok bool) {
 type Rules struct {
 	Policy    *model.Policy    `json:"policy,omitempty"`
 	Locations *model.Locations `json:"locations,omitempty"`
-	Canaries  []model.Canary   `json:"canaries,omitempty"`
+	Splits    []model.Split    `json:"splits,omitempty"`
 
 	// What holds where the route says nothing, as the agent's flags say.
 	MaxBody      uint64 `json:"maxBody,omitempty"`      // bytes, 0: no limit

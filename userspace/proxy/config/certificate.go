@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
+	"github.com/kerngate/kerngate/userspace/model"
 )
 
 // certificate is a parsed chain with its key, and a hash of what it was parsed from.
@@ -75,21 +76,21 @@ func (t *TLS) readCertificates(c *feedpb.Config, before *TLS) error {
 	return nil
 }
 
-// user returns an object that a certificate is for, to clients or to pods, "" if there is none.
-func (t *TLS) user(id string, hosts []*feedpb.Host) string {
+// user returns an object that a certificate is for, to clients or to pods, zero if there is none.
+func (t *TLS) user(id string, hosts []*feedpb.Host) model.ObjectRef {
 	for _, rule := range t.rules {
 		if slices.Contains(rule.Certificates, id) {
-			return rule.Source
+			return objectOf(rule.SourceKind, rule.Source)
 		}
 	}
 	for _, h := range hosts {
 		for _, r := range h.Routes {
 			if r.Upstream.GetTls().GetCertificate() == id {
-				return r.Source
+				return objectOf(r.SourceKind, r.Source)
 			}
 		}
 	}
-	return ""
+	return model.ObjectRef{}
 }
 
 func sumOf(p *feedpb.Certificate) (sum [32]byte) {

@@ -5,15 +5,18 @@
 package config
 
 import (
+	"cmp"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"maps"
 	"sort"
+	"strings"
 	"weak"
 
 	"github.com/kerngate/kerngate/loader/state"
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
+	"github.com/kerngate/kerngate/userspace/model"
 	"github.com/kerngate/kerngate/userspace/proxy/observe/usage"
 	"github.com/kerngate/kerngate/userspace/proxy/rules/policy"
 	"github.com/kerngate/kerngate/userspace/route"
@@ -21,12 +24,12 @@ import (
 
 // Target is what a route leads to.
 type Target struct {
-	Service  *Service       // nil: the Ingress names a service or port that does not exist
-	Source   string         // "namespace/name" of the Ingress
-	Usage    *usage.Line    // where its requests are counted
-	Upstream *Upstream      // how its pods are spoken to
-	Policy   *policy.Policy // nil: none
-	Canaries []Canary       // in order of precedence
+	Service  *Service        // nil: the object names a service or port that does not exist
+	Source   model.ObjectRef // that asks for it
+	Usage    *usage.Line     // where its requests are counted
+	Upstream *Upstream       // how its pods are spoken to
+	Policy   *policy.Policy  // nil: none
+	Splits   []Split         // in order of precedence
 
 	RedirectHTTPS bool // clear-text requests are sent to https
 	ClearText     bool // served without TLS whatever certificate the host's clients must show
@@ -71,9 +74,9 @@ func Empty() *Snapshot {
 	return s
 }
 
-// RefusedError says which Ingress a Config was refused for.
+// RefusedError says which object a Config was refused for.
 type RefusedError struct {
-	Source string // "namespace/name", "" if none is to blame
+	Source model.ObjectRef // zero if none is to blame
 	Err    error
 }
 
@@ -97,7 +100,7 @@ func (s *Snapshot) Apply(c *feedpb.Config) (*Snapshot, error) {
 		next.replaceServices(s, c)
 	}
 	next.Default = next.services[c.DefaultService]
-	next.DefaultUsage = s.Usage.Line("", next.Default.name())
+	next.DefaultUsage = s.Usage.Line(model.ObjectRef{}, next.Default.name())
 	if key := c.TicketKeys.GetAffinity(); len(key) > 0 {
 		next.AffinityKey = key
 	}
@@ -161,27 +164,31 @@ func (s *Snapshot) host(h *feedpb.Host, before *upstreams) (route.Host[Target], 
 	host := route.Host[Target]{Name: h.Name, Routes: make([]route.Route[Target], 0, len(h.Routes))}
 	shared := make([]*locations, len(h.Locations))
 	for _, r := range h.Routes {
-		t := Target{Service: s.services[r.Service], Source: r.Source, RedirectHTTPS: r.RedirectHttps, ClearText: r.ClearText}
-		t.Usage = s.Usage.Line(r.Source, t.Service.name())
+		t := Target{Service: s.services[r.Service], Source: objectOf(r.SourceKind, r.Source), RedirectHTTPS: r.RedirectHttps, ClearText: r.ClearText}
+		t.Usage = s.Usage.Line(t.Source, t.Service.name())
 		if r.Service != 0 && t.Service == nil {
-			return host, &RefusedError{r.Source, fmt.Errorf("host %q path %q leads to service %d, which is not in the configuration", h.Name, r.Path, r.Service)}
+			return host, &RefusedError{t.Source, fmt.Errorf("host %q path %q leads to service %d, which is not in the configuration", h.Name, r.Path, r.Service)}
 		}
 		var err error
 		if t.Upstream, err = s.upstreams.take(r.Upstream, before); err != nil {
-			return host, &RefusedError{r.Source, fmt.Errorf("host %q path %q: %w", h.Name, r.Path, err)}
+			return host, &RefusedError{t.Source, fmt.Errorf("host %q path %q: %w", h.Name, r.Path, err)}
 		}
-		if err := s.rules(h, r, &t); err != nil {
-			source := r.Source
-			var canary *RefusedError
-			if errors.As(err, &canary) { // an object of its own
-				source, err = canary.Source, canary.Err
+		if err := s.rules(h, r, &t, before); err != nil {
+			source := t.Source
+			var split *RefusedError
+			if errors.As(err, &split) { // perhaps of another object
+				source, err = split.Source, split.Err
 			}
 			return host, &RefusedError{source, fmt.Errorf("host %q path %q: %w", h.Name, r.Path, err)}
 		}
 		if t.locations, err = s.locations(h, r, shared); err != nil {
-			return host, &RefusedError{r.Source, fmt.Errorf("host %q path %q: %w", h.Name, r.Path, err)}
+			return host, &RefusedError{t.Source, fmt.Errorf("host %q path %q: %w", h.Name, r.Path, err)}
 		}
-		host.Routes = append(host.Routes, route.Route[Target]{Path: r.Path, Exact: r.Exact, Regexp: r.Regexp, Value: t})
+		when, err := conditions(r.When)
+		if err != nil {
+			return host, &RefusedError{t.Source, fmt.Errorf("host %q path %q: %w", h.Name, r.Path, err)}
+		}
+		host.Routes = append(host.Routes, route.Route[Target]{Path: r.Path, Exact: r.Exact, Regexp: r.Regexp, When: when, Value: t})
 	}
 	if err := checkRoutes(host); err != nil {
 		return host, err
@@ -209,10 +216,30 @@ func checkRoutes(host route.Host[Target]) error {
 	return &RefusedError{host.Routes[n-1].Value.Source, compiles(n)}
 }
 
-// blame returns the object behind the first of the routes, "" if there is none.
-func blame(routes []route.Route[Target]) string {
+// blame returns the object behind the first of the routes, zero if there is none.
+func blame(routes []route.Route[Target]) model.ObjectRef {
 	if len(routes) == 0 {
-		return ""
+		return model.ObjectRef{}
 	}
 	return routes[0].Value.Source
+}
+
+// objectOf reads how the feed names an object. An agent of an earlier version knows Ingresses alone,
+// and names no kind.
+func objectOf(kind, source string) model.ObjectRef {
+	if source == "" {
+		return model.ObjectRef{}
+	}
+	namespace, name, _ := strings.Cut(source, "/")
+	return model.ObjectRef{Kind: cmp.Or(kind, "Ingress"), Namespace: namespace, Name: name}
+}
+
+func conditions(c *feedpb.Conditions) (*route.Conditions, error) {
+	comparisons := func(list []*feedpb.Comparison) (out []route.Comparison) {
+		for _, one := range list {
+			out = append(out, route.Comparison{Name: one.Name, Value: one.Value, Regexp: one.Regexp})
+		}
+		return out
+	}
+	return route.NewConditions(c.GetMethod(), comparisons(c.GetHeaders()), comparisons(c.GetQuery()))
 }

@@ -19,7 +19,7 @@ func apply(t *testing.T, s *Snapshot, c *feedpb.Config) *Snapshot {
 
 // leads returns the name of the service that answers.
 func leads(s *Snapshot, host, path string) string {
-	r, ok := s.Routes.Match([]byte(host), []byte(path))
+	r, ok := s.Routes.Match([]byte(host), []byte(path), nil)
 	if !ok {
 		return ""
 	}
@@ -70,11 +70,11 @@ func TestRefusal(t *testing.T) {
 		"same path twice":              {Name: "b", Routes: []*feedpb.Route{{Path: "/x", Service: 1, Source: "d/bad"}, {Path: "/x", Service: 1, Source: "d/bad"}}},
 		"path of another":              {Name: "b", Routes: []*feedpb.Route{{Path: "/x", Service: 1, Source: "d/good"}, {Path: "/x", Service: 1, Source: "d/bad"}, {Path: "/y", Service: 1, Source: "d/good"}}},
 		"bad expression behind others": {Name: "b", Routes: []*feedpb.Route{{Path: "/long", Service: 1, Source: "d/good"}, {Path: "/(", Regexp: true, Service: 1, Source: "d/bad"}, {Path: "/", Service: 1, Source: "d/good"}}},
-		"bad canary":                   {Name: "b", Routes: []*feedpb.Route{{Path: "/", Service: 1, Source: "d/good", Canaries: []*feedpb.Canary{{Service: 1, Source: "d/bad", Pattern: "("}}}}},
+		"bad split":                    {Name: "b", Routes: []*feedpb.Route{{Path: "/", Service: 1, Source: "d/good", Splits: []*feedpb.Split{{Service: 1, Source: "d/bad", Pattern: "("}}}}},
 	} {
 		_, err := s.Apply(&feedpb.Config{Version: 2, Hosts: []*feedpb.Host{h}})
 		var refused *RefusedError
-		if !errors.As(err, &refused) || refused.Source != "d/bad" {
+		if !errors.As(err, &refused) || refused.Source.String() != "Ingress d/bad" {
 			t.Errorf("%s: %v, want a refusal that names d/bad", name, err)
 		}
 	}

@@ -68,7 +68,7 @@ func At(r *route.Route[Target], path []byte) Target {
 	if l == nil {
 		return t
 	}
-	t.Policy, t.Service, t.Canaries = l.Value, nil, nil
+	t.Policy, t.Service, t.Splits = l.Value, nil, nil
 	t.RedirectHTTPS, t.ClearText = false, false
 	return t
 }

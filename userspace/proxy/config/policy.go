@@ -10,16 +10,19 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
+	"github.com/kerngate/kerngate/userspace/model"
 	"github.com/kerngate/kerngate/userspace/proxy/observe/usage"
 	"github.com/kerngate/kerngate/userspace/proxy/rules/policy"
 )
 
-// Canary is a service that gets a part of a route's requests.
-type Canary struct {
-	policy.Canary
-	Service *Service // nil: the Ingress names a service or port that does not exist
-	Source  string   // "namespace/name" of the Ingress
-	Usage   *usage.Line
+// Split is a service that gets a part of a route's requests.
+type Split struct {
+	policy.Split
+	Service  *Service // nil: the object names a service or port that does not exist
+	Source   model.ObjectRef
+	Usage    *usage.Line
+	Policy   *policy.Policy // nil: the route's
+	Upstream *Upstream      // nil: the route's
 }
 
 // policies are those in use by any Snapshot, so that equal rules are one Policy, and a
@@ -64,26 +67,48 @@ func (s *policies) take(rules *feedpb.Policy, path string, regexp bool) (*policy
 }
 
 // rules adds to a target what its route wants beyond being sent to its service. The error
-// is a *RefusedError if a canary is at fault, which is another object than the route's.
-func (s *Snapshot) rules(h *feedpb.Host, r *feedpb.Route, t *Target) (err error) {
-	if r.Policy > 0 {
-		if int(r.Policy) > len(h.Policies) {
-			return fmt.Errorf("policy %d of %d", r.Policy, len(h.Policies))
-		}
-		if t.Policy, err = s.policies.take(h.Policies[r.Policy-1], r.Path, r.Regexp); err != nil {
-			return err
-		}
+// is a *RefusedError if a split is at fault, which may be another object's than the route.
+func (s *Snapshot) rules(h *feedpb.Host, r *feedpb.Route, t *Target, before *upstreams) (err error) {
+	if t.Policy, err = s.policy(h, r, r.Policy); err != nil {
+		return err
 	}
-	for _, c := range r.Canaries {
-		canary := Canary{Service: s.services[c.Service], Source: c.Source}
-		canary.Usage = s.Usage.Line(c.Source, canary.Service.name())
-		if c.Service != 0 && canary.Service == nil {
-			return &RefusedError{c.Source, fmt.Errorf("the canary leads to service %d, which is not in the configuration", c.Service)}
+	for _, c := range r.Splits {
+		split, err := s.split(h, r, c, before)
+		if err != nil {
+			return &RefusedError{split.Source, err}
 		}
-		if canary.Canary, err = policy.CompileCanary(c); err != nil {
-			return &RefusedError{c.Source, fmt.Errorf("canary: %w", err)}
-		}
-		t.Canaries = append(t.Canaries, canary)
+		t.Splits = append(t.Splits, split)
 	}
 	return nil
+}
+
+// policy returns the policy that stands at a place of a host's list, nil for 0.
+func (s *Snapshot) policy(h *feedpb.Host, r *feedpb.Route, place uint32) (*policy.Policy, error) {
+	if place == 0 {
+		return nil, nil
+	}
+	if int(place) > len(h.Policies) {
+		return nil, fmt.Errorf("policy %d of %d", place, len(h.Policies))
+	}
+	return s.policies.take(h.Policies[place-1], r.Path, r.Regexp)
+}
+
+func (s *Snapshot) split(h *feedpb.Host, r *feedpb.Route, c *feedpb.Split, before *upstreams) (split Split, err error) {
+	split = Split{Service: s.services[c.Service], Source: objectOf(c.SourceKind, c.Source)}
+	split.Usage = s.Usage.Line(split.Source, split.Service.name())
+	if c.Service != 0 && split.Service == nil {
+		return split, fmt.Errorf("the split leads to service %d, which is not in the configuration", c.Service)
+	}
+	if split.Split, err = policy.CompileSplit(c); err != nil {
+		return split, fmt.Errorf("split: %w", err)
+	}
+	if split.Policy, err = s.policy(h, r, c.Policy); err != nil {
+		return split, fmt.Errorf("split: %w", err)
+	}
+	if c.Upstream != nil {
+		if split.Upstream, err = s.upstreams.take(c.Upstream, before); err != nil {
+			return split, fmt.Errorf("split: %w", err)
+		}
+	}
+	return split, nil
 }

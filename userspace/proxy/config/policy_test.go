@@ -22,7 +22,7 @@ func policyConfig(rules *feedpb.Policy, routes ...*feedpb.Route) *feedpb.Config 
 // part of them.
 func TestPolicies(t *testing.T) {
 	match := func(s *Snapshot, path string) *Target {
-		r, ok := s.Routes.Match([]byte("a.example"), []byte(path))
+		r, ok := s.Routes.Match([]byte("a.example"), []byte(path), nil)
 		if !ok {
 			t.Fatalf("%s has no route", path)
 		}
@@ -69,19 +69,19 @@ func TestPolicies(t *testing.T) {
 
 func TestPolicyRefused(t *testing.T) {
 	for want, c := range map[string]*feedpb.Config{
-		"policy 2 of 1":       policyConfig(&feedpb.Policy{}, &feedpb.Route{Path: "/", Service: 1, Policy: 2}),
-		"access: allow":       policyConfig(&feedpb.Policy{Access: &feedpb.Access{Allow: []string{"x"}}}, &feedpb.Route{Path: "/", Service: 1, Policy: 1}),
-		"the canary leads to": policyConfig(&feedpb.Policy{}, &feedpb.Route{Path: "/", Service: 1, Canaries: []*feedpb.Canary{{Service: 9, Source: "ns/c"}}}),
-		"canary: error pars":  policyConfig(&feedpb.Policy{}, &feedpb.Route{Path: "/", Service: 1, Canaries: []*feedpb.Canary{{Service: 1, Source: "ns/c", Pattern: "("}}}),
-		"missing closing )":   policyConfig(&feedpb.Policy{}, &feedpb.Route{Path: "/(", Regexp: true, Service: 1}),
+		"policy 2 of 1":      policyConfig(&feedpb.Policy{}, &feedpb.Route{Path: "/", Service: 1, Policy: 2}),
+		"access: allow":      policyConfig(&feedpb.Policy{Access: &feedpb.Access{Allow: []string{"x"}}}, &feedpb.Route{Path: "/", Service: 1, Policy: 1}),
+		"the split leads to": policyConfig(&feedpb.Policy{}, &feedpb.Route{Path: "/", Service: 1, Splits: []*feedpb.Split{{Service: 9, Source: "ns/c"}}}),
+		"split: error pars":  policyConfig(&feedpb.Policy{}, &feedpb.Route{Path: "/", Service: 1, Splits: []*feedpb.Split{{Service: 1, Source: "ns/c", Pattern: "("}}}),
+		"missing closing )":  policyConfig(&feedpb.Policy{}, &feedpb.Route{Path: "/(", Regexp: true, Service: 1}),
 	} {
 		_, err := Empty().Apply(c)
 		source := "ns/i"
-		if strings.Contains(want, "canary") {
+		if strings.Contains(want, "split") {
 			source = "ns/c" // an object of its own is to blame, and not the host's main Ingress
 		}
 		refused, ok := err.(*RefusedError)
-		if !ok || refused.Source != source || !strings.Contains(err.Error(), want) {
+		if !ok || refused.Source.FullName() != source || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %s", err, want)
 		}
 	}

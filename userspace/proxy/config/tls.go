@@ -22,7 +22,8 @@ type TLS struct {
 	// Policies says whether there are hosts whose clients are asked for a certificate.
 	Policies bool
 
-	hosts    map[string]*VirtualHost // by name, "*.x" for one label more
+	hosts    map[string]*VirtualHost // by name, "*.x" for one label more, "**.x" for any number
+	deep     bool                    // there are names "**.x"
 	fallback *VirtualHost            // for every other name, and for none
 
 	// What the next one is made from.
@@ -45,16 +46,28 @@ type VirtualHost struct {
 	config, quic *tls.Config        // for hosts with a policy or suites of their own
 }
 
-// Lookup finds the host that a name belongs to: exactly, by a wildcard for its first label,
-// or the default one. The name is in lower case.
+// Lookup finds the host that a name belongs to, as package route does: exactly, by the wildcard
+// with the longest domain, or the default one. The name is in lower case.
 func (t *TLS) Lookup(name string) *VirtualHost {
 	if h := t.hosts[name]; h != nil {
 		return h
 	}
-	if dot := strings.IndexByte(name, '.'); dot > 0 {
-		if h := t.hosts["*"+name[dot:]]; h != nil {
+	dot := strings.IndexByte(name, '.')
+	if dot <= 0 {
+		return t.fallback
+	}
+	if h := t.hosts["*"+name[dot:]]; h != nil {
+		return h
+	}
+	for domain := name[dot:]; t.deep; {
+		if h := t.hosts["**"+domain]; h != nil {
 			return h
 		}
+		next := strings.IndexByte(domain[1:], '.')
+		if next < 0 {
+			break
+		}
+		domain = domain[1+next:]
 	}
 	return t.fallback
 }
@@ -126,15 +139,15 @@ func (t *TLS) apply(c *feedpb.Config, next *Snapshot) (*TLS, error) {
 
 func (t *TLS) readHosts(next *Snapshot, before *TLS, fallback *tls.Certificate) error {
 	t.fallback = &VirtualHost{certificates: []*tls.Certificate{fallback}}
-	t.hosts = make(map[string]*VirtualHost, len(t.rules))
+	t.hosts, t.deep = make(map[string]*VirtualHost, len(t.rules)), false
 	for name, rule := range t.rules {
 		h, err := t.readHost(name, rule, before, fallback)
 		if err != nil {
-			return &RefusedError{rule.Source, err}
+			return &RefusedError{objectOf(rule.SourceKind, rule.Source), err}
 		}
 		if rule.PassthroughService != 0 {
 			if h.Passthrough = next.services[rule.PassthroughService]; h.Passthrough == nil {
-				return &RefusedError{rule.Source, fmt.Errorf("host %q passes connections through to service %d, which is not in the configuration", name, rule.PassthroughService)}
+				return &RefusedError{objectOf(rule.SourceKind, rule.Source), fmt.Errorf("host %q passes connections through to service %d, which is not in the configuration", name, rule.PassthroughService)}
 			}
 			t.Passthrough = true
 		}
@@ -142,6 +155,7 @@ func (t *TLS) readHosts(next *Snapshot, before *TLS, fallback *tls.Certificate) 
 			t.fallback = h
 		} else {
 			t.hosts[name] = h
+			t.deep = t.deep || strings.HasPrefix(name, "**")
 		}
 	}
 	return nil

@@ -112,7 +112,7 @@ func TestTLSRefused(t *testing.T) {
 	} {
 		_, err := Empty().Apply(c.config)
 		var refused *RefusedError
-		if !errors.As(err, &refused) || refused.Source != c.source || !strings.Contains(err.Error(), c.text) {
+		if !errors.As(err, &refused) || refused.Source.FullName() != c.source || !strings.Contains(err.Error(), c.text) {
 			t.Errorf("%s: %v, want a refusal of %q that says %q", name, err, c.source, c.text)
 		}
 		if err != nil && (certtest.Leaks(err.Error(), key) != "" || certtest.Leaks(err.Error(), other) != "") {

@@ -10,7 +10,7 @@ import (
 // upstreamOf returns how the pods of a host are spoken to.
 func upstreamOf(t *testing.T, s *Snapshot, host string) *Upstream {
 	t.Helper()
-	r, ok := s.Routes.Match([]byte(host), []byte("/"))
+	r, ok := s.Routes.Match([]byte(host), []byte("/"), nil)
 	if !ok {
 		t.Fatalf("no route for %s", host)
 	}

@@ -16,7 +16,7 @@ import (
 func (x *Exchange) ask(e *policy.External) bool {
 	q := &x.rules.request
 	now := x.At(x.Outcome.Start)
-	key := e.CacheKey(q, x.Outcome.Source)
+	key := e.CacheKey(q, x.Outcome.Source.String())
 	allowed := e.Kept(key, now)
 	if allowed == nil {
 		r := subrequest.Request{Method: e.Method, Target: string(e.To.Target(nil, q)), Header: e.Head(q, x.RequestID())}

@@ -83,30 +83,29 @@ func (x *Exchange) homeAt(a *policy.Affinity, s *config.Service) (h home, ok boo
 	return h, ok
 }
 
-// home returns the service, main or canary, that the client's cookie was given out for; nil
-// if there is none, or it decides nothing.
-func (x *Exchange) homeService(t *config.Target) *config.Service {
+// home returns which part of the requests the client's cookie was given out for: a split, or nil for
+// the route's own service. ok is false if there is no such cookie, or it decides nothing.
+func (x *Exchange) home(t *config.Target) (s *config.Split, ok bool) {
 	if t.Policy == nil || t.Policy.Balance == nil {
-		return nil
+		return nil, false
 	}
 	a := t.Policy.Balance.Affinity
 	if a == nil || !a.Canary {
-		return nil
+		return nil, false
 	}
 	if t.Service != nil {
 		if _, ok := x.homeAt(a, t.Service); ok {
-			return t.Service
+			return nil, true
 		}
 	}
-	for i := range t.Canaries {
-		if s := t.Canaries[i].Service; s != nil {
+	for i := range t.Splits {
+		if s := t.Splits[i].Service; s != nil {
 			if _, ok := x.homeAt(a, s); ok {
-				x.Outcome.Source, x.Outcome.Usage = t.Canaries[i].Source, t.Canaries[i].Usage
-				return s
+				return &t.Splits[i], true
 			}
 		}
 	}
-	return nil
+	return nil, false
 }
 
 // choose picks the pod that is asked next, one that was not asked yet.

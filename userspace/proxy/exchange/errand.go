@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/kerngate/kerngate/loader/state"
+	"github.com/kerngate/kerngate/userspace/proxy/http1"
 	"github.com/kerngate/kerngate/userspace/proxy/pod/subrequest"
 	"github.com/kerngate/kerngate/userspace/proxy/rules/policy"
 )
@@ -89,7 +90,7 @@ func (x *Exchange) address(d *policy.Destination, r *subrequest.Request) bool {
 				break
 			}
 		}
-		found, ok := x.conf.Routes.Match(x.Request.Host, []byte(path))
+		found, ok := x.conf.Routes.Match(x.Request.Host, []byte(path), http1.ForRoute{Head: x.Request})
 		if !ok || found.Value.Service == nil || found.Value.Upstream.HTTP2 {
 			return false
 		}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/kerngate/kerngate/loader/state"
+	"github.com/kerngate/kerngate/userspace/model"
 	"github.com/kerngate/kerngate/userspace/proxy/config"
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
 	"github.com/kerngate/kerngate/userspace/proxy/io/reactor"
@@ -162,8 +163,8 @@ type Outcome struct {
 	Detail   string // the parser's token
 	Status   int
 	Service  *config.Service
-	Source   string      // the Ingress
-	Usage    *usage.Line // nil: no route
+	Source   model.ObjectRef // that has the route
+	Usage    *usage.Line     // nil: no route
 	Upstream netip.AddrPort
 	Tries    int
 	Received int64 // bytes of the request's body
@@ -252,11 +253,11 @@ func (x *Exchange) route() (config.Target, Reason) {
 		}
 		x.scratch = path[:0]
 	}
-	if r, ok := x.conf.Routes.Match(x.Request.Host, path); ok {
+	if r, ok := x.conf.Routes.Match(x.Request.Host, path, http1.ForRoute{Head: x.Request}); ok {
 		x.Outcome.Source, x.Outcome.Usage = r.Value.Source, r.Value.Usage
 		target := config.At(r, path)
 		x.beginRules(&target, path)
-		if target.Service = x.service(&target); target.Service == nil {
+		if x.split(&target); target.Service == nil {
 			return config.Target{}, NoService
 		}
 		x.Outcome.Service = target.Service

@@ -27,7 +27,7 @@ type rules struct {
 
 // beginRules notes the rules of the request's route. path is normalised.
 func (x *Exchange) beginRules(t *config.Target, path []byte) {
-	if t.Policy == nil && len(t.Canaries) == 0 {
+	if t.Policy == nil && len(t.Splits) == 0 {
 		return
 	}
 	x.rules.policy = t.Policy
@@ -52,19 +52,29 @@ func (x *Exchange) endRules() {
 	x.rules.fellBack, x.rules.paged, x.rules.copying, x.rules.copied = false, false, false, nil
 }
 
-// service chooses between a route's service and its canaries.
-func (x *Exchange) service(t *config.Target) *config.Service {
-	if s := x.homeService(t); s != nil {
-		return s
+// split chooses between a route's own service and those that take parts of its requests.
+func (x *Exchange) split(t *config.Target) {
+	if len(t.Splits) == 0 {
+		return
 	}
-	for i := range t.Canaries {
-		c := &t.Canaries[i]
-		if c.Wants(&x.rules.request, uint32(x.worker.Rand.Uint64())) {
-			x.Outcome.Source, x.Outcome.Usage = c.Source, c.Usage
-			return c.Service
+	chosen, home := x.home(t)
+	for i := 0; !home && chosen == nil && i < len(t.Splits); i++ {
+		if t.Splits[i].Wants(&x.rules.request, uint32(x.worker.Rand.Uint64())) {
+			chosen = &t.Splits[i]
 		}
 	}
-	return t.Service
+	if chosen == nil {
+		return
+	}
+	x.Outcome.Source, x.Outcome.Usage = chosen.Source, chosen.Usage
+	t.Service = chosen.Service
+	if chosen.Upstream != nil {
+		t.Upstream = chosen.Upstream
+	}
+	if chosen.Policy != nil {
+		t.Policy, x.rules.policy = chosen.Policy, chosen.Policy
+		x.unlogged = chosen.Policy.Unlogged
+	}
 }
 
 // obey carries out the rules that come before a pod. It reports false if one of them has

@@ -52,8 +52,8 @@ func (x *Exchange) logTLS(token string, cause error) {
 	if s := x.Outcome.Service; s != nil {
 		e = e.Str("service", s.Name)
 	}
-	if x.Outcome.Source != "" {
-		e = e.Str("ingress", x.Outcome.Source)
+	if x.Outcome.Source.Kind != "" {
+		e = e.Stringer("object", x.Outcome.Source)
 	}
 	if left > 0 {
 		e = e.Int("not_logged", left)

@@ -105,7 +105,7 @@ func (x *Exchange) endTrace() {
 	s := &tracing.Request{
 		Parent: t.parent, Server: t.server, Client: t.client, State: string(t.state),
 		Method: string(r.Method), Host: string(r.Host), Path: string(r.Path), Scheme: "http", Protocol: protocols[x.Connection.Protocol],
-		Peer: x.Client(), Status: o.Status, Reason: o.Reason.String(), Ingress: o.Source, ID: string(x.RequestID()),
+		Peer: x.Client(), Status: o.Status, Reason: o.Reason.String(), Object: o.Source, ID: string(x.RequestID()),
 		Begin: x.At(o.Start), End: x.At(x.worker.Loop.Clock()), Attempts: append([]tracing.Attempt(nil), t.tries...),
 	}
 	if x.Secure() {

@@ -120,6 +120,24 @@ func (h *head) Lookup(lower string) []byte {
 	return nil
 }
 
+// joined is Lookup for a field that may stand there several times: their values are joined by
+// commas, as RFC 9110 section 5.2 has it. It allocates only then.
+func (h *head) joined(lower string) (value []byte) {
+	found := 0
+	for i := range h.Fields {
+		f := &h.Fields[i]
+		if len(f.Name) != len(lower) || !foldEqualTokens(f.Name, []byte(lower)) {
+			continue
+		}
+		if found++; found == 1 {
+			value = f.Value
+			continue
+		}
+		value = append(append(value[:len(value):len(value)], ", "...), f.Value...)
+	}
+	return value
+}
+
 // parseFields reads field lines from buf[i] on and the empty line after them.
 // It returns the offset of the first byte behind. On errMore, h.line is the
 // offset of the line to go on with.

@@ -73,7 +73,7 @@ type Service struct {
 	Regexp   bool   // Path is an expression
 	Policy   *feedpb.Policy
 	Change   func(*feedpb.Host, *feedpb.Route) // of what is made of the above; nil: none
-	Canary   *feedpb.Canary                    // takes a part of the requests of the service before this one
+	Canary   *feedpb.Split                     // takes a part of the requests of the service before this one
 	Backends []string
 	Upstream *feedpb.Upstream // how they are spoken to, nil: HTTP/1.1 in clear text
 
@@ -211,9 +211,13 @@ func (p *Proxy) publish(services []Service, settings *feedpb.Settings) *feedpb.C
 			c.Hosts = append(c.Hosts, h)
 		}
 		if s.Canary != nil {
-			s.Canary.Service = id
+			s.Canary.Service, s.Canary.Upstream = id, s.Upstream
+			if s.Policy != nil {
+				h.Policies = append(h.Policies, s.Policy)
+				s.Canary.Policy = uint32(len(h.Policies))
+			}
 			last := h.Routes[len(h.Routes)-1]
-			last.Canaries = append(last.Canaries, s.Canary)
+			last.Splits = append(last.Splits, s.Canary)
 			continue
 		}
 		r := &feedpb.Route{Path: s.Path, Regexp: s.Regexp, Service: id, Source: "default/test", Upstream: s.Upstream}

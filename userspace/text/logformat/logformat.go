@@ -44,6 +44,7 @@ const (
 	Tries
 	Service
 	Ingress
+	RouteKind
 	RequestID
 	TraceID
 	SpanID
@@ -76,7 +77,8 @@ var Fields = []struct {
 	{Upstream, "upstream", "address and port of the last pod"},
 	{Tries, "tries", "pods that were asked"},
 	{Service, "service", "namespace/name:port"},
-	{Ingress, "ingress", "namespace/name"},
+	{Ingress, "ingress", "namespace/name of the Ingress, or of the object of another kind"},
+	{RouteKind, "route_kind", "kind of that object"},
 	{RequestID, "request_id", "the X-Request-ID that the pod got"},
 	{TraceID, "trace_id", "of the trace that the request belongs to, if requests are traced"},
 	{SpanID, "span_id", "of the proxy's own span in it"},

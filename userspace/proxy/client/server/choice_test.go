@@ -137,7 +137,7 @@ func TestAffinityCanary(t *testing.T) {
 		policy := &feedpb.Policy{Balance: &feedpb.Balance{Affinity: &feedpb.Affinity{Cookie: "route", Persistent: true, Canary: sticky}}}
 		p := proxytest.Start(t, []proxytest.Service{
 			{Name: "default/web:80", Path: "/", Backends: main, Policy: policy},
-			{Name: "default/canary:80", Path: "/", Backends: canary, Canary: &feedpb.Canary{Source: "default/canary", Weight: 50, Total: 100}},
+			{Name: "default/canary:80", Path: "/", Backends: canary, Canary: &feedpb.Split{Source: "default/canary", Weight: 50, Total: 100}},
 		}, nil)
 		changed := 0
 		for range 40 {

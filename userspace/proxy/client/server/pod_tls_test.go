@@ -78,7 +78,7 @@ func TestPodTLSLogged(t *testing.T) {
 		has(t, shop(t, p, "GET /"), "502 ", "upstream_tls", "(alert_by_the_pod)")
 	}
 	said := p.Said.String()
-	has(t, said, `"level":"warn"`, `"service":"default/web:443"`, `"ingress":"default/test"`, `"pod":"`+address+`"`, `"reason":"alert_by_the_pod"`, `"error":"remote error: tls: handshake failure"`)
+	has(t, said, `"level":"warn"`, `"service":"default/web:443"`, `"object":"Ingress default/test"`, `"pod":"`+address+`"`, `"reason":"alert_by_the_pod"`, `"error":"remote error: tls: handshake failure"`)
 	if n := bytes.Count([]byte(said), []byte("\n")); n != 1 {
 		t.Errorf("%d lines for 5 failures in a row:\n%s", n, said)
 	}

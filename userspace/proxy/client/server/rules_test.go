@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -178,7 +179,7 @@ func TestAtOnceRule(t *testing.T) {
 func TestCanaryRule(t *testing.T) {
 	p := proxytest.Start(t, []proxytest.Service{
 		{Name: "default/main:80", Path: "/", Backends: []string{echo(t, "main")}},
-		{Name: "default/beta:80", Backends: []string{echo(t, "beta")}, Canary: &feedpb.Canary{Source: "default/beta", Header: "X-Beta", Cookie: "beta", Weight: 30, Total: 100}},
+		{Name: "default/beta:80", Backends: []string{echo(t, "beta")}, Canary: &feedpb.Split{Source: "default/beta", Header: "X-Beta", Cookie: "beta", Weight: 30, Total: 100}},
 	}, nil)
 	has(t, shop(t, p, "GET /", "X-Beta: always"), "Pod: beta")
 	has(t, shop(t, p, "GET /", "X-Beta: never"), "Pod: main")
@@ -192,6 +193,45 @@ func TestCanaryRule(t *testing.T) {
 	if n < 50 || n > 130 {
 		t.Errorf("%d of 300 with weight 30 %%", n)
 	}
+}
+
+// TestSplit: a split may have rules of its own and another way to speak to pods.
+func TestSplit(t *testing.T) {
+	pod := httptest.NewTLSServer(http.HandlerFunc(emptied))
+	t.Cleanup(pod.Close)
+	plain, tls := echo(t, "plain"), pod.Listener.Addr().String()
+	header := func(value string) *feedpb.Policy {
+		return &feedpb.Policy{ResponseHeaders: []*feedpb.HeaderRule{{Name: "X-Rules", Value: value}}}
+	}
+	p := proxytest.Start(t, []proxytest.Service{
+		{Name: "default/main:80", Path: "/", Backends: []string{plain}, Policy: header("route")},
+		{Name: "default/own:80", Backends: []string{plain}, Policy: header("split"), Canary: &feedpb.Split{Source: "default/r", SourceKind: "HTTPRoute", Header: "X-Own"}},
+		{Name: "default/tls:443", Backends: []string{tls}, Upstream: &feedpb.Upstream{Tls: &feedpb.UpstreamTLS{}}, Canary: &feedpb.Split{Source: "default/r", SourceKind: "HTTPRoute", Header: "X-TLS"}},
+	}, &feedpb.Settings{AccessLogSample: 1})
+	has(t, shop(t, p, "GET /"), "Pod: plain", "X-Rules: route")
+	has(t, shop(t, p, "GET /", "X-Own: always"), "Pod: plain", "X-Rules: split")
+	has(t, shop(t, p, "GET /", "X-TLS: always"), "200 OK", "X-Rules: route")
+	waitFor(t, func() bool {
+		return strings.Count(p.Log.String(), `"ingress":"default/r","route_kind":"HTTPRoute"`) == 2 && strings.Count(p.Log.String(), `"ingress":"default/test"`) == 1
+	})
+}
+
+// TestConditions: routes of one path differ by what else they want of a request.
+func TestConditions(t *testing.T) {
+	when := func(c *feedpb.Conditions) func(*feedpb.Host, *feedpb.Route) {
+		return func(_ *feedpb.Host, r *feedpb.Route) { r.When = c }
+	}
+	p := proxytest.Start(t, []proxytest.Service{
+		{Name: "default/post:80", Path: "/x", Backends: []string{echo(t, "post")}, Change: when(&feedpb.Conditions{Method: "POST"})},
+		{Name: "default/v2:80", Path: "/x", Backends: []string{echo(t, "v2")}, Change: when(&feedpb.Conditions{
+			Headers: []*feedpb.Comparison{{Name: "Version", Value: "2, 3"}}, Query: []*feedpb.Comparison{{Name: "q", Value: "[a-c]+", Regexp: true}}})},
+		{Name: "default/rest:80", Path: "/", Backends: []string{echo(t, "rest")}},
+	}, nil)
+	has(t, shop(t, p, "POST /x", "Content-Length: 0"), "Pod: post")
+	has(t, shop(t, p, "GET /x/y?q=abc", "Version: 2, 3"), "Pod: v2")
+	has(t, shop(t, p, "GET /x?q=abc", "Version: 2", "Version: 3"), "Pod: v2")
+	has(t, shop(t, p, "GET /x?q=abd", "Version: 2, 3"), "Pod: rest")
+	has(t, shop(t, p, "GET /x?q=abc"), "Pod: rest")
 }
 
 // TestRedirectWithoutService: a rule that answers needs no pod.

@@ -30,7 +30,7 @@ func TestUsage(t *testing.T) {
 	})
 	p := proxytest.Start(t, []proxytest.Service{
 		{Name: "d/main:80", Host: "a", Path: "/", Backends: []string{alive}},
-		{Name: "d/canary:80", Host: "a", Canary: &feedpb.Canary{Source: "default/canary", Header: "X-Canary"}, Backends: []string{alive}},
+		{Name: "d/canary:80", Host: "a", Canary: &feedpb.Split{Source: "default/canary", Header: "X-Canary"}, Backends: []string{alive}},
 		{Name: "d/closed:80", Host: "a", Path: "/closed", Backends: []string{alive}, Policy: &feedpb.Policy{
 			Access: &feedpb.Access{Deny: []string{"127.0.0.0/8"}},
 		}},
@@ -76,8 +76,8 @@ func TestUsage(t *testing.T) {
 	} {
 		waitFor(t, func() bool { return find(c.service).Sum(c.of) == c.want })
 	}
-	if a := find("d/canary:80"); a.Ingress != "default/canary" {
-		t.Errorf("the canary is counted for %s", a.Ingress)
+	if a := find("d/canary:80"); a.Object.String() != "Ingress default/canary" {
+		t.Errorf("the canary is counted for %s", a.Object)
 	}
 	faults := find("d/ill:80").Sum(func(c *usage.Cell) *atomic.Uint64 { return &c.Faults[exchange.ConnectFailed] })
 	retries := find("d/ill:80").Sum(func(c *usage.Cell) *atomic.Uint64 { return &c.Retries })

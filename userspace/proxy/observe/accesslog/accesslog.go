@@ -177,10 +177,15 @@ func appendLine(dst []byte, x *exchange.Exchange, end, sent int64) []byte {
 		dst = append(dst, o.Service.Name...)
 		dst = append(dst, '"')
 	}
-	if o.Source != "" {
+	if o.Source.Kind != "" {
 		dst = append(dst, `,"ingress":"`...)
-		dst = append(dst, o.Source...)
+		dst = o.Source.AppendFullName(dst)
 		dst = append(dst, '"')
+		if o.Source.Kind != "Ingress" {
+			dst = append(dst, `,"route_kind":"`...)
+			dst = append(dst, o.Source.Kind...)
+			dst = append(dst, '"')
+		}
 	}
 	if r.Method != nil {
 		dst = append(dst, `,"request_id":"`...)

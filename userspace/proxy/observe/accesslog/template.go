@@ -83,7 +83,9 @@ func appendField(dst []byte, f *logformat.Format, p *logformat.Part, x *exchange
 			return append(dst, o.Service.Name...)
 		}
 	case logformat.Ingress:
-		return append(dst, o.Source...)
+		return o.Source.AppendFullName(dst)
+	case logformat.RouteKind:
+		return append(dst, o.Source.Kind...)
 	case logformat.RequestID:
 		if r.Method != nil {
 			return appendValue(dst, x.RequestID(), f, p)

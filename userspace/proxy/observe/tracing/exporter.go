@@ -17,6 +17,8 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/kerngate/kerngate/userspace/text/otlp"
+
+	"github.com/kerngate/kerngate/userspace/model"
 )
 
 // Request is what the spans of a sampled request say: one of the proxy itself, and one of its
@@ -27,15 +29,16 @@ type Request struct {
 	Client [8]byte // that of asking pods, whom it is told to
 	State  string  // tracestate
 
-	Name                         string
-	Method, Scheme, Host, Path   string
-	Protocol                     string // "1.1"
-	UserAgent                    string
-	Peer                         netip.Addr // the client
-	Status                       int
-	Reason, Ingress, Service, ID string
-	Begin, End                   time.Time
-	Attempts                     []Attempt
+	Name                       string
+	Method, Scheme, Host, Path string
+	Protocol                   string // "1.1"
+	UserAgent                  string
+	Peer                       netip.Addr // the client
+	Status                     int
+	Reason, Service, ID        string
+	Object                     model.ObjectRef // that has the route
+	Begin, End                 time.Time
+	Attempts                   []Attempt
 }
 
 // Attempt is one pod that was asked.
@@ -224,7 +227,7 @@ func (r *Request) record(tracer trace.Tracer) {
 		attribute.String("http.request.method", r.Method), attribute.String("url.scheme", r.Scheme), attribute.String("server.address", r.Host),
 		attribute.String("url.path", r.Path), attribute.String("network.protocol.name", "http"), attribute.String("network.protocol.version", r.Protocol),
 		attribute.String("client.address", r.Peer.String()), attribute.String("user_agent.original", r.UserAgent),
-		attribute.String("kerngate.reason", r.Reason), attribute.String("kerngate.ingress", r.Ingress),
+		attribute.String("kerngate.reason", r.Reason), attribute.String("kerngate.ingress", r.Object.FullName()), attribute.String("kerngate.route_kind", r.Object.Kind),
 		attribute.String("kerngate.service", r.Service), attribute.String("kerngate.request_id", r.ID),
 	}
 	if r.Status > 0 {

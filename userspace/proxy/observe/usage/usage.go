@@ -1,7 +1,7 @@
-// Package usage counts what is asked of each Ingress and Service, within a bound on how many
-// are told apart.
+// Package usage counts what is asked of each object that has routes, such as an Ingress, and of
+// each Service, within a bound on how many are told apart.
 //
-// A route holds a Line, which names an Ingress and a Service. The first request of a Line
+// A route holds a Line, which names its object and a Service. The first request of a Line
 // opens the Account of that name, or joins the one that is there; beyond the Book's bound it
 // joins the account of all others. So routes that nobody asks for take no room. An account
 // lives as long as a Line of its name, whichever configuration that came with; counts do
@@ -16,19 +16,21 @@ import (
 	"sync"
 	"sync/atomic"
 	"weak"
+
+	"github.com/kerngate/kerngate/userspace/model"
 )
 
 // Most is how many accounts a Book has room for where nothing else is said.
 const Most = 2000
 
-// Other stands for Ingress and Service of the account that takes what a Book has no room for.
-// Names of Kubernetes objects have a slash here, so that none is like it.
+// Other stands for kind, object and Service of the account that takes what a Book has no room for.
+// Objects have a namespace here, so that none is like it.
 const Other = "other"
 
 // Name is what is told apart.
 type Name struct {
-	Ingress string // "namespace/name"; "": the default service, which none leads to
-	Service string // "namespace/name:port"; "": the Ingress names one that does not exist
+	Object  model.ObjectRef // zero: the default service, which none leads to
+	Service string          // "namespace/name:port"; "": the object names one that does not exist
 }
 
 // Book holds the accounts of a proxy.
@@ -45,13 +47,13 @@ type Book struct {
 // NewBook returns a book with room for so many accounts, besides that of all others.
 func NewBook(most, workers int) *Book {
 	b := &Book{most: most, workers: max(workers, 1), known: map[Name]weak.Pointer[Account]{}}
-	b.other = b.open(Name{Other, Other})
+	b.other = b.open(Name{model.ObjectRef{Kind: Other, Name: Other}, Other})
 	return b
 }
 
 // Line returns a line for a route.
-func (b *Book) Line(ingress, service string) *Line {
-	l := &Line{book: b, name: Name{ingress, service}}
+func (b *Book) Line(object model.ObjectRef, service string) *Line {
+	l := &Line{book: b, name: Name{object, service}}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if a := b.known[l.name].Value(); a != nil {
@@ -77,7 +79,7 @@ func (b *Book) Accounts() []*Account {
 	}
 	b.mu.Unlock()
 	slices.SortFunc(all, func(x, y *Account) int {
-		return cmp.Or(cmp.Compare(x.Ingress, y.Ingress), cmp.Compare(x.Service, y.Service))
+		return cmp.Or(x.Object.Compare(y.Object), cmp.Compare(x.Service, y.Service))
 	})
 	if b.folded.Load() > 0 {
 		all = append(all, b.other)
@@ -134,7 +136,7 @@ func (l *Line) Cell(worker int) *Cell {
 	return place.Load()
 }
 
-// Account is what was asked of one Ingress and Service.
+// Account is what was asked of one object and Service.
 type Account struct {
 	Name
 	cells []atomic.Pointer[Cell] // by worker

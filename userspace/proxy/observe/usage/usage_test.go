@@ -3,10 +3,13 @@ package usage
 import (
 	"fmt"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/kerngate/kerngate/userspace/model"
 )
 
 func retries(c *Cell) *atomic.Uint64 { return &c.Retries }
@@ -21,7 +24,7 @@ func use(lines []*Line) {
 func lines(b *Book, n int) []*Line {
 	out := make([]*Line, n)
 	for i := range out {
-		out[i] = b.Line(fmt.Sprintf("default/i%05d", i), "default/s:80")
+		out[i] = b.Line(ingress(fmt.Sprintf("default/i%05d", i)), "default/s:80")
 	}
 	return out
 }
@@ -41,16 +44,16 @@ func TestBound(t *testing.T) {
 		t.Fatalf("%d accounts, want 501", len(accounts))
 	}
 	last := accounts[500]
-	if last.Name != (Name{Other, Other}) || last.Sum(retries) != 2*9500 || b.Folded() != 9500 {
+	if last.Name != (Name{model.ObjectRef{Kind: Other, Name: Other}, Other}) || last.Sum(retries) != 2*9500 || b.Folded() != 9500 {
 		t.Errorf("%v has %d, of %d lines", last.Name, last.Sum(retries), b.Folded())
 	}
 	for i, a := range accounts[:500] {
-		if a.Sum(retries) != 2 || a.Ingress != fmt.Sprintf("default/i%05d", i) {
+		if a.Sum(retries) != 2 || a.Object.FullName() != fmt.Sprintf("default/i%05d", i) {
 			t.Fatalf("account %d is %v and has %d", i, a.Name, a.Sum(retries))
 		}
 	}
 	// A second route of an Ingress that has an account joins it.
-	again := b.Line("default/i00007", "default/s:80")
+	again := b.Line(ingress("default/i00007"), "default/s:80")
 	use([]*Line{again})
 	if n := b.Accounts()[7].Sum(retries); n != 3 {
 		t.Errorf("the second route's request was counted elsewhere: %d", n)
@@ -75,7 +78,7 @@ func TestRenewal(t *testing.T) {
 	if n := b.Accounts()[0].Sum(retries); n != 2 {
 		t.Errorf("counted %d, want 2: counts must outlive the routes' renewal", n)
 	}
-	next := b.Line("default/next", "")
+	next := b.Line(ingress("default/next"), "")
 	use([]*Line{next})
 	if n := len(b.Accounts()); n != 2 || b.Folded() != 0 {
 		t.Errorf("%d accounts, %d folded: a name that was gone left no room", n, b.Folded())
@@ -87,7 +90,7 @@ func TestRenewal(t *testing.T) {
 // TestWorkers: lines of the same name are used first by several workers at once.
 func TestWorkers(t *testing.T) {
 	b := NewBook(10, 4)
-	first, second := b.Line("default/a", "default/s:80"), b.Line("default/a", "default/s:80")
+	first, second := b.Line(ingress("default/a"), "default/s:80"), b.Line(ingress("default/a"), "default/s:80")
 	var all sync.WaitGroup
 	for worker := range 8 { // more than the book knows of
 		all.Go(func() {
@@ -124,7 +127,7 @@ func TestTook(t *testing.T) {
 }
 
 func BenchmarkCell(b *testing.B) {
-	l := NewBook(10, 2).Line("default/a", "default/s:80")
+	l := NewBook(10, 2).Line(ingress("default/a"), "default/s:80")
 	b.ReportAllocs()
 	for b.Loop() {
 		c := l.Cell(1)
@@ -133,4 +136,10 @@ func BenchmarkCell(b *testing.B) {
 		c.Took(time.Millisecond)
 		c.Sent.Add(128)
 	}
+}
+
+// ingress names an Ingress by "namespace/name".
+func ingress(name string) model.ObjectRef {
+	namespace, name, _ := strings.Cut(name, "/")
+	return model.ObjectRef{Kind: "Ingress", Namespace: namespace, Name: name}
 }

@@ -379,25 +379,25 @@ func TestAccess(t *testing.T) {
 func TestCanary(t *testing.T) {
 	for _, c := range []struct {
 		name   string
-		rule   *feedpb.Canary
+		rule   *feedpb.Split
 		fields []string
 		want   bool
 	}{
-		{"always", &feedpb.Canary{Header: "X-Canary"}, []string{"x-canary: always"}, true},
-		{"never before weight", &feedpb.Canary{Header: "X-Canary", Weight: 100, Total: 100}, []string{"x-canary: never"}, false},
-		{"other value falls through", &feedpb.Canary{Header: "X-Canary", Weight: 100, Total: 100}, []string{"x-canary: maybe"}, true},
-		{"value", &feedpb.Canary{Header: "X-Canary", Value: "beta"}, []string{"x-canary: beta"}, true},
-		{"value differs", &feedpb.Canary{Header: "X-Canary", Value: "beta"}, []string{"x-canary: always"}, false},
-		{"pattern", &feedpb.Canary{Header: "X-Canary", Pattern: "^b[0-9]$"}, []string{"x-canary: b7"}, true},
-		{"pattern differs", &feedpb.Canary{Header: "X-Canary", Pattern: "^b[0-9]$"}, []string{"x-canary: b77"}, false},
-		{"cookie always", &feedpb.Canary{Cookie: "canary"}, []string{"Cookie: a=b; canary=always"}, true},
-		{"cookie never", &feedpb.Canary{Cookie: "canary", Weight: 1, Total: 1}, []string{"Cookie: canary=never"}, false},
-		{"header before cookie", &feedpb.Canary{Header: "X-Canary", Cookie: "c"}, []string{"X-Canary: never", "Cookie: c=always"}, false},
-		{"weight 0", &feedpb.Canary{Total: 100}, nil, false},
-		{"weight all", &feedpb.Canary{Weight: 100, Total: 100}, nil, true},
-		{"weight beyond all", &feedpb.Canary{Weight: 200, Total: 100}, nil, true},
+		{"always", &feedpb.Split{Header: "X-Canary"}, []string{"x-canary: always"}, true},
+		{"never before weight", &feedpb.Split{Header: "X-Canary", Weight: 100, Total: 100}, []string{"x-canary: never"}, false},
+		{"other value falls through", &feedpb.Split{Header: "X-Canary", Weight: 100, Total: 100}, []string{"x-canary: maybe"}, true},
+		{"value", &feedpb.Split{Header: "X-Canary", Value: "beta"}, []string{"x-canary: beta"}, true},
+		{"value differs", &feedpb.Split{Header: "X-Canary", Value: "beta"}, []string{"x-canary: always"}, false},
+		{"pattern", &feedpb.Split{Header: "X-Canary", Pattern: "^b[0-9]$"}, []string{"x-canary: b7"}, true},
+		{"pattern differs", &feedpb.Split{Header: "X-Canary", Pattern: "^b[0-9]$"}, []string{"x-canary: b77"}, false},
+		{"cookie always", &feedpb.Split{Cookie: "canary"}, []string{"Cookie: a=b; canary=always"}, true},
+		{"cookie never", &feedpb.Split{Cookie: "canary", Weight: 1, Total: 1}, []string{"Cookie: canary=never"}, false},
+		{"header before cookie", &feedpb.Split{Header: "X-Canary", Cookie: "c"}, []string{"X-Canary: never", "Cookie: c=always"}, false},
+		{"weight 0", &feedpb.Split{Total: 100}, nil, false},
+		{"weight all", &feedpb.Split{Weight: 100, Total: 100}, nil, true},
+		{"weight beyond all", &feedpb.Split{Weight: 200, Total: 100}, nil, true},
 	} {
-		canary, err := CompileCanary(c.rule)
+		canary, err := CompileSplit(c.rule)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -407,7 +407,7 @@ func TestCanary(t *testing.T) {
 			}
 		}
 	}
-	canary, _ := CompileCanary(&feedpb.Canary{Weight: 25, Total: 100})
+	canary, _ := CompileSplit(&feedpb.Split{Weight: 25, Total: 100})
 	n := 0
 	for i := range 1000 {
 		if canary.Wants(request(t, "GET /"), uint32(i)*4294967) {
@@ -417,8 +417,8 @@ func TestCanary(t *testing.T) {
 	if n < 245 || n > 255 {
 		t.Errorf("%d of 1000 with weight 25 %%", n)
 	}
-	for _, c := range []*feedpb.Canary{{Header: "a b"}, {Pattern: "("}, {Cookie: "a b"}, {Cookie: "a;b"}} {
-		if _, err := CompileCanary(c); err == nil {
+	for _, c := range []*feedpb.Split{{Header: "a b"}, {Pattern: "("}, {Cookie: "a b"}, {Cookie: "a;b"}} {
+		if _, err := CompileSplit(c); err == nil {
 			t.Errorf("%v is taken", c)
 		}
 	}

@@ -10,8 +10,8 @@ import (
 	"github.com/kerngate/kerngate/userspace/text/rule"
 )
 
-// Canary says which requests another service gets.
-type Canary struct {
+// Split says which requests another service gets.
+type Split struct {
 	header  string // lower case
 	value   string
 	pattern *regexp.Regexp
@@ -19,9 +19,9 @@ type Canary struct {
 	weight  uint64 // of 1<<32
 }
 
-// CompileCanary checks and prepares a canary's rule.
-func CompileCanary(c *feedpb.Canary) (Canary, error) {
-	out := Canary{header: strings.ToLower(c.Header), value: c.Value, cookie: c.Cookie}
+// CompileSplit checks and prepares the rule of a split.
+func CompileSplit(c *feedpb.Split) (Split, error) {
+	out := Split{header: strings.ToLower(c.Header), value: c.Value, cookie: c.Cookie}
 	if c.Header != "" {
 		if err := rule.FieldName(c.Header); err != nil {
 			return out, err
@@ -45,10 +45,10 @@ func CompileCanary(c *feedpb.Canary) (Canary, error) {
 
 var always, never = []byte("always"), []byte("never")
 
-// Wants reports whether the canary gets the request. random is a number below 1<<32.
+// Wants reports whether the service of the split gets the request. random is a number below 1<<32.
 // The header goes before the cookie, and that before the weight; what one does not decide
 // is up to the next.
-func (c *Canary) Wants(q *Request, random uint32) bool {
+func (c *Split) Wants(q *Request, random uint32) bool {
 	if c.header != "" {
 		value := q.Lookup(c.header)
 		switch {

@@ -220,7 +220,7 @@ func (f *flags) define() {
 	s.DurationVar(&f.drainTimeout, "drain-timeout", 240*time.Second, "a proxy that was replaced may take to finish what is open")
 	s.Int64Var(&f.maxBody, "max-body", 0, "bytes of the largest request body, 413 above; 0: no limit")
 	s.Int64Var(&f.requestBuffer, "request-buffer-bytes", 4<<20, "of a request body without Content-Length that are held in memory, so that a pod that speaks HTTP/1.1 gets its length; 0: pods get such bodies in chunks")
-	s.Int64Var(&f.requestBuffers, "request-buffer-total", 64<<20, "bytes that one proxy worker holds of such bodies in memory; when this runs short large ones are spooled or get 503")
+	s.Int64Var(&f.requestBuffers, "request-buffer-total", 64<<20, "bytes that one proxy worker holds of such bodies in memory; when this runs short large ones are spooled or get 503. Bodies that have come by HTTP/2 and HTTP/3 and wait for their pods may take twice as much beside them")
 	s.StringVar(&f.largeRequests, "large-requests", "spool", "what becomes of a body without Content-Length that is larger than --request-buffer-bytes: spool (to a file where the proxy has --request-spool-dir, else refuse), refuse (411) or chunked (the pod gets it in chunks, which some applications read as an empty body); per Ingress: nginx.ingress.kubernetes.io/proxy-request-buffering \"off\" where the pods take chunks")
 	s.StringVar(&f.spoolDir, "request-spool-dir", "", "--request-spool-dir of the child proxy: folder on a disk, writable for --proxy-user, where such bodies are kept in files without a name; empty: they get 411")
 	s.Int64Var(&f.spoolTotal, "request-spool-total", model.DefaultSpool, "--request-spool-total of the child proxy: bytes that it keeps there at most")

@@ -24,10 +24,11 @@ type Metrics struct {
 	PackedIn        atomic.Uint64                        // bytes that pods sent
 	PackedOut       atomic.Uint64                        // and what they came to
 	Gathered        [GatheredOutcomes]atomic.Uint64      // request bodies that were to be gathered
-	BodyMemory      atomic.Int64                         // bytes of buffers that hold request bodies now
-	TrailersDropped atomic.Uint64                        // of requests whose body was gathered
-	Durations       Histogram                            // request head to end of response
-	FirstByte       Histogram                            // request head to first byte from the pod
+	BodiesHeld      BodiesHeld
+	BodyMemory      atomic.Int64  // bytes of buffers that hold request bodies now
+	TrailersDropped atomic.Uint64 // of requests whose body was gathered
+	Durations       Histogram     // request head to end of response
+	FirstByte       Histogram     // request head to first byte from the pod
 	Sent            atomic.Uint64
 	Received        atomic.Uint64
 	Linger          linger.Stats // of bodies that went on after the answer; any goroutine adds

@@ -72,7 +72,7 @@ var reasons = [Reasons]struct {
 	BadRequest:      {"bad_request", http.StatusBadRequest, "the request is not valid HTTP"},
 	BodyTooLarge:    {"body_too_large", http.StatusRequestEntityTooLarge, "the request body exceeds the limit"},
 	LengthRequired:  {"length_required", http.StatusLengthRequired, "the request body has no Content-Length and is larger than what the proxy holds to find it"},
-	BuffersFull:     {"request_buffers_full", http.StatusServiceUnavailable, "too many request bodies without Content-Length are being received"},
+	BuffersFull:     {"request_buffers_full", http.StatusServiceUnavailable, "too many request bodies are held in memory"},
 	SpoolFailed:     {"request_spool_failed", http.StatusInsufficientStorage, "the proxy cannot keep the request body in a file"},
 	BadPath:         {"bad_path", http.StatusBadRequest, "the request path cannot be normalised"},
 	Overloaded:      {"overloaded", http.StatusServiceUnavailable, "the proxy has no descriptor or port left"},

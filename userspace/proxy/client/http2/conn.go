@@ -38,10 +38,12 @@ type Conn struct {
 	partial   []byte // a frame that has not arrived whole, in a buffer of the loop
 	decoder   *hpack.Decoder
 	block     block
-	window    int32  // bytes of bodies that the client may send
-	taken     int32  // of them taken by pods, not yet given back
-	lent      int32  // by which window was raised beyond connWindow
-	lastID    uint32 // highest stream that the client has opened
+	window    int32           // bytes of bodies that the client may send
+	taken     int32           // of them to be given back
+	held      exchange.HeldBy // by bodies
+	grown     int32           // by which streams' windows exceed streamWindow
+	lent      int32           // by which window was raised beyond connWindow
+	lastID    uint32          // highest stream that the client has opened
 	debts     debts
 	headsFrom int64 // loop time since which a header block is incomplete, 0: none is
 

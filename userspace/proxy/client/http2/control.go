@@ -10,12 +10,15 @@ import (
 const (
 	defaultWindow = 64<<10 - 1 // RFC 9113 section 6.9.2
 	maxWindow     = math.MaxInt32
-	// connWindow is how much of all bodies of a connection may be on its way or kept here,
-	// in bytes, and streamWindow how much of one, to begin with. A body that its pod takes
-	// as fast as it comes earns up to maxStreamWindow: what is not kept costs nothing.
+	// connWindow is how much of all bodies of a connection may be on its way, in bytes, and
+	// streamWindow how much of one may be on its way or kept here, to begin with. A body that
+	// its pod takes as fast as it comes earns up to maxStreamWindow: what is not kept costs
+	// nothing. The pod may stop, so maxGrown bounds by how much all streams of a connection
+	// have grown.
 	connWindow      = 1 << 20
 	streamWindow    = 64 << 10
 	maxStreamWindow = 512 << 10
+	maxGrown        = 2 << 20
 
 	// settingNoPriorities says that priorities of RFC 7540 are ignored (RFC 9218 section 2.1).
 	settingNoPriorities xhttp2.SettingID = 0x9

@@ -11,8 +11,9 @@
 // Priorities are ignored, as section 5.3.1 allows, and the client is told so (RFC 9218);
 // streams take turns frame by frame. Nothing is pushed.
 //
-// Windows are given back as the pod takes a body, never before, so a connection holds at
-// most the connection's window; a response is read from the pod no faster than the client
+// A stream's window is given back as the pod takes its body, never before, so that is the most
+// that is kept of it; the connection's as bytes come, so that no body stops another
+// (exchange.BodiesHeld bounds them all together). A response is read from the pod no faster than the client
 // takes it. Whatever else a client could make the proxy do or keep by frames alone has a
 // limit with a name (see Limit): beyond it the client is told ENHANCE_YOUR_CALM and cut off.
 package http2

@@ -198,7 +198,9 @@ func (c *Conn) onData(flags xhttp2.Flags, id uint32, payload []byte) {
 		c.streamError(id, xhttp2.ErrCodeFlowControl)
 	default:
 		s.allowed -= int32(len(payload))
-		s.giveBack(len(payload) - len(data)) // padding is nobody's to take
+		padding := len(payload) - len(data) // is nobody's to take
+		c.giveBack(padding)
+		s.widen(padding)
 		s.receive(data, end)
 	}
 }

@@ -75,6 +75,9 @@ func (in *inbox) rewind() bool {
 	return true
 }
 
+// buffered returns how many bytes its buffers take.
+func (in *inbox) buffered() int { return len(in.chunks) * reactor.SmallBuffer }
+
 // credit returns how many bytes were taken since it was last called.
 func (in *inbox) credit() int {
 	n := in.newly

@@ -16,7 +16,9 @@ func (s *stream) ReadBody() ([]byte, error) {
 	if s.broken {
 		return nil, errBroken
 	}
-	if p := s.in.take(s.server.buffers()); p != nil {
+	p := s.in.take(s.server.buffers())
+	s.account()
+	if p != nil {
 		if n := s.in.credit(); n > 0 {
 			s.received += int64(n)
 			s.giveBack(n)

@@ -35,6 +35,9 @@ type stream struct {
 	allowed  int32        // bytes that the client may send
 	target   int32        // the window that it is kept at
 	taken    int32        // bytes taken, not yet given back
+	withheld int32        // bytes that the connection's window gets back when they are taken
+	held     int          // bytes of buffers, as counted in the connection's sum
+	evicted  bool         // there was no memory for it
 	missing  int64        // bytes of Content-Length still to come, -1: unknown
 	received int64
 
@@ -62,6 +65,7 @@ func (s *stream) begin(c *Conn, id uint32) {
 	s.co, s.refusal, s.wants = nil, nil, 0
 	s.ended, s.broken, s.fault = false, false, nil
 	s.allowed, s.target, s.taken, s.received = streamWindow, streamWindow, 0, 0
+	s.withheld, s.held, s.evicted = 0, 0, false
 	s.trailers.Reset()
 	s.window = c.out.initial
 	s.piece, s.tail = nil, nil
@@ -121,6 +125,11 @@ func (s *stream) Run(co *reactor.Coroutine) {
 		if !s.headed {
 			o.Status = s.fault.Status
 		}
+	case s.evicted:
+		o.Reason = exchange.BuffersFull
+		if !s.headed {
+			o.Status = exchange.BuffersFull.Status()
+		}
 	case s.socket.refused:
 		o.Reason, o.Status, o.Detail = exchange.UpstreamInvalid, exchange.UpstreamInvalid.Status(), badAccept
 	}
@@ -150,6 +159,7 @@ func (s *stream) Crashed(reason any, stack []byte) {
 	s.exchange.Abandon()
 	s.aborted = true
 	s.in = inbox{}
+	s.account()
 	s.finish()
 	s.leave()
 }
@@ -198,12 +208,14 @@ func (s *stream) leave() {
 	c.out.leave(s)
 	c.remove(s)
 	s.piece, s.tail = nil, nil
-	n := s.in.credit()
-	n += s.in.release(s.server.buffers())
+	s.in.release(s.server.buffers())
+	s.account()
+	c.grown -= s.target - streamWindow
 	if c.state == closed {
 		return
 	}
-	c.giveBack(n)
+	c.giveBack(int(s.withheld))
+	s.withheld = 0
 	if c.running--; c.running > 0 {
 		if len(c.leftovers) > 0 {
 			c.arm()
@@ -237,20 +249,43 @@ func (s *stream) receive(data []byte, end bool) {
 			return
 		}
 	}
+	c := s.conn
+	switch {
+	case len(data) == 0:
+	case s.server.worker.Greedy(&c.held):
+		c.giveBack(len(data))
+		s.evict()
+		return
+	case s.server.worker.Crowded():
+		s.withheld += int32(len(data))
+	default:
+		c.giveBack(len(data))
+	}
 	s.in.put(data, s.server.buffers())
+	s.account()
 	s.ended = end
 	s.signal(reactor.Readable)
 }
 
-// giveBack lets the client send n bytes more on this stream, as soon as it is worth a frame.
+// giveBack notes that the pod has taken n bytes.
 func (s *stream) giveBack(n int) {
-	s.conn.giveBack(n)
+	if back := min(int32(n), s.withheld); back > 0 {
+		s.withheld -= back
+		s.conn.giveBack(int(back))
+	}
+	s.widen(n)
+}
+
+// widen lets the client send n bytes more on this stream, as soon as it is worth a frame.
+func (s *stream) widen(n int) {
+	c := s.conn
 	if s.taken += int32(n); s.ended || s.at < 0 || s.taken < s.target/2 {
 		return
 	}
-	if s.in.size == 0 && s.target < maxStreamWindow {
+	if s.in.size == 0 && s.target < maxStreamWindow && c.grown+s.target <= maxGrown && !s.server.worker.Crowded() {
 		// The pod keeps up.
 		s.taken += s.target
+		c.grown += s.target
 		s.target *= 2
 	}
 	s.conn.queueWindow(s.id, uint32(s.taken))

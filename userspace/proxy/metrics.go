@@ -90,7 +90,7 @@ var (
 	descHTTP3Requests = prometheus.NewDesc("kerngate_proxy_http3_requests_total",
 		"Requests that came by HTTP/3.", nil, nil)
 	descHTTP3Refused = prometheus.NewDesc("kerngate_proxy_http3_refused_total",
-		"QUIC connections refused because their worker had as many as it may have.", nil, nil)
+		"QUIC connections refused because there were as many as there may be, of all clients or of their source.", nil, nil)
 	descHTTP3Retried = prometheus.NewDesc("kerngate_proxy_http3_retries_total",
 		"QUIC clients that had to prove their address first, because too many new ones came at once.", nil, nil)
 	descHTTP3Handshakes = prometheus.NewDesc("kerngate_proxy_http3_handshakes_failed_total",

@@ -2,9 +2,6 @@ package http2_test
 
 import (
 	"fmt"
-	"io"
-	"net"
-	"net/http"
 	"testing"
 	"time"
 
@@ -96,40 +93,6 @@ func (u *uploader) await(id uint32) string {
 	return u.status[id]
 }
 
-// takes is a pod that speaks HTTP/2, and reads what "read" in the query says before it reads no
-// more; without that, all.
-func takes(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	over := make(chan struct{})
-	var protocols http.Protocols
-	protocols.SetUnencryptedHTTP2(true)
-	s := &http.Server{
-		Protocols: &protocols,
-		// As gRPC's servers: a body that is not read stops no other.
-		HTTP2: &http.HTTP2Config{MaxReceiveBufferPerConnection: 1 << 30, MaxReceiveBufferPerStream: 64 << 10, MaxConcurrentStreams: 1000},
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			var n int64
-			if _, err := fmt.Sscan(r.URL.Query().Get("read"), &n); err == nil {
-				io.CopyN(io.Discard, r.Body, n)
-				select {
-				case <-over:
-				case <-r.Context().Done():
-				}
-				return
-			}
-			n, _ = io.Copy(io.Discard, r.Body)
-			fmt.Fprint(w, n)
-		}),
-	}
-	go s.Serve(l)
-	t.Cleanup(func() { close(over); s.Close() })
-	return l.Addr().String()
-}
-
 func h2Service(pods ...string) []proxytest.Service {
 	return []proxytest.Service{{
 		Name: "default/a:80", Path: "/", Backends: pods, Upstream: &feedpb.Upstream{Protocol: feedpb.Upstream_HTTP2},
@@ -148,7 +111,7 @@ func TestStalledUploads(t *testing.T) {
 		{"after a while", 20, 4 << 20},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p := proxytest.Start(t, h2Service(takes(t)), nil)
+			p := proxytest.Start(t, h2Service(proxytest.ReadsPod(t)), nil)
 			u := newUploader(t, p)
 			id := uint32(1)
 			for range c.streams {
@@ -193,7 +156,7 @@ func TestStalledUploads(t *testing.T) {
 // loses streams; others go on.
 func TestBodiesHeld(t *testing.T) {
 	const bound = 1 << 20
-	p := proxytest.Start(t, h2Service(takes(t)), &feedpb.Settings{RequestBufferTotal: bound})
+	p := proxytest.Start(t, h2Service(proxytest.ReadsPod(t)), &feedpb.Settings{RequestBufferTotal: bound})
 	honest := newUploader(t, p)
 	honest.post(1, "/?read=0") // stalled, too, but small
 	honest.send(1, 96<<10, false, 10*time.Second)

@@ -30,6 +30,7 @@ type body struct {
 	closed   chan struct{}
 	left     chan struct{} // closed when the goroutine that reads has returned
 	unused   piece         // what it has read last, if the exchange did not take that
+	seen     int64         // bytes that it has read
 	begun    bool
 	held     piece // what ReadBody returned last
 	done     bool
@@ -50,18 +51,43 @@ func (b *body) read() {
 	for {
 		p := piece{buf: pieces.Get().(*[pieceSize]byte)}
 		p.n, p.err = b.request.Body.Read(p.buf[:])
-		select {
-		case b.arrived <- p:
-			loop.Submit(wake)
-		case <-b.closed:
+		b.seen += int64(p.n)
+		if !b.deliver(p) {
 			pieces.Put(p.buf)
 			b.unused = piece{n: p.n, err: p.err}
 			return
 		}
+		loop.Submit(wake)
 		if p.err != nil {
 			b.unused.err = p.err
 			return
 		}
+	}
+}
+
+// deliver hands a piece over as soon as the exchange has taken the one before. It reports false
+// if the exchange has ended.
+func (b *body) deliver(p piece) bool {
+	select {
+	case b.arrived <- p:
+		return true
+	default:
+	}
+	// The pod is slower than the client. What of the body is unread meanwhile quic-go does not
+	// tell: as much as the stream's window, which doubles with what was read of the body.
+	n := int(min(firstStreamWindow+2*b.seen, maxStreamWindow))
+	s := b.stream
+	w := s.server.worker
+	if w.Greedy(&s.conn.held) {
+		w.Loop.Submit(s.evict)
+	}
+	w.Metrics.BodiesHeld.Add(&s.conn.held, n)
+	defer w.Metrics.BodiesHeld.Add(&s.conn.held, -n)
+	select {
+	case b.arrived <- p:
+		return true
+	case <-b.closed:
+		return false
 	}
 }
 

@@ -3,6 +3,7 @@ package http3
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"sync/atomic"
 
 	"github.com/quic-go/quic-go"
@@ -56,14 +57,28 @@ var Faults = [...]Fault{
 }
 
 // connecting is what is known of a connection from its first packet on.
-type connecting struct{ opened atomic.Bool } // its handshake is done
+type connecting struct {
+	opened atomic.Bool // its handshake is done
+
+	// Of crowd.
+	source netip.Prefix
+	unused bool
+	conn   *connection
+}
 
 type connectingKey struct{}
 
-// begun has the end of a connection counted by its cause.
-func (s *Server) begun(ctx context.Context, _ *quic.ClientInfo) (context.Context, error) {
-	c := new(connecting)
-	context.AfterFunc(ctx, func() { s.ended(c, context.Cause(ctx)) })
+// begun refuses connections that would be too many, and has the end of one counted by its cause.
+func (s *Server) begun(ctx context.Context, info *quic.ClientInfo) (context.Context, error) {
+	c := &connecting{source: sourceOf(info.RemoteAddr)}
+	if !s.enter(c) {
+		s.stats.Refused.Add(1)
+		return nil, errFull
+	}
+	context.AfterFunc(ctx, func() {
+		s.leave(c)
+		s.ended(c, context.Cause(ctx))
+	})
 	return context.WithValue(ctx, connectingKey{}, c), nil
 }
 

@@ -15,7 +15,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -24,22 +23,19 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/kerngate/kerngate/userspace/proxy/exchange"
-	"github.com/kerngate/kerngate/userspace/proxy/io/linger"
 	"github.com/kerngate/kerngate/userspace/proxy/observe/accesslog"
 )
 
-// Limits of what a client can make the proxy hold, in bytes: a stream's and a connection's
-// receive window, which grow with what the path can carry.
+// Limits of what a client can make the proxy hold of a body, in bytes: a stream's receive window,
+// which grows with what the path can carry while the pod takes the body. quic-go gives a
+// connection's window back as bytes are read, not as they come, so that it is as large as all its
+// streams may need (connectionWindow): a body that no pod reads must stop no other request.
 const (
-	firstStreamWindow     = 64 << 10
-	firstConnectionWindow = 128 << 10
-	maxStreamWindow       = 1 << 20
-	maxConnectionWindow   = 2 << 20
+	firstStreamWindow = 64 << 10
+	maxStreamWindow   = 512 << 10
 )
 
 const (
-	// maxConnections is how many a worker holds at most; more are refused.
-	maxConnections = 16 << 10
 	// unprovenPerSecond is Server.UnprovenPerSecond if nothing else is said.
 	unprovenPerSecond = 200
 )
@@ -57,7 +53,12 @@ type Server struct {
 	// forged addresses cost a packet and not a handshake. Set before Listen.
 	UnprovenPerSecond int64
 
+	// MaxUnused is how many connections that have not had a request one source may have. Set
+	// before Listen.
+	MaxUnused int
+
 	http       http3.Server
+	crowd      crowd
 	ids        quic.ConnectionIDGenerator
 	transports []*quic.Transport
 	attempts   attempts
@@ -69,7 +70,7 @@ type Stats struct {
 	Open        atomic.Int64
 	Requests    atomic.Uint64
 	Active      atomic.Int64
-	Refused     atomic.Uint64 // connections beyond maxConnections
+	Refused     atomic.Uint64 // connections, as there were too many, of all or of their source
 	Retried     atomic.Uint64 // clients that had to prove their address
 
 	HandshakesFailed [len(HandshakeFaults)]atomic.Uint64
@@ -79,7 +80,7 @@ type Stats struct {
 // New makes a server. ids makes the connection ids by which packets find this worker; nil:
 // random ones.
 func New(w *exchange.Worker, access *accesslog.Buffer, stats *Stats, ids quic.ConnectionIDGenerator, log zerolog.Logger, panics func()) *Server {
-	s := &Server{worker: w, access: access, log: log, stats: stats, ids: ids, panics: panics, UnprovenPerSecond: unprovenPerSecond}
+	s := &Server{worker: w, access: access, log: log, stats: stats, ids: ids, panics: panics, UnprovenPerSecond: unprovenPerSecond, MaxUnused: maxUnused}
 	s.http = http3.Server{
 		Handler:     http.HandlerFunc(s.serve),
 		ConnContext: s.opened,
@@ -92,10 +93,9 @@ func (s *Server) Listen(socket net.PacketConn) error {
 	settings := &s.worker.Config.Load().Settings
 	// Above it quic-go answers 431 itself, which is in no log: up to it this package does.
 	s.http.MaxHeaderBytes = maxFieldSection(settings.MaxHead)
-	s.http.IdleTimeout = settings.IdleTimeout
 	t := &quic.Transport{Conn: socket, ConnectionIDGenerator: s.ids, VerifySourceAddress: s.mustProve, ConnContext: s.begun}
 	c := s.quicConfig()
-	c.GetConfigForClient = s.admit
+	c.GetConfigForClient = func(*quic.ClientInfo) (*quic.Config, error) { return s.quicConfig(), nil }
 	listener, err := t.Listen(&tls.Config{MinVersion: tls.VersionTLS13, GetConfigForClient: s.configFor}, c)
 	if err != nil {
 		return err
@@ -112,16 +112,33 @@ func (s *Server) Listen(socket net.PacketConn) error {
 // maxFieldSection returns how many bytes of fields are decoded where a head may have max.
 func maxFieldSection(max int) int { return 4 * max }
 
+// connectionWindow returns how many bytes of all streams may be on their way or kept here. As
+// quic-go tells the client of more only once a quarter of it was read, it is twice what the
+// streams can fill.
+func connectionWindow(streams int) uint64 { return 2 * uint64(streams+1) * maxStreamWindow }
+
+const (
+	// silence is how long a client may be silent at the least before it counts as gone.
+	// --idle-timeout, which may be less, is for connections without a request (connection.expire).
+	silence = 30 * time.Second
+	// keepAlive is after how long a silent client is asked whether it is there. Half of its own
+	// idle time-out is the most, so that its library does not end a connection whose answer is
+	// still to come (RFC 9114 section 5.1 leaves that to clients, of which many do not care).
+	keepAlive = 20 * time.Second
+)
+
 // quicConfig returns what connections that begin now are held to.
 func (s *Server) quicConfig() *quic.Config {
 	settings := &s.worker.Config.Load().Settings
+	window := connectionWindow(settings.MaxStreams)
 	return &quic.Config{
 		HandshakeIdleTimeout:           settings.HeadTimeout,
-		MaxIdleTimeout:                 settings.IdleTimeout,
+		MaxIdleTimeout:                 max(settings.IdleTimeout, silence),
+		KeepAlivePeriod:                keepAlive,
 		InitialStreamReceiveWindow:     firstStreamWindow,
 		MaxStreamReceiveWindow:         maxStreamWindow,
-		InitialConnectionReceiveWindow: firstConnectionWindow,
-		MaxConnectionReceiveWindow:     maxConnectionWindow,
+		InitialConnectionReceiveWindow: window,
+		MaxConnectionReceiveWindow:     window,
 		MaxIncomingStreams:             int64(settings.MaxStreams),
 		MaxIncomingUniStreams:          8, // control and QPACK; clients open three
 	}
@@ -139,20 +156,9 @@ func (s *Server) configFor(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	return c, nil
 }
 
-var errFull = errors.New("too many connections")
-
-// admit refuses connections that would be too many.
-func (s *Server) admit(*quic.ClientInfo) (*quic.Config, error) {
-	if s.stats.Open.Load() >= maxConnections {
-		s.stats.Refused.Add(1)
-		return nil, errFull
-	}
-	return s.quicConfig(), nil
-}
-
 // mustProve reports whether a client has to prove its address first.
-func (s *Server) mustProve(net.Addr) bool {
-	if s.attempts.within(time.Now().Unix(), s.UnprovenPerSecond) {
+func (s *Server) mustProve(a net.Addr) bool {
+	if s.attempts.within(time.Now().Unix(), s.UnprovenPerSecond) && !s.crowd.suspicious(a) {
 		return false
 	}
 	s.stats.Retried.Add(1)
@@ -167,37 +173,6 @@ func (a *attempts) within(second, limit int64) bool {
 		a.count.Store(0)
 	}
 	return a.count.Add(1) <= limit
-}
-
-// connection is what the requests of a connection share.
-type connection struct {
-	about exchange.Connection
-	gone  <-chan struct{} // closed at its end
-	began time.Time
-
-	mu      sync.Mutex
-	dropped linger.Budget
-}
-
-type connectionKey struct{}
-
-// opened notes what the requests of a connection have in common.
-func (s *Server) opened(ctx context.Context, c *quic.Conn) context.Context {
-	state := c.ConnectionState().TLS
-	conn := &connection{gone: c.Context().Done(), began: time.Now()}
-	about := &conn.about
-	*about = exchange.Connection{
-		Peer: addrPort(c.RemoteAddr()), Local: addrPort(c.LocalAddr()), Protocol: exchange.HTTP3,
-		TLS: exchange.NewTLS(s.worker.Config.Load().TLS, &state),
-	}
-	about.Client = about.Peer
-	if c, ok := ctx.Value(connectingKey{}).(*connecting); ok {
-		c.opened.Store(true)
-	}
-	s.stats.Connections.Add(1)
-	s.stats.Open.Add(1)
-	context.AfterFunc(c.Context(), func() { s.stats.Open.Add(-1) })
-	return context.WithValue(ctx, connectionKey{}, conn)
 }
 
 func addrPort(a net.Addr) netip.AddrPort {

@@ -28,6 +28,7 @@ type stream struct {
 	wants    reactor.Interest
 	refusal  *http1.Error // the request is answered with it, in place of an exchange
 	broken   bool         // the client has taken the request back or is gone
+	evicted  bool         // there was no memory for its body
 	aborted  bool         // the response is not whole
 
 	body body
@@ -45,6 +46,8 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	s.stats.Requests.Add(1)
 	s.stats.Active.Add(1)
 	defer s.stats.Active.Add(-1)
+	conn.begin(r.Context())
+	defer conn.end()
 	loop := s.worker.Loop
 	loop.Submit(func() { loop.Go(p) })
 	stop := context.AfterFunc(r.Context(), func() { loop.Submit(p.lost) })
@@ -66,6 +69,12 @@ func (p *stream) lost() {
 	}
 }
 
+// evict ends a request whose body there is no memory for.
+func (p *stream) evict() {
+	p.evicted = true
+	p.lost()
+}
+
 // Run carries the request out.
 func (p *stream) Run(co *reactor.Coroutine) {
 	p.co = co
@@ -81,7 +90,14 @@ func (p *stream) Run(co *reactor.Coroutine) {
 
 // end counts and logs the exchange, and has the request's goroutine end the stream.
 func (p *stream) end() {
-	p.exchange.Outcome.Received = p.body.received
+	o := &p.exchange.Outcome
+	o.Received = p.body.received
+	if p.evicted && o.Reason == exchange.ClientAborted {
+		o.Reason = exchange.BuffersFull
+		if o.Status == exchange.ClientAborted.Status() {
+			o.Status = exchange.BuffersFull.Status()
+		}
+	}
 	p.record()
 	p.body.close()
 	p.out.close(p.aborted)

@@ -136,8 +136,12 @@ func (o *options) checkSource(e env) error {
 	if err != nil {
 		return fmt.Errorf("--load-balancing: %w", err)
 	}
+	shared, err := kube.ParseSharedHosts(f.sharedHosts)
+	if err != nil {
+		return fmt.Errorf("--shared-hosts: %w", err)
+	}
 	o.kube = kube.Options{
-		Class: f.ingressClass, AllowExternalName: f.allowExternalName, StrictAnnotations: f.strictAnnotations, AllowedResponseHeaders: f.allowedFields,
+		Class: f.ingressClass, SharedHosts: shared, AllowExternalName: f.allowExternalName, StrictAnnotations: f.strictAnnotations, AllowedResponseHeaders: f.allowedFields,
 		Node: f.nodeName, Algorithm: algorithm, PreferLocal: f.preferLocal,
 	}
 	if f.ingressClass == "" {

@@ -22,6 +22,9 @@ type Pattern struct {
 	re     *regexp.Regexp
 	prefix string // what every match begins with, ASCII in lower case; "" if unknown
 	simple *simple
+
+	literal  string // prefix as it is written
+	complete bool   // and all of the pattern
 }
 
 // Groups are the offsets of what a pattern's groups have matched: group n is
@@ -42,7 +45,8 @@ func ParsePattern(text string) (*Pattern, error) {
 	}
 	p := &Pattern{re: re, simple: simplify(text)}
 	if literal, err := regexp.Compile(text); err == nil {
-		prefix, _ := literal.LiteralPrefix()
+		prefix, complete := literal.LiteralPrefix()
+		p.literal, p.complete = prefix, complete
 		if isASCII(prefix) {
 			p.prefix = strings.ToLower(prefix)
 		}
@@ -101,3 +105,7 @@ func hasPrefixFold(path []byte, lower string) bool {
 	}
 	return true
 }
+
+// Literal returns what every match begins with, but for the case of letters, and whether the
+// pattern is nothing else.
+func (p *Pattern) Literal() (prefix string, complete bool) { return p.literal, p.complete }

@@ -40,7 +40,7 @@ func FuzzTranslate(f *testing.F) {
 		}
 		options := kube.Options{Class: "kerngate", ClassOptional: true, Node: "n1", AllowExternalName: true}
 		m, problems := kube.Translate(objects, options)
-		checkInvariants(t, m)
+		checkInvariants(t, m, problems)
 		checkOrder(t, objects, options, m, problems)
 	})
 }

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/kerngate/kerngate/userspace/model"
@@ -10,17 +11,19 @@ import (
 type base struct {
 	routes map[routeKey]published // nil: spec.tls alone names the host
 	tls    *hostTLS               // nil: nothing is said
+
+	ownedBy model.ObjectRef // zero: no rule names the host
 }
 
 // bases returns what the translated Ingresses say of each of their hosts.
 func (t *translation) bases() map[string]*base {
 	out := make(map[string]*base, len(t.hosts))
 	for host, routes := range t.hosts {
-		out[host] = &base{routes, t.tls[host]}
+		out[host] = &base{routes, t.tls[host], t.owners[host]}
 	}
 	for host, tls := range t.tls {
 		if out[host] == nil {
-			out[host] = &base{tls: tls}
+			out[host] = &base{tls: tls, ownedBy: t.owners[host]}
 		}
 	}
 	return out
@@ -28,14 +31,25 @@ func (t *translation) bases() map[string]*base {
 
 // finishHost returns a host as it is published. It depends on what is said of the host
 // itself, of the wildcard above it, and of any host (""), and on nothing else.
-func finishHost(host string, all map[string]*base) model.Host {
-	routes, tls := shared(host, all)
-	// A host without a certificate of its own has that of the wildcard above it.
-	if above := all[wildcardOf(host)]; above != nil && above.tls != nil && len(above.tls.certificates) > 0 && (tls == nil || len(tls.certificates) == 0) {
-		if tls == nil {
-			tls = &hostTLS{source: above.tls.source}
+func finishHost(host string, all map[string]*base) (f finished) {
+	own := all[host]
+	if !isPublished(host, all) {
+		less, _ := above(host, all)
+		f.found.add(own.owner(), model.Refused, "HostOwned", fmt.Sprintf("spec.tls: host %q has no rule, and what would serve it, host %q, belongs to another namespace: it is served as if it were not named", host, less))
+		return f
+	}
+	routes, tls := shared(host, all, &f.found)
+	// A host without a certificate for it has that of the wildcard above it, if both are one
+	// namespace's.
+	wildcard := all[wildcardOf(host)]
+	if wildcard != nil && wildcard.tls != nil && isPublished(wildcardOf(host), all) && wildcard.owner().Namespace == own.owner().Namespace {
+		offers := covering(wildcard.tls.certificates)
+		if len(offers) > 0 && (tls == nil || len(tls.certificates) == 0 || offers[0].covers && !slices.ContainsFunc(tls.certificates, func(o offered) bool { return o.covers })) {
+			if tls == nil {
+				tls = &hostTLS{source: wildcard.tls.source}
+			}
+			tls.certificates = offers
 		}
-		tls.certificates = above.tls.certificates
 	}
 	out := model.Host{Name: host, TLS: tls.model(), Routes: slices.Grow([]model.Route(nil), len(routes))}
 	for _, p := range routes {
@@ -49,13 +63,15 @@ func finishHost(host string, all map[string]*base) model.Host {
 		out.Routes = append(out.Routes, route)
 	}
 	slices.SortFunc(out.Routes, comparePrecedence)
-	return out
+	f.host, f.published = out, true
+	return f
 }
 
 // shared returns the routes of a host and its own copy of what is said of its TLS. A host
-// named in spec.tls but in no rule inherits the routes and the client-certificate policy of
-// the less specific host (wildcard, then any) that would otherwise have served it.
-func shared(host string, all map[string]*base) (map[routeKey]published, *hostTLS) {
+// named in spec.tls but in no rule inherits the routes of the less specific host (wildcard,
+// then any) that would otherwise have served it, with what that host asks of clients: another
+// name for the same pods must not be an easier way to them.
+func shared(host string, all map[string]*base, found *problems) (map[routeKey]published, *hostTLS) {
 	own := all[host]
 	var tls *hostTLS
 	if own.tls != nil {
@@ -65,21 +81,23 @@ func shared(host string, all map[string]*base) (map[routeKey]published, *hostTLS
 	if own.routes != nil {
 		return own.routes, tls
 	}
-	for _, less := range []string{wildcardOf(host), ""} {
-		if all[less] == nil {
-			continue
-		}
-		routes, above := shared(less, all)
-		if above != nil {
-			tls.passthrough = above.passthrough
-			if tls.suites == nil {
-				tls.suites, tls.suitesSource = above.suites, above.suitesSource
-			}
-			if tls.client == nil && above.client != nil {
-				tls.client, tls.clientSource = above.client, above.clientSource
-			}
-		}
+	name, less := above(host, all)
+	if less == nil {
+		return nil, tls
+	}
+	routes, lessTLS := shared(name, all, new(problems))
+	if lessTLS == nil {
 		return routes, tls
 	}
-	return nil, tls
+	tls.passthrough = lessTLS.passthrough
+	if lessTLS.suites != nil {
+		tls.suites, tls.suitesSource = lessTLS.suites, lessTLS.suitesSource
+	}
+	if lessTLS.client != nil {
+		if tls.client != nil && *tls.client != *lessTLS.client {
+			found.add(tls.clientSource, model.Warning, "ClientAuthConflict", fmt.Sprintf("annotation %s: host %q has no rule of its own: its clients are asked for what host %q asks for", annotationAuthTLSSecret, host, name))
+		}
+		tls.client, tls.clientSource = lessTLS.client, lessTLS.clientSource
+	}
+	return routes, tls
 }

@@ -29,6 +29,9 @@ func (t *translation) addLocations(served []*networkingv1.Ingress) {
 			nested[refOf("Ingress", ingress)] = p.rules.Locations
 		}
 		for _, host := range t.publishedHosts(ingress) {
+			if t.standing(ingress, host) == shutOut {
+				continue
+			}
 			hosts[host] = true
 			if len(p.rules.ServerLocations) > 0 {
 				servers[host] = append(servers[host], t.serverLocations(ingress, host))
@@ -94,8 +97,8 @@ func (t *translation) serverLocations(ingress *networkingv1.Ingress, host string
 	oldest, owned := t.owners[host]
 	owner := !owned || oldest.Namespace == ingress.Namespace
 	if !owner {
-		t.found.add(ref, model.Warning, "HostShared", fmt.Sprintf("annotation %sserver-snippet: host %q belongs to %s, which is older and of another namespace: locations hold for paths of namespace %s alone",
-			ingressnginx.Prefix, host, oldest, ingress.Namespace))
+		t.found.add(ref, model.Warning, "HostShared", fmt.Sprintf("annotation %sserver-snippet: host %q belongs to %s, which is older: locations hold for paths of namespace %s alone",
+			ingressnginx.Prefix, host, naming(ref, oldest), ingress.Namespace))
 	}
 	root := routeKey{"/", model.Prefix}
 	if routes := t.claim(host); owner {

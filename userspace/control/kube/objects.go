@@ -63,6 +63,7 @@ type Options struct {
 	ClassOptional     bool             // the class is served although no IngressClass object exists (a folder of manifests)
 	DefaultBackend    model.ServiceKey // answers what no route matches; zero: 404. Port is a name or a number
 	AllowExternalName bool             // forward to Services of type ExternalName
+	SharedHosts       SharedHosts      // what becomes of paths at hosts of other namespaces
 	Node              string           // name of this node, "" if unknown: pods on it are Local
 	Algorithm         model.Algorithm  // of Services without kerngate.dev/load-balancing
 	PreferLocal       bool             // of Services without kerngate.dev/prefer-local

@@ -35,6 +35,7 @@ type routeTranslator struct {
 	users   map[reference]map[*group]struct{}
 	bases   map[string]*base
 	hosts   map[string]model.Host // finished
+	told    map[string]problems   // of finished hosts
 	below   map[string]map[string]struct{}
 	tlsOnly map[string]struct{} // hosts without routes of their own
 
@@ -108,7 +109,7 @@ func newRouteTranslator(o Options, s store) *routeTranslator {
 	t := &routeTranslator{
 		options: o, store: s, read: newSecretMemory(),
 		entries: map[name]*entry{}, named: map[string]map[*entry]struct{}{}, users: map[reference]map[*group]struct{}{},
-		bases: map[string]*base{}, hosts: map[string]model.Host{}, below: map[string]map[string]struct{}{}, tlsOnly: map[string]struct{}{},
+		bases: map[string]*base{}, hosts: map[string]model.Host{}, told: map[string]problems{}, below: map[string]map[string]struct{}{}, tlsOnly: map[string]struct{}{},
 		keys: counted[model.ServiceKey, struct{}]{}, certificates: counted[string, model.Certificate]{},
 		authorities: counted[string, model.Authority]{}, wants: counted[reference, struct{}]{},
 		dirty: map[*entry]struct{}{}, changed: newChanged(),
@@ -368,6 +369,9 @@ func (t *routeTranslator) setBase(host string, b *base) {
 	if host == "" {
 		for other := range t.tlsOnly {
 			t.changed.hosts[other] = struct{}{}
+			for below := range t.below[other] { // whether there is such a wildcard may depend on it
+				t.changed.hosts[below] = struct{}{}
+			}
 		}
 	}
 	wildcard := wildcardOf(host)
@@ -416,11 +420,7 @@ func (t *routeTranslator) update() {
 		t.translateUnnamed()
 	}
 	for host := range t.changed.hosts {
-		if t.bases[host] == nil {
-			delete(t.hosts, host)
-		} else {
-			t.hosts[host] = finishHost(host, t.bases)
-		}
+		t.finish(host)
 	}
 	for _, r := range t.unused {
 		if len(t.users[r]) == 0 { // nobody has named it again
@@ -428,6 +428,25 @@ func (t *routeTranslator) update() {
 		}
 	}
 	t.unused = nil
+}
+
+// finish settles what of a host depends on others.
+func (t *routeTranslator) finish(host string) {
+	var f finished
+	if t.bases[host] != nil {
+		f = finishHost(host, t.bases)
+	}
+	if f.published {
+		t.hosts[host] = f.host
+	} else {
+		delete(t.hosts, host)
+	}
+	if !slices.Equal(f.found, t.told[host]) {
+		t.changed.problems = true
+	}
+	if delete(t.told, host); len(f.found) > 0 {
+		t.told[host] = f.found
+	}
 }
 
 // connected takes an Ingress and all that are of one group with it from those that are dirty.
@@ -533,6 +552,9 @@ func (t *routeTranslator) problems() (all problems) {
 	all = slices.Clone(t.classProblems)
 	if t.unnamed != nil {
 		all = append(all, t.unnamed.problems...)
+	}
+	for _, found := range t.told {
+		all = append(all, found...)
 	}
 	seen := map[*group]struct{}{}
 	for _, e := range t.entries {

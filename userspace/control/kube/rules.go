@@ -119,7 +119,8 @@ func (t *translation) readCompat() (strict bool) {
 }
 
 // readRegexpHosts notes of which hosts all paths are expressions: in ingress-nginx one
-// Ingress with use-regex or rewrite-target makes them so for all that share the host.
+// Ingress with use-regex or rewrite-target makes them so for all that share the host. Here
+// that is said by Ingresses of the host's owner; of others their own paths are expressions.
 func (t *translation) readRegexpHosts(served []*networkingv1.Ingress) {
 	t.regexpHosts = map[string]bool{}
 	for _, ingress := range served {
@@ -128,7 +129,7 @@ func (t *translation) readRegexpHosts(served []*networkingv1.Ingress) {
 			continue
 		}
 		for _, rule := range ingress.Spec.Rules {
-			if p.rules.Regexp || rewritesAny(p, rule) {
+			if t.standing(ingress, rule.Host) == owning && (p.rules.Regexp || rewritesAny(p, rule)) {
 				t.regexpHosts[rule.Host] = true
 			}
 		}
@@ -149,18 +150,33 @@ func rewritesAny(p *policy, rule networkingv1.IngressRule) bool {
 	})
 }
 
+// rewriteTarget is the path that an Ingress rewrites to, which is left alone and no expression.
+func rewriteTarget(p *policy) string {
+	if p.rules.Elsewhere != nil || p.rules.Policy == nil || p.rules.Policy.Rewrite == nil {
+		return ""
+	}
+	return p.rules.Policy.Rewrite.Target
+}
+
 // pathOf translates a path of a rule: an expression, or what matchOf makes of it.
-func (t *translation) pathOf(p *policy, host string, path networkingv1.HTTPIngressPath) (string, model.PathMatch, error) {
+func (t *translation) pathOf(ingress *networkingv1.Ingress, host string, path networkingv1.HTTPIngressPath) (string, model.PathMatch, error) {
+	p := t.policyOf(ingress)
+	owns := t.standing(ingress, host) == owning
 	loose := path.PathType != nil && *path.PathType == networkingv1.PathTypeImplementationSpecific
 	rewrites := p.rules.Elsewhere != nil || p.rules.Policy != nil && p.rules.Policy.Rewrite != nil
-	if !t.regexpHosts[host] && !(t.strict && (p.rules.Regexp || rewrites) && loose) {
+	asks := p.rules.Regexp || rewrites && cmp.Or(path.Path, "/") != rewriteTarget(p)
+	if !t.regexpHosts[host] && !(t.strict && (p.rules.Regexp || rewrites) && loose) && !(!t.strict && !owns && asks) {
 		return matchOf(path.Path, path.PathType)
 	}
 	text := path.Path
 	if text == "" && loose {
 		text = "/"
 	}
-	if _, err := route.ParsePattern(text); err != nil {
+	parsed, err := route.ParsePattern(text)
+	if err == nil && !owns {
+		err = mayExpress(parsed.Literal())
+	}
+	if err != nil {
 		return "", 0, fmt.Errorf("path %q, which is an expression as the host has an Ingress with use-regex or rewrite-target: %w", rule.Shorten(text), err)
 	}
 	if most := route.MaxPattern - len(elsewhereBegin+elsewhereEnd); p.rules.Elsewhere != nil && len(text) > most {
@@ -183,7 +199,7 @@ func (t *translation) addCanaries(served []*networkingv1.Ingress) {
 			}
 			for j, path := range rule.HTTP.Paths {
 				field := fmt.Sprintf("spec.rules[%d].http.paths[%d]", i, j)
-				text, match, err := t.pathOf(p, rule.Host, path)
+				text, match, err := t.pathOf(ingress, rule.Host, path)
 				if err != nil {
 					t.found.add(ref, model.Refused, "PathInvalid", fmt.Sprintf("%s: %v", field, err))
 					continue
@@ -192,6 +208,10 @@ func (t *translation) addCanaries(served []*networkingv1.Ingress) {
 				main, there := t.hosts[rule.Host][key]
 				if !there {
 					t.found.add(ref, model.Refused, "CanaryAlone", fmt.Sprintf("%s: no Ingress that is no canary has %s of host %q, so there is nothing to take a part of", field, matchText(key), rule.Host))
+					continue
+				}
+				if main.Source.Namespace != ingress.Namespace {
+					t.found.add(ref, model.Refused, "CanaryForeign", fmt.Sprintf("%s: %s of host %q is served for another namespace, of whose requests a canary of namespace %s gets no part", field, matchText(key), rule.Host, ingress.Namespace))
 					continue
 				}
 				c := *p.rules.Canary
@@ -216,7 +236,7 @@ func (t *translation) addSlashes(served []*networkingv1.Ingress) {
 		}
 		ref := refOf("Ingress", ingress)
 		for _, rule := range ingress.Spec.Rules {
-			if rule.HTTP == nil || checkHost(rule.Host) != nil || t.regexpHosts[rule.Host] {
+			if rule.HTTP == nil || checkHost(rule.Host) != nil || t.regexpHosts[rule.Host] || t.standing(ingress, rule.Host) == shutOut {
 				continue
 			}
 			for _, path := range rule.HTTP.Paths {
@@ -260,6 +280,13 @@ func (t *translation) addHosts(served []*networkingv1.Ingress) {
 		for i, rule := range ingress.Spec.Rules {
 			routes := t.hosts[rule.Host]
 			if checkHost(rule.Host) != nil || routes == nil {
+				continue
+			}
+			if t.standing(ingress, rule.Host) != owning {
+				// Its names would stand for paths of others, who ask other things of clients.
+				if i == 0 && len(p.rules.Aliases) > 0 || p.rules.RedirectWWW {
+					t.found.add(ref, model.Warning, "HostOwned", fmt.Sprintf("annotations server-alias and from-to-www-redirect: host %q belongs to another namespace, which has an older Ingress for it, and which alone gives it further names", rule.Host))
+				}
 				continue
 			}
 			if i == 0 {

@@ -30,6 +30,7 @@ type hostTLS struct {
 type offered struct {
 	id     string
 	kind   x509.PublicKeyAlgorithm
+	covers bool // it is for the host
 	source model.ObjectRef
 }
 
@@ -44,8 +45,8 @@ func (h *hostTLS) model() *model.TLS {
 	if t.Client != nil {
 		t.Source = h.clientSource // who is to be told if a proxy refuses it
 	}
-	offers := slices.Clone(h.certificates)
-	slices.SortStableFunc(offers, func(a, b offered) int { return cmp.Compare(preference[a.kind], preference[b.kind]) })
+	offers := slices.Clone(covering(h.certificates))
+	sortOffers(offers)
 	for _, c := range offers {
 		t.Certificates = append(t.Certificates, c.id)
 	}
@@ -100,7 +101,9 @@ func (t *translation) tlsOf(host string, source model.ObjectRef) *hostTLS {
 func (t *translation) addTLS(ingress *networkingv1.Ingress) {
 	ref := refOf("Ingress", ingress)
 	p := t.policyOf(ingress)
-	rules := ruleHosts(ingress)
+	settled := func(host string) bool { return t.settles(ref, host) }
+	all := ruleHosts(ingress)
+	rules := slices.DeleteFunc(slices.Clone(all), func(host string) bool { return !settled(host) })
 	hosts := slices.Clone(rules)
 	for i := range ingress.Spec.TLS {
 		for _, host := range t.addCertificate(ingress, ref, i, rules) {
@@ -120,8 +123,20 @@ func (t *translation) addTLS(ingress *networkingv1.Ingress) {
 		}
 	}
 	if p.passthrough {
-		t.addPassthrough(ref, rules)
+		t.addPassthrough(ref, all)
 	}
+	if len(rules) < len(all) && (p.client != nil || len(p.rules.Suites) > 0) {
+		for _, host := range all {
+			if !settled(host) {
+				t.tellForeign(ref, host, "annotations for TLS of clients")
+			}
+		}
+	}
+}
+
+// tellForeign says that an Ingress has no say in the TLS of a host.
+func (t *translation) tellForeign(ref model.ObjectRef, host, what string) {
+	t.found.add(ref, model.Warning, "HostOwned", fmt.Sprintf("%s: host %q belongs to another namespace, which has an older Ingress for it, and whose certificates and demands of clients alone count", what, host))
 }
 
 // addCertificate adds one entry of spec.tls and returns its valid hosts. An entry without
@@ -132,6 +147,10 @@ func (t *translation) addCertificate(ingress *networkingv1.Ingress, ref model.Ob
 	for j, host := range entry.Hosts {
 		if err := checkHost(host); err != nil || host == "" {
 			t.found.add(ref, model.Refused, "HostInvalid", fmt.Sprintf("%s.hosts[%d]: %q is no host name", field, j, host))
+			continue
+		}
+		if !t.settles(ref, host) {
+			t.tellForeign(ref, host, fmt.Sprintf("%s.hosts[%d]", field, j))
 			continue
 		}
 		hosts = append(hosts, host)
@@ -160,12 +179,21 @@ func (t *translation) addCertificate(ingress *networkingv1.Ingress, ref model.Ob
 func (t *translation) offer(host string, ref model.ObjectRef, field string, c certificate) {
 	h := t.tlsOf(host, ref)
 	kind := c.leaf.PublicKeyAlgorithm
+	covers := host == "" || cert.Covers(c.leaf, host)
+	if !covers {
+		t.found.add(ref, model.Warning, "CertificateNameMismatch",
+			fmt.Sprintf("%s.secretName: the certificate of Secret %s is not for host %q but for %s: clients will refuse it", field, c.ID, host, cmp.Or(strings.Join(model.NamesOf(c.leaf), ", "), "no name at all")))
+	}
 	if i := slices.IndexFunc(h.certificates, func(o offered) bool { return o.kind == kind }); i >= 0 {
 		taken := h.certificates[i]
 		if taken.id == c.ID {
 			return
 		}
-		owner := taken.source.String() + ", which is older"
+		if covers && !taken.covers {
+			h.certificates[i] = offered{c.ID, kind, covers, ref}
+			return
+		}
+		owner := naming(ref, taken.source) + ", which is older"
 		if taken.source == ref {
 			owner = "an earlier entry of this Ingress"
 		}
@@ -173,12 +201,19 @@ func (t *translation) offer(host string, ref model.ObjectRef, field string, c ce
 			fmt.Sprintf("%s.secretName: host %q already has the %s certificate of Secret %s, from %s; Secret %s is not used for it", field, host, kind, taken.id, owner, c.ID))
 		return
 	}
-	if host != "" && !cert.Covers(c.leaf, host) {
-		t.found.add(ref, model.Warning, "CertificateNameMismatch",
-			fmt.Sprintf("%s.secretName: the certificate of Secret %s is not for host %q but for %s: clients will refuse it", field, c.ID, host, cmp.Or(strings.Join(model.NamesOf(c.leaf), ", "), "no name at all")))
+	h.certificates = append(h.certificates, offered{c.ID, kind, covers, ref})
+}
+
+// useCertificates notes the certificates that hosts have in the end.
+func (t *translation) useCertificates() {
+	for _, h := range t.tls {
+		for _, o := range covering(h.certificates) {
+			n, _ := cutName(o.id)
+			if c, err := t.certificate(n); err == nil { // as it was when it was offered
+				t.certificates[o.id] = c.Certificate
+			}
+		}
 	}
-	h.certificates = append(h.certificates, offered{c.ID, kind, ref})
-	t.certificates[c.ID] = c.Certificate
 }
 
 // addClient: as clients show their certificate before any path is known, what one Ingress
@@ -218,7 +253,7 @@ func (t *translation) addPassthrough(ref model.ObjectRef, hosts []string) {
 			continue
 		}
 		if owner := t.owners[host]; owner != ref {
-			t.found.add(ref, model.Refused, "PassthroughConflict", fmt.Sprintf("annotation %s: host %q is also served by %s, which is older and not passed through", annotationSSLPassthrough, host, owner))
+			t.found.add(ref, model.Refused, "PassthroughConflict", fmt.Sprintf("annotation %s: host %q is also served by %s, which is older and not passed through", annotationSSLPassthrough, host, naming(ref, owner)))
 			continue
 		}
 		route, ok := t.hosts[host][routeKey{"/", model.Prefix}]
@@ -232,7 +267,7 @@ func (t *translation) addPassthrough(ref model.ObjectRef, hosts []string) {
 		t.tlsOf(host, ref).passthrough = route.Service
 		for _, other := range t.hosts[host] {
 			if other.Source != ref {
-				t.found.add(other.Source, model.Warning, "PassthroughHides", fmt.Sprintf("host %q: its TLS connections are passed through for %s, so that rules of this Ingress for it are served in clear text only", host, ref))
+				t.found.add(other.Source, model.Warning, "PassthroughHides", fmt.Sprintf("host %q: its TLS connections are passed through for %s, so that rules of this Ingress for it are served in clear text only", host, naming(other.Source, ref)))
 			}
 		}
 	}

@@ -58,7 +58,11 @@ func (t *translation) all() (model.Model, []*networkingv1.Ingress) {
 	bases := t.bases()
 	m := model.Model{Default: t.classDefault(), DefaultCertificate: t.defaultCertificate(), Defence: t.defence()}
 	for _, host := range slices.Sorted(maps.Keys(bases)) {
-		m.Hosts = append(m.Hosts, finishHost(host, bases))
+		f := finishHost(host, bases)
+		t.found = append(t.found, f.found...)
+		if f.published {
+			m.Hosts = append(m.Hosts, f.host)
+		}
 	}
 	m.Certificates = sortedValues(t.certificates)
 	m.Authorities = sortedValues(t.authorities)
@@ -68,6 +72,8 @@ func (t *translation) all() (model.Model, []*networkingv1.Ingress) {
 // routes translates Ingresses, the oldest first: all of them, or some that have no host in
 // common with any other.
 func (t *translation) routes(served []*networkingv1.Ingress) {
+	t.readOwners(served)
+	t.tellShared(served)
 	t.readRegexpHosts(served)
 	for _, ingress := range served {
 		t.addRules(ingress)
@@ -85,6 +91,7 @@ func (t *translation) routes(served []*networkingv1.Ingress) {
 	for _, alias := range slices.Sorted(maps.Keys(t.aliases)) {
 		t.shareTLS(alias)
 	}
+	t.useCertificates()
 }
 
 func refsOf(ingresses []*networkingv1.Ingress) (refs []model.ObjectRef) {
@@ -110,6 +117,7 @@ type translation struct {
 	strict       bool                       // annotationCompat of the class
 	regexpHosts  map[string]bool            // all paths are expressions
 	owners       map[string]model.ObjectRef // the oldest Ingress that has a rule for the host
+	guests       map[string][]string        // namespaces that may publish paths of a host that is not theirs
 	aliases      map[string]string          // the host that each alias stands for
 	tls          map[string]*hostTLS
 	certificates map[string]model.Certificate // in use, by id
@@ -145,6 +153,7 @@ func newPartOf(objects Objects, o Options, l lookup, read *secretMemory) *transl
 		policies:     map[*networkingv1.Ingress]*policy{},
 		variants:     map[variant]*model.Policy{},
 		owners:       map[string]model.ObjectRef{},
+		guests:       map[string][]string{},
 		aliases:      map[string]string{},
 		tls:          map[string]*hostTLS{},
 		certificates: map[string]model.Certificate{},
@@ -174,16 +183,16 @@ func (t *translation) addRules(ingress *networkingv1.Ingress) {
 			t.found.add(ref, model.Refused, "HostInvalid", fmt.Sprintf("%s.host: %q: %v", field, rule.Host, err))
 			continue
 		}
-		t.claim(rule.Host)
-		if _, owned := t.owners[rule.Host]; !owned {
-			t.owners[rule.Host] = ref
+		if t.standing(ingress, rule.Host) == shutOut {
+			continue // tellShared
 		}
+		t.claim(rule.Host)
 		if rule.HTTP == nil || refused != "" {
 			continue
 		}
 		for j, p := range rule.HTTP.Paths {
 			field := fmt.Sprintf("%s.http.paths[%d]", field, j)
-			path, match, err := t.pathOf(policy, rule.Host, p)
+			path, match, err := t.pathOf(ingress, rule.Host, p)
 			if err != nil {
 				t.found.add(ref, model.Refused, "PathInvalid", fmt.Sprintf("%s: %v", field, err))
 				continue
@@ -210,12 +219,12 @@ func (t *translation) addRoute(ingress *networkingv1.Ingress, host, field, path 
 	routes := t.claim(host)
 	key := routeKey{route.Path, route.Match}
 	if winner, taken := routes[key]; taken {
-		owner := winner.Source.String() + ", which is older"
+		owner := naming(route.Source, winner.Source) + ", which is older"
 		switch {
 		case winner.Source == route.Source:
 			owner = "an earlier entry of this Ingress"
 		case route.fallback && !winner.fallback:
-			owner = "a rule of " + winner.Source.String()
+			owner = "a rule of " + naming(route.Source, winner.Source)
 		}
 		t.found.add(route.Source, model.Warning, "RouteConflict",
 			fmt.Sprintf("%s: %s of host %q is already served by %s", field, matchText(key), host, owner))
@@ -226,6 +235,11 @@ func (t *translation) addRoute(ingress *networkingv1.Ingress, host, field, path 
 	route.RedirectHTTPS = t.redirectsHTTPS(ingress, p, host)
 	route.Policy = t.routePolicy(ingress, host, path, backend, isChallenge(&route.Route))
 	route.Upstream = t.upstream(p, &route.Route)
+	if p.client != nil && !t.settles(route.Source, host) {
+		// Of this host it cannot ask what its pods count on.
+		t.found.add(route.Source, model.Refused, "AccessClosed", fmt.Sprintf("annotation %s: %s of host %q: the host belongs to another namespace, which alone says what certificates its clients show; so that nobody gets in who should not, every request is refused", annotationAuthTLSSecret, matchText(key), host))
+		route.Policy = closedFor(host)
+	}
 	if isChallenge(&route.Route) {
 		route.RedirectHTTPS = false
 	}
@@ -254,6 +268,9 @@ func (t *translation) addFallback(ingress *networkingv1.Ingress) {
 	}
 	slices.Sort(hosts)
 	for _, host := range slices.Compact(hosts) {
+		if t.standing(ingress, host) == shutOut {
+			continue // tellShared
+		}
 		if winner, taken := t.hosts[host][routeKey{"/", model.Prefix}]; taken && winner.Source == ref {
 			continue // the Ingress's own rule is no contradiction
 		}

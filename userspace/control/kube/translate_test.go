@@ -49,7 +49,7 @@ func TestScenarios(t *testing.T) {
 					t.Errorf("%s (-want +got):\n%s", part, diff)
 				}
 			}
-			checkInvariants(t, m)
+			checkInvariants(t, m, problems)
 			checkOrder(t, objects, options, m, problems)
 			checkSteps(t, objects, options, got["model"]+got["problems"])
 
@@ -64,7 +64,7 @@ func TestScenarios(t *testing.T) {
 }
 
 // checkInvariants: what the model's own comments promise.
-func checkInvariants(t *testing.T, m model.Model) {
+func checkInvariants(t *testing.T, m model.Model, problems []model.Problem) {
 	t.Helper()
 	have := map[model.ServiceKey]bool{{}: true}
 	for i, s := range m.Services {
@@ -78,7 +78,7 @@ func checkInvariants(t *testing.T, m model.Model) {
 			}
 		}
 	}
-	checkTrust(t, m)
+	checkTrust(t, m, problems)
 	if !have[m.Default] {
 		t.Errorf("default %s is not among the services", m.Default)
 	}
@@ -229,7 +229,8 @@ func read(t testing.TB, archive *txtar.Archive) (kube.Objects, kube.Options) {
 
 		ConfigMapsUnreadable   map[string]string `json:"configMapsUnreadable"`
 		AllowedResponseHeaders []string          `json:"allowedResponseHeaders"`
-	}{Class: "kerngate", ClassOptional: true}
+		SharedHosts            string            `json:"sharedHosts"`
+	}{Class: "kerngate", ClassOptional: true, SharedHosts: "warn"}
 	if err := yaml.UnmarshalStrict([]byte(section(archive, "options.yaml")), &options); err != nil {
 		t.Fatalf("options.yaml: %v", err)
 	}
@@ -239,6 +240,10 @@ func read(t testing.TB, archive *txtar.Archive) (kube.Objects, kube.Options) {
 		if key, err = kube.ParseServiceKey(options.DefaultBackend); err != nil {
 			t.Fatal(err)
 		}
+	}
+	shared, err := kube.ParseSharedHosts(options.SharedHosts)
+	if err != nil {
+		t.Fatal(err)
 	}
 	objects := objectsOf(t, section(archive, "input.yaml"))
 	objects.SecretsUnreadable, objects.ConfigMapsUnreadable = options.SecretsUnreadable, options.ConfigMapsUnreadable
@@ -252,6 +257,7 @@ func read(t testing.TB, archive *txtar.Archive) (kube.Objects, kube.Options) {
 		ProxyService:           options.ProxyService,
 		FabricService:          options.FabricService,
 		AllowedResponseHeaders: options.AllowedResponseHeaders,
+		SharedHosts:            shared,
 	}
 }
 

@@ -72,7 +72,9 @@ func TestAttacks(t *testing.T) {
 			return c.WriteContinuation(1, false, make([]byte, 16000))
 		}},
 		{h2.LimitSettings, func(c *raw, round int) error { return c.WriteSettings() }},
+		{h2.LimitSettings, func(c *raw, round int) error { return c.WriteSettingsAck() }},
 		{h2.LimitPings, func(c *raw, round int) error { return c.WritePing(false, [8]byte{}) }},
+		{h2.LimitPings, func(c *raw, round int) error { return c.WritePing(true, [8]byte{}) }},
 		{h2.LimitEmptyData, func(c *raw, round int) error {
 			if round == 0 {
 				c.request(1, false, "POST", "/")
@@ -95,6 +97,25 @@ func TestAttacks(t *testing.T) {
 			return c.WriteWindowUpdate(uint32(round%2), 1)
 		}},
 		{h2.LimitOther, func(c *raw, round int) error { return c.WriteRawFrame(0xbe, 0, 0, nil) }},
+		{h2.LimitOther, func(c *raw, round int) error { // of a stream that has ended
+			if round == 0 {
+				c.request(1, true, "GET", "/", "connection", "close")
+			}
+			return c.WriteRSTStream(1, http2.ErrCodeCancel)
+		}},
+		{h2.LimitOther, func(c *raw, round int) error { // trailers of such a stream
+			if round == 0 {
+				c.request(1, false, "POST", "/", "connection", "close")
+			}
+			return c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte{0x82}, EndStream: true, EndHeaders: true})
+		}},
+		{h2.LimitMalformed, func(c *raw, round int) error { // heads that are too large: 431, but not without end
+			for len(c.many) < 12000 {
+				c.many = append(c.many, 0x90) // accept-encoding: gzip, deflate, again and again
+			}
+			block := append(c.fields(":method", "GET", ":scheme", "http", ":authority", "a", ":path", "/"), c.many...)
+			return c.WriteHeaders(http2.HeadersFrameParam{StreamID: uint32(2*round + 1), BlockFragment: block, EndStream: true, EndHeaders: true})
+		}},
 	} {
 		t.Run(a.limit.String(), func(t *testing.T) {
 			p := one(t, hang)

@@ -45,6 +45,7 @@ type Conn struct {
 	lent      int32           // by which window was raised beyond connWindow
 	lastID    uint32          // highest stream that the client has opened
 	debts     debts
+	credit    credit
 	headsFrom int64 // loop time since which a header block is incomplete, 0: none is
 
 	// Streams.

@@ -45,12 +45,18 @@ func (c *Conn) queueSettings() {
 		b = binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint16(b, uint16(s.ID)), s.Val)
 	}
 	c.out.extend(b)
+	c.credit.settings++
 	c.queueWindow(0, connWindow-defaultWindow)
 }
 
 // onSettings puts the client's settings in force and says so.
 func (c *Conn) onSettings(f *xhttp2.SettingsFrame) {
 	if f.IsAck() {
+		if c.credit.settings > 0 {
+			c.credit.settings--
+		} else {
+			c.charge(LimitSettings)
+		}
 		return
 	}
 	if c.settled && !c.charge(LimitSettings) {
@@ -97,6 +103,11 @@ func (c *Conn) onSetting(s xhttp2.Setting) {
 func (c *Conn) onPing(f *xhttp2.PingFrame) {
 	switch {
 	case f.IsAck():
+		if c.credit.pings == 0 {
+			c.charge(LimitPings)
+			return
+		}
+		c.credit.pings--
 		if f.Data == drainPing && c.drain.step == drainAsked {
 			c.drainLast()
 		}
@@ -137,17 +148,25 @@ func (c *Conn) onWindowUpdate(f *xhttp2.WindowUpdateFrame) {
 }
 
 // onReset takes a request back. One that has not been answered costs the pod work for
-// nothing, which is what rapid reset (CVE-2023-44487) is about.
+// nothing, which is what rapid reset (CVE-2023-44487) is about. Clients end a response that goes
+// on in the same way, as gRPC's do with a stream of which they have read enough.
 func (c *Conn) onReset(f *xhttp2.RSTStreamFrame) {
 	if c.idle(f.StreamID) {
 		c.fail(xhttp2.ErrCodeProtocol, FaultIdleStream)
 		return
 	}
 	if s := c.find(f.StreamID); s != nil {
+		headed := s.headed
 		s.breakOff()
-		c.charge(LimitResets)
+		if !headed {
+			c.charge(LimitResets)
+		}
 	} else if i := c.leftoverAt(f.StreamID); i >= 0 {
 		c.forget(i)
+	} else if c.credit.resets > 0 {
+		c.credit.resets-- // it may have crossed the end of the response
+	} else {
+		c.charge(LimitOther)
 	}
 }
 

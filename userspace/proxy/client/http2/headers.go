@@ -25,7 +25,8 @@ type block struct {
 	kind          blockKind
 	end           bool // of the stream
 	continuations int
-	size          int // bytes of its fragments
+	size          int  // bytes of its fragments
+	faulty        bool // no more of its fields need to be looked at
 	stream        *stream
 }
 
@@ -73,6 +74,8 @@ func (c *Conn) onHeaders(flags xhttp2.Flags, id uint32, payload []byte) {
 			}
 		} else if !c.resets.has(id) {
 			c.fail(xhttp2.ErrCodeStreamClosed, FaultClosedStream)
+			return
+		} else if !c.charge(LimitOther) {
 			return
 		}
 	default:
@@ -142,7 +145,7 @@ func (c *Conn) decode(flags xhttp2.Flags, fragment []byte) {
 	// Longer strings cannot be part of an acceptable request. The decoder gives up on them,
 	// and nothing on the connection could be understood from there.
 	c.decoder.SetMaxStringLength(4 * max)
-	c.decoder.SetEmitEnabled(c.block.kind != ignoredBlock)
+	c.decoder.SetEmitEnabled(c.block.kind != ignoredBlock && !c.block.faulty)
 	_, err := c.decoder.Write(fragment)
 	if c.state != open {
 		return
@@ -175,9 +178,10 @@ func (c *Conn) field(f hpack.HeaderField) {
 	case trailerBlock:
 		err = c.block.stream.trailers.AddField(f.Name, f.Value)
 	}
-	if err == http1.ErrHeadLimit || err == http1.ErrTrailerLimit {
+	if err != nil {
 		// The rest is for HPACK's table alone: strings that do not enter it are not even
 		// decoded, so that a bomb costs no more than its bytes.
+		c.block.faulty = true
 		c.decoder.SetEmitEnabled(false)
 	}
 }
@@ -188,6 +192,9 @@ func (c *Conn) endBlock(b block) {
 	case requestBlock:
 		c.server.stats.Streams.Add(1)
 		b.stream.admit(b.end)
+		if b.faulty && c.state == open && b.stream.refusal != nil {
+			c.charge(LimitMalformed) // one whose stream is reset has been charged
+		}
 	case trailerBlock:
 		s := b.stream
 		switch {

@@ -38,16 +38,16 @@ var limits = [Limits]struct {
 }{
 	LimitResets:       {"resets", 400, 50, "requests taken back before they were answered (rapid reset)"},
 	LimitRefused:      {"refused_streams", 400, 50, "streams opened beyond the number allowed"},
-	LimitMalformed:    {"malformed_requests", 100, 10, "requests, or frames of one, that are not valid"},
+	LimitMalformed:    {"malformed_requests", 100, 10, "requests, or frames of one, that are not valid, or whose head is too large"},
 	LimitContinuation: {"continuation_frames", 0, 0, "more than 10 CONTINUATION frames in a header block"},
 	LimitHeaderBlock:  {"header_block", 0, 0, "a header block, or a string in it, of more than 4 times the largest head"},
 	LimitHeaderTime:   {"header_block_time", 0, 0, "a header block that is not complete within the head time-out"},
-	LimitSettings:     {"settings_frames", 100, 5, "SETTINGS frames"},
-	LimitPings:        {"ping_frames", 200, 10, "PING frames while nothing is sent"},
+	LimitSettings:     {"settings_frames", 100, 5, "SETTINGS frames, and acknowledgements that are not owed"},
+	LimitPings:        {"ping_frames", 200, 10, "PING frames while nothing is sent, and answers to none"},
 	LimitEmptyData:    {"empty_data_frames", 100, 10, "DATA frames without data"},
 	LimitPriority:     {"priority_frames", 500, 50, "PRIORITY frames"},
 	LimitWindows:      {"window_update_frames", 1000, 100, "WINDOW_UPDATE frames beyond one per KiB of data sent"},
-	LimitOther:        {"unknown_frames", 500, 50, "frames of no known type"},
+	LimitOther:        {"unknown_frames", 500, 50, "frames of no known type, and frames for requests that have ended"},
 	LimitTinyWindow:   {"tiny_windows", 500, 50, "windows that let only some bytes of a response out"},
 	LimitStalled:      {"stalled_windows", 10, 0, "responses given up because their window stayed shut, and none sent whole since"},
 	LimitBacklog:      {"backlog", 0, 0, "nothing read of what was sent for the response time-out"},
@@ -72,6 +72,12 @@ type Stats struct {
 	Refused     [Refusals]atomic.Uint64 // streams
 	Errors      [Faults]atomic.Uint64   // connections ended for a breach of the protocol
 	Cut         [Limits]atomic.Uint64   // connections ended for a Limit
+}
+
+// credit is what a client may send because of what this side has sent, and is not charged.
+type credit struct {
+	settings, pings int // acknowledgements
+	resets          int // for streams that have ended
 }
 
 // debts is how much of each limit's burst a connection has used.

@@ -232,6 +232,7 @@ func (c *Conn) queueGoAway(last uint32, code xhttp2.ErrCode, debug string) {
 }
 
 func (c *Conn) queuePing(data [8]byte) {
+	c.credit.pings++
 	c.out.extend(append(appendFrameHeader(c.out.tail(), 8, xhttp2.FramePing, 0, 0), data[:]...))
 }
 

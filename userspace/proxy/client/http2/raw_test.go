@@ -23,6 +23,7 @@ type raw struct {
 	enc   *hpack.Encoder
 	block bytes.Buffer
 	dec   *hpack.Decoder
+	many  []byte // fields of a block
 }
 
 // connect opens a connection and sends preface and settings.

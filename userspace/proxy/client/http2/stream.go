@@ -214,6 +214,9 @@ func (s *stream) leave() {
 	if c.state == closed {
 		return
 	}
+	if !s.broken {
+		c.credit.resets++
+	}
 	c.giveBack(int(s.withheld))
 	s.withheld = 0
 	if c.running--; c.running > 0 {

@@ -79,7 +79,10 @@ func TestHTTP2(t *testing.T) {
 			if r, err := readReply(response); err != nil || len(r.Body) != 3_000_000 {
 				t.Errorf("a large answer: %d bytes, %v", len(r.Body), err)
 			}
-			response, err = c.client.Get(c.base + "/?chunks=5&trailers=1")
+			request, err := http.NewRequest("GET", c.base+"/?chunks=5&trailers=1", nil)
+			must(t, err)
+			request.Header.Set("TE", "trailers")
+			response, err = c.client.Do(request)
 			must(t, err)
 			if _, err := readReply(response); err != nil || response.Trailer.Get("X-Body-Sha256") == "" {
 				t.Errorf("trailers %v, %v", response.Trailer, err)

@@ -281,6 +281,20 @@ func TestExplainAgrees(t *testing.T) {
 		}
 	}
 
+	// Paths that a proxy refuses are refused, and those that it changes are changed.
+	for _, path := range []string{"/a/../b", "/a/%2e%2e/b", "//a", "/a//../b", "/a%2f../b", "/a%5c../b", `/a\b`, "/a%0a", "/..;/a", "/..", "/%00", "/a;b", "/a%2fb"} {
+		c := explained{url: "http://plain.test" + path}
+		got := s.send(c)
+		if _, err := explain.ParseTarget(c.url); (err == nil) != (got.status != 400) {
+			t.Errorf("%s: explained with %v, answered %+v", c.url, err, got)
+		}
+		if c.url = "http://tls.test" + path; got.status == 200 {
+			if want, got := told(t, s.explain(c), ""), s.send(c); got != want {
+				t.Errorf("%s: explained %+v, answered %+v", c.url, want, got)
+			}
+		}
+	}
+
 	// Limits count, so that the first requests pass, and what exceeds them is as explained.
 	limited := explained{url: "http://limited.test/", when: "the client address exceeds 1 request per minute, and 2 more in a burst"}
 	for i := range 5 {

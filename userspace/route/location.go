@@ -68,9 +68,9 @@ func NewLocations[T any](list []Location[T]) (*Locations[T], error) {
 // CompileLocation compiles the expression of a location.
 func CompileLocation(text string, folded bool) (*regexp.Regexp, error) {
 	if folded {
-		return rule.Within("(?i:", text, ")")
+		return rule.Within("(?is:", text, ")")
 	}
-	return rule.Expression(text)
+	return rule.Within("(?s:", text, ")")
 }
 
 // Rival is the route that takes a path if no location does.

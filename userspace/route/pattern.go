@@ -16,7 +16,7 @@ const MaxPattern = rule.MaxExpression
 const MaxGroups = 10
 
 // Pattern is a path as an RE2 expression. It is compared without case, from the beginning
-// of a path on, and need not reach its end. The time that takes grows with the length of
+// of a path on, and need not reach its end; "." is any character, a line end as well. The time that takes grows with the length of
 // the path and nothing else.
 type Pattern struct {
 	re     *regexp.Regexp
@@ -36,7 +36,7 @@ func ParsePattern(text string) (*Pattern, error) {
 	if !strings.HasPrefix(text, "/") {
 		return nil, errors.New("the expression must begin with a slash")
 	}
-	re, err := rule.Within("(?i)^", text, "")
+	re, err := rule.Within("(?is)^", text, "")
 	if err != nil {
 		return nil, err
 	}

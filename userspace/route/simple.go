@@ -1,7 +1,6 @@
 package route
 
 import (
-	"bytes"
 	"regexp/syntax"
 	"strings"
 )
@@ -30,7 +29,7 @@ const (
 
 // simplify returns nil if the pattern is not of this kind.
 func simplify(text string) *simple {
-	re, err := syntax.Parse(text, syntax.Perl|syntax.FoldCase)
+	re, err := syntax.Parse(text, syntax.Perl|syntax.FoldCase|syntax.DotNL)
 	if err != nil {
 		return nil
 	}
@@ -84,7 +83,7 @@ func (s *simple) readRest(re *syntax.Regexp) bool {
 	if re.Op == syntax.OpCapture {
 		group, re = re.Cap, re.Sub[0]
 	}
-	if re.Op != syntax.OpStar || re.Flags&syntax.NonGreedy != 0 || re.Sub[0].Op != syntax.OpAnyCharNotNL {
+	if re.Op != syntax.OpStar || re.Flags&syntax.NonGreedy != 0 || re.Sub[0].Op != syntax.OpAnyChar {
 		return false
 	}
 	s.rest, s.restCap = true, group
@@ -123,11 +122,7 @@ func (s *simple) match(path []byte, g *Groups) bool {
 	}
 	if s.rest {
 		begin := at
-		if n := bytes.IndexByte(path[at:], '\n'); n >= 0 {
-			at += n
-		} else {
-			at = len(path)
-		}
+		at = len(path)
 		if s.restCap > 0 {
 			g[2*s.restCap], g[2*s.restCap+1] = begin, at
 		}

@@ -247,7 +247,7 @@ func TestHalfOfTheInput(t *testing.T) {
 func TestParseTarget(t *testing.T) {
 	for _, c := range []struct{ in, want string }{
 		{"example.com", "http example.com 80 /"},
-		{"https://Example.COM./A%2fb/../c", "https example.com 443 /A/c"},
+		{"https://Example.COM./A%2fb//c", "https example.com 443 /A/b/c"},
 		{"http://[2001:db8::1]:8080/x", "http 2001:db8::1 8080 /x"},
 		{"example.com:81/a//b?q", "http example.com 81 /a/b"},
 	} {
@@ -262,6 +262,9 @@ func TestParseTarget(t *testing.T) {
 		{"http://h:0/", "1-65535"},
 		{"http://h/%zz", "URL"},
 		{"http://h/../x", "400"},
+		{"http://h/a%2f../x", "readers differ"},
+		{"http://h/a%0a", "control"},
+		{`http://h/a\b?c`, "readers differ"},
 	} {
 		if _, err := ParseTarget(c.in); err == nil || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: %v, want %q", c.in, err, c.says)

@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+
+	"github.com/kerngate/kerngate/userspace/proxy/http1"
 )
 
 // Target is the request that is explained.
@@ -19,7 +21,7 @@ type Target struct {
 	From    netip.Addr // client's address; invalid: not judged
 
 	Authority string // the Host header
-	Sent      string // path and query as the client sends them
+	Sent      string // path and query as rules and pods get them
 	Request   Request
 }
 
@@ -57,14 +59,22 @@ func ParseTarget(raw string) (Target, error) {
 	if defaultPort := map[string]string{"http": ":80", "https": ":443"}[t.Scheme]; strings.HasSuffix(t.Authority, defaultPort) {
 		t.Authority = strings.TrimSuffix(t.Authority, defaultPort) // clients leave it out
 	}
-	if t.Sent = u.EscapedPath(); t.Sent == "" {
+	path := u.EscapedPath()
+	if _, sent, _ := strings.Cut(text, "://"); strings.Contains(sent, `\`) {
+		// package url would escape what a client sends as it is
+		_, sent, _ = strings.Cut(sent, "/")
+		sent, _, _ = strings.Cut(sent, "#")
+		sent, _, _ = strings.Cut(sent, "?")
+		path = "/" + sent
+	}
+	if t.Path, err = normalise(path); err != nil {
+		return Target{}, fmt.Errorf("%q: %w; a proxy answers it with 400", raw, err)
+	}
+	if t.Sent = string(http1.ResolvePath(nil, []byte(path))); t.Sent == "" {
 		t.Sent = "/"
 	}
 	if u.RawQuery != "" || u.ForceQuery {
 		t.Sent += "?" + u.RawQuery
-	}
-	if t.Path, err = normalise(u.EscapedPath()); err != nil {
-		return Target{}, fmt.Errorf("%q: %w; a proxy answers it with 400", raw, err)
 	}
 	if a, err := netip.ParseAddr(t.Host); err == nil {
 		t.Address = a.Unmap()

@@ -123,13 +123,15 @@ type Exchange struct {
 	tried   [maxTries]state.BackendID
 	tries   int
 	scratch []byte // normalised path
-	origin  origin
-	added   []Added
-	values  []byte // of added
+	// received is the path as the client has sent it, resolved what is forwarded in its place.
+	received, resolved []byte
+	origin             origin
+	added              []Added
+	values             []byte // of added
 	// trailers are those of the request that go on; none do behind a body that was gathered.
 	trailers []http1.Field
 	gathered bool
-	answer  []Added
+	answer   []Added
 	// location is where the client is sent, if the reason is to send it somewhere.
 	location []byte
 	id       [maxRequestID]byte
@@ -186,7 +188,7 @@ func (x *Exchange) Init(w *Worker, down Downstream, r *http1.Request, c *Connect
 	x.conf = w.Config.Load()
 	x.tries, x.idLen, x.ownIDed, x.responded, x.tunnel, x.upClosed, x.noSplice = 0, 0, false, false, false, false, false
 	x.trace.on = false
-	x.badStatus, x.gathered = 0, false
+	x.badStatus, x.gathered, x.received = 0, false, nil
 	x.bodyBytes, x.webSocket, x.leaving, x.unlogged = 0, false, false, false
 	x.Outcome = Outcome{Start: w.Loop.Now()}
 	x.identify()
@@ -236,6 +238,7 @@ func (x *Exchange) Serve(co *reactor.Coroutine) {
 	x.endChoice()
 	x.endTrace()
 	x.endRules()
+	x.restorePath()
 	x.endBody()
 	x.worker.Loop.Clear(&x.timer)
 	x.endTunnel()
@@ -252,6 +255,7 @@ func (x *Exchange) route() (config.Target, Reason) {
 			return config.Target{}, BadPath
 		}
 		x.scratch = path[:0]
+		x.resolve()
 	}
 	if r, ok := x.conf.Routes.Match(x.Request.Host, path, http1.ForRoute{Head: x.Request}); ok {
 		x.Outcome.Source, x.Outcome.Usage = r.Value.Source, r.Value.Usage
@@ -268,6 +272,25 @@ func (x *Exchange) route() (config.Target, Reason) {
 	}
 	x.Outcome.Service, x.Outcome.Usage = x.conf.Default, x.conf.DefaultUsage
 	return config.Target{Service: x.conf.Default, Upstream: config.ClearText.Upstream}, Forwarded
+}
+
+// resolve has everybody, pods, rules and services that decide, read the path that routes are
+// matched with.
+func (x *Exchange) resolve() {
+	x.received = x.Request.Path
+	path := http1.ResolvePath(x.resolved[:0], x.received)
+	if len(path) < len(x.received) {
+		x.resolved = append(x.resolved[:0], path...) // most often in its place already
+		path = x.resolved
+	}
+	x.Request.Path = path
+}
+
+// restorePath puts back what the client has sent, for the log.
+func (x *Exchange) restorePath() {
+	if x.received != nil {
+		x.Request.Path, x.received = x.received, nil
+	}
 }
 
 func (x *Exchange) tooLarge(n int64) bool {

@@ -10,7 +10,7 @@ const (
 	classToken      = 1 << iota // tchar, RFC 9110 section 5.6.2
 	classUnderscore             // '_', a token character that CGI confuses with '-'
 	classTarget                 // allowed in a request target, '?' included
-	classPathMark               // '%', '/' and '?': a path scan has to look closer
+	classPathMark               // '%', '/', '\\' and '?': a path scan has to look closer
 	classHost                   // lower-case letters, digits, '-', '.', '_', '~'
 	classUpper                  // 'A' to 'Z'
 	classHex                    // hexadecimal digit
@@ -42,7 +42,7 @@ var classes = func() (t [256]uint8) {
 	for _, c := range "-._~" {
 		t[c] |= classHost
 	}
-	for _, c := range "%/?" {
+	for _, c := range "%/?\\" {
 		t[c] |= classPathMark
 	}
 	t['_'] |= classUnderscore

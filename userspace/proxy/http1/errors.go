@@ -142,6 +142,9 @@ var (
 var (
 	ErrBadEscape   = refuse(400, "bad_path_escape", "path has an invalid percent-escape or %00")
 	ErrPathEscapes = refuse(400, "path_above_root", "path leads above its root")
+	ErrPathControl = refuse(400, "control_in_path", "path has an escaped control character")
+	// ErrPathAmbiguous: what rules match might not be what the pod reads.
+	ErrPathAmbiguous = refuse(400, "ambiguous_path", "path has dot segments beside //, an escaped slash or backslash, or ;, or a backslash that is not escaped: readers differ in what it means")
 )
 
 // errMore is what the parsers say to each other when the bytes end too early.

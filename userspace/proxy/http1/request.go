@@ -18,8 +18,8 @@ type Request struct {
 
 	// Target is the request target as received, in any of its forms.
 	Target []byte
-	// Path is the target's path as received: what is forwarded. It begins with
-	// '/', or is "*" for OPTIONS.
+	// Path is the target's path as received: what is forwarded, after ResolvePath. It
+	// begins with '/', or is "*" for OPTIONS.
 	Path []byte
 	// Query is what follows the '?' of the target: nil without a '?'.
 	Query []byte
@@ -210,7 +210,7 @@ func (r *Request) splitLine(buf []byte, i int) (next int, err *Error) {
 		if class&classPathMark == 0 || buf[j] == '?' {
 			break
 		}
-		if buf[j] == '%' || j+1 < len(buf) && (buf[j+1] == '/' || buf[j+1] == '.') {
+		if buf[j] == '%' || buf[j] == '\\' || j+1 < len(buf) && (buf[j+1] == '/' || buf[j+1] == '.') {
 			r.PathNeedsNormalise = true
 		}
 	}

@@ -36,7 +36,7 @@ func TestLocations(t *testing.T) {
 	for path, want := range map[string]string{
 		"/realms/master/metrics": "301 ", "/REALMS/master/metrics/x": "301 ", "/x/../realms/master/metrics": "301 ", "/realms%2fmaster/metrics": "301 ",
 		"/realms/master": "200 ", "/x/realms/master/metrics": "200 ", "/": "200 ",
-		"/x.php": "403 ", "/x.php%0a": "403 ", "/x.php%0a%0a": "200 ", "/x.PHP": "200 ", "/x.php/y": "200 ", "/app/x.php": "403 ",
+		"/x.php": "403 ", "/x.php%0a": "400 ", "/x.php%0a%0a": "400 ", "/x.PHP": "200 ", "/x.php/y": "200 ", "/app/x.php": "403 ",
 		"/internal/x": "403 ", "/internal": "200 ", "/internal/x.php": "403 ", "//internal//x": "403 ", "/%69nternal/x": "403 ",
 		"/status": "503 ", "/status/": "200 ", "/app/secret": "404 ", "/secret": "200 ", "/app": "200 ",
 	} {

@@ -132,8 +132,10 @@ func malformations() map[*http1.Error]malformed {
 		}},
 		http1.ErrStreamFrame: {h2do: func(a *asker2) { open2(a); a.WriteWindowUpdate(1, 0) }},
 
-		http1.ErrBadEscape:   {path: true, h1: "GET /%00 HTTP/1.1\r\nHost: app.test\r\n\r\n", h2: []string{":method", "GET", ":scheme", "https", ":authority", "app.test", ":path", "/%00"}},
-		http1.ErrPathEscapes: {path: true, h1: "GET /../.. HTTP/1.1\r\nHost: app.test\r\n\r\n", h2: []string{":method", "GET", ":scheme", "https", ":authority", "app.test", ":path", "/../.."}, h3: question{path: "/../.."}},
+		http1.ErrBadEscape:     {path: true, h1: "GET /%00 HTTP/1.1\r\nHost: app.test\r\n\r\n", h2: []string{":method", "GET", ":scheme", "https", ":authority", "app.test", ":path", "/%00"}},
+		http1.ErrPathEscapes:   {path: true, h1: "GET /../.. HTTP/1.1\r\nHost: app.test\r\n\r\n", h2: []string{":method", "GET", ":scheme", "https", ":authority", "app.test", ":path", "/../.."}, h3: question{path: "/../.."}},
+		http1.ErrPathControl:   {path: true, h1: "GET /a%0ab HTTP/1.1\r\nHost: app.test\r\n\r\n", h2: []string{":method", "GET", ":scheme", "https", ":authority", "app.test", ":path", "/a%0ab"}, h3: question{path: "/a%0ab"}},
+		http1.ErrPathAmbiguous: {path: true, h1: "GET /a//../b HTTP/1.1\r\nHost: app.test\r\n\r\n", h2: []string{":method", "GET", ":scheme", "https", ":authority", "app.test", ":path", "/a//../b"}, h3: question{path: "/a//../b"}},
 	}
 }
 

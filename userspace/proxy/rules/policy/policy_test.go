@@ -2,6 +2,7 @@ package policy
 
 import (
 	"net/netip"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -22,6 +23,11 @@ func request(t testing.TB, line string, fields ...string) *Request {
 		t.Fatalf("%q: %v", head, err)
 	}
 	normal, err := http1.NormalisePath(nil, r.Path)
+	if err == http1.ErrPathControl { // which no rule may depend on
+		var path string
+		path, err = url.PathUnescape(string(r.Path))
+		normal = []byte(path)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,13 +78,13 @@ func TestRewrite(t *testing.T) {
 		{"/p/(.*)", true, "/q?page=$1", "GET /p/7", "/q?page=7"},
 		{"/p/(.*)", true, "/q/$1?", "GET /p/7?a=b", "/q/7"},
 		{"/p/(.*)", true, "/q?x=$1?", "GET /p/7?a=b", "/q?x=7"},
-		{"/p/(.*)", true, "/q?x=$1", "GET /p/7%26y=%0a", "/q?x=7%26y%3D"}, // "." matches no line end,
+		{"/p/(.*)", true, "/q?x=$1", "GET /p/7%26y=%0a", "/q?x=7%26y%3D%0A"},
 		{"/files(.*)", true, "/base/$1", "GET /files../secret", "unsafe"},
 		{"/files(.*)", true, "/base/$1", "GET /files./secret", "unsafe"},
 		{"/files(.*)", true, "/base/.$1", "GET /files.", "unsafe"},
 		{"/files(.*)", true, "/base/$1", "GET /files..x", "/base/..x"},
 		{"/a", true, "/é", "GET /a", "/%C3%A9"},
-		{"/v[0-9]+/(.*)", true, "/$1", "GET /v1/x%0d%0aHost:%20evil", "/x%0D"},
+		{"/v[0-9]+/(.*)", true, "/$1", "GET /v1/x%0d%0aHost:%20evil", "/x%0D%0AHost:%20evil"},
 	} {
 		p := compile(t, &feedpb.Policy{Rewrite: c.target}, c.path, c.regexp)
 		_, path, query, outcome := p.Rewrite(nil, request(t, c.line))

@@ -151,8 +151,8 @@ run-proxy: true
 access-log: 100
 `)
 	o := parsed(t, "--config", path, "--http-port", "81")
-	if o.node.HTTPPort != 81 {
-		t.Errorf("port %d: the command line goes before the file", o.node.HTTPPort)
+	if l := o.kube.Listeners[0]; l.Port != 81 {
+		t.Errorf("%s: the command line goes before the file", l)
 	}
 	if want := []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}; !slices.Equal(o.node.Addresses, want) {
 		t.Errorf("addresses %v", o.node.Addresses)
@@ -198,7 +198,7 @@ func TestTLSFlags(t *testing.T) {
 		"--hsts", "max-age=60", "--trusted-proxy", "10.0.0.0/8", "--trusted-proxy", "2001:db8::1", "--proxy-protocol-from", "192.0.2.7",
 		"--max-streams", "7", "--disable-http2", "--tunnel-timeout", "2m", "--default-certificate", filepath.Join(dir, "chain")+","+filepath.Join(dir, "key"))...)
 	want := &feedpb.Settings{
-		HttpsPorts: []uint32{8443}, RedirectPort: 8443, Http3: true, TlsMinVersion: "1.3", TlsSuites: []string{"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"},
+		RedirectPort: 8443, Http3: true, TlsMinVersion: "1.3", TlsSuites: []string{"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"},
 		Hsts: "max-age=60", TrustedProxies: []string{"10.0.0.0/8", "2001:db8::1/128"}, ProxyHeaderFrom: []string{"192.0.2.7/32"},
 		MaxStreams: 7, DisableHttp2: true, TunnelTimeoutMs: 120_000,
 		HeadTimeoutMs: 15_000, IdleTimeoutMs: 75_000, ConnectTimeoutMs: 5_000, ResponseTimeoutMs: 60_000, BodyTimeoutMs: 60_000, DrainTimeoutMs: 240_000, MaxHeadBytes: 32 << 10, MaxResponseHeadBytes: 32 << 10, MaxFields: 512,
@@ -207,10 +207,10 @@ func TestTLSFlags(t *testing.T) {
 	if diff := cmp.Diff(want, o.settings, protocmp.Transform()); diff != "" {
 		t.Errorf("settings (-want +got):\n%s", diff)
 	}
-	if o.node.HTTPSPort != 8443 || !o.node.HTTP3 || o.defaultFiles == nil || o.kube.DefaultCertificate != "" {
-		t.Errorf("node %+v, files %v, Secret %q", o.node, o.defaultFiles != nil, o.kube.DefaultCertificate)
+	if fmt.Sprint(o.kube.Listeners) != "[http 192.0.2.1:80 HTTP https 192.0.2.1:8443 HTTPS and HTTP/3]" || o.defaultFiles == nil || o.kube.DefaultCertificate != "" {
+		t.Errorf("listeners %v, files %v, Secret %q", o.kube.Listeners, o.defaultFiles != nil, o.kube.DefaultCertificate)
 	}
-	if o := parsed(t, append(base, "--default-certificate", "infra/web")...); o.kube.DefaultCertificate != "infra/web" || o.defaultFiles != nil || o.settings.HttpsPorts[0] != 443 {
+	if o := parsed(t, append(base, "--default-certificate", "infra/web")...); o.kube.DefaultCertificate != "infra/web" || o.defaultFiles != nil {
 		t.Errorf("Secret %q, settings %v", o.kube.DefaultCertificate, o.settings)
 	}
 	_, err := parse(t, append(base, "--default-certificate", filepath.Join(dir, "key")+","+filepath.Join(dir, "chain"))...)

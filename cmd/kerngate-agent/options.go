@@ -157,7 +157,6 @@ func (o *options) checkSource(e env) error {
 
 func (o *options) checkNode() error {
 	f := o.flags
-	o.node.HTTPPort, o.node.HTTPSPort, o.node.HTTP3 = f.httpPort, f.httpsPort, f.http3
 	if f.httpPort == f.httpsPort && f.httpPort != 0 {
 		return fmt.Errorf("--http-port and --https-port are both %d", f.httpPort)
 	}
@@ -175,6 +174,7 @@ func (o *options) checkNode() error {
 	if len(o.node.Addresses) == 0 {
 		return errors.New("--ingress-ip: at least one address is needed")
 	}
+	o.kube.Listeners = model.IngressListeners(o.node.Addresses, f.httpPort, f.httpsPort, f.http3)
 	return nil
 }
 

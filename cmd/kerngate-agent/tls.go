@@ -21,7 +21,6 @@ func (o *options) checkTLS() error {
 		return err
 	}
 	if f.httpsPort != 0 {
-		s.HttpsPorts = []uint32{uint32(f.httpsPort)}
 		s.RedirectPort = uint32(f.httpsPort)
 	} else if f.http3 {
 		return errors.New("--http3 needs an --https-port")

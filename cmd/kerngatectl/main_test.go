@@ -45,11 +45,12 @@ func node() (*explain.Maps, map[string]any) {
 	at := noon.Add(-90 * time.Second)
 	answers := map[string]any{
 		status.QueryStatus: status.Status{Version: "v0.1.0", MapABI: 1, Node: "n1", Uptime: status.Duration(90 * time.Second), Ready: true,
-			Source: status.Source{Kind: "manifests", Location: "/etc/kerngate", Synced: true}, Class: "kerngate", Addresses: []string{"192.0.2.10"}, HTTPPort: 80, HTTPSPort: 443,
-			Attached: []status.Attachment{{Program: "kg_lookup", Where: "netns"}, {Program: "kg_xdp", Where: "eth0", Mode: "generic", Reason: "driver without XDP"}},
-			Features: []status.Feature{{Name: "sk_lookup", Present: true, NeededFor: "steering"}, {Name: "tcx", NeededFor: "L4", ReplacedBy: "nothing uses it yet"}},
-			Maps:     []status.Map{{Name: "kg_services", Entries: 2, MaxEntries: 16384, Bytes: 262144}},
-			Proxies:  []status.Generation{{Number: 2, State: "serving", PID: 99, Build: "v0.1.0", Connected: true, Config: 3, Since: at}},
+			Source: status.Source{Kind: "manifests", Location: "/etc/kerngate", Synced: true}, Class: "kerngate", Addresses: []string{"192.0.2.10"},
+			Listeners: []status.Listener{{Name: "http", Address: netip.MustParseAddrPort("192.0.2.10:80"), Protocol: "HTTP"}, {Name: "https", Address: netip.MustParseAddrPort("192.0.2.10:443"), Protocol: "HTTPS and HTTP/3"}},
+			Attached:  []status.Attachment{{Program: "kg_lookup", Where: "netns"}, {Program: "kg_xdp", Where: "eth0", Mode: "generic", Reason: "driver without XDP"}},
+			Features:  []status.Feature{{Name: "sk_lookup", Present: true, NeededFor: "steering"}, {Name: "tcx", NeededFor: "L4", ReplacedBy: "nothing uses it yet"}},
+			Maps:      []status.Map{{Name: "kg_services", Entries: 2, MaxEntries: 16384, Bytes: 262144}},
+			Proxies:   []status.Generation{{Number: 2, State: "serving", PID: 99, Build: "v0.1.0", Connected: true, Config: 3, Since: at}},
 			Fabric: &status.Fabric{Connections: true, DSR: true, Port: 6080, Slots: 16384, Nodes: []status.FabricNode{
 				{Name: "n1", ID: "00000001", Addresses: []string{"192.0.2.1", "2001:db8::1"}, State: "serving", Self: true, Slots: 12288},
 				{Name: "n2", ID: "00000002", Addresses: []string{"192.0.2.2"}, State: "draining"},

@@ -130,9 +130,9 @@ func agentTable(w io.Writer, now time.Time, a *status.Status) {
 	if a.Apply.Error != "" {
 		apply += ", FAILED: " + a.Apply.Error
 	}
-	ports := fmt.Sprint(a.HTTPPort)
-	if a.HTTPSPort != 0 {
-		ports += fmt.Sprintf(", %d", a.HTTPSPort)
+	var listeners []string
+	for _, l := range a.Listeners {
+		listeners = append(listeners, fmt.Sprintf("%s (%s)", l.Address, l.Protocol))
 	}
 	problems := "none"
 	if a.Counts.Warnings+a.Counts.Refused > 0 {
@@ -147,7 +147,7 @@ func agentTable(w io.Writer, now time.Time, a *status.Status) {
 		{"source", source},
 		{"ingress class", a.Class},
 		{"addresses", strings.Join(a.Addresses, ", ")},
-		{"ports", ports},
+		{"listeners", strings.Join(listeners, ", ")},
 		{"published", fmt.Sprintf("%d hosts, %d routes, %d services, %d backends", a.Counts.Hosts, a.Counts.Routes, a.Counts.Services, a.Counts.Backends)},
 		{"problems", problems},
 		{"last apply", apply},

@@ -25,6 +25,7 @@ import (
 	"github.com/kerngate/kerngate/userspace/control/kube"
 	"github.com/kerngate/kerngate/userspace/feed"
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
+	"github.com/kerngate/kerngate/userspace/model"
 )
 
 // TestEndpointLatency reports how long an endpoint change takes until a proxy can read it
@@ -196,13 +197,13 @@ func (s *scene) startAgent(datapath *loader.Datapath) (stop func()) {
 	must(s.t, err)
 	client, connection, err := kube.Client(config)
 	must(s.t, err)
-	cluster, err := kube.NewCluster(client, connection, kube.Options{Class: s.class}, zerolog.Nop())
+	cluster, err := kube.NewCluster(client, connection, kube.Options{Class: s.class, Listeners: model.IngressListeners([]netip.Addr{ingressIP}, 80, 0, false)}, zerolog.Nop())
 	must(s.t, err)
 	server, err := feed.Listen(feed.Options{Path: filepath.Join(s.t.TempDir(), "agent.sock")})
 	must(s.t, err)
 	a := agent.New(agent.Options{
 		Datapath: datapath, Source: cluster, Server: server, Settings: &feedpb.Settings{},
-		Node: compile.Node{Addresses: []netip.Addr{ingressIP}, HTTPPort: 80}, Log: zerolog.Nop(),
+		Node: compile.Node{Addresses: []netip.Addr{ingressIP}}, Log: zerolog.Nop(),
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)

@@ -8,6 +8,9 @@ import (
 // Dump returns the model as text, one fact a line: what the scenario files compare.
 func (m Model) Dump() string {
 	var b strings.Builder
+	for _, l := range m.Listeners {
+		fmt.Fprintf(&b, "listener %s\n", l)
+	}
 	for _, host := range m.Hosts {
 		fmt.Fprintf(&b, "host %q\n", host.Name)
 		if host.TLS != nil {

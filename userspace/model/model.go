@@ -14,9 +14,10 @@ import (
 
 // Model is everything that one class of Ingresses asks for.
 type Model struct {
-	Hosts    []Host     // by Name; "" (any host) first
-	Services []Service  // by Key; every service that a route or Default names
-	Default  ServiceKey // answers what no route matches; zero: 404
+	Listeners []Listener // by address and port
+	Hosts     []Host     // by Name; "" (any host) first
+	Services  []Service  // by Key; every service that a route or Default names
+	Default   ServiceKey // answers what no route matches; zero: 404
 
 	L4 []L4Service // by key; services that the kernel forwards to
 

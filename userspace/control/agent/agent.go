@@ -85,7 +85,9 @@ type Options struct {
 	Server   *feed.Server
 	Reporter Reporter // nil: problems are logged only
 	Node     compile.Node
-	Settings *feedpb.Settings
+	// Listeners are those that the flags make, which are known before the first model.
+	Listeners []model.Listener
+	Settings  *feedpb.Settings
 	// Tickets delivers the session ticket keys of the cluster; nil: each proxy has its own.
 	Tickets      <-chan tickets.Ring
 	DefaultFiles *CertificateFiles    // default certificate in files; nil: the source's, if it has one

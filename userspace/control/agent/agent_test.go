@@ -230,7 +230,7 @@ func newStageWith(t *testing.T, prepare func(*faultyDatapath), change func(*Opti
 	}
 	o := Options{
 		Datapath: s.datapath, Source: s.source, Server: server, Reporter: s.heard,
-		Node:     compile.Node{Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, HTTPPort: 80},
+		Node:     compile.Node{Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")}},
 		Settings: &feedpb.Settings{DrainTimeoutMs: 60_000}, Log: zerolog.New(zerolog.NewTestWriter(t)),
 	}
 	change(&o)

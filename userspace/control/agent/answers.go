@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -76,12 +77,11 @@ func (a *Agent) status() status.Status {
 	for _, address := range a.Node.Addresses {
 		s.Addresses = append(s.Addresses, address.String())
 	}
-	s.HTTPPort = a.Node.HTTPPort
-	s.HTTPSPort = a.Node.HTTPSPort
-	s.HTTP3 = a.Node.HTTP3 && a.Node.HTTPSPort != 0
-	for _, listens := range []bool{s.HTTPPort != 0, s.HTTPSPort != 0, s.HTTP3} {
-		if listens {
-			s.Counts.Listeners += len(a.Node.Addresses)
+	s.Listeners = []status.Listener{}
+	for _, l := range a.listeners() {
+		s.Listeners = append(s.Listeners, status.Listener{Name: l.Name, Address: netip.AddrPortFrom(l.Address, l.Port), Protocol: l.Protocol()})
+		if s.Counts.Listeners++; l.HTTP3 {
+			s.Counts.Listeners++
 		}
 	}
 	if a.model != nil {
@@ -91,6 +91,14 @@ func (a *Agent) status() status.Status {
 	}
 	s.Apply = a.applied.Apply
 	return s
+}
+
+// listeners returns where requests are taken.
+func (a *Agent) listeners() []model.Listener {
+	if a.model == nil {
+		return a.Listeners
+	}
+	return a.model.Listeners
 }
 
 func countsOf(m *model.Model, problems []model.Problem) (c status.Counts) {

@@ -133,10 +133,13 @@ func (a *Agent) join(e feed.Joined) {
 
 // bindQUIC prepares a UDP socket of a proxy for HTTP/3. Without it the proxy serves all else.
 func (a *Agent) bindQUIC(fd int) bool {
-	if !a.Node.HTTP3 || a.Node.HTTPSPort == 0 {
+	listeners := a.listeners()
+	i := slices.IndexFunc(listeners, func(l model.Listener) bool { return l.HTTP3 })
+	if i < 0 {
 		return false
 	}
-	if err := a.Datapath.BindQUIC(fd, a.Node.HTTPSPort); err != nil {
+	// A socket has one port. Those of flags are the same at each address.
+	if err := a.Datapath.BindQUIC(fd, listeners[i].Port); err != nil {
 		a.Log.Error().Err(err).Msg("this proxy does not serve HTTP/3; HTTP/2 and HTTP/1.1 it does")
 		return false
 	}

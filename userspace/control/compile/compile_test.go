@@ -43,7 +43,7 @@ func ids(names ...string) IDs {
 }
 
 func TestState(t *testing.T) {
-	m := &model.Model{Services: []model.Service{
+	m := &model.Model{Listeners: model.IngressListeners([]netip.Addr{netip.MustParseAddr("2001:db8::ffff"), netip.MustParseAddr("192.0.2.2")}, 8080, 443, true), Services: []model.Service{
 		{Key: key("a"), Algorithm: model.RoundRobin, PreferLocal: true, Backends: []model.Backend{
 			{Address: netip.MustParseAddrPort("10.0.0.1:80"), Node: "n1", Pod: "ns/p", Local: true},
 			{Address: netip.MustParseAddrPort("[2001:db8::1]:80"), Draining: true},
@@ -52,9 +52,8 @@ func TestState(t *testing.T) {
 	}}
 	got, problems := State(m, Node{
 		Addresses: []netip.Addr{netip.MustParseAddr("2001:db8::ffff"), netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("192.0.2.2")},
-		HTTPPort:  8080, HTTPSPort: 443, HTTP3: true,
-		Deny:  []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24"), netip.MustParsePrefix("198.51.0.0/16")},
-		Allow: []netip.Prefix{netip.MustParsePrefix("198.51.100.7/32")},
+		Deny:      []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24"), netip.MustParsePrefix("198.51.0.0/16")},
+		Allow:     []netip.Prefix{netip.MustParsePrefix("198.51.100.7/32")},
 	})
 	v4, v6 := netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("2001:db8::ffff")
 	want := state.State{
@@ -373,6 +372,16 @@ func TestDividedLimits(t *testing.T) {
 	c, changed := alone.Delta(three, 2)
 	if !changed || c.Settings.GetProxies() != 3 || c.Settings.HeadTimeoutMs != 1 || common.Settings.Proxies != 0 {
 		t.Errorf("%v, %v", c, changed)
+	}
+}
+
+// TestListeners: proxies are told of the model's listeners, and those of the version before by port.
+func TestListeners(t *testing.T) {
+	address := netip.MustParseAddr("192.0.2.1")
+	m := &model.Model{Listeners: model.IngressListeners([]netip.Addr{address}, 80, 443, true)}
+	s := Route(m, ids(), Common{}, nil, nil, nil).Snapshot(1).Settings
+	if got := s.GetListeners(); len(got) != 2 || got[0].Tls || !got[1].Tls || got[1].Port != 443 || !slices.Equal(got[1].Address, address.AsSlice()) || !slices.Equal(s.HttpsPorts, []uint32{443}) {
+		t.Errorf("listeners: %v", s)
 	}
 }
 

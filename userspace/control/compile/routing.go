@@ -97,14 +97,20 @@ func (r *Routing) addHost(h *model.Host, ids IDs, exclude Exclude, previous *Rou
 
 // settingsOf adds to the settings what the cluster has a say in.
 func settingsOf(m *model.Model, s *feedpb.Settings) *feedpb.Settings {
-	if m.Proxies == 0 {
+	if m.Proxies == 0 && len(m.Listeners) == 0 {
 		return s
 	}
 	s = proto.CloneOf(s)
 	if s == nil {
 		s = &feedpb.Settings{}
 	}
-	s.Proxies = m.Proxies
+	s.Proxies, s.Listeners, s.HttpsPorts = m.Proxies, nil, nil
+	for _, l := range m.Listeners {
+		s.Listeners = append(s.Listeners, &feedpb.Listener{Name: l.Name, Address: l.Address.AsSlice(), Port: uint32(l.Port), Tls: l.TLS})
+		if l.TLS && !slices.Contains(s.HttpsPorts, uint32(l.Port)) {
+			s.HttpsPorts = append(s.HttpsPorts, uint32(l.Port)) // for proxies of the version before listeners
+		}
+	}
 	return s
 }
 

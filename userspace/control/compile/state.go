@@ -19,10 +19,7 @@ const maxBackends = 1<<16 - 1
 
 // Node is what does not come from objects but from the agent's flags.
 type Node struct {
-	Addresses []netip.Addr   // ingress addresses
-	HTTPPort  uint16         // 0: no listener
-	HTTPSPort uint16         // 0: no listener
-	HTTP3     bool           // QUIC on HTTPSPort
+	Addresses []netip.Addr   // ingress addresses, also those without a listener
 	L4Remote  bool           // L4 services may use pods of other nodes, whose replies come back through this one
 	L4DSR     bool           // L4 services may use pods of other members, which answer by themselves
 	Members   []model.Member // of the fabric; see With
@@ -35,15 +32,23 @@ type Node struct {
 func State(m *model.Model, n Node) (state.State, []model.Problem) {
 	n = n.With(m.Members)
 	s := state.State{
-		Addresses: sortedUnique(n.Addresses, netip.Addr.Compare),
+		Addresses: slices.Clone(n.Addresses),
 		Deny:      sortedUnique(slices.Concat(n.Deny, m.Defence.Deny), comparePrefixes),
 		Allow:     sortedUnique(slices.Concat(n.Allow, m.Defence.Allow), comparePrefixes),
 		Defence:   defence(n.Defence, m.Defence),
 		Nodes:     n.nodes(),
 	}
-	for _, a := range s.Addresses {
-		s.Listeners = append(s.Listeners, n.listeners(a)...)
+	for _, l := range m.Listeners {
+		s.Addresses = append(s.Addresses, l.Address)
+		at := state.Listener{Address: netip.AddrPortFrom(l.Address, l.Port), Protocol: state.TCP, Mode: state.L7}
+		s.Listeners = append(s.Listeners, at)
+		if l.HTTP3 {
+			at.Protocol = state.UDP
+			s.Listeners = append(s.Listeners, at)
+		}
 	}
+	s.Addresses = sortedUnique(s.Addresses, netip.Addr.Compare)
+	slices.SortFunc(s.Listeners, compareListeners)
 	var problems []model.Problem
 	for i := range m.Services {
 		service, found := Service(&m.Services[i])
@@ -65,24 +70,6 @@ func defence(flags state.Defence, said model.Defence) state.Defence {
 		flags.Connections = state.Limit{PerSecond: l.PerSecond, Burst: l.Burst}
 	}
 	return flags
-}
-
-// listeners of one address, by port and protocol.
-func (n Node) listeners(a netip.Addr) (out []state.Listener) {
-	add := func(port uint16, protocol state.Protocol) {
-		out = append(out, state.Listener{Address: netip.AddrPortFrom(a, port), Protocol: protocol, Mode: state.L7})
-	}
-	if n.HTTPPort != 0 {
-		add(n.HTTPPort, state.TCP)
-	}
-	if n.HTTPSPort != 0 {
-		add(n.HTTPSPort, state.TCP)
-		if n.HTTP3 {
-			add(n.HTTPSPort, state.UDP)
-		}
-	}
-	slices.SortFunc(out, compareListeners)
-	return out
 }
 
 func compareListeners(x, y state.Listener) int {

@@ -234,7 +234,7 @@ func TestBroken(t *testing.T) {
 	until(t, s, "a broken document", func(d, p string) bool {
 		return strings.Contains(d, "/changed") && // the valid document
 			strings.Contains(d, "two.example.com") && // the last good version of the other
-			strings.Contains(p, "Refused File /web.yaml ManifestInvalid: web.yaml, document 2 (line 10): ") &&
+			strings.Contains(p, "Refused File web.yaml ManifestInvalid: web.yaml, document 2 (line 10): ") &&
 			strings.Contains(p, "line 12: mapping values")
 	})
 	write(t, dir, "web.yaml", ingress("one", "one.example.com", "/"))
@@ -246,7 +246,7 @@ func TestProblems(t *testing.T) {
 		"no kind":          {"just: text\n", `web.yaml, document 1 (line 1): neither kind nor apiVersion is set: not a Kubernetes object`},
 		"a scalar":         {"hello\n", "web.yaml, document 1 (line 1): error unmarshaling JSON"},
 		"wrong type":       {strings.Replace(ingress("x", "h", "/"), "number: 80", "number: many", 1), "cannot unmarshal string into Go struct field ServiceBackendPort"},
-		"unknown field":    {strings.Replace(ingress("x", "h", "/"), "spec:", "spce: {}\nspec:", 1), `Warning File /web.yaml ManifestWarning: web.yaml, document 1 (line 1): error unmarshaling JSON: while decoding JSON: json: unknown field "spce"`},
+		"unknown field":    {strings.Replace(ingress("x", "h", "/"), "spec:", "spce: {}\nspec:", 1), `Warning File web.yaml ManifestWarning: web.yaml, document 1 (line 1): error unmarshaling JSON: while decoding JSON: json: unknown field "spce"`},
 		"old version":      {"apiVersion: extensions/v1beta1\nkind: Ingress\nmetadata: {name: x}\n", "write it as networking.k8s.io/v1"},
 		"no name":          {"apiVersion: v1\nkind: Service\n", "Service: metadata.name is missing"},
 		"bad name":         {"apiVersion: v1\nkind: Service\nmetadata: {name: A_B}\n", `Service: metadata.name "A_B"`},

@@ -68,11 +68,12 @@ type Options struct {
 	Algorithm         model.Algorithm  // of Services without kerngate.dev/load-balancing
 	PreferLocal       bool             // of Services without kerngate.dev/prefer-local
 
-	Addresses   []netip.Addr   // ingress addresses, for L4 services that name none
-	AddressPool []netip.Prefix // further addresses that L4 services may name
-	TCPServices string         // "namespace/name" of a ConfigMap as ingress-nginx's tcp-services; "": none
-	UDPServices string         // the same for UDP
-	Defence     string         // "namespace/name" of a ConfigMap with prefixes to deny and to allow; "": none
+	Listeners   []model.Listener // of the Ingresses of the class
+	Addresses   []netip.Addr     // ingress addresses, for L4 services that name none
+	AddressPool []netip.Prefix   // further addresses that L4 services may name
+	TCPServices string           // "namespace/name" of a ConfigMap as ingress-nginx's tcp-services; "": none
+	UDPServices string           // the same for UDP
+	Defence     string           // "namespace/name" of a ConfigMap with prefixes to deny and to allow; "": none
 
 	ProxyService  string // "namespace/name" of the Service whose endpoints' nodes share limits of requests; "": none
 	FabricService string // "namespace/name" of the Service whose endpoints are the nodes of the fabric; "": none
@@ -88,6 +89,11 @@ type Options struct {
 	DefaultCertificate string
 
 	assume bool // what annotations name and is not there is taken to be there (Judge)
+}
+
+// listeners returns those of the options, sorted as the model has them.
+func (o *Options) listeners() []model.Listener {
+	return slices.SortedFunc(slices.Values(o.Listeners), model.Listener.Compare)
 }
 
 // name identifies a namespaced object of a kind.

@@ -19,6 +19,7 @@ import (
 func Translate(objects Objects, o Options) (model.Model, []model.Problem) {
 	t := newTranslation(objects, o)
 	m, _ := t.all()
+	m.Listeners = o.listeners()
 	for _, key := range t.sortedKeys() {
 		n := name{key.Namespace, key.Name}
 		service, found := TranslateService(key, t.lookup.service(n), t.lookup.endpoints(n), o)

@@ -53,7 +53,7 @@ func TestScenarios(t *testing.T) {
 			checkOrder(t, objects, options, m, problems)
 			checkSteps(t, objects, options, got["model"]+got["problems"])
 
-			options.Addresses, options.AddressPool = nil, nil // L4 services have nothing to be published on
+			options.Listeners, options.Addresses, options.AddressPool = nil, nil, nil // L4 services have nothing to be published on
 			options.FabricService, options.ProxyService, options.Defence = "", "", ""
 			objects.Ingresses, options.DefaultBackend, options.DefaultCertificate = nil, model.ServiceKey{}, ""
 			if m, _ := kube.Translate(objects, options); m.Dump() != "" {
@@ -183,6 +183,7 @@ func (s *state) take(t *testing.T, from *kube.Translator) (u model.Update) {
 	for _, h := range u.Model.Hosts {
 		hosts[h.Name] = h
 	}
+	s.model.Listeners = u.Model.Listeners
 	s.model.Hosts = slices.DeleteFunc(slices.Clone(s.model.Hosts), func(h model.Host) bool { return slices.Contains(u.Changed.Hosts, h.Name) })
 	for _, name := range u.Changed.Hosts {
 		if h, there := hosts[name]; there {
@@ -224,6 +225,10 @@ func read(t testing.TB, archive *txtar.Archive) (kube.Objects, kube.Options) {
 		FabricService string `json:"fabricService"`
 		ProxyService  string `json:"proxyService"`
 
+		HTTPPort  uint16 `json:"httpPort"` // of listeners at the addresses; 0: none
+		HTTPSPort uint16 `json:"httpsPort"`
+		HTTP3     bool   `json:"http3"`
+
 		DefaultCertificate string            `json:"defaultCertificate"`
 		SecretsUnreadable  map[string]string `json:"secretsUnreadable"`
 
@@ -252,6 +257,7 @@ func read(t testing.TB, archive *txtar.Archive) (kube.Objects, kube.Options) {
 		AllowExternalName: options.AllowExternalName, Node: options.Node, PreferLocal: options.PreferLocal,
 		StrictAnnotations:  options.StrictAnnotations,
 		DefaultCertificate: options.DefaultCertificate,
+		Listeners:          model.IngressListeners(options.Addresses, options.HTTPPort, options.HTTPSPort, options.HTTP3),
 		Addresses:          options.Addresses, AddressPool: options.AddressPool, TCPServices: options.TCPServices, UDPServices: options.UDPServices,
 		Defence:                options.Defence,
 		ProxyService:           options.ProxyService,

@@ -41,6 +41,7 @@ type Translator struct {
 
 func newTranslator(o Options, s store) *Translator {
 	return &Translator{
+		model:   model.Model{Listeners: o.listeners()},
 		options: o, store: s, routes: newRouteTranslator(o, s),
 		keys: map[name][]model.ServiceKey{}, renewed: map[model.ServiceKey]model.Service{},
 		l4: map[name][]model.L4Service{}, renewedL4: map[model.L4Key]model.L4Service{},

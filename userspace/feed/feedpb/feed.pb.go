@@ -4069,6 +4069,75 @@ func (x *Outlier) GetServerErrors() bool {
 	return false
 }
 
+// Listener is an address and port at which the proxy is reached.
+type Listener struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Address       []byte                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"` // 4 or 16 bytes
+	Port          uint32                 `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`
+	Tls           bool                   `protobuf:"varint,3,opt,name=tls,proto3" json:"tls,omitempty"` // connections begin with a handshake
+	Name          string                 `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Listener) Reset() {
+	*x = Listener{}
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Listener) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Listener) ProtoMessage() {}
+
+func (x *Listener) ProtoReflect() protoreflect.Message {
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Listener.ProtoReflect.Descriptor instead.
+func (*Listener) Descriptor() ([]byte, []int) {
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *Listener) GetAddress() []byte {
+	if x != nil {
+		return x.Address
+	}
+	return nil
+}
+
+func (x *Listener) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+func (x *Listener) GetTls() bool {
+	if x != nil {
+		return x.Tls
+	}
+	return false
+}
+
+func (x *Listener) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
 // Settings of the whole proxy. Zero means the default of the field's comment.
 type Settings struct {
 	state                protoimpl.MessageState `protogen:"open.v1"`
@@ -4081,7 +4150,7 @@ type Settings struct {
 	MaxHeadBytes         uint32                 `protobuf:"varint,7,opt,name=max_head_bytes,json=maxHeadBytes,proto3" json:"max_head_bytes,omitempty"`                // 431 above: 32768
 	AccessLogSample      uint32                 `protobuf:"varint,8,opt,name=access_log_sample,json=accessLogSample,proto3" json:"access_log_sample,omitempty"`       // 0 off, 1 every request, n one of n
 	DrainTimeoutMs       uint32                 `protobuf:"varint,9,opt,name=drain_timeout_ms,json=drainTimeoutMs,proto3" json:"drain_timeout_ms,omitempty"`          // 240000
-	HttpsPorts           []uint32               `protobuf:"varint,10,rep,packed,name=https_ports,json=httpsPorts,proto3" json:"https_ports,omitempty"`                // local ports whose connections are TLS
+	HttpsPorts           []uint32               `protobuf:"varint,10,rep,packed,name=https_ports,json=httpsPorts,proto3" json:"https_ports,omitempty"`                // local ports whose connections are TLS, where no listener says so
 	TlsMinVersion        string                 `protobuf:"bytes,11,opt,name=tls_min_version,json=tlsMinVersion,proto3" json:"tls_min_version,omitempty"`             // "1.2" or "1.3": 1.2
 	TlsSuites            []string               `protobuf:"bytes,12,rep,name=tls_suites,json=tlsSuites,proto3" json:"tls_suites,omitempty"`                           // of TLS 1.2, by their IANA names; none: those of crypto/tls that are secure
 	Hsts                 string                 `protobuf:"bytes,13,opt,name=hsts,proto3" json:"hsts,omitempty"`                                                      // Strict-Transport-Security of answers over TLS, "": none
@@ -4106,6 +4175,7 @@ type Settings struct {
 	RequestBufferBytes   *uint64                `protobuf:"varint,50,opt,name=request_buffer_bytes,json=requestBufferBytes,proto3,oneof" json:"request_buffer_bytes,omitempty"`   // of a request body without a length that are held in memory: 4194304; 0: none
 	RequestBufferTotal   uint64                 `protobuf:"varint,51,opt,name=request_buffer_total,json=requestBufferTotal,proto3" json:"request_buffer_total,omitempty"`         // of all such bodies of one worker: 67108864
 	LargeRequestsChunked bool                   `protobuf:"varint,52,opt,name=large_requests_chunked,json=largeRequestsChunked,proto3" json:"large_requests_chunked,omitempty"`   // send larger ones to the pod in chunks
+	Listeners            []*Listener            `protobuf:"bytes,70,rep,name=listeners,proto3" json:"listeners,omitempty"`                                                        // where connections come to; one that has none goes by https_ports
 	LargeRequestsRefused bool                   `protobuf:"varint,53,opt,name=large_requests_refused,json=largeRequestsRefused,proto3" json:"large_requests_refused,omitempty"`   // answer them with 411; else they are spooled where the proxy has a folder, and refused where not
 	unknownFields        protoimpl.UnknownFields
 	sizeCache            protoimpl.SizeCache
@@ -4113,7 +4183,7 @@ type Settings struct {
 
 func (x *Settings) Reset() {
 	*x = Settings{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[44]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4125,7 +4195,7 @@ func (x *Settings) String() string {
 func (*Settings) ProtoMessage() {}
 
 func (x *Settings) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[44]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4138,7 +4208,7 @@ func (x *Settings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settings.ProtoReflect.Descriptor instead.
 func (*Settings) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{44}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Settings) GetHeadTimeoutMs() uint32 {
@@ -4379,6 +4449,13 @@ func (x *Settings) GetLargeRequestsChunked() bool {
 	return false
 }
 
+func (x *Settings) GetListeners() []*Listener {
+	if x != nil {
+		return x.Listeners
+	}
+	return nil
+}
+
 func (x *Settings) GetLargeRequestsRefused() bool {
 	if x != nil {
 		return x.LargeRequestsRefused
@@ -4395,7 +4472,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[45]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4407,7 +4484,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[45]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4420,7 +4497,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{45}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Ack) GetVersion() uint64 {
@@ -4444,7 +4521,7 @@ type Refuse struct {
 
 func (x *Refuse) Reset() {
 	*x = Refuse{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[46]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4456,7 +4533,7 @@ func (x *Refuse) String() string {
 func (*Refuse) ProtoMessage() {}
 
 func (x *Refuse) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[46]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4469,7 +4546,7 @@ func (x *Refuse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refuse.ProtoReflect.Descriptor instead.
 func (*Refuse) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{46}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Refuse) GetVersion() uint64 {
@@ -4509,7 +4586,7 @@ type Serving struct {
 
 func (x *Serving) Reset() {
 	*x = Serving{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[47]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4521,7 +4598,7 @@ func (x *Serving) String() string {
 func (*Serving) ProtoMessage() {}
 
 func (x *Serving) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[47]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4534,7 +4611,7 @@ func (x *Serving) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Serving.ProtoReflect.Descriptor instead.
 func (*Serving) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{47}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{48}
 }
 
 // Drain tells a proxy that another generation serves: finish what is open, then exit.
@@ -4547,7 +4624,7 @@ type Drain struct {
 
 func (x *Drain) Reset() {
 	*x = Drain{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[48]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4559,7 +4636,7 @@ func (x *Drain) String() string {
 func (*Drain) ProtoMessage() {}
 
 func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[48]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4572,7 +4649,7 @@ func (x *Drain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drain.ProtoReflect.Descriptor instead.
 func (*Drain) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{48}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Drain) GetTimeoutMs() uint32 {
@@ -4592,7 +4669,7 @@ type Query struct {
 
 func (x *Query) Reset() {
 	*x = Query{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[49]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4604,7 +4681,7 @@ func (x *Query) String() string {
 func (*Query) ProtoMessage() {}
 
 func (x *Query) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[49]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4617,7 +4694,7 @@ func (x *Query) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Query.ProtoReflect.Descriptor instead.
 func (*Query) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{49}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Query) GetWhat() string {
@@ -4637,7 +4714,7 @@ type Answer struct {
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[50]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4649,7 +4726,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[50]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4662,7 +4739,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{50}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Answer) GetJson() []byte {
@@ -5038,7 +5115,12 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\vejection_ms\x18\x03 \x01(\rR\n" +
 	"ejectionMs\x12!\n" +
 	"\fmost_percent\x18\x04 \x01(\rR\vmostPercent\x12#\n" +
-	"\rserver_errors\x18\x05 \x01(\bR\fserverErrors\"\x99\v\n" +
+	"\rserver_errors\x18\x05 \x01(\bR\fserverErrors\"^\n" +
+	"\bListener\x12\x18\n" +
+	"\aaddress\x18\x01 \x01(\fR\aaddress\x12\x12\n" +
+	"\x04port\x18\x02 \x01(\rR\x04port\x12\x10\n" +
+	"\x03tls\x18\x03 \x01(\bR\x03tls\x12\x12\n" +
+	"\x04name\x18\x04 \x01(\tR\x04name\"\xd3\v\n" +
 	"\bSettings\x12&\n" +
 	"\x0fhead_timeout_ms\x18\x01 \x01(\rR\rheadTimeoutMs\x12&\n" +
 	"\x0fidle_timeout_ms\x18\x02 \x01(\rR\ridleTimeoutMs\x12,\n" +
@@ -5080,7 +5162,8 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\x06sk_msg\x18- \x01(\bR\x05skMsg\x125\n" +
 	"\x14request_buffer_bytes\x182 \x01(\x04H\x00R\x12requestBufferBytes\x88\x01\x01\x120\n" +
 	"\x14request_buffer_total\x183 \x01(\x04R\x12requestBufferTotal\x124\n" +
-	"\x16large_requests_chunked\x184 \x01(\bR\x14largeRequestsChunked\x124\n" +
+	"\x16large_requests_chunked\x184 \x01(\bR\x14largeRequestsChunked\x128\n" +
+	"\tlisteners\x18F \x03(\v2\x1a.kerngate.feed.v1.ListenerR\tlisteners\x124\n" +
 	"\x16large_requests_refused\x185 \x01(\bR\x14largeRequestsRefusedB\x17\n" +
 	"\x15_request_buffer_bytes\"\x1f\n" +
 	"\x03Ack\x12\x18\n" +
@@ -5126,7 +5209,7 @@ func file_userspace_feed_feedpb_feed_proto_rawDescGZIP() []byte {
 }
 
 var file_userspace_feed_feedpb_feed_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
-var file_userspace_feed_feedpb_feed_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
+var file_userspace_feed_feedpb_feed_proto_msgTypes = make([]protoimpl.MessageInfo, 52)
 var file_userspace_feed_feedpb_feed_proto_goTypes = []any{
 	(RequestBuffering)(0),  // 0: kerngate.feed.v1.RequestBuffering
 	(Algorithm)(0),         // 1: kerngate.feed.v1.Algorithm
@@ -5179,29 +5262,30 @@ var file_userspace_feed_feedpb_feed_proto_goTypes = []any{
 	(*Service)(nil),        // 48: kerngate.feed.v1.Service
 	(*HealthCheck)(nil),    // 49: kerngate.feed.v1.HealthCheck
 	(*Outlier)(nil),        // 50: kerngate.feed.v1.Outlier
-	(*Settings)(nil),       // 51: kerngate.feed.v1.Settings
-	(*Ack)(nil),            // 52: kerngate.feed.v1.Ack
-	(*Refuse)(nil),         // 53: kerngate.feed.v1.Refuse
-	(*Serving)(nil),        // 54: kerngate.feed.v1.Serving
-	(*Drain)(nil),          // 55: kerngate.feed.v1.Drain
-	(*Query)(nil),          // 56: kerngate.feed.v1.Query
-	(*Answer)(nil),         // 57: kerngate.feed.v1.Answer
+	(*Listener)(nil),       // 51: kerngate.feed.v1.Listener
+	(*Settings)(nil),       // 52: kerngate.feed.v1.Settings
+	(*Ack)(nil),            // 53: kerngate.feed.v1.Ack
+	(*Refuse)(nil),         // 54: kerngate.feed.v1.Refuse
+	(*Serving)(nil),        // 55: kerngate.feed.v1.Serving
+	(*Drain)(nil),          // 56: kerngate.feed.v1.Drain
+	(*Query)(nil),          // 57: kerngate.feed.v1.Query
+	(*Answer)(nil),         // 58: kerngate.feed.v1.Answer
 }
 var file_userspace_feed_feedpb_feed_proto_depIdxs = []int32{
 	9,  // 0: kerngate.feed.v1.ToAgent.hello:type_name -> kerngate.feed.v1.Hello
-	52, // 1: kerngate.feed.v1.ToAgent.ack:type_name -> kerngate.feed.v1.Ack
-	53, // 2: kerngate.feed.v1.ToAgent.refuse:type_name -> kerngate.feed.v1.Refuse
-	56, // 3: kerngate.feed.v1.ToAgent.query:type_name -> kerngate.feed.v1.Query
+	53, // 1: kerngate.feed.v1.ToAgent.ack:type_name -> kerngate.feed.v1.Ack
+	54, // 2: kerngate.feed.v1.ToAgent.refuse:type_name -> kerngate.feed.v1.Refuse
+	57, // 3: kerngate.feed.v1.ToAgent.query:type_name -> kerngate.feed.v1.Query
 	10, // 4: kerngate.feed.v1.FromAgent.welcome:type_name -> kerngate.feed.v1.Welcome
 	12, // 5: kerngate.feed.v1.FromAgent.reject:type_name -> kerngate.feed.v1.Reject
 	13, // 6: kerngate.feed.v1.FromAgent.config:type_name -> kerngate.feed.v1.Config
-	54, // 7: kerngate.feed.v1.FromAgent.serving:type_name -> kerngate.feed.v1.Serving
-	55, // 8: kerngate.feed.v1.FromAgent.drain:type_name -> kerngate.feed.v1.Drain
-	57, // 9: kerngate.feed.v1.FromAgent.answer:type_name -> kerngate.feed.v1.Answer
+	55, // 7: kerngate.feed.v1.FromAgent.serving:type_name -> kerngate.feed.v1.Serving
+	56, // 8: kerngate.feed.v1.FromAgent.drain:type_name -> kerngate.feed.v1.Drain
+	58, // 9: kerngate.feed.v1.FromAgent.answer:type_name -> kerngate.feed.v1.Answer
 	11, // 10: kerngate.feed.v1.Welcome.maps:type_name -> kerngate.feed.v1.Map
 	17, // 11: kerngate.feed.v1.Config.hosts:type_name -> kerngate.feed.v1.Host
 	48, // 12: kerngate.feed.v1.Config.services:type_name -> kerngate.feed.v1.Service
-	51, // 13: kerngate.feed.v1.Config.settings:type_name -> kerngate.feed.v1.Settings
+	52, // 13: kerngate.feed.v1.Config.settings:type_name -> kerngate.feed.v1.Settings
 	14, // 14: kerngate.feed.v1.Config.certificates:type_name -> kerngate.feed.v1.Certificate
 	15, // 15: kerngate.feed.v1.Config.authorities:type_name -> kerngate.feed.v1.Authority
 	16, // 16: kerngate.feed.v1.Config.ticket_keys:type_name -> kerngate.feed.v1.TicketKeys
@@ -5254,11 +5338,12 @@ var file_userspace_feed_feedpb_feed_proto_depIdxs = []int32{
 	6,  // 63: kerngate.feed.v1.HealthCheck.kind:type_name -> kerngate.feed.v1.HealthCheck.Kind
 	25, // 64: kerngate.feed.v1.HealthCheck.upstream:type_name -> kerngate.feed.v1.Upstream
 	36, // 65: kerngate.feed.v1.Settings.compression:type_name -> kerngate.feed.v1.Compression
-	66, // [66:66] is the sub-list for method output_type
-	66, // [66:66] is the sub-list for method input_type
-	66, // [66:66] is the sub-list for extension type_name
-	66, // [66:66] is the sub-list for extension extendee
-	0,  // [0:66] is the sub-list for field type_name
+	51, // 66: kerngate.feed.v1.Settings.listeners:type_name -> kerngate.feed.v1.Listener
+	67, // [67:67] is the sub-list for method output_type
+	67, // [67:67] is the sub-list for method input_type
+	67, // [67:67] is the sub-list for extension type_name
+	67, // [67:67] is the sub-list for extension extendee
+	0,  // [0:67] is the sub-list for field type_name
 }
 
 func init() { file_userspace_feed_feedpb_feed_proto_init() }
@@ -5283,14 +5368,14 @@ func file_userspace_feed_feedpb_feed_proto_init() {
 	file_userspace_feed_feedpb_feed_proto_msgTypes[20].OneofWrappers = []any{}
 	file_userspace_feed_feedpb_feed_proto_msgTypes[22].OneofWrappers = []any{}
 	file_userspace_feed_feedpb_feed_proto_msgTypes[31].OneofWrappers = []any{}
-	file_userspace_feed_feedpb_feed_proto_msgTypes[44].OneofWrappers = []any{}
+	file_userspace_feed_feedpb_feed_proto_msgTypes[45].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_userspace_feed_feedpb_feed_proto_rawDesc), len(file_userspace_feed_feedpb_feed_proto_rawDesc)),
 			NumEnums:      7,
-			NumMessages:   51,
+			NumMessages:   52,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

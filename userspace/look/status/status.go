@@ -10,6 +10,7 @@ package status
 import (
 	"cmp"
 	"encoding/json"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -47,9 +48,7 @@ type Status struct {
 	Source     Source        `json:"source"`
 	Class      string        `json:"class"` // IngressClass that is served
 	Addresses  []string      `json:"addresses"`
-	HTTPPort   uint16        `json:"httpPort"`
-	HTTPSPort  uint16        `json:"httpsPort,omitempty"`
-	HTTP3      bool          `json:"http3,omitempty"` // on HTTPSPort, over UDP
+	Listeners  []Listener    `json:"listeners"`
 	BPFFS      string        `json:"bpffs"`
 	Epoch      string        `json:"epoch"` // identity of this set of maps
 	Attached   []Attachment  `json:"attached"`
@@ -89,6 +88,13 @@ type FabricNode struct {
 	State     string   `json:"state"` // serving, draining, not ready, silent, gone
 	Self      bool     `json:"self,omitempty"`
 	Slots     int      `json:"slots"` // of Fabric.Slots that it owns: its share of new connections
+}
+
+// Listener is an address and port at which requests are taken.
+type Listener struct {
+	Name     string         `json:"name"` // "http" and "https" of Ingress
+	Address  netip.AddrPort `json:"address"`
+	Protocol string         `json:"protocol"` // "HTTP", "HTTPS" or "HTTPS and HTTP/3"
 }
 
 // Source says where the desired state comes from.

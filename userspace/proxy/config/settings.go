@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -34,7 +35,8 @@ type Settings struct {
 	TrustedProxies  Prefixes // whose X-Forwarded-* and Forwarded are believed
 	ProxyHeaderFrom Prefixes // whose connections must begin with a PROXY header
 
-	HTTPSPorts    []uint16 // local ports whose connections are TLS
+	Listeners     []Listener
+	HTTPSPorts    []uint16 // local ports whose connections are TLS, where no listener is known
 	TLSMinVersion uint16   // tls.VersionTLS12 or tls.VersionTLS13
 	TLSSuites     []uint16 // of TLS 1.2, nil: those of crypto/tls
 	HSTS          []byte   // Strict-Transport-Security of answers over TLS, nil: none
@@ -80,8 +82,22 @@ func (s *Settings) RequestLimits() http1.Limits {
 	return http1.Limits{RequestLine: s.MaxHead, Head: s.MaxHead, Fields: s.MaxFields}
 }
 
-// IsHTTPS reports whether connections to a local port are TLS.
-func (s *Settings) IsHTTPS(port uint16) bool { return slices.Contains(s.HTTPSPorts, port) }
+// Listener is an address and port at which the proxy is reached.
+type Listener struct {
+	Name    string
+	Address netip.AddrPort
+	TLS     bool // connections begin with a handshake
+}
+
+// IsTLS reports whether connections to a local address begin with a handshake.
+func (s *Settings) IsTLS(local netip.AddrPort) bool {
+	for i := range s.Listeners {
+		if s.Listeners[i].Address == local {
+			return s.Listeners[i].TLS
+		}
+	}
+	return slices.Contains(s.HTTPSPorts, local.Port())
+}
 
 // DefaultSettings returns what is in force where the agent says nothing.
 func DefaultSettings() Settings {
@@ -140,7 +156,7 @@ func settings(p *feedpb.Settings) (Settings, error) {
 	if p.RequestBufferBytes != nil {
 		s.RequestBuffer = int64(min(*p.RequestBufferBytes, 1<<62))
 	}
-	var errs [8]error
+	var errs [9]error
 	s.TrustedProxies, errs[0] = parsePrefixes("trusted proxies", p.TrustedProxies)
 	s.ProxyHeaderFrom, errs[1] = parsePrefixes("PROXY header from", p.ProxyHeaderFrom)
 	s.HTTPSPorts, errs[2] = parsePorts(p)
@@ -149,6 +165,7 @@ func settings(p *feedpb.Settings) (Settings, error) {
 	s.AccessLogFormat, errs[5] = logformat.Parse(p.AccessLogFormat)
 	s.Compression, errs[6] = compress.Compile(p.Compression)
 	s.Trace, errs[7] = tracing.Compile(p.TraceEndpoint, p.TraceRatio, p.TraceTrust)
+	s.Listeners, errs[8] = parseListeners(p.Listeners)
 	if err := errors.Join(errs[:]...); err != nil {
 		return Settings{}, err
 	}
@@ -157,6 +174,17 @@ func settings(p *feedpb.Settings) (Settings, error) {
 		return Settings{}, fmt.Errorf("HSTS %q cannot be the value of a field", p.Hsts)
 	}
 	return s, nil
+}
+
+func parseListeners(list []*feedpb.Listener) (out []Listener, err error) {
+	for _, l := range list {
+		address, ok := netip.AddrFromSlice(l.Address)
+		if !ok || l.Port > 65535 {
+			return nil, fmt.Errorf("listener %s: %x with port %d is no address", l.Name, l.Address, l.Port)
+		}
+		out = append(out, Listener{Name: l.Name, Address: netip.AddrPortFrom(address.Unmap(), uint16(l.Port)), TLS: l.Tls})
+	}
+	return out, nil
 }
 
 func parsePorts(p *feedpb.Settings) (ports []uint16, err error) {

@@ -199,7 +199,7 @@ func (s *Server) open(fd int, peer unix.Sockaddr) {
 	atomic.AddUint64(s.accepted, 1)
 	settings := &s.worker.Config.Load().Settings
 	c.unannounced = settings.ProxyHeaderFrom.Contain(c.about.Peer.Addr())
-	c.encrypted = settings.IsHTTPS(c.about.Local.Port())
+	c.encrypted = settings.IsTLS(c.about.Local)
 	c.deadline = s.worker.Loop.Now() + int64(settings.HeadTimeout)
 	s.worker.Loop.Set(&c.timer, settings.HeadTimeout)
 }

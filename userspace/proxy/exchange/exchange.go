@@ -115,7 +115,8 @@ type Exchange struct {
 	bodyBytes int64
 	body      bodyStore
 	firstByte int64          // loop time
-	grpc      bool           // the request is a call of gRPC
+	grpc      bool           // the request is a call of gRPC, or its pods speak that
+	callsGRPC bool           // it is one
 	deadline  time.Duration  // of the call, 0: none
 	own       http1.Response // the answer to a call that fails here
 	openEnded bool           // the head of its response did not say how long the body is

@@ -61,12 +61,13 @@ func isGRPC(r *http1.Request) bool {
 }
 
 // identifyCall finds out whether the request is a call of gRPC. Where the Ingress says that
-// pods speak gRPC everything is one, so that whoever asks gets the errors of gRPC.
+// pods speak gRPC everything else is passed on as one, but gets errors of HTTP: health checks go
+// by the status, and clients of gRPC-Web translate it.
 func (x *Exchange) identifyCall(u *config.Upstream) {
-	x.grpc, x.deadline, x.openEnded = false, 0, false
+	x.grpc, x.callsGRPC, x.deadline, x.openEnded = false, false, 0, false
 	switch {
 	case x.Request.Present.Has(http1.FieldContentType) && isGRPC(x.Request):
-		x.grpc, x.deadline = true, grpcDeadline(x.Request)
+		x.grpc, x.callsGRPC, x.deadline = true, true, grpcDeadline(x.Request)
 	case u != nil && u.GRPC:
 		x.grpc = true
 	}
@@ -112,6 +113,16 @@ func (x *Exchange) patience(limit time.Duration) time.Duration {
 		return limit
 	}
 	return max(limit, min(x.deadline, x.conf.Settings.TunnelTimeout))
+}
+
+// bodyTimeout returns how long the client may send nothing of its body. While both sides speak in
+// turn it may wait for the pod, for as long as the route lets the pod take.
+func (x *Exchange) bodyTimeout() time.Duration {
+	limit := x.conf.Settings.BodyTimeout
+	if p := x.rules.policy; p != nil && (x.grpc || x.responded) {
+		limit = max(limit, p.ReadTimeout, p.SendTimeout)
+	}
+	return x.patience(limit)
 }
 
 // grpcCode translates a status of HTTP for a client of gRPC, as its "HTTP to gRPC Status
@@ -194,7 +205,7 @@ func (x *Exchange) replyGRPC(reason Reason, detail string) {
 }
 
 // speaksGRPC reports whether the client understands the errors of gRPC.
-func (x *Exchange) speaksGRPC() bool { return x.grpc && x.Connection.Protocol != HTTP1 }
+func (x *Exchange) speaksGRPC() bool { return x.callsGRPC && x.Connection.Protocol != HTTP1 }
 
 // endGRPC ends a call whose response breaks off with its status in trailers, if it is such a
 // response.

@@ -254,6 +254,7 @@ func (x *Exchange) head(r *http1.Response) error {
 	x.bodySent()
 	x.rules.pacing = pacing{began: x.worker.Loop.Clock()}
 	x.editResponse(r)
+	x.makeRoomForTrailers(r)
 	x.keep(r)
 	if x.grpc {
 		x.noteGRPC(r.Fields)
@@ -313,7 +314,7 @@ func (x *Exchange) park() (Reason, bool) {
 			timeout, late = x.patience(s.BodyTimeout), SpoolFailed
 		default:
 			down |= reactor.Readable
-			timeout, late = x.patience(s.BodyTimeout), ClientTimeout
+			timeout, late = x.bodyTimeout(), ClientTimeout
 		}
 	}
 	if x.down.Pending() {

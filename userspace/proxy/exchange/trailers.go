@@ -56,3 +56,14 @@ func (x *Exchange) responseTrailers(all []http1.Field) []http1.Field {
 	}
 	return nil
 }
+
+// makeRoomForTrailers has a body whose length is known sent in chunks, if an HTTP/2 pod announces
+// fields behind it and a client that speaks HTTP/1.1 knows of such: they can be nowhere else.
+func (x *Exchange) makeRoomForTrailers(r *http1.Response) {
+	if r.Body != http1.BodyLength || !r.Present.Has(http1.FieldTrailer) || !x.transport.HTTP2 ||
+		x.Connection.Protocol != HTTP1 || x.Request.Minor == 0 || !x.Request.TETrailers {
+		return
+	}
+	r.Body, r.Chunked, r.ContentLength = http1.BodyChunked, true, -1
+	r.Drop("content-length")
+}

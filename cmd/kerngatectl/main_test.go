@@ -46,7 +46,7 @@ func node() (*explain.Maps, map[string]any) {
 	answers := map[string]any{
 		status.QueryStatus: status.Status{Version: "v0.1.0", MapABI: 1, Node: "n1", Uptime: status.Duration(90 * time.Second), Ready: true,
 			Source: status.Source{Kind: "manifests", Location: "/etc/kerngate", Synced: true}, Class: "kerngate", Addresses: []string{"192.0.2.10"},
-			Listeners: []status.Listener{{Name: "http", Address: netip.MustParseAddrPort("192.0.2.10:80"), Protocol: "HTTP"}, {Name: "https", Address: netip.MustParseAddrPort("192.0.2.10:443"), Protocol: "HTTPS and HTTP/3"}},
+			Listeners: []status.Listener{{Name: "http", Address: "192.0.2.10:80", Protocol: "HTTP"}, {Name: "https", Address: "192.0.2.10:443", Protocol: "HTTPS and HTTP/3"}},
 			Attached:  []status.Attachment{{Program: "kg_lookup", Where: "netns"}, {Program: "kg_xdp", Where: "eth0", Mode: "generic", Reason: "driver without XDP"}},
 			Features:  []status.Feature{{Name: "sk_lookup", Present: true, NeededFor: "steering"}, {Name: "tcx", NeededFor: "L4", ReplacedBy: "nothing uses it yet"}},
 			Maps:      []status.Map{{Name: "kg_services", Entries: 2, MaxEntries: 16384, Bytes: 262144}},

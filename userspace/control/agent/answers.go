@@ -79,7 +79,7 @@ func (a *Agent) status() status.Status {
 	}
 	s.Listeners = []status.Listener{}
 	for _, l := range a.listeners() {
-		s.Listeners = append(s.Listeners, status.Listener{Name: l.Name, Address: netip.AddrPortFrom(l.Address, l.Port), Protocol: l.Protocol()})
+		s.Listeners = append(s.Listeners, status.Listener{Name: l.Name, Address: netip.AddrPortFrom(l.Address, l.Port).String(), Protocol: l.Protocol()})
 		if s.Counts.Listeners++; l.HTTP3 {
 			s.Counts.Listeners++
 		}

@@ -10,7 +10,6 @@ package status
 import (
 	"cmp"
 	"encoding/json"
-	"net/netip"
 	"strings"
 	"time"
 
@@ -92,9 +91,9 @@ type FabricNode struct {
 
 // Listener is an address and port at which requests are taken.
 type Listener struct {
-	Name     string         `json:"name"` // "http" and "https" of Ingress
-	Address  netip.AddrPort `json:"address"`
-	Protocol string         `json:"protocol"` // "HTTP", "HTTPS" or "HTTPS and HTTP/3"
+	Name     string `json:"name"`     // "http" and "https" of Ingress
+	Address  string `json:"address"`  // with its port
+	Protocol string `json:"protocol"` // "HTTP", "HTTPS" or "HTTPS and HTTP/3"
 }
 
 // Source says where the desired state comes from.

@@ -3,7 +3,6 @@ package route
 import (
 	"bytes"
 	"fmt"
-	"regexp"
 
 	"github.com/kerngate/kerngate/userspace/text/rule"
 )
@@ -37,7 +36,7 @@ type Comparison struct {
 type comparison struct {
 	name    string
 	value   string
-	pattern *regexp.Regexp // nil: value
+	pattern *rule.Regexp // nil: value
 }
 
 // maxComparisons bounds what one request can cost.

@@ -3,7 +3,6 @@ package route
 import (
 	"fmt"
 	"math"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -36,7 +35,7 @@ type Locations[T any] struct {
 }
 
 type locationPattern[T any] struct {
-	re       *regexp.Regexp
+	re       *rule.Regexp
 	location *Location[T]
 }
 
@@ -66,7 +65,7 @@ func NewLocations[T any](list []Location[T]) (*Locations[T], error) {
 }
 
 // CompileLocation compiles the expression of a location.
-func CompileLocation(text string, folded bool) (*regexp.Regexp, error) {
+func CompileLocation(text string, folded bool) (*rule.Regexp, error) {
 	if folded {
 		return rule.Within("(?is:", text, ")")
 	}
@@ -93,6 +92,16 @@ func RivalOf[T any](r *Route[T], path []byte) Rival {
 		return Rival{length: math.MaxInt}
 	}
 	return Rival{length: len(own) + 1}
+}
+
+// TooCostly reports whether to search a path for the expressions would take too long. Find must
+// not be asked then: a location could be missed that keeps somebody out.
+func (l *Locations[T]) TooCostly(path []byte) bool {
+	cost := 0
+	for i := range l.patterns {
+		cost += l.patterns[i].re.Cost(len(path))
+	}
+	return cost > rule.MaxSearch
 }
 
 // Find returns the location of a path, nil if the rival takes it: an equal path, then the
@@ -129,7 +138,7 @@ func (l *Locations[T]) Find(path []byte, rival Rival) *Location[T] {
 
 // matchesPCRE matches a "$" before a line feed at the path's end, too, as PCRE does:
 // "/x.php%0A" must not get past "\.php$".
-func matchesPCRE(re *regexp.Regexp, path []byte) bool {
+func matchesPCRE(re *rule.Regexp, path []byte) bool {
 	if re.Match(path) {
 		return true
 	}

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sort"
 	"strings"
+
+	"github.com/kerngate/kerngate/userspace/text/rule"
 )
 
 // few is up to how many paths a list is faster than a map, by measurement: see
@@ -150,7 +152,11 @@ func (p *paths[T]) match(path []byte, q Request) *Route[T] {
 			return r
 		}
 	}
+	cost := 0
 	for i := range p.patterns {
+		if cost += p.patterns[i].Cost(path); cost > rule.MaxSearch {
+			return nil // Table.TooCostly: what comes next may let in whom this would keep out
+		}
 		if p.patterns[i].Match(path) {
 			if r := p.patterns[i].route.choose(q); r != nil {
 				return r
@@ -172,6 +178,15 @@ func (p *paths[T]) match(path []byte, q Request) *Route[T] {
 		}
 	}
 	return p.root.choose(q)
+}
+
+// tooCostly reports whether patterns were left untried for what they would have cost.
+func (p *paths[T]) tooCostly(path []byte) bool {
+	cost := 0
+	for i := range p.patterns {
+		cost += p.patterns[i].Cost(path)
+	}
+	return cost > rule.MaxSearch
 }
 
 // walkUp looks up path and its parents, the longest first. Paths longer than

@@ -3,7 +3,6 @@ package route
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 
 	"github.com/kerngate/kerngate/userspace/text/rule"
@@ -16,10 +15,10 @@ const MaxPattern = rule.MaxExpression
 const MaxGroups = 10
 
 // Pattern is a path as an RE2 expression. It is compared without case, from the beginning
-// of a path on, and need not reach its end; "." is any character, a line end as well. The time that takes grows with the length of
-// the path and nothing else.
+// of a path on, and need not reach its end; "." is any character, a line end as well. What that may
+// cost is bounded (Cost).
 type Pattern struct {
-	re     *regexp.Regexp
+	re     *rule.Regexp
 	prefix string // what every match begins with, ASCII in lower case; "" if unknown
 	simple *simple
 
@@ -44,7 +43,7 @@ func ParsePattern(text string) (*Pattern, error) {
 		return nil, fmt.Errorf("the expression has %d groups: no more than %d are allowed", re.NumSubexp(), MaxGroups-1)
 	}
 	p := &Pattern{re: re, simple: simplify(text)}
-	if literal, err := regexp.Compile(text); err == nil {
+	if literal, err := rule.Expression(text); err == nil {
 		prefix, complete := literal.LiteralPrefix()
 		p.literal, p.complete = prefix, complete
 		if isASCII(prefix) {
@@ -56,6 +55,15 @@ func ParsePattern(text string) (*Pattern, error) {
 
 // NumGroups returns how many groups the pattern has, the whole match not counted.
 func (p *Pattern) NumGroups() int { return p.re.NumSubexp() }
+
+// Cost returns what Match and Find may cost for a path: see rule.MaxSearch. It is 0 where no search
+// is needed.
+func (p *Pattern) Cost(path []byte) int {
+	if isASCII(path) && (p.simple != nil || !hasPrefixFold(path, p.prefix)) {
+		return 0
+	}
+	return p.re.Cost(len(path))
+}
 
 // Match reports whether the path begins with a match.
 func (p *Pattern) Match(path []byte) bool {

@@ -8,7 +8,8 @@
 // route, even if a less specific host would have one.
 //
 // Patterns, which the API leaves to implementations, come between Exact and Prefix, the
-// longest expression first. They are tried one by one, so a host should have few.
+// longest expression first. They are tried one by one, so a host should have few. What they may cost
+// for one request is bounded: beyond that it has no route (TooCostly).
 //
 // A route may have Conditions on method, headers and query. Several routes then share a path: they
 // are asked in the order of the list, which whoever makes it sorts by the precedence of its vocabulary.
@@ -117,6 +118,13 @@ func (t *Table[T]) Match(host, path []byte, q Request) (*Route[T], bool) {
 	}
 	r := p.match(path, q)
 	return r, r != nil
+}
+
+// TooCostly reports, of a request without a route, whether it has none because the expressions of
+// its host would take too long to try for so long a path.
+func (t *Table[T]) TooCostly(host, path []byte) bool {
+	p := t.find(host)
+	return p != nil && p.tooCostly(path)
 }
 
 // find returns the paths of the most specific host, or nil.

@@ -55,12 +55,21 @@ func (s *Snapshot) compileLocations(h *feedpb.Host, list []*feedpb.Location) (*r
 }
 
 // At returns what a route leads to at a normalised path: its own target, or a location's,
-// which has no service and is the same in clear text.
-func At(r *route.Route[Target], path []byte) Target {
-	t := r.Value
-	if t.locations == nil {
-		return t
+// which has no service and is the same in clear text. ok is false if it would take too long to
+// find out.
+func At(r *route.Route[Target], path []byte) (t Target, ok bool) {
+	t = r.Value
+	if t.locations != nil {
+		if t.locations.server.TooCostly(path) || t.locations.nested.TooCostly(path) {
+			return Target{}, false
+		}
+		t = t.at(r, path)
 	}
+	return t, !t.Policy.TooCostly(len(path))
+}
+
+// at returns what the route's locations make of a target.
+func (t Target) at(r *route.Route[Target], path []byte) Target {
 	l := t.locations.server.Find(path, route.RivalOf(r, path))
 	if l == nil {
 		l = t.locations.nested.Find(path, route.Rival{})

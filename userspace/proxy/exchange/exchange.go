@@ -260,13 +260,21 @@ func (x *Exchange) route() (config.Target, Reason) {
 	}
 	if r, ok := x.conf.Routes.Match(x.Request.Host, path, http1.ForRoute{Head: x.Request}); ok {
 		x.Outcome.Source, x.Outcome.Usage = r.Value.Source, r.Value.Usage
-		target := config.At(r, path)
+		target, ok := config.At(r, path)
+		if !ok {
+			x.Outcome.Detail = token(http1.ErrPathCost)
+			return config.Target{}, BadPath
+		}
 		x.beginRules(&target, path)
 		if x.split(&target); target.Service == nil {
 			return config.Target{}, NoService
 		}
 		x.Outcome.Service = target.Service
 		return target, Forwarded
+	}
+	if x.conf.Routes.TooCostly(x.Request.Host, path) {
+		x.Outcome.Detail = token(http1.ErrPathCost)
+		return config.Target{}, BadPath
 	}
 	if x.conf.Default == nil {
 		return config.Target{}, NoRoute

@@ -63,6 +63,7 @@ var (
 	ErrBadTarget        = refuse(400, "bad_target", "request target has a character or a form that is not allowed")
 	ErrBadVersion       = refuse(400, "bad_version", "protocol version is malformed")
 	ErrRequestLineLimit = refuse(414, "request_line_too_long", "request line exceeds its limit")
+	ErrPathCost         = refuse(400, "path_too_costly", "path is too long to be searched for the expressions of its host's Ingresses")
 	ErrConnect          = refuse(501, "connect_not_implemented", "CONNECT is not implemented by a reverse proxy")
 	ErrVersion          = refuse(505, "version_not_supported", "protocol version is neither HTTP/1.0 nor HTTP/1.1")
 	// ErrHTTP2Preface is returned for "PRI * HTTP/2.0", the beginning of an

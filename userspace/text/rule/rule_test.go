@@ -45,7 +45,7 @@ func TestTexts(t *testing.T) {
 func TestExpression(t *testing.T) {
 	takes(t, "Expression", ok(Expression),
 		[]string{"", "^/a(.*)$", "a{1000}", `\Qabc`, "(?i)é", strings.Repeat("a", MaxExpression)},
-		[]string{"(", "a)(b", "(?=a)", `(a)\1`, "a{1001}", "a**", strings.Repeat("a", MaxExpression+1), strings.Repeat("a{1000}", 11)})
+		[]string{"(", "a)(b", "(?=a)", `(a)\1`, "a{1001}", "a**", strings.Repeat("a", MaxExpression+1), strings.Repeat("a{1000}", 3), strings.Repeat(".{0,1000}", 110), "((a{100}){100}){10}", strings.Repeat(`\pL`, 300), "[^a]{0,1000}(b|c){1000}"})
 	takes(t, "Within", func(v string) bool { _, err := Within("(?i:", v, ").*"); return err == nil },
 		[]string{"a|b", `\Qabc\E`}, []string{"a)(b", `\Qabc`, "(", `a\`})
 	takes(t, "Subject", ok(Subject), []string{"CN=me", strings.Repeat("a", MaxSubject)}, []string{"(", strings.Repeat("a", MaxSubject+1)})

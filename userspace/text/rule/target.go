@@ -3,7 +3,6 @@ package rule
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 
 	"github.com/kerngate/kerngate/userspace/text/template"
@@ -37,7 +36,7 @@ func groupAt(text string, at int) bool { return at < len(text) && text[at] >= '1
 
 // Redirect reads an answer without a pod: a status, and for the statuses that redirect where
 // to. pattern is the expression whose groups may stand in the target, "": none.
-func Redirect(status int, target, pattern string) (t template.Template, re *regexp.Regexp, err error) {
+func Redirect(status int, target, pattern string) (t template.Template, re *Regexp, err error) {
 	groups := 0
 	if pattern != "" {
 		if re, err = Expression(pattern); err != nil {
@@ -60,7 +59,7 @@ func Redirect(status int, target, pattern string) (t template.Template, re *rege
 // Replacement reads what is replaced in a text that a pod has written, at its beginning, and
 // what by. With pattern the former is an expression, which is returned, and $1 to $9 may stand
 // in the latter.
-func Replacement(from, to string, pattern bool) (*regexp.Regexp, error) {
+func Replacement(from, to string, pattern bool) (*Regexp, error) {
 	if n := len(from) + len(to); from == "" || n > MaxReplacement {
 		return nil, fmt.Errorf("what is replaced, and what by, must have 1 to %d bytes", MaxReplacement)
 	}

@@ -25,6 +25,9 @@ type malformed struct {
 	why  string          // why it has neither
 }
 
+// costly is a path that TestRefusedDetails has an expression for, and is too long for it.
+var costly = "/costly" + strings.Repeat("a", 800)
+
 // head2 is a valid field list with some more.
 func head2(more ...string) []string {
 	return append([]string{":method", "GET", ":scheme", "https", ":authority", "app.test", ":path", "/ok"}, more...)
@@ -136,6 +139,7 @@ func malformations() map[*http1.Error]malformed {
 		http1.ErrPathEscapes:   {path: true, h1: "GET /../.. HTTP/1.1\r\nHost: app.test\r\n\r\n", h2: []string{":method", "GET", ":scheme", "https", ":authority", "app.test", ":path", "/../.."}, h3: question{path: "/../.."}},
 		http1.ErrPathControl:   {path: true, h1: "GET /a%0ab HTTP/1.1\r\nHost: app.test\r\n\r\n", h2: []string{":method", "GET", ":scheme", "https", ":authority", "app.test", ":path", "/a%0ab"}, h3: question{path: "/a%0ab"}},
 		http1.ErrPathAmbiguous: {path: true, h1: "GET /a//../b HTTP/1.1\r\nHost: app.test\r\n\r\n", h2: []string{":method", "GET", ":scheme", "https", ":authority", "app.test", ":path", "/a//../b"}, h3: question{path: "/a//../b"}},
+		http1.ErrPathCost:      {path: true, h1: "GET " + costly + " HTTP/1.1\r\nHost: app.test\r\n\r\n", h2: []string{":method", "GET", ":scheme", "https", ":authority", "app.test", ":path", costly}, h3: question{path: costly}},
 	}
 }
 
@@ -145,7 +149,7 @@ func TestRefusedDetails(t *testing.T) {
 	ok := pod(t, emptied)
 	rows := malformations()
 	s := startRefusing(t, []proxytest.Service{
-		{Name: "d/silent:80", Path: "/silent", Backends: []string{silent}}, {Name: "d/ok:80", Path: "/ok", Backends: []string{ok}},
+		{Name: "d/silent:80", Path: "/silent", Backends: []string{silent}}, {Name: "d/costly:80", Path: "/costly(a|b){300}c", Regexp: true, Backends: []string{ok}}, {Name: "d/ok:80", Path: "/ok", Backends: []string{ok}},
 	}, nil, nil)
 	for _, e := range http1.Errors() {
 		row, found := rows[e]

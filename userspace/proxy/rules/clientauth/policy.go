@@ -15,7 +15,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"regexp"
 
 	"github.com/kerngate/kerngate/userspace/text/rule"
 )
@@ -58,7 +57,7 @@ type Policy struct {
 	depth     int
 	roots     *x509.CertPool
 	lists     []*x509.RevocationList
-	subject   *regexp.Regexp // nil: any
+	subject   *rule.Regexp // nil: any
 }
 
 // New makes a policy. An error names what is wrong with the authority's Secret.

@@ -475,3 +475,11 @@ func TestRedirectByPattern(t *testing.T) {
 		}
 	}
 }
+
+// TestRedirectCost: an expression that would take too long to find may be what keeps somebody out.
+func TestRedirectCost(t *testing.T) {
+	p := compile(t, &feedpb.Policy{Redirects: []*feedpb.Redirect{{Pattern: "^/a(b|c){300}", Status: 403}, {Pattern: "x(b|c){100}", Status: 403}}}, "/", false)
+	if p.TooCostly(100) || !p.TooCostly(1000) || (*Policy)(nil).TooCostly(1<<20) {
+		t.Error("what redirects cost is not what their expressions cost together")
+	}
+}

@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"regexp"
 	"strings"
 
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
@@ -14,9 +13,9 @@ type redirect struct {
 	status int
 	target template.Template
 
-	pattern *regexp.Regexp // found in the path; nil: every path
-	host    int            // parts of target that say which host it is
-	joint   byte           // what goes before the request's query, 0: that is left out
+	pattern *rule.Regexp // found in the path; nil: every path
+	host    int          // parts of target that say which host it is
+	joint   byte         // what goes before the request's query, 0: that is left out
 }
 
 func compileRedirects(list []*feedpb.Redirect) ([]redirect, error) {
@@ -44,6 +43,19 @@ func compileRedirect(r *feedpb.Redirect) (d redirect, err error) {
 		}
 	}
 	return d, nil
+}
+
+// TooCostly reports whether to search a path of n bytes for the expressions of redirects would take
+// too long: one that is not found could be what keeps somebody out.
+func (p *Policy) TooCostly(n int) bool {
+	if p == nil {
+		return false
+	}
+	cost := 0
+	for i := range p.redirects {
+		cost += p.redirects[i].pattern.Cost(n)
+	}
+	return cost > rule.MaxSearch
 }
 
 // hostParts returns how many parts a URL's scheme and host take. What a client chooses by

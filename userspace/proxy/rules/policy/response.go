@@ -2,7 +2,6 @@ package policy
 
 import (
 	"bytes"
-	"regexp"
 
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
@@ -12,7 +11,7 @@ import (
 // replacement changes a text that a pod has written.
 type replacement struct {
 	from, to string
-	pattern  *regexp.Regexp // nil: from is literal
+	pattern  *rule.Regexp // nil: from is literal
 }
 
 func compileReplacements(list []*feedpb.Replacement) ([]replacement, error) {

@@ -3,7 +3,6 @@ package policy
 import (
 	"bytes"
 	"fmt"
-	"regexp"
 	"strings"
 
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
@@ -14,7 +13,7 @@ import (
 type Split struct {
 	header  string // lower case
 	value   string
-	pattern *regexp.Regexp
+	pattern *rule.Regexp
 	cookie  string
 	weight  uint64 // of 1<<32
 }

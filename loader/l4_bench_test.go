@@ -1,14 +1,18 @@
 package loader
 
 import (
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 
+	"github.com/kerngate/kerngate/loader/abi"
 	"github.com/kerngate/kerngate/loader/netnstest"
 )
 
@@ -17,29 +21,17 @@ import (
 // backend with the ingress address's own address and port leaves the packet as it is, so
 // that each turn of a test run does the same work. 100,000 prefixes are denied all along.
 //
+// Each row names the counter that grows with each of its packets, and no other may grow: a row that
+// measures something else than it says fails.
+//
 // scripts/bench-l4 makes a table of it.
 func BenchmarkKernel(b *testing.B) {
-	netnstest.Enter(b)
-	d := openTest(b, netnstest.BPFFS(b), func(o *Options) { o.MaxSlots, o.MaxFlows, o.MaxPrefixes = 16384, 1<<18, 1<<17 })
+	d := openBench(b, benchFlows)
 	s := l4State([]string{"192.0.2.1:5000"}, []string{"[2001:db8::1]:5000"})
 	s.Deny = deny100000()
 	mustApply(b, d, s)
-	trivial, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-		Name: "trivial", Type: ebpf.XDP, AttachType: ebpf.AttachXDP, License: "MIT",
-		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, xdpPass), asm.Return()},
-	})
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer trivial.Close()
-	trivialTC, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-		Name: "trivial", Type: ebpf.SchedCLS, License: "MIT",
-		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, -1), asm.Return()},
-	})
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer trivialTC.Close()
+	mustServe(b, d)
+	trivial, trivialTC := trivialPrograms(b)
 	l7 := func(client netip.Addr) flowPacket {
 		p := packetTo(client, 4000, 6)
 		p.flags, p.to = ack, netip.AddrPortFrom(p.to.Addr(), 80)
@@ -59,65 +51,232 @@ func BenchmarkKernel(b *testing.B) {
 		p.from, p.to = p.to, p.from
 		return p
 	}
-	xdp, tc := d.programs["kg_xdp"], d.programs["kg_ingress"]
+	xdp, tc, egress := d.programs["kg_xdp"], d.programs["kg_ingress"], d.programs["kg_egress"]
 	from := func(client string) flowPacket { return flow(netip.MustParseAddr(client), 6) }
-	many := func(next *ebpf.Program, flows int32) *ebpf.Program {
-		return stepping(b, next, flows, next == xdp && d.features.Has("xdp_frags"))
+	for _, client := range []netip.Addr{client4, client6} {
+		for _, protocol := range []uint8{6, 17} {
+			openSettled(b, d, flow(client, protocol))
+		}
 	}
-	const fewFlows, allPorts = 10_000, 65_535
 	for _, c := range []struct {
 		name    string
 		program *ebpf.Program
 		base    *ebpf.Program
 		packet  flowPacket
+		counter string  // that each packet makes grow
 		aim     float64 // nanoseconds; 0: none
 	}{
-		{"not ours v4", xdp, trivial, elsewhere(flow(client4, 6), "192.0.2.99:80"), 40},
-		{"not ours v6", xdp, trivial, elsewhere(flow(client6, 6), "[2001:db8::99]:80"), 40},
-		{"passed to the proxy v4", xdp, trivial, l7(client4), 0},
-		{"passed to the proxy v6", xdp, trivial, l7(client6), 0},
-		{"passed to the proxy v4 (kg_xdp_guard)", d.programs["kg_xdp_guard"], trivial, l7(client4), 0},
-		{"denied v4 by a /24", xdp, trivial, from("198.51.100.7"), 30},
-		{"denied v6 by a /48", xdp, trivial, from("2001:db8:6::7"), 30},
-		{"denied v4 by a /32", xdp, trivial, from("203.0.113.7"), 30},
-		{"denied v6 by a /128", xdp, trivial, from("2001:db8:7::7"), 30},
-		{"dropped for its flags v4", xdp, trivial, func() flowPacket { p := flow(client4, 6); p.flags = syn | fin; return p }(), 30},
-		{"L4 forward v4 TCP", xdp, trivial, flow(client4, 6), 100},
-		{"L4 forward v4 UDP", xdp, trivial, flow(client4, 17), 100},
-		{"L4 forward v6 TCP", xdp, trivial, flow(client6, 6), 100},
-		{"L4 forward v6 UDP", xdp, trivial, flow(client6, 17), 100},
-		{"L4 forward v4 TCP of 10000 flows in turn", many(xdp, fewFlows), many(trivial, fewFlows), flow(client4, 6), 100},
-		{"L4 new flow v4 TCP", many(xdp, allPorts), many(trivial, allPorts), packetTo(client4, 1, 6), 500},
-		{"L4 forward v4 TCP (kg_ingress)", tc, trivialTC, flow(client4, 6), 0},
-		{"L4 forward v6 TCP (kg_ingress)", tc, trivialTC, flow(client6, 6), 0},
-		{"L4 reply v4 TCP (kg_egress)", d.programs["kg_egress"], trivialTC, reply(client4), 0},
-		{"L4 reply v6 TCP (kg_egress)", d.programs["kg_egress"], trivialTC, reply(client6), 0},
-		{"going out of no flow v4 (kg_egress)", d.programs["kg_egress"], trivialTC, elsewhere(flow(client4, 6), "192.0.2.99:80"), 0},
+		{"not ours v4", xdp, trivial, elsewhere(flow(client4, 6), "192.0.2.99:80"), "kg_xdp/not_ours", 40},
+		{"not ours v6", xdp, trivial, elsewhere(flow(client6, 6), "[2001:db8::99]:80"), "kg_xdp/not_ours", 40},
+		{"passed to the proxy v4", xdp, trivial, l7(client4), "kg_xdp/passed", 0},
+		{"passed to the proxy v6", xdp, trivial, l7(client6), "kg_xdp/passed", 0},
+		{"passed to the proxy v4 (kg_xdp_guard)", d.programs["kg_xdp_guard"], trivial, l7(client4), "kg_xdp/passed", 0},
+		{"denied v4 by a /24", xdp, trivial, from("198.51.100.7"), "kg_xdp/denied", 30},
+		{"denied v6 by a /48", xdp, trivial, from("2001:db8:6::7"), "kg_xdp/denied", 30},
+		{"denied v4 by a /32", xdp, trivial, from("203.0.113.7"), "kg_xdp/denied", 30},
+		{"denied v6 by a /128", xdp, trivial, from("2001:db8:7::7"), "kg_xdp/denied", 30},
+		{"dropped for its flags v4", xdp, trivial, func() flowPacket { p := flow(client4, 6); p.flags = syn | fin; return p }(), "kg_xdp/bad_flags", 30},
+		{"L4 forward v4 TCP", xdp, trivial, flow(client4, 6), "kg_xdp/l4_forwarded", 100},
+		{"L4 forward v4 UDP", xdp, trivial, flow(client4, 17), "kg_xdp/l4_forwarded", 100},
+		{"L4 forward v6 TCP", xdp, trivial, flow(client6, 6), "kg_xdp/l4_forwarded", 100},
+		{"L4 forward v6 UDP", xdp, trivial, flow(client6, 17), "kg_xdp/l4_forwarded", 100},
+		{"L4 forward v4 TCP (kg_ingress)", tc, trivialTC, flow(client4, 6), "kg_ingress/l4_forwarded", 0},
+		{"L4 forward v6 TCP (kg_ingress)", tc, trivialTC, flow(client6, 6), "kg_ingress/l4_forwarded", 0},
+		{"L4 reply v4 TCP (kg_egress)", egress, trivialTC, reply(client4), "kg_egress/l4_reply", 0},
+		{"L4 reply v6 TCP (kg_egress)", egress, trivialTC, reply(client6), "kg_egress/l4_reply", 0},
+		{"going out of no flow v4 (kg_egress)", egress, trivialTC, elsewhere(flow(client4, 6), "192.0.2.99:80"), "kg_egress/not_ours", 0},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			packet := c.packet.bytes()
-			// Short rounds, of which some find the machine calm; as long as the flows are many.
-			rounds, repeat := 200, 4000
-			if c.base != trivial && c.base != trivialTC {
-				rounds, repeat = 50, 2*fewFlows
-			}
-			round := func(p *ebpf.Program) time.Duration {
-				_, took, err := p.Benchmark(packet, repeat, nil)
-				if err != nil {
-					b.Fatal(err)
-				}
-				return took
-			}
+			const rounds, repeat = 200, 4000 // short rounds, of which some find the machine calm
 			for range 3 {
-				round(c.program) // flows are open, caches warm
+				turns(b, c.program, packet, repeat) // caches warm
 			}
+			before := counters(b, d)
 			best, base := time.Hour, time.Hour
 			for range rounds {
-				best, base = min(best, round(c.program)), min(base, round(c.base))
+				best, base = min(best, turns(b, c.program, packet, repeat)), min(base, turns(b, c.base, packet, repeat))
 			}
+			expectOnly(b, d, before, c.counter, rounds*repeat)
 			reportPacket(b, best, base, c.aim)
 		})
 	}
+}
+
+// BenchmarkKernelFlows is BenchmarkKernel for flows that come and go: in each turn of a test run
+// the packet is another connection's. Connections that nobody has seen are opened, answered and
+// confirmed, 2,500 at a time, with tables that are full, and each of these steps is measured by
+// itself; then the last 10,000 are gone through in turn.
+func BenchmarkKernelFlows(b *testing.B) {
+	d := openBench(b, benchFlows)
+	mustApply(b, d, l4State([]string{"192.0.2.1:5000"}, []string{"[2001:db8::1]:5000"}))
+	trivial, trivialTC := trivialPrograms(b)
+	for _, client := range []netip.Addr{client4, client6} {
+		family := " v4 TCP"
+		if client.Is6() {
+			family = " v6 TCP"
+		}
+		first := packetTo(client, 1024, 6)
+		first.payload, first.seq = nil, 1000
+		answer := flowPacket{from: first.to, to: first.from, protocol: 6, flags: syn | ack, seq: 5000, ack: 1001}
+		confirm := first
+		confirm.flags, confirm.seq, confirm.ack = ack, 1001, 5001
+		xdp := newStepper(b, d.programs["kg_xdp"], trivial, client, false, d.features.Has("xdp_frags"))
+		tc := newStepper(b, d.programs["kg_egress"], trivialTC, client, true, false)
+		steps := []*struct {
+			name    string
+			stepper *stepper
+			packet  []byte
+			counter string
+			aim     float64
+			best    time.Duration
+			base    time.Duration
+		}{
+			{name: "L4 new flow", stepper: xdp, packet: first.bytes(), counter: "kg_xdp/l4_new", aim: 500},
+			{name: "L4 first reply (kg_egress)", stepper: tc, packet: answer.bytes(), counter: "kg_egress/l4_reply"},
+			{name: "L4 first ACK", stepper: xdp, packet: confirm.bytes(), counter: "kg_xdp/l4_forwarded", aim: 200},
+			{name: "L4 forward of 10000 flows in turn", stepper: xdp, packet: confirm.bytes(), counter: "kg_xdp/l4_forwarded", aim: 140},
+			{name: "L4 reply of 10000 flows in turn (kg_egress)", stepper: tc, packet: confirmReply(answer).bytes(), counter: "kg_egress/l4_reply"},
+		}
+		for _, s := range steps {
+			s.best, s.base = time.Hour, time.Hour
+		}
+		// kg_flows is full after benchFlows / (2 * flowsInTurn) rounds; then it is measured.
+		const rounds, measured = benchFlows/(2*flowsInTurn) + 50, 30
+	rounds:
+		for round := range uint64(rounds) {
+			start := round * flowsInTurn
+			do := func(i int, start uint64, flows int) bool {
+				s := steps[i]
+				before := counters(b, d)
+				took, whole := s.stepper.run(b, start, s.packet, flows, true)
+				if !whole {
+					return false
+				}
+				expectOnly(b, d, before, s.counter, uint64(flows))
+				if round >= rounds-measured {
+					s.best = min(s.best, took)
+					took, _ = s.stepper.run(b, start, s.packet, flows, false)
+					s.base = min(s.base, took)
+				}
+				return !b.Failed()
+			}
+			for at := start; at < start+flowsInTurn; at += flowsAtOnce {
+				if !do(0, at, flowsAtOnce) || !do(1, at, flowsAtOnce) || !do(2, at, flowsAtOnce) {
+					continue rounds
+				}
+			}
+			if n := settledFlows(b, d, first, start); n != flowsInTurn {
+				b.Errorf("%d of %d flows are in kg_flows after their first ACK", n, flowsInTurn)
+			}
+			if !do(3, start, flowsInTurn) || !do(4, start, flowsInTurn) {
+				continue rounds
+			}
+		}
+		if b.Failed() {
+			return
+		}
+		for _, s := range steps {
+			name, hook, _ := strings.Cut(s.name, " (")
+			if hook != "" {
+				hook = " (" + hook
+			}
+			b.Run(name+family+hook, func(b *testing.B) { reportPacket(b, s.best, s.base, s.aim) })
+		}
+	}
+}
+
+// benchFlows is the size of kg_flows in benchmarks, the default one; flowsAtOnce how many
+// connections are opened in one go, fewer than kg_opening forgets again at once.
+const benchFlows, flowsAtOnce, flowsInTurn = 1 << 18, 2500, 10_000
+
+func openBench(b *testing.B, flows int) *Datapath {
+	b.Helper()
+	netnstest.Enter(b)
+	return openTest(b, netnstest.BPFFS(b), func(o *Options) { o.MaxSlots, o.MaxFlows, o.MaxPrefixes = 16384, flows, 1<<17 })
+}
+
+// trivialPrograms returns programs that pass everything, in XDP and in tc.
+func trivialPrograms(b *testing.B) (xdp, tc *ebpf.Program) {
+	b.Helper()
+	for _, p := range []struct {
+		into *(*ebpf.Program)
+		kind ebpf.ProgramType
+		at   ebpf.AttachType
+		code int32
+	}{{&xdp, ebpf.XDP, ebpf.AttachXDP, xdpPass}, {&tc, ebpf.SchedCLS, ebpf.AttachNone, -1}} {
+		program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+			Name: "trivial", Type: p.kind, AttachType: p.at, License: "MIT",
+			Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, p.code), asm.Return()},
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(func() { program.Close() })
+		*p.into = program
+	}
+	return xdp, tc
+}
+
+// expectOnly fails unless this counter has grown by so many since before, or a few more where the
+// kernel began a test run again, and no other has.
+func expectOnly(b *testing.B, d *Datapath, before map[string]uint64, counter string, packets uint64) {
+	b.Helper()
+	for name, n := range counters(b, d) {
+		grown := n - before[name]
+		if name == counter && (grown < packets || grown > packets+packets/20) || name != counter && grown != 0 {
+			b.Errorf("counter %s grew by %d in %d packets that are to make %s grow", name, grown, packets, counter)
+		}
+	}
+}
+
+// turns has the kernel run a program so often on a packet, and returns the time of one run.
+func turns(b *testing.B, p *ebpf.Program, packet []byte, repeat int) time.Duration {
+	b.Helper()
+	_, took, err := p.Benchmark(packet, repeat, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return took
+}
+
+// confirmReply is a packet of a backend after its SYN and ACK.
+func confirmReply(answer flowPacket) flowPacket {
+	answer.flags, answer.seq = ack, answer.seq+1
+	return answer
+}
+
+// openSettled opens a flow and has it confirmed by both sides, whose backend has the ingress
+// address.
+func openSettled(b *testing.B, d *Datapath, p flowPacket) {
+	b.Helper()
+	p.flags, p.seq = syn, 1000
+	run(b, d, "kg_xdp", p.bytes())
+	answer := flowPacket{from: p.to, to: p.from, protocol: p.protocol, flags: syn | ack, seq: 5000, ack: 1001}
+	run(b, d, "kg_egress", answer.bytes())
+	p.flags, p.seq, p.ack = ack, 1001, 5001
+	run(b, d, "kg_xdp", p.bytes())
+}
+
+// settledFlows returns how many of the flows from start on are in kg_flows.
+func settledFlows(b *testing.B, d *Datapath, p flowPacket, start uint64) (n int) {
+	b.Helper()
+	key := abi.FlowKey{
+		Source: abi.AddressOf(p.from.Addr()), Destination: abi.AddressOf(p.to.Addr()),
+		DestinationPort: abi.PortOf(p.to.Port()), Protocol: p.protocol, Direction: abi.ToBackend,
+	}
+	for i := range uint64(flowsInTurn) {
+		high, port := clientOf(start + i)
+		binary.NativeEndian.PutUint16(key.Source.Bytes[14:], high)
+		key.SourcePort = port
+		var f abi.Flow
+		if err := d.maps["kg_flows"].Lookup(&key, &f); err == nil {
+			n++
+		} else if !errors.Is(err, ebpf.ErrKeyNotExist) {
+			b.Fatal(err)
+		}
+	}
+	return n
 }
 
 // reportPacket reports the time of a packet in a program and in a trivial one.
@@ -147,35 +306,89 @@ func deny100000() []netip.Prefix {
 	return out
 }
 
-// stepping returns a program that gives each IPv4 TCP packet of a test run the next of so many
-// source ports, from 1, and goes on with a program. The kernel runs the same packet again and
-// again.
-func stepping(b *testing.B, next *ebpf.Program, ports int32, frags bool) *ebpf.Program {
+// stepper runs a program on packets of which each has another client: the kernel runs the same
+// packet again and again, so a program before ours writes the next client's port and the last two
+// bytes of its address.
+type stepper struct {
+	next    *ebpf.Map     // one entry: the number of the next client
+	ours    *ebpf.Program // and the trivial one, each behind a program that steps
+	trivial *ebpf.Program
+}
+
+// clientOf returns what a stepper writes for a number: the last two bytes of the client's address
+// and its port, as they lie in the packet's memory.
+func clientOf(number uint64) (address, port uint16) {
+	return uint16(number >> 15), uint16(number&0x7fff) + 1
+}
+
+// newStepper returns a stepper for packets from a client, or, answers, for those to it, in tc.
+func newStepper(b *testing.B, ours, trivial *ebpf.Program, client netip.Addr, answers, frags bool) *stepper {
+	b.Helper()
+	s := &stepper{}
+	var err error
+	if s.next, err = ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1}); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { s.next.Close() })
+	address, port := int16(14+12+2), int16(14+20) // the source's
+	if client.Is6() {
+		address, port = 14+8+14, 14+40
+	}
+	if answers {
+		port += 2
+		address += 4
+		if client.Is6() {
+			address += 12
+		}
+	}
+	s.ours = s.before(b, ours, address, port, answers, frags)
+	s.trivial = s.before(b, trivial, address, port, answers, false)
+	return s
+}
+
+func (s *stepper) before(b *testing.B, next *ebpf.Program, address, port int16, tc, frags bool) *ebpf.Program {
 	b.Helper()
 	table, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.ProgramArray, KeySize: 4, ValueSize: 4, MaxEntries: 1})
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { table.Close() })
-	const port = 14 + 20
-	spec := &ebpf.ProgramSpec{Name: "stepping", Type: ebpf.XDP, AttachType: ebpf.AttachXDP, License: "Dual BSD/GPL", Instructions: asm.Instructions{
+	spec := &ebpf.ProgramSpec{Name: "stepping", Type: ebpf.XDP, AttachType: ebpf.AttachXDP, License: "Dual BSD/GPL"}
+	data, end, pass := int16(0), int16(4), int32(xdpPass) // in struct xdp_md
+	if tc {
+		spec.Type, spec.AttachType = ebpf.SchedCLS, ebpf.AttachNone
+		data, end, pass = 76, 80, -1 // in struct __sk_buff
+	}
+	spec.Instructions = asm.Instructions{
 		asm.Mov.Reg(asm.R6, asm.R1),
-		asm.LoadMem(asm.R2, asm.R1, 0, asm.Word), // data
-		asm.LoadMem(asm.R3, asm.R1, 4, asm.Word), // data_end
-		asm.Mov.Reg(asm.R4, asm.R2),
-		asm.Add.Imm(asm.R4, port+4),
-		asm.JGT.Reg(asm.R4, asm.R3, "end"),
-		asm.LoadMem(asm.R5, asm.R2, port, asm.Half),
-		asm.Mod.Imm(asm.R5, ports),
+		asm.StoreImm(asm.R10, -4, 0, asm.Word),
+		asm.Mov.Reg(asm.R2, asm.R10),
+		asm.Add.Imm(asm.R2, -4),
+		asm.LoadMapPtr(asm.R1, s.next.FD()),
+		asm.FnMapLookupElem.Call(),
+		asm.JEq.Imm(asm.R0, 0, "end"),
+		asm.LoadMem(asm.R4, asm.R0, 0, asm.DWord),
+		asm.Mov.Reg(asm.R5, asm.R4),
 		asm.Add.Imm(asm.R5, 1),
+		asm.StoreMem(asm.R0, 0, asm.R5, asm.DWord),
+		asm.Mov.Reg(asm.R5, asm.R4), // see clientOf
+		asm.And.Imm(asm.R5, 0x7fff),
+		asm.Add.Imm(asm.R5, 1),
+		asm.RSh.Imm(asm.R4, 15),
+		asm.LoadMem(asm.R2, asm.R6, data, asm.Word),
+		asm.LoadMem(asm.R3, asm.R6, end, asm.Word),
+		asm.Mov.Reg(asm.R7, asm.R2),
+		asm.Add.Imm(asm.R7, int32(port)+2),
+		asm.JGT.Reg(asm.R7, asm.R3, "end"),
+		asm.StoreMem(asm.R2, address, asm.R4, asm.Half),
 		asm.StoreMem(asm.R2, port, asm.R5, asm.Half),
 		asm.Mov.Reg(asm.R1, asm.R6),
 		asm.LoadMapPtr(asm.R2, table.FD()),
 		asm.Mov.Imm(asm.R3, 0),
 		asm.FnTailCall.Call(),
-		asm.Mov.Imm(asm.R0, xdpPass).WithSymbol("end"),
+		asm.Mov.Imm(asm.R0, pass).WithSymbol("end"),
 		asm.Return(),
-	}}
+	}
 	if frags {
 		spec.Flags |= xdpHasFrags
 	}
@@ -188,4 +401,23 @@ func stepping(b *testing.B, next *ebpf.Program, ports int32, frags bool) *ebpf.P
 		b.Fatal(fmt.Errorf("chain programs: %w", err))
 	}
 	return p
+}
+
+// run runs a program once for each of so many clients from a number on, and returns the time
+// of one. whole: no signal interrupted it, which makes the kernel begin again.
+func (s *stepper) run(b *testing.B, start uint64, packet []byte, flows int, ours bool) (took time.Duration, whole bool) {
+	b.Helper()
+	if err := s.next.Put(uint32(0), start); err != nil {
+		b.Fatal(err)
+	}
+	program := s.trivial
+	if ours {
+		program = s.ours
+	}
+	whole = true
+	_, took, err := program.Benchmark(packet, flows, func() { whole = false })
+	if err != nil {
+		b.Fatal(err)
+	}
+	return took, whole
 }

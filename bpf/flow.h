@@ -80,38 +80,67 @@ static __always_inline bool leads_to(const struct kg_flow *flow, const struct kg
  * the other in the same place on the stack: before 6.3 the kernel takes keys and values
  * from there, and not from the arguments of a function that is not static. */
 static __always_inline bool store_in(void *map, const struct kg_flow_key *key,
-				     const struct kg_flow *flow)
+				     const struct kg_flow *flow, struct kg_flow_key *at)
 {
-	struct kg_flow_key at;
 	struct kg_flow value = *flow;
 
 	value.address = key->destination;
 	value.port = key->destination_port;
 	value.marks = 0;
-	reverse_key(&at, key, &flow->address, flow->port);
-	if (bpf_map_update_elem(map, &at, &value, BPF_ANY))
+	reverse_key(at, key, &flow->address, flow->port);
+	if (bpf_map_update_elem(map, at, &value, BPF_ANY))
 		return false;
-	at = *key;
+	*at = *key;
 	value.address = flow->address;
 	value.port = flow->port;
 	value.marks = flow->marks;
-	return !bpf_map_update_elem(map, &at, &value, BPF_ANY);
+	return !bpf_map_update_elem(map, at, &value, BPF_ANY);
 }
 
-/* store_settled puts a flow into kg_flows or kg_loose. Not static, as store_opening. */
-__noinline int store_settled(const struct kg_flow_key *key, const struct kg_flow *flow)
+/* leave_opening removes both directions of a flow from kg_opening. at: room on the stack. */
+static __always_inline void leave_opening(const struct kg_flow_key *key, const struct kg_flow *flow,
+					  struct kg_flow_key *at)
 {
+	struct kg_flow *reverse;
+
+	*at = *key;
+	bpf_map_delete_elem(&kg_opening, at);
+	reverse_key(at, key, &flow->address, flow->port);
+	/* Another listener's flow may have it by now. */
+	reverse = bpf_map_lookup_elem(&kg_opening, at);
+	if (reverse && leads_to(reverse, &key->destination, key->destination_port))
+		bpf_map_delete_elem(&kg_opening, at);
+}
+
+/*
+ * store_settled puts a flow into kg_flows or kg_loose; confirmed: one that is in kg_opening, which
+ * it leaves. That costs less than to wait until it is pushed out: a full map of this type pushes
+ * out an entry for each that comes, which by then is in no cache. And flows that are confirmed
+ * take no place from those that are not. Not static, as store_opening.
+ */
+__noinline int store_settled(const struct kg_flow_key *key, const struct kg_flow *flow,
+			     int confirmed)
+{
+	struct kg_flow_key at;
+	bool stored;
+
 	if (!key || !flow)
 		return false;
 	if (key->protocol == IPPROTO_UDP || is_one_way(flow))
-		return store_in(&kg_loose, key, flow);
-	return store_in(&kg_flows, key, flow);
+		stored = store_in(&kg_loose, key, flow, &at);
+	else
+		stored = store_in(&kg_flows, key, flow, &at);
+	if (stored && confirmed)
+		leave_opening(key, flow, &at);
+	return stored;
 }
 
 /* store_opening puts a flow into kg_opening. Not static, so that it has a stack of its own. */
 __noinline int store_opening(const struct kg_flow_key *key, const struct kg_flow *flow)
 {
-	return key && flow && store_in(&kg_opening, key, flow);
+	struct kg_flow_key at;
+
+	return key && flow && store_in(&kg_opening, key, flow, &at);
 }
 
 /* find_settled returns the flow of a key in kg_flows or kg_loose, or NULL. */
@@ -264,29 +293,25 @@ static __always_inline void keep(const struct packet *p, struct kg_flow *flow, _
 		return;
 	reverse_key(&back, &p->key, &flow->address, flow->port);
 	if (!find_settled(&back))
-		store_settled(&p->key, flow);
+		store_settled(&p->key, flow, false);
 }
 
-/* settle moves a flow from kg_opening to kg_flows or kg_loose. */
-static __always_inline void settle(const struct kg_flow_key *key, struct kg_flow *flow, __u32 now)
+/* settle moves a flow, a copy of its entry in kg_opening, to kg_flows or kg_loose. */
+static __always_inline void settle(const struct kg_flow_key *key, struct kg_flow *settled)
 {
-	struct kg_flow settled = *flow;
-
-	if (settled.state == KG_FLOW_OPENING)
-		settled.state = KG_FLOW_OPEN;
-	settled.marks &= KG_FLOW_FINS;
-	settled.expected = 0;
-	settled.seen = now;
-	if (!store_settled(key, &settled))
+	if (settled->state == KG_FLOW_OPENING)
+		settled->state = KG_FLOW_OPEN;
+	settled->marks &= KG_FLOW_FINS;
+	settled->expected = 0;
+	if (!store_settled(key, settled, true))
 		return;
 	/* The other table may hold an older flow of the key. */
 	if (kg_dsr && key->protocol == IPPROTO_TCP) {
-		if (is_one_way(&settled))
+		if (is_one_way(settled))
 			bpf_map_delete_elem(&kg_flows, key);
 		else
 			bpf_map_delete_elem(&kg_loose, key);
 	}
-	flow->state = KG_FLOW_MOVED;
 }
 
 /* Whose the packets of a backend to a client are. */

@@ -197,7 +197,7 @@ static __always_inline bool store_new(const struct packet *p, struct kg_flow *fl
 	if (claim == SAME_LISTENER && !begins(p)) {
 		flow->state = KG_FLOW_OPEN;
 		flow->marks = 0;
-		return store_settled(&p->key, flow);
+		return store_settled(&p->key, flow, false);
 	}
 	return store_opening(&p->key, flow);
 }
@@ -321,17 +321,21 @@ static __always_inline bool belongs(const struct hook *h, const struct packet *p
 	       (named || is_current(flow->backend, flow->generation));
 }
 
-/* go_on notes a packet of a flow in kg_opening, which may confirm the flow. */
-static __always_inline void go_on(const struct hook *h, const struct packet *p,
-				  struct kg_flow *flow, bool confirmed, __u32 now)
+/* go_on sends a packet of a flow in kg_opening on, which may confirm the flow. */
+static __always_inline enum end go_on(const struct hook *h, struct packet *p, struct kg_flow *flow,
+				      bool confirmed, __u32 now)
 {
+	struct kg_flow copy;
+
 	if (p->fin || p->rst)
 		note_close(flow, p, KG_FLOW_CLIENT_FIN);
 	flow->seen = now;
+	copy = *flow; /* once it has moved, the entry may be another flow's */
 	if (confirmed)
-		settle(&p->key, flow, now);
+		settle(&p->key, &copy);
 	else
 		expect_again(p, flow, h->end);
+	return forward(h, p, &copy, L4_FORWARDED);
 }
 
 /*
@@ -363,10 +367,8 @@ static __always_inline enum end to_opening(const struct hook *h, struct packet *
 	}
 	if (old && p->syn)
 		old->marks |= KG_FLOW_SUCCEEDED;
-	if (flow) {
-		go_on(h, p, flow, confirmed, now);
-		return forward(h, p, flow, L4_FORWARDED);
-	}
+	if (flow)
+		return go_on(h, p, flow, confirmed, now);
 	if (kg_tunnel_port && h->in->kind == KG_TUNNEL_BACKEND)
 		return take_over(h, p, now);
 	return open_flow(h, p, now);

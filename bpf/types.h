@@ -302,7 +302,8 @@ enum kg_flow_state {
 	KG_FLOW_OPEN = 2,
 	KG_FLOW_HALF_CLOSED = 3, /* TCP: one side has sent FIN */
 	KG_FLOW_CLOSED = 4,      /* TCP: both have, or one has sent RST */
-	KG_FLOW_MOVED = 5,       /* in kg_opening: the flow is in kg_flows or kg_loose now */
+	KG_FLOW_MOVED =
+		5, /* left in kg_opening by earlier programs: the flow is in another table */
 };
 
 enum kg_flow_mark {

@@ -42,7 +42,6 @@ type tracked struct {
 	answered   bool
 	expected   uint32
 	seen       uint32
-	moved      bool
 }
 
 func newTracker(d *Datapath) *tracker {
@@ -120,7 +119,7 @@ func (m *tracker) fromClient(p flowPacket, now uint32) outcome {
 		return outcome{flow: old}
 	}
 	flow := m.opening[id]
-	if flow != nil && (flow.moved || !m.belongs(p, flow, now)) {
+	if flow != nil && !m.belongs(p, flow, now) {
 		flow = nil
 	}
 	confirmed := flow != nil && flow.confirms(p)
@@ -171,7 +170,11 @@ func (m *tracker) settle(id flowID, f *tracked) {
 	copy.fromSYN, copy.answered, copy.successor = false, false, false
 	m.settled[id] = &copy
 	m.settledBack[backID{f.backend, id.client, id.protocol}] = id.listener
-	f.moved = true
+	delete(m.opening, id)
+	back := backID{f.backend, id.client, id.protocol}
+	if m.openingBack[back] == id.listener {
+		delete(m.openingBack, back)
+	}
 }
 
 // lives reports whether the flow of a client and another listener by which a backend's packets
@@ -179,7 +182,7 @@ func (m *tracker) settle(id flowID, f *tracked) {
 func (m *tracker) lives(id flowID, backend netip.AddrPort, now uint32) bool {
 	f := m.settled[id]
 	if f == nil || f.backend != backend {
-		if f = m.opening[id]; f == nil || f.moved || f.backend != backend {
+		if f = m.opening[id]; f == nil || f.backend != backend {
 			return false
 		}
 	}
@@ -258,7 +261,7 @@ func (m *tracker) fromBackend(p flowPacket) (listener netip.AddrPort, ok bool) {
 		if f == nil || f.backend != p.from {
 			f = m.opening[id]
 		}
-		if f != nil && !f.moved && f.backend == p.from {
+		if f != nil && f.backend == p.from {
 			f.close(p, false)
 		}
 		return listener, true
@@ -267,7 +270,7 @@ func (m *tracker) fromBackend(p flowPacket) (listener netip.AddrPort, ok bool) {
 		return listener, true
 	}
 	f := m.opening[id]
-	if f == nil || f.moved || f.backend != p.from {
+	if f == nil || f.backend != p.from {
 		return listener, true
 	}
 	if p.protocol == 6 {

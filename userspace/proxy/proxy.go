@@ -87,7 +87,7 @@ func New(o Options) (*Proxy, error) {
 	}
 	p := &Proxy{options: o, log: o.Log, limiter: limit.New(limit.Sets), drained: make(chan struct{}), failed: make(chan error, o.Workers)}
 	p.over.MemoryOf = overload.OwnCgroup().Memory
-	p.over.SetConnections(overload.DefaultConnections())
+	p.setConnections(overload.DefaultConnections())
 	empty := config.Empty()
 	empty.Usage = usage.NewBook(cmp.Or(o.Series, usage.Most), o.Workers)
 	p.config.Store(empty)
@@ -349,7 +349,7 @@ func (p *Proxy) apply(c *feedpb.Config) *feedpb.ToAgent {
 		endpoint = next.Settings.Trace.Endpoint
 	}
 	p.tracer.Use(endpoint, p.log)
-	p.over.SetConnections(cmp.Or(next.Settings.MaxConnections, overload.DefaultConnections()))
+	p.setConnections(cmp.Or(next.Settings.MaxConnections, overload.DefaultConnections()))
 	if next.Settings.HTTP3 {
 		p.startHTTP3()
 	}
@@ -433,4 +433,10 @@ func (p *Proxy) open() (n int) {
 func seed() (s [32]byte) {
 	crand.Read(s[:]) // never fails
 	return s
+}
+
+// setConnections bounds the connections of clients, and those to pods by what is left.
+func (p *Proxy) setConnections(most int) {
+	p.over.SetConnections(most)
+	p.over.SetPods(overload.DefaultPods(most))
 }

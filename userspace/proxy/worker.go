@@ -67,6 +67,7 @@ func (p *Proxy) newWorker(i int, kinds []uint32, listeners []int) (*worker, erro
 		Spool:    p.options.Spool,
 		Log:      p.log,
 	}
+	w.pool.Room = &p.over
 	w.server = server.New(shared, w.access, w.stats, &line.Connections, &line.Accepted, p.log)
 	loop.EndOfTurn(w.access.Flush)
 	w.quic.server = http3.New(shared, w.access, &w.quic.stats, http3.IDs{Worker: uint8(id)}, p.log, func() { w.stats.Panics.Add(1) })

@@ -108,6 +108,7 @@ func Start(t testing.TB, services []Service, settings *feedpb.Settings) *Proxy {
 		Metrics: p.Metrics, Rand: rand.NewChaCha8([32]byte{1}), Limiter: limit.New(64), Queue: new(exchange.Queue), Overload: new(overload.Monitor), Tracer: new(tracing.Exporter),
 	}
 	p.Worker, p.Access = worker, access
+	p.Pool.Room = worker.Overload
 	log := testLog(t)
 	if _, ok := t.(*testing.F); ok {
 		log = zerolog.Nop() // a fuzz target must not use the F that it was made with

@@ -97,7 +97,8 @@ func (s *stream) admit(end bool) {
 	s.refusal = e
 	c.add(s)
 	c.starts = append(c.starts, s)
-	if c.running++; c.running == 1 {
+	c.running++
+	if c.running == 1 {
 		c.drain.idleAt = 0
 		c.owner.Busy(true)
 	}
@@ -114,6 +115,8 @@ func (s *stream) Run(co *reactor.Coroutine) {
 	case s.refusal != nil:
 		s.refuse(s.refusal)
 	default:
+		c := s.conn
+		x.Crowded = c.running > 1 && c.running > s.server.worker.Overload.Requests(c.maxStreams())
 		x.Serve(co)
 	}
 	s.co = nil

@@ -69,6 +69,14 @@ func (c *connection) begin(ctx context.Context) {
 	}
 }
 
+// crowded reports whether the connection has more requests than it may have at the moment.
+func (c *connection) crowded() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	w := c.server.worker
+	return c.open > 1 && c.open > w.Overload.Requests(w.Config.Load().Settings.MaxStreams)
+}
+
 // end notes that a request has ended.
 func (c *connection) end() {
 	c.mu.Lock()

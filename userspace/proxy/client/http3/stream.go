@@ -82,6 +82,7 @@ func (p *stream) Run(co *reactor.Coroutine) {
 		p.refuse(p.refusal)
 	} else {
 		p.exchange.Init(p.server.worker, p, &p.request, &p.conn.about)
+		p.exchange.Crowded = p.conn.crowded()
 		p.exchange.Serve(co)
 	}
 	p.co = nil

@@ -30,6 +30,7 @@ type Server struct {
 	listeners  []*reactor.Conn
 	sessions   []*session // free
 	conns      map[*conn]struct{}
+	paused     reactor.Timer // ends a pause of the listeners
 	draining   bool
 	date       []byte // "Date: ...\r\n" of the current second
 	dateAt     int64
@@ -58,6 +59,7 @@ type Stats struct {
 func New(w *exchange.Worker, access *accesslog.Buffer, stats *Stats, open *uint32, accepted *uint64, log zerolog.Logger) *Server {
 	s := &Server{worker: w, log: log, access: access, stats: stats, conns: map[*conn]struct{}{}, published: open, accepted: accepted}
 	s.http2 = http2.NewServer(w, access, &stats.HTTP2, log, func() { stats.Panics.Add(1) })
+	s.paused.Init(s.resume)
 	s.budget = tlsconn.NewBudget(w.Loop, handshakeBudget)
 	if s.published == nil {
 		s.published = new(uint32)
@@ -101,6 +103,7 @@ func (s *Server) StopListening() {
 		l.Close()
 	}
 	s.listeners = nil
+	s.worker.Loop.Drop(&s.paused)
 }
 
 // Open returns the number of client connections.
@@ -164,8 +167,28 @@ func (a acceptor) OnEvent(l *reactor.Conn) {
 			// make room.
 			a.s.stats.AcceptErrors.Add(1)
 			a.s.makeRoom()
+			a.s.pause()
 			return
 		}
+	}
+}
+
+// acceptPause is how long nothing is accepted after an attempt that has failed: the listeners stay
+// readable, and would take all of the worker's time without an effect.
+const acceptPause = 100 * time.Millisecond
+
+// pause stops accepting for a moment.
+func (s *Server) pause() {
+	for _, l := range s.listeners {
+		s.worker.Loop.Listening(l, false)
+	}
+	s.worker.Loop.Set(&s.paused, acceptPause)
+}
+
+// resume goes on accepting.
+func (s *Server) resume() {
+	for _, l := range s.listeners {
+		s.worker.Loop.Listening(l, true)
 	}
 }
 

@@ -63,6 +63,15 @@ func (l *Loop) Listen(c *Conn, fd int, h Handler) error {
 	return nil
 }
 
+// Listening says whether a listening socket's handler is called. What comes meanwhile stays queued.
+func (l *Loop) Listening(c *Conn, on bool) error {
+	ev := unix.EpollEvent{Fd: c.fd}
+	if on {
+		ev.Events = unix.EPOLLIN
+	}
+	return unix.EpollCtl(l.epfd, unix.EPOLL_CTL_MOD, int(c.fd), &ev)
+}
+
 func (l *Loop) put(c *Conn) {
 	for int(c.fd) >= len(l.conns) {
 		l.conns = append(l.conns, make([]*Conn, max(64, len(l.conns)))...)

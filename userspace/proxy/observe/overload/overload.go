@@ -22,6 +22,7 @@ const (
 	Connections Resource = iota // of clients, against Settings.MaxConnections
 	Memory                      // of the control group, against its limit
 	AcceptQueue                 // the fullest of the listening sockets'
+	Pods                        // connections to pods, against what the descriptors leave for them
 
 	Resources = iota
 )
@@ -33,6 +34,7 @@ var resources = [Resources]struct {
 	Connections: {"connections", 900, 1000},
 	Memory:      {"memory", 900, 980},
 	AcceptQueue: {"accept_queue", 500, 900},
+	Pods:        {"pod_connections", never, never}, // they are refused one by one, see pods.go
 }
 
 func (r Resource) String() string { return resources[r].token }
@@ -40,12 +42,16 @@ func (r Resource) String() string { return resources[r].token }
 // all of the requests, or of a resource.
 const all = 1000
 
+const never = math.MaxUint32
+
 // Monitor is shared by the workers. The zero value refuses nothing; Run has it look.
 type Monitor struct {
 	refused     atomic.Uint32 // share of requests, in thousandths
 	use         [Resources]atomic.Uint32
 	connections atomic.Int64
 	most        atomic.Int64 // connections; 0: no bound yet
+	pods        atomic.Int64 // connections to them
+	mostPods    atomic.Int64 // likewise
 
 	// MemoryOf tells use and limit in bytes, 0 for no limit; nil: nobody knows.
 	MemoryOf func() (use, limit uint64)
@@ -79,6 +85,7 @@ func (m *Monitor) look() {
 	}
 	m.use[AcceptQueue].Store(queue)
 	m.use[Connections].Store(share(uint64(max(0, m.connections.Load())), uint64(m.most.Load())))
+	m.use[Pods].Store(m.podUse())
 	var refused uint32
 	for r := range resources {
 		refused = max(refused, refusedAt(Resource(r), m.use[r].Load()))

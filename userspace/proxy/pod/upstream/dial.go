@@ -27,25 +27,29 @@ func (p *Pool) establish(co *reactor.Coroutine, c *reactor.Conn, h reactor.Handl
 		p.Stats.Failed++
 		if c.IsOpen() {
 			c.Close()
-			p.Stats.Open--
+			p.closed()
 		}
 	}
 	return err
 }
 
 func (p *Pool) connect(co *reactor.Coroutine, c *reactor.Conn, h reactor.Handler, t *Target, deadline int64) error {
+	if !p.opening() {
+		return unix.EMFILE
+	}
 	fd, err := open(t.Address, t.Join)
 	if err != nil {
+		p.closed()
 		return err
 	}
 	if err := p.loop.Add(c, fd, h); err != nil {
+		p.closed()
 		unix.Close(fd)
 		return fmt.Errorf("watch connection: %w", err)
 	}
 	if t.Join {
 		c.SetJoined() // it may be, nobody tells
 	}
-	p.Stats.Open++
 	p.Stats.Dialed++
 	c.Own(co)
 	c.Want(reactor.Writable)

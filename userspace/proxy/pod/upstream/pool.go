@@ -69,7 +69,54 @@ type Pool struct {
 	IdleTime time.Duration // after which an unused connection is closed
 	Silence  time.Duration // after which a session with open streams is asked for a sign of life
 	PingWait time.Duration // for the answer
+	Room     Room          // nil: as many connections as there are descriptors
 	Stats    Stats
+}
+
+// Room bounds the connections of all pools.
+type Room interface {
+	EnterPod() bool // reports whether there may be one more
+	LeavePod()
+}
+
+// opening counts a connection that is to be made. It reports false if there is no room for it,
+// not even in the place of idle ones.
+func (p *Pool) opening() bool {
+	if p.Room != nil && !p.Room.EnterPod() {
+		p.discardIdle()
+		if !p.Room.EnterPod() {
+			return false
+		}
+	}
+	p.Stats.Open++
+	return true
+}
+
+// closed counts the end of a connection.
+func (p *Pool) closed() {
+	p.Stats.Open--
+	if p.Room != nil {
+		p.Room.LeavePod()
+	}
+}
+
+// discarded is how many idle connections end for one that is needed.
+const discarded = 16
+
+// discardIdle closes some idle connections, those that were used last first: of them there are
+// the most.
+func (p *Pool) discardIdle() {
+	left := min(discarded, p.Stats.Idle)
+	for i := 0; left > 0 && i < len(p.backends); i++ {
+		for _, g := range p.backends[i].groups {
+			for len(g.idle) > 0 {
+				g.idle[len(g.idle)-1].Discard()
+				if left--; left <= 0 {
+					return
+				}
+			}
+		}
+	}
 }
 
 // perBackend are the connections to one pod.
@@ -253,7 +300,7 @@ func (c *Conn) Discard() {
 	p.loop.Drop(&c.expiry)
 	c.Close()
 	c.group = nil
-	p.Stats.Open--
+	p.closed()
 	p.free = append(p.free, c)
 }
 

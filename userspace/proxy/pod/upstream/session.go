@@ -217,7 +217,7 @@ func (s *session) end(err error) {
 	p.loop.Drop(&s.timer)
 	if s.IsOpen() {
 		s.Close()
-		p.Stats.Open--
+		p.closed()
 	}
 	if s.streams != nil {
 		p.Stats.Sessions--

@@ -11,6 +11,7 @@ import (
 	"github.com/kerngate/kerngate/userspace/control/agent"
 	"github.com/kerngate/kerngate/userspace/control/folder"
 	"github.com/kerngate/kerngate/userspace/control/kube"
+	"github.com/kerngate/kerngate/userspace/control/report"
 	"github.com/kerngate/kerngate/userspace/control/tickets"
 )
 
@@ -51,8 +52,8 @@ func (o *options) origin(log zerolog.Logger) (origin, error) {
 	if err != nil {
 		return origin{}, err
 	}
-	shared := kube.NewTicketSecret(client, kube.TicketOptions{Namespace: o.flags.leaseNamespace, Class: o.flags.ingressClass, Log: log})
-	reporter := kube.NewReporter(client, cluster, kube.ReporterOptions{
+	shared := report.NewTicketSecret(client, report.TicketOptions{Namespace: o.flags.leaseNamespace, Class: o.flags.ingressClass, Log: log})
+	reporter := report.New(client, cluster, report.Options{
 		Addresses:     o.node.Addresses,
 		PublishStatus: o.flags.publishStatus,
 		Namespace:     o.flags.leaseNamespace,

@@ -22,6 +22,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/kerngate/kerngate/userspace/control/kube"
+	"github.com/kerngate/kerngate/userspace/control/report"
 	"github.com/kerngate/kerngate/userspace/control/tickets"
 	"github.com/kerngate/kerngate/userspace/model"
 )
@@ -213,7 +214,7 @@ func (s *scene) addresses(ingress string) []string {
 // follower is what the agent does with a cluster's updates, short of the kernel.
 type follower struct {
 	cluster *kube.Cluster
-	tickets *kube.TicketSecret
+	tickets *report.TicketSecret
 
 	mu       sync.Mutex
 	model    *model.Model
@@ -241,12 +242,12 @@ func (s *scene) followIn(config *rest.Config, identity, namespace string) *follo
 	if testing.Verbose() {
 		log = zerolog.New(os.Stderr).With().Str("test", s.t.Name()).Timestamp().Logger()
 	}
-	f := &follower{tickets: kube.NewTicketSecret(client, kube.TicketOptions{
+	f := &follower{tickets: report.NewTicketSecret(client, report.TicketOptions{
 		Namespace: cmp.Or(s.ticketsIn, namespace), Class: s.class, Now: s.now, Interval: 50 * time.Millisecond, Log: log,
 	})}
-	f.cluster, err = kube.NewCluster(client, connection, kube.Options{Class: s.class, Node: "node-1", FabricService: s.namespace + "/fabric", Defence: s.defence}, log)
+	f.cluster, err = kube.NewCluster(client, connection, kube.Options{Class: s.class, Node: "node-1", Addresses: []netip.Addr{ingressIP}, FabricService: s.namespace + "/fabric", Defence: s.defence}, log)
 	must(s.t, err)
-	reporter := kube.NewReporter(client, f.cluster, kube.ReporterOptions{
+	reporter := report.New(client, f.cluster, report.Options{
 		Addresses: []netip.Addr{ingressIP}, PublishStatus: true, Namespace: namespace,
 		Class: s.class, Identity: identity, Tickets: f.tickets, Log: log,
 	})
@@ -264,7 +265,7 @@ func (s *scene) followIn(config *rest.Config, identity, namespace string) *follo
 				f.mu.Unlock()
 			case u := <-f.cluster.Updates():
 				f.take(u)
-				reporter.Report(u.Problems, u.Served)
+				reporter.Report(u.Problems, u.Statuses)
 			case <-ctx.Done():
 				return
 			}

@@ -94,7 +94,7 @@ var rules = []rule{
 	},
 	{
 		from:   everything,
-		except: local("userspace/control/kube", "userspace/control/folder", "userspace/control/agent", "cmd/kerngate-agent", "test", "manifests"),
+		except: local("userspace/control/kube", "userspace/control/folder", "userspace/control/report", "userspace/control/owner", "userspace/control/agent", "cmd/kerngate-agent", "test", "manifests"),
 		to:     []string{"k8s.io", "sigs.k8s.io"},
 		allow:  []string{"sigs.k8s.io/yaml"}, // has nothing of Kubernetes in it
 		why:    "Kubernetes ends in userspace/control/kube (and folder, which reads the same objects): everything behind it works on userspace/model",

@@ -14,9 +14,8 @@ type Update struct {
 	L4 []L4Service
 	// Problems are all that the source knows of at this moment, sorted.
 	Problems []Problem
-	// Served are the objects that the last Model was made from, oldest first: those
-	// that get the ingress addresses as their status.
-	Served []ObjectRef
+	// Statuses are those of all objects at this moment.
+	Statuses Statuses
 }
 
 // Changed says what of a Model can differ from the one that was sent before it.

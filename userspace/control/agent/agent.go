@@ -75,7 +75,7 @@ type Source interface {
 // Reporter tells the authors of objects about them. Report must not block; it is given
 // everything that is known each time.
 type Reporter interface {
-	Report(problems []model.Problem, served []model.ObjectRef)
+	Report([]model.Problem, model.Statuses)
 }
 
 // Options of an Agent. The zero value of what is optional is said beside it.
@@ -105,7 +105,7 @@ type Agent struct {
 	Options
 	model    *model.Model // own copy; nil before the first update
 	index    map[model.ServiceKey]int
-	served   []model.ObjectRef
+	statuses model.Statuses
 	problems problemSet
 	applied  applied
 
@@ -273,7 +273,7 @@ func (a *Agent) watchedPIDs() (pids []int) {
 
 // update takes over what the source says.
 func (a *Agent) update(u model.Update) {
-	a.served = u.Served
+	a.statuses = u.Statuses
 	a.problems.set(fromSource, u.Problems)
 	if u.Model != nil {
 		a.Metrics.updates.WithLabelValues("routes").Inc()
@@ -319,7 +319,7 @@ func (a *Agent) report() {
 	all := a.problems.all()
 	a.Metrics.state(a.model, all)
 	if a.Reporter != nil {
-		a.Reporter.Report(all, a.served)
+		a.Reporter.Report(all, a.statuses)
 	}
 }
 

@@ -185,7 +185,7 @@ type heard struct {
 	problems []model.Problem
 }
 
-func (h *heard) Report(problems []model.Problem, _ []model.ObjectRef) {
+func (h *heard) Report(problems []model.Problem, _ model.Statuses) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.problems = slices.Clone(problems)

@@ -20,6 +20,7 @@ func addL4(s *state.State, services []model.L4Service, n Node) (problems []model
 		address  netip.AddrPort
 		protocol state.Protocol
 	}
+	// The translation gives nobody what another has; this holds also for a model made otherwise.
 	taken := map[key]bool{}
 	for _, l := range s.Listeners {
 		taken[key{l.Address, l.Protocol}] = true

@@ -133,7 +133,7 @@ func metaDiffers(before, after metav1.Object) bool {
 // being named by anything else.
 func publishes(o any) bool {
 	service, ok := o.(*corev1.Service)
-	return ok && isLoadBalancer(service)
+	return ok && IsLoadBalancer(service)
 }
 
 func sameStatus(a, b *networkingv1.Ingress) bool {

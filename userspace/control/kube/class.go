@@ -72,13 +72,13 @@ func (c class) serves(ingress *networkingv1.Ingress, found *problems) bool {
 // has reports whether the Ingress is to be served. An Ingress that asks for the class by
 // name but cannot get it is told why; one of another class is nobody's business here.
 func (c class) has(ingress *networkingv1.Ingress, found *problems) bool {
-	annotation := ingress.Annotations[annotationClass]
+	annotation := ingress.Annotations[AnnotationClass]
 	field := ingress.Spec.IngressClassName
 	switch {
 	case field != nil:
 		if annotation != "" && annotation != *field && (*field == c.name || annotation == c.name) {
 			found.add(refOf("Ingress", ingress), model.Warning, "IngressClassContradiction",
-				fmt.Sprintf("spec.ingressClassName %q and the annotation %s %q differ: the field counts, remove the annotation", *field, annotationClass, annotation))
+				fmt.Sprintf("spec.ingressClassName %q and the annotation %s %q differ: the field counts, remove the annotation", *field, AnnotationClass, annotation))
 		}
 		if *field != c.name {
 			return false

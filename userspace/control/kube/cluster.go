@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -56,8 +55,7 @@ type Cluster struct {
 
 	translator *Translator // owned by Run's goroutine
 
-	mu        sync.Mutex                       // guards what follows
-	l4Status  map[model.ObjectRef][]netip.Addr // of Services that are published
+	mu        sync.Mutex // guards what follows
 	lastEvent time.Time
 	lastErr   string
 	errAt     time.Time
@@ -178,7 +176,7 @@ func (c *Cluster) changed(before, after any) {
 			onStatus()
 		}
 	}
-	if service, ok := after.(*corev1.Service); ok && onStatus != nil && isLoadBalancer(service) {
+	if service, ok := after.(*corev1.Service); ok && onStatus != nil && IsLoadBalancer(service) {
 		onStatus() // somebody may have changed it; the reporter compares
 	}
 	if !routesDiffer(before, after) {

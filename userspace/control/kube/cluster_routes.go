@@ -71,12 +71,6 @@ func (c *Cluster) translateRoutes(ctx context.Context, r routeChanges) bool {
 	if !any {
 		return true
 	}
-	if u.Changed == nil || u.Changed.Services {
-		addresses := l4Status(u.Model.L4)
-		c.mu.Lock()
-		c.l4Status = addresses
-		c.mu.Unlock()
-	}
 	return c.send(ctx, u)
 }
 

@@ -127,7 +127,7 @@ func absent(message string) string {
 
 func ofClass(ingress *networkingv1.Ingress, class string) *networkingv1.Ingress {
 	ingress = ingress.DeepCopy()
-	delete(ingress.Annotations, annotationClass)
+	delete(ingress.Annotations, AnnotationClass)
 	ingress.Spec.IngressClassName = &class
 	return ingress
 }

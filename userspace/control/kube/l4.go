@@ -29,13 +29,23 @@ type l4Listener struct {
 	protocol model.Transport
 }
 
+// proxyItself stands for the proxy among those who have a listener.
+var proxyItself = model.ObjectRef{Kind: "the proxy"}
+
 // l4 returns the L4 services without their backends: those of Services of the load
 // balancer class, oldest first, and then those of the ConfigMaps.
 func (t *translation) l4() []model.L4Service {
 	taken := l4Listeners{}
+	for _, l := range t.options.Listeners {
+		at := netip.AddrPortFrom(l.Address, l.Port)
+		taken[l4Listener{at, model.TCP}] = proxyItself
+		if l.HTTP3 {
+			taken[l4Listener{at, model.UDP}] = proxyItself
+		}
+	}
 	var out []model.L4Service
 	services := slices.DeleteFunc(slices.Clone(t.objects.Services), func(s *corev1.Service) bool {
-		return !isLoadBalancer(s) || s.DeletionTimestamp != nil
+		return !IsLoadBalancer(s) || s.DeletionTimestamp != nil
 	})
 	slices.SortFunc(services, byAge)
 	for _, service := range services {
@@ -47,8 +57,8 @@ func (t *translation) l4() []model.L4Service {
 	return out
 }
 
-// isLoadBalancer reports whether a Service is published by us below HTTP.
-func isLoadBalancer(s *corev1.Service) bool {
+// IsLoadBalancer reports whether a Service is published by us below HTTP.
+func IsLoadBalancer(s *corev1.Service) bool {
 	return s.Spec.Type == corev1.ServiceTypeLoadBalancer && s.Spec.LoadBalancerClass != nil && *s.Spec.LoadBalancerClass == LoadBalancerClass
 }
 
@@ -56,13 +66,17 @@ func isLoadBalancer(s *corev1.Service) bool {
 func (t *translation) take(s *model.L4Service, want []netip.AddrPort, taken l4Listeners) {
 	for _, address := range want {
 		l := l4Listener{address, s.Protocol}
-		if owner, ok := taken[l]; ok {
+		switch owner, ok := taken[l]; {
+		case !ok:
+			taken[l] = s.Source
+			s.Listeners = append(s.Listeners, address)
+		case owner == proxyItself:
+			t.found.add(s.Source, model.Refused, "ListenerConflict",
+				fmt.Sprintf("%s/%s is the proxy's own: choose another port, or --http-port and --https-port", address, s.Protocol))
+		default:
 			t.found.add(s.Source, model.Refused, "ListenerConflict",
 				fmt.Sprintf("%s/%s is already taken by %s: choose another port or address", address, s.Protocol, owner))
-			continue
 		}
-		taken[l] = s.Source
-		s.Listeners = append(s.Listeners, address)
 	}
 	slices.SortFunc(s.Listeners, netip.AddrPort.Compare)
 }
@@ -300,22 +314,38 @@ func completeL4(s model.L4Service, service *corev1.Service, endpoints []*discove
 	return s, found.sorted()
 }
 
-// l4Status returns the addresses under which each Service of the load balancer class is
-// published.
-func l4Status(services []model.L4Service) map[model.ObjectRef][]netip.Addr {
-	out := map[model.ObjectRef][]netip.Addr{}
+// l4Statuses returns what the status of each Service of the load balancer class is to say: its
+// addresses, and whether all that it asks for is published. found are the problems of these Services.
+func l4Statuses(services []model.L4Service, found []model.Problem) (published []model.Published, findings []model.Finding) {
+	addresses := map[model.ObjectRef][]netip.Addr{}
 	for _, s := range services {
 		if s.Source.Kind != "Service" {
 			continue
 		}
 		for _, l := range s.Listeners {
-			if !slices.Contains(out[s.Source], l.Addr()) {
-				out[s.Source] = append(out[s.Source], l.Addr())
+			if !slices.Contains(addresses[s.Source], l.Addr()) {
+				addresses[s.Source] = append(addresses[s.Source], l.Addr())
 			}
 		}
 	}
-	for _, addresses := range out {
-		slices.SortFunc(addresses, netip.Addr.Compare)
+	refused := map[model.ObjectRef]model.Problem{} // the first of each
+	for _, p := range found {
+		if _, there := refused[p.Object]; !there && p.Object.Kind == "Service" && p.Severity == model.Refused {
+			refused[p.Object] = p
+		}
 	}
-	return out
+	for ref, list := range addresses {
+		slices.SortFunc(list, netip.Addr.Compare)
+		published = append(published, model.Published{Object: ref, Addresses: list})
+		if _, also := refused[ref]; !also {
+			findings = append(findings, model.Finding{Object: ref, Condition: model.ConditionPublished, True: true,
+				Reason: model.ReasonPublished, Message: "every port is published"})
+		}
+	}
+	for ref, p := range refused {
+		findings = append(findings, model.Finding{Object: ref, Condition: model.ConditionPublished, Reason: p.Reason, Message: p.Message})
+	}
+	slices.SortFunc(published, func(a, b model.Published) int { return a.Object.Compare(b.Object) })
+	slices.SortFunc(findings, model.Finding.Compare)
+	return published, findings
 }

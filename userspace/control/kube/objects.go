@@ -31,7 +31,7 @@ const Controller = "kerngate.dev/ingress-controller"
 
 // Annotations that are understood.
 const (
-	annotationClass         = "kubernetes.io/ingress.class"                 // on an Ingress: its class, before spec.ingressClassName existed
+	AnnotationClass         = "kubernetes.io/ingress.class"                 // on an Ingress: its class, before spec.ingressClassName existed
 	annotationDefaultClass  = "ingressclass.kubernetes.io/is-default-class" // on an IngressClass: "true"
 	annotationLoadBalancing = "kerngate.dev/load-balancing"                 // on a Service: "p2c", "round-robin" or "ewma"
 	annotationSlowStart     = "kerngate.dev/slow-start"                     // on a Service: a duration

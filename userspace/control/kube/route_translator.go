@@ -58,6 +58,8 @@ type general struct {
 	certificate string
 	defence     model.Defence
 	l4          []model.L4Service // without backends
+	published   []model.Published // of Services
+	findings    []model.Finding
 }
 
 // changed says what of a routeTranslator's results differs since it was last asked.
@@ -490,6 +492,7 @@ func (t *routeTranslator) translateUnnamed() {
 	g := general{service: part.classDefault(), certificate: part.defaultCertificate(), defence: part.defence()}
 	keys := maps.Clone(part.keys) // proxies know nothing of services to which the kernel forwards
 	g.l4 = part.l4()
+	g.published, g.findings = l4Statuses(g.l4, part.found)
 	part.keys = keys
 	t.general, t.changed.general = g, true
 	t.unnamed = groupOf(part)
@@ -569,8 +572,8 @@ func (t *routeTranslator) problems() (all problems) {
 	return all
 }
 
-// served returns the Ingresses of the class, oldest first.
-func (t *routeTranslator) served() []model.ObjectRef {
+// published returns the Ingresses of the class, oldest first, with the ingress addresses.
+func (t *routeTranslator) published() []model.Published {
 	var served []*networkingv1.Ingress
 	for _, e := range t.entries {
 		if e.member {
@@ -578,7 +581,11 @@ func (t *routeTranslator) served() []model.ObjectRef {
 		}
 	}
 	slices.SortFunc(served, byAge)
-	return refsOf(served)
+	out := make([]model.Published, len(served))
+	for i, ingress := range served {
+		out[i] = model.Published{Object: refOf("Ingress", ingress), Addresses: t.options.Addresses}
+	}
+	return out
 }
 
 // mergeHosts returns a sorted list of hosts in which those that have changed are replaced.

@@ -2,6 +2,7 @@ package kube
 
 import (
 	"bytes"
+	"github.com/kerngate/kerngate/userspace/control/owner"
 	"slices"
 	"strings"
 
@@ -17,8 +18,8 @@ import (
 func slim(object any) (any, error) {
 	switch o := object.(type) {
 	case *networkingv1.Ingress:
-		meta := slimMeta(&o.ObjectMeta, annotationClass, vocabularyNginx, vocabularyOwn)
-		meta.ManagedFields = statusWriters(o.ManagedFields)
+		meta := slimMeta(&o.ObjectMeta, AnnotationClass, vocabularyNginx, vocabularyOwn)
+		meta.ManagedFields = owner.Writers(o.ManagedFields)
 		return &networkingv1.Ingress{
 			ObjectMeta: meta,
 			Spec: networkingv1.IngressSpec{
@@ -36,8 +37,8 @@ func slim(object any) (any, error) {
 		}, nil
 	case *corev1.Service:
 		meta := slimMeta(&o.ObjectMeta, vocabularyOwn)
-		if isLoadBalancer(o) {
-			meta.ManagedFields = statusWriters(o.ManagedFields)
+		if IsLoadBalancer(o) {
+			meta.ManagedFields = owner.Writers(o.ManagedFields)
 		}
 		return &corev1.Service{
 			ObjectMeta: meta,

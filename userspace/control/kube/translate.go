@@ -95,13 +95,6 @@ func (t *translation) routes(served []*networkingv1.Ingress) {
 	t.useCertificates()
 }
 
-func refsOf(ingresses []*networkingv1.Ingress) (refs []model.ObjectRef) {
-	for _, ingress := range ingresses {
-		refs = append(refs, refOf("Ingress", ingress))
-	}
-	return refs
-}
-
 // translation is the work in progress of one Translate, or of a part of it.
 type translation struct {
 	objects Objects

@@ -35,8 +35,9 @@ type Translator struct {
 	memberProblems  problems // of the fabric
 	serviceProblems map[model.ServiceKey][]model.Problem
 	l4Problems      map[model.L4Key][]model.Problem
-	problems        []model.Problem // all of these; nil: to be gathered
-	served          []model.ObjectRef
+	problems        []model.Problem   // all of these; nil: to be gathered
+	ingresses       []model.Published // that are served
+	statuses        model.Statuses
 }
 
 func newTranslator(o Options, s store) *Translator {
@@ -64,7 +65,7 @@ func (t *Translator) Replace(objects Objects) {
 	unnamed := false
 	each(last.services, now.services, func(n name, before, after *corev1.Service) {
 		differ("Service", n, before == after)
-		unnamed = unnamed || before != after && (before != nil && isLoadBalancer(before) || after != nil && isLoadBalancer(after))
+		unnamed = unnamed || before != after && (before != nil && IsLoadBalancer(before) || after != nil && IsLoadBalancer(after))
 	})
 	each(last.secrets, now.secrets, func(n name, before, after *corev1.Secret) { differ("Secret", n, before == after) })
 	each(last.configMaps, now.configMaps, func(n name, before, after *corev1.ConfigMap) {
@@ -124,7 +125,10 @@ func (t *Translator) Update() (u model.Update, ok bool) {
 	m := t.model
 	m.Hosts = t.routes.mergeHosts(m.Hosts, changed.hosts)
 	if changed.served {
-		t.served = t.routes.served()
+		t.ingresses = t.routes.published()
+	}
+	if g := &t.routes.general; changed.served || changed.general {
+		t.statuses = model.Statuses{Published: slices.Concat(t.ingresses, g.published), Findings: g.findings}
 	}
 	if changed.problems {
 		t.routeProblems, t.problems = t.routes.problems(), nil
@@ -189,7 +193,7 @@ func (t *Translator) complete(u *model.Update) {
 			t.problems = []model.Problem{}
 		}
 	}
-	u.Problems, u.Served = t.problems, t.served
+	u.Problems, u.Statuses = t.problems, t.statuses
 }
 
 // translateL4 completes L4 services and notes which Services they lead to.

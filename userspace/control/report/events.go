@@ -1,4 +1,4 @@
-package kube
+package report
 
 import (
 	"fmt"
@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/tools/record"
 
+	"github.com/kerngate/kerngate/userspace/control/kube"
 	"github.com/kerngate/kerngate/userspace/model"
 )
 
@@ -69,7 +70,7 @@ func (w *eventWriter) tell(problems []model.Problem) (again time.Duration) {
 			ended = append(ended, p)
 		}
 	}
-	slices.SortFunc(ended, CompareProblems)
+	slices.SortFunc(ended, kube.CompareProblems)
 	for _, p := range ended {
 		if replaced[subjectOf(p)] {
 			delete(w.told, p)

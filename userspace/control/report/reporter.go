@@ -1,4 +1,7 @@
-package kube
+// Package report writes to the cluster's objects what their authors should know: events about
+// problems, addresses and conditions in their status. It also keeps the Secret through which the
+// agents share session ticket keys, since the same one of them writes it.
+package report
 
 import (
 	"context"
@@ -10,6 +13,7 @@ import (
 
 	"github.com/rs/zerolog"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
@@ -27,9 +31,9 @@ const (
 	retryMost  = time.Minute
 )
 
-// ReporterOptions of a Reporter.
-type ReporterOptions struct {
-	Addresses     []netip.Addr // written to the status of served Ingresses
+// Options of a Reporter.
+type Options struct {
+	Addresses     []netip.Addr // the ingress addresses; those of agents of older versions are known by them
 	PublishStatus bool
 	Namespace     string // of the Lease
 	Class         string
@@ -39,33 +43,44 @@ type ReporterOptions struct {
 }
 
 // Reporter writes to the cluster's objects: an event when a problem begins and one when it
-// ends, and the ingress addresses in the status of served Ingresses. All agents know the
+// ends, and addresses and conditions in their status. All agents know the
 // same, so only the one that holds a Lease writes.
 type Reporter struct {
-	ReporterOptions
+	Options
 	client  kubernetes.Interface
-	cluster *Cluster
+	cluster Cluster
 	wake    chan struct{}
+	now     func() time.Time
 
 	mu       sync.Mutex
 	known    bool // Report has been called
 	problems []model.Problem
-	served   []model.ObjectRef
+	statuses model.Statuses
 }
 
-// NewReporter returns a reporter for the objects of a cluster.
-func NewReporter(client kubernetes.Interface, cluster *Cluster, options ReporterOptions) *Reporter {
-	r := &Reporter{ReporterOptions: options, client: client, cluster: cluster, wake: make(chan struct{}, 1)}
-	cluster.mu.Lock()
-	cluster.onStatus = r.signal // somebody else may have changed it
-	cluster.mu.Unlock()
+// Cluster is what is known of the objects, without asking the API server. What it returns is not
+// changed.
+type Cluster interface {
+	Ingresses() ([]*networkingv1.Ingress, error)
+	Services() ([]*corev1.Service, error)
+	IngressClass(name string) (*networkingv1.IngressClass, error)
+	// Reference names an object as events need it: with its UID.
+	Reference(model.ObjectRef) (runtime.Object, error)
+	// OnStatus has f called when the status of an object may have changed.
+	OnStatus(f func())
+}
+
+// New returns a reporter for the objects of a cluster.
+func New(client kubernetes.Interface, cluster Cluster, options Options) *Reporter {
+	r := &Reporter{Options: options, client: client, cluster: cluster, wake: make(chan struct{}, 1), now: time.Now}
+	cluster.OnStatus(r.signal) // somebody else may have changed it
 	return r
 }
 
 // Report takes note of what is to be told. It does not block.
-func (r *Reporter) Report(problems []model.Problem, served []model.ObjectRef) {
+func (r *Reporter) Report(problems []model.Problem, statuses model.Statuses) {
 	r.mu.Lock()
-	r.known, r.problems, r.served = true, problems, served
+	r.known, r.problems, r.statuses = true, problems, statuses
 	r.mu.Unlock()
 	r.signal()
 }
@@ -114,7 +129,7 @@ func (r *Reporter) work(ctx context.Context) {
 	broadcaster := record.NewBroadcaster(record.WithContext(ctx), record.WithCorrelatorOptions(correlator))
 	defer broadcaster.Shutdown()
 	broadcaster.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: r.client.CoreV1().Events("")})
-	events := newEventWriter(broadcaster.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "kerngate", Host: r.Identity}), r.cluster.reference)
+	events := newEventWriter(broadcaster.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "kerngate", Host: r.Identity}), r.cluster.Reference)
 	var putOff <-chan time.Time // events of which an object had too many
 	var retry <-chan time.Time
 	backoff := retryFirst
@@ -135,7 +150,7 @@ func (r *Reporter) work(ctx context.Context) {
 		retry, putOff = nil, nil
 		started := time.Now()
 		r.mu.Lock()
-		known, problems, served := r.known, r.problems, r.served
+		known, problems, statuses := r.known, r.problems, r.statuses
 		r.mu.Unlock()
 		if !known {
 			continue // nothing is known of any object yet, not even that it is not served
@@ -146,7 +161,8 @@ func (r *Reporter) work(ctx context.Context) {
 		if !r.PublishStatus {
 			continue
 		}
-		if err := errors.Join(r.writeStatus(ctx, served), r.writeServiceStatus(ctx)); err != nil && ctx.Err() == nil {
+		all := sayings(statuses)
+		if err := errors.Join(write(ctx, r, r.ingresses(), all), write(ctx, r, r.services(), all)); err != nil && ctx.Err() == nil {
 			r.Log.Warn().Err(err).Dur("again_in", backoff).Msg("cannot write the status of Ingresses and Services")
 			retry = time.After(backoff)
 			backoff = min(2*backoff, retryMost)
@@ -166,50 +182,3 @@ const (
 	minPause     = 20 * time.Millisecond
 	pausePerLook = 4
 )
-
-var errNotInCluster = errors.New("not an object of the cluster")
-
-// reference names an object as events need it: with its UID.
-func (c *Cluster) reference(ref model.ObjectRef) (runtime.Object, error) {
-	out := &corev1.ObjectReference{Kind: ref.Kind, Namespace: ref.Namespace, Name: ref.Name}
-	var meta metav1.Object
-	var err error
-	switch ref.Kind {
-	case "Ingress":
-		out.APIVersion = "networking.k8s.io/v1"
-		meta, err = c.ingresses.Ingresses(ref.Namespace).Get(ref.Name)
-	case "IngressClass":
-		out.APIVersion = "networking.k8s.io/v1"
-		meta, err = c.classes.Get(ref.Name)
-	case "Service":
-		out.APIVersion = "v1"
-		meta, err = c.services.Services(ref.Namespace).Get(ref.Name)
-	case "Secret":
-		out.APIVersion = "v1"
-		meta, err = c.secrets.get(name{ref.Namespace, ref.Name})
-	case "ConfigMap":
-		out.APIVersion = "v1"
-		meta, err = c.named.get(name{ref.Namespace, ref.Name})
-		for _, config := range c.listConfigMaps() {
-			if refOf("ConfigMap", config) == ref {
-				meta, err = config, nil
-			}
-		}
-	case "EndpointSlice":
-		out.APIVersion = "discovery.k8s.io/v1"
-		o, exists, indexErr := c.slices.GetByKey(ref.Namespace + "/" + ref.Name)
-		if err = indexErr; err == nil && !exists {
-			err = errNotInCluster
-		}
-		if err == nil {
-			meta = o.(metav1.Object)
-		}
-	default:
-		err = errNotInCluster
-	}
-	if err != nil {
-		return nil, err
-	}
-	out.UID, out.ResourceVersion = meta.GetUID(), meta.GetResourceVersion()
-	return out, nil
-}

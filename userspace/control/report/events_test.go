@@ -1,6 +1,7 @@
-package kube
+package report
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -24,7 +25,7 @@ func newEventScene() *eventScene {
 	s := &eventScene{recorder: record.NewFakeRecorder(1000), clock: time.Unix(1000, 0)}
 	s.eventWriter = newEventWriter(s.recorder, func(ref model.ObjectRef) (runtime.Object, error) {
 		if ref.Name == "gone" {
-			return nil, errNotInCluster
+			return nil, errors.New("not an object of the cluster")
 		}
 		return &corev1.ObjectReference{Kind: ref.Kind, Namespace: ref.Namespace, Name: ref.Name}, nil
 	})

@@ -143,11 +143,15 @@ func grpcCode(status int) int {
 	return 2 // UNKNOWN
 }
 
+// late reports whether the call's own deadline has passed.
+func (x *Exchange) late() bool {
+	return x.deadline > 0 && x.worker.Loop.Clock()-x.Outcome.Start >= int64(x.deadline)
+}
+
 // grpcFault returns the code for what went wrong here or at the pod. The codes for a stream
 // that the pod has reset are those of gRPC's "HTTP2 Transport Mapping".
 func (x *Exchange) grpcFault(reason Reason, detail string) int {
-	late := x.deadline > 0 && x.worker.Loop.Clock()-x.Outcome.Start >= int64(x.deadline)
-	if late && (reason == UpstreamTimeout || detail == "cancel") {
+	if x.late() && (reason == UpstreamTimeout || detail == "cancel") {
 		return 4 // DEADLINE_EXCEEDED: the pod knows the call's deadline, too
 	}
 	if reason == SignIn || reason == ExternalDenied && x.Outcome.Status == http.StatusUnauthorized {

@@ -3,6 +3,7 @@ package exchange
 import (
 	"crypto/sha1"
 	"encoding/base64"
+	"net/http"
 
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
 	"github.com/kerngate/kerngate/userspace/proxy/io/reactor"
@@ -90,6 +91,9 @@ func (p *podHTTP2) ReadHead() (*http1.Response, error) {
 	r, err := p.Stream.ReadHead()
 	switch {
 	case err != nil:
+		if f, ok := err.(*upstream.Fault); ok && f.Kind == upstream.TooLarge {
+			p.x.badStatus = http.StatusRequestHeaderFieldsTooLarge
+		}
 		return nil, podFault(err)
 	case p.connect && r.Status/100 == 2:
 		return p.switchProtocols(r)
@@ -143,6 +147,8 @@ func podFault(err error) error {
 		return &fault{reason: UpstreamReset, detail: f.Detail}
 	case upstream.Invalid:
 		return &fault{reason: UpstreamInvalid, detail: f.Detail}
+	case upstream.TooLarge:
+		return &fault{reason: BadRequest, detail: f.Detail}
 	case upstream.Silent:
 		return &fault{reason: UpstreamTimeout, detail: f.Detail}
 	default:

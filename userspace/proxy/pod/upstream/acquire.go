@@ -90,8 +90,10 @@ func (p *Pool) dialSession(g *group, t Target, deadline int64) *session {
 	return s
 }
 
-// takes reports whether another stream may be opened.
+// takes reports whether another stream may be opened. While the pod's window for the connection
+// is shut none is: a pod that does not read one body may hold up all others of the connection
+// (Go's servers do), and whoever comes then is better off with another.
 func (s *session) takes() bool {
-	return s.state == ready && uint32(len(s.streams)) < s.limit && s.nextID < lastStreamID &&
+	return s.state == ready && s.window > 0 && uint32(len(s.streams)) < s.limit && s.nextID < lastStreamID &&
 		(s.group != nil || s.nextID == 1)
 }

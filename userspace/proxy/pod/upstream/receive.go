@@ -3,6 +3,7 @@ package upstream
 import (
 	"errors"
 	"math"
+	"slices"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -236,6 +237,8 @@ func (s *session) takeSettings(f *http2.SettingsFrame) error {
 			s.limit = min(v.Val, maxStreams)
 		case http2.SettingMaxFrameSize:
 			s.maxFrame = int(min(v.Val, dataRoom/4))
+		case http2.SettingMaxHeaderListSize:
+			s.maxList = uint64(v.Val)
 		case http2.SettingEnableConnectProtocol:
 			s.connects = v.Val == 1
 		case http2.SettingInitialWindowSize:
@@ -276,7 +279,7 @@ func codeToken(c http2.ErrCode) string {
 	if int(c) < len(codeTokens) {
 		return codeTokens[c]
 	}
-	return "unknown_code"
+	return unknownCode
 }
 
 var codeTokens = [...]string{
@@ -284,3 +287,10 @@ var codeTokens = [...]string{
 	"stream_closed", "frame_size_error", "refused_stream", "cancel", "compression_error",
 	"connect_error", "enhance_your_calm", "inadequate_security", "http_1_1_required",
 }
+
+// IsCode reports whether the detail of a fault is the code of an RST_STREAM frame.
+func IsCode(detail string) bool {
+	return slices.Contains(codeTokens[:], detail) || detail == unknownCode
+}
+
+const unknownCode = "unknown_code"

@@ -85,7 +85,8 @@ type session struct {
 	window   int64        // of the session
 	initial  int64        // window of new streams
 	maxFrame int
-	connects bool // extended CONNECT is allowed (RFC 8441)
+	maxList  uint64 // bytes of a header list, as RFC 9113 section 10.5.1 counts them; 0: no limit
+	connects bool   // extended CONNECT is allowed (RFC 8441)
 	blocked  []*Stream
 	pingAt   int64 // loop time of a PING without answer, 0: none
 	nextPing int64

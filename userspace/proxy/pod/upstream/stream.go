@@ -22,6 +22,7 @@ const (
 	Aborted                      // the response broke off
 	Invalid                      // the pod broke the protocol's rules
 	Silent                       // the pod does not answer at all
+	TooLarge                     // the pod says that it takes no such head; it was not sent
 )
 
 // Fault says why a stream ended before its response did.
@@ -54,6 +55,7 @@ type Stream struct {
 	begun   bool   // its head is queued
 	sentAt  uint64 // where that begins in what the connection sends
 	names   []byte // in lower case
+	list    uint64 // size of the header list
 	trailer []http1.Field
 
 	// The response.
@@ -102,7 +104,7 @@ func (st *Stream) Tunnels() bool { return st.session != nil && st.session.connec
 // BeginHead starts the request's head: Field for each field, then EndHead.
 func (st *Stream) BeginHead(method http1.Method) {
 	st.method = method
-	st.names = st.names[:0]
+	st.names, st.list = st.names[:0], 0
 	if st.session != nil {
 		st.session.head.Reset()
 	}
@@ -133,13 +135,30 @@ func (st *Stream) Known(name string, value []byte) {
 
 // field encodes a field. The encoder, whose table is empty, keeps nothing of it.
 func (st *Stream) field(name string, value []byte) {
+	st.list += uint64(len(name) + len(value) + fieldOverhead)
 	st.session.encoder.WriteField(hpack.HeaderField{Name: name, Value: view(value)})
 }
+
+// fieldOverhead is what a field counts beyond its bytes (RFC 9113 section 10.5.1).
+const fieldOverhead = 32
+
+// exceeds reports whether the list is larger than the pod takes. Some pods end the connection for
+// one that is (netty's), and with it the streams of others.
+func (st *Stream) exceeds() bool {
+	s := st.session
+	return s != nil && s.maxList > 0 && st.list > s.maxList
+}
+
+var errTooLarge = &Fault{TooLarge, "head_too_large_for_the_pod"}
 
 func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
 // EndHead queues the head. ended says that there is no body.
 func (st *Stream) EndHead(ended bool) {
+	if st.exceeds() {
+		st.fail(errTooLarge)
+		return
+	}
 	st.begun, st.ended = true, ended
 	if st.session != nil {
 		st.sentAt = st.session.taken + uint64(st.session.backlog())
@@ -217,9 +236,15 @@ func (st *Stream) push() {
 		return
 	}
 	s.head.Reset()
-	st.names = st.names[:0]
+	st.names, st.list = st.names[:0], 0
 	for i := range st.trailer {
 		st.Field(st.trailer[i].Name, st.trailer[i].Value)
+	}
+	if st.exceeds() {
+		s.framer.WriteRSTStream(st.id, http2.ErrCodeCancel)
+		s.kick()
+		st.fail(errTooLarge)
+		return
 	}
 	st.sendBlock(true)
 }

@@ -38,11 +38,11 @@ enum kg_constant {
 	KG_NAME_LEN = 256,
 
 	/* Default sizes of the maps that --max-services etc. change at load. */
-	KG_LISTENERS = 1024,
-	KG_ADDRESSES = 256,
+	KG_LISTENERS = 32768, /* two per service */
+	KG_ADDRESSES = 4096, /* one for each four services */
 	KG_SERVICES = 16384,
-	KG_BACKENDS = 16384,
-	KG_SLOTS = 262144,
+	KG_BACKENDS = 32768,
+	KG_SLOTS = 524288,
 	KG_PREFIXES = 131072,
 	/* Entries of kg_address_slots. */
 	KG_ADDRESS_SLOTS = 1024,
@@ -231,7 +231,7 @@ struct kg_source {
 enum kg_algorithm {
 	KG_ALGORITHM_P2C = 0, /* power of two choices over requests in flight */
 	KG_ALGORITHM_ROUND_ROBIN = 1,
-	/* The block is a Maglev table: slot hash * count / 2^32 of a flow's hash. L4 only. */
+	/* The block is a consistent-hash table: slot hash * count / 2^32 of a flow's hash. L4 only. */
 	KG_ALGORITHM_MAGLEV = 2,
 };
 

@@ -36,6 +36,8 @@ func pinAdded(folder string, maps, pinned map[string]*ebpf.Map) error {
 func (o *Options) sizes() map[string]uint32 {
 	return map[string]uint32{
 		"kg_services":      uint32(o.MaxServices),
+		"kg_listeners":     uint32(max(1024, 2*o.MaxServices)), // on an address of each family
+		"kg_addresses":     uint32(max(1024, o.MaxServices/4)),
 		"kg_service_names": uint32(o.MaxServices),
 		"kg_backends":      uint32(o.MaxBackends),
 		"kg_backend_load":  uint32(o.MaxBackends) * abi.Generations,
@@ -51,7 +53,7 @@ func (o *Options) sizes() map[string]uint32 {
 
 // sizeFlags names the option that decides the size of a map.
 var sizeFlags = map[string]string{
-	"kg_services": "--max-services", "kg_backends": "--max-backends", "kg_slots": "--max-slots",
+	"kg_services": "--max-services", "kg_listeners": "--max-services", "kg_addresses": "--max-services", "kg_backends": "--max-backends", "kg_slots": "--max-slots",
 	"kg_deny": "--max-prefixes", "kg_allow": "--max-prefixes", "kg_flows": "--max-flows", "kg_loose": "--max-flows", "kg_rate": "--max-sources",
 }
 

@@ -64,6 +64,7 @@ type nodes struct {
 	have   map[uint32]abi.Node        // as in table: those gone stay for a while
 	names  map[uint32]string          // of members
 	gone   map[uint32]time.Time
+	shares fabric.Table               // what owners should be
 	owners []abi.SlotOwners           // as in fabric; nil: not known
 	pods   map[string][]state.Backend // this node's, by L4 service
 }
@@ -224,10 +225,10 @@ func (n *nodes) store(want map[uint32]abi.Node, self uint32) (added, removed int
 // storeOwners writes the slots of kg_fabric that change. Packets are judged meanwhile by
 // some old and some new ones, as they are by nodes that learn of a change at other times.
 func (n *nodes) storeOwners(want []state.Node, on bool) error {
-	next := make([]abi.SlotOwners, abi.FabricSlots)
-	if on {
-		next = fabric.Owners(want)
+	if !on {
+		want = nil
 	}
+	next := n.shares.Update(want)
 	if n.owners == nil {
 		if !on { // nobody reads it
 			return nil

@@ -67,7 +67,7 @@ type Options struct {
 	Fabric     bool   // hand packets of other nodes' connections to them
 
 	// Sizes of the maps. Maps that exist already keep theirs.
-	MaxServices int
+	MaxServices int // twice as many in kg_listeners, a quarter in kg_addresses
 	MaxBackends int
 	MaxSlots    int
 	MaxPrefixes int // in each of kg_deny and kg_allow

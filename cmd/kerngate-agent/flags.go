@@ -200,7 +200,7 @@ func (f *flags) define() {
 
 	s.StringVar(&f.bpffs, "bpffs", loader.DefaultBPFFS, "folder on a bpf file system where maps and links are pinned")
 	s.StringVar(&f.socket, "socket", "/run/kerngate/agent.sock", "unix socket for proxies and kerngatectl")
-	s.IntVar(&f.maxServices, "max-services", 0, "size of kg_services when it is made; 0: the default")
+	s.IntVar(&f.maxServices, "max-services", 0, "size of kg_services when it is made, half of kg_listeners and four times kg_addresses; 0: the default")
 	s.IntVar(&f.maxBackends, "max-backends", 0, "size of kg_backends when it is made; 0: the default")
 	s.IntVar(&f.maxSlots, "max-slots", 0, "size of kg_slots when it is made; 0: the default")
 	s.IntVar(&f.maxPrefixes, "max-prefixes", 0, "size of kg_deny and kg_allow when they are made; 0: the default")

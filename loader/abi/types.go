@@ -14,11 +14,11 @@ const (
 	WorkerSockets     = 4
 	Sockets           = 1024
 	NameLen           = 256
-	Listeners         = 1024
-	Addresses         = 256
+	Listeners         = 32768
+	Addresses         = 4096
 	Services          = 16384
-	Backends          = 16384
-	Slots             = 262144
+	Backends          = 32768
+	Slots             = 524288
 	Prefixes          = 131072
 	AddressSlots      = 1024
 	SieveWords        = 524288

@@ -34,52 +34,181 @@ func ID(name string) uint32 {
 // Owners returns, for each slot, its owner and the nodes that may have older connections
 // of it, the likeliest first. Without a node that serves nobody owns anything.
 func Owners(nodes []state.Node) []abi.SlotOwners {
-	table := make([]abi.SlotOwners, abi.FabricSlots)
-	ranked := make([]candidate, len(nodes))
-	for slot := range table {
-		for i, n := range nodes {
-			ranked[i] = candidate{id: ID(n.Name), state: n.State, weight: weight(n.Name, uint32(slot))}
-		}
-		table[slot] = owners(ranked)
-	}
-	return table
+	var t Table
+	return t.Update(nodes)
+}
+
+// Table is what Owners returns, kept up to date: a change of one node is worked out for that node, not
+// for all of them again. The zero value is a table of no nodes.
+type Table struct {
+	members map[string]member
+	owners  []abi.SlotOwners
+	// The first nodes of each slot, in the order of compare: enough to tell the owners.
+	front [][]candidate
+	whole []bool      // front has all nodes of the slot
+	best  []candidate // of those that serve; without a name if none does
+}
+
+// member is a node.
+type member struct {
+	id    uint32
+	state state.NodeState
+	hash  uint64 // of its name
 }
 
 // candidate is a node in one slot.
 type candidate struct {
-	id     uint32
-	state  state.NodeState
+	member
 	weight uint64
 }
 
-// owners of one slot; it sorts the candidates.
-func owners(ranked []candidate) (o abi.SlotOwners) {
-	slices.SortFunc(ranked, func(a, b candidate) int {
-		return cmp.Or(cmp.Compare(b.weight, a.weight), cmp.Compare(a.id, b.id))
-	})
-	owner := slices.IndexFunc(ranked, func(c candidate) bool { return c.state == state.NodeServing })
-	if owner < 0 {
+// frontLength is how many candidates of a slot are kept: more than can be asked, so that some may go
+// before the others must be ranked again.
+const frontLength = 4 * abi.Owners
+
+// Update makes the table that of these nodes, and returns the owners of all slots. The caller must
+// not change them; the next call does.
+func (t *Table) Update(nodes []state.Node) []abi.SlotOwners {
+	if t.owners == nil {
+		t.owners = make([]abi.SlotOwners, abi.FabricSlots)
+		t.front, t.whole, t.best = make([][]candidate, abi.FabricSlots), make([]bool, abi.FabricSlots), make([]candidate, abi.FabricSlots)
+		for slot := range t.whole {
+			t.whole[slot] = true
+		}
+	}
+	next := make(map[string]member, len(nodes))
+	for _, n := range nodes {
+		next[n.Name] = member{ID(n.Name), n.State, hashOf(n.Name)}
+	}
+	var come, gone []member
+	for name, m := range next {
+		if t.members[name] != m {
+			come = append(come, m)
+		}
+	}
+	for name, m := range t.members {
+		if next[name] != m {
+			gone = append(gone, m)
+		}
+	}
+	t.members = next
+	if len(come)+len(gone) == 0 {
+		return t.owners
+	}
+	anew := len(come)+len(gone) > len(next)/2
+	var all []member
+	for _, m := range next {
+		all = append(all, m)
+	}
+	for slot := range t.owners {
+		if !t.change(slot, come, gone, anew) {
+			t.rank(slot, all)
+		}
+		t.owners[slot] = owners(t.best[slot], t.front[slot])
+	}
+	return t.owners
+}
+
+// change takes nodes out of a slot's front and puts others in. It reports whether the front still
+// tells the owners.
+func (t *Table) change(slot int, come, gone []member, anew bool) bool {
+	if anew {
+		return false
+	}
+	front := t.front[slot]
+	for _, m := range gone {
+		if i := slices.IndexFunc(front, func(c candidate) bool { return c.member == m }); i >= 0 {
+			front = slices.Delete(front, i, i+1)
+		}
+		if t.best[slot].member == m {
+			t.best[slot] = candidate{}
+		}
+	}
+	for _, m := range come {
+		c := candidate{m, weight(m.hash, uint32(slot))}
+		if t.best[slot].id != 0 && c.serves() && compare(c, t.best[slot]) < 0 {
+			t.best[slot] = c
+		}
+		at, _ := slices.BinarySearchFunc(front, c, compare)
+		// Behind the last of a front that is not whole there may be others before it.
+		if at == len(front) && !t.whole[slot] {
+			continue
+		}
+		front = slices.Insert(front, at, c)
+		if len(front) > 2*frontLength {
+			front, t.whole[slot] = front[:frontLength], false
+		}
+	}
+	t.front[slot] = front
+	if t.best[slot].id == 0 { // if one of those in front serves, it is the best of all
+		if i := slices.IndexFunc(front, candidate.serves); i >= 0 {
+			t.best[slot] = front[i]
+		}
+	}
+	return t.whole[slot] || t.best[slot].id != 0 && len(front) >= abi.Owners
+}
+
+// rank fills a slot's front from all nodes.
+func (t *Table) rank(slot int, all []member) {
+	front := t.front[slot][:0]
+	t.whole[slot], t.best[slot] = true, candidate{}
+	for _, m := range all {
+		c := candidate{m, weight(m.hash, uint32(slot))}
+		if c.serves() && (t.best[slot].id == 0 || compare(c, t.best[slot]) < 0) {
+			t.best[slot] = c
+		}
+		if len(front) == frontLength && compare(c, front[frontLength-1]) > 0 {
+			t.whole[slot] = false
+			continue
+		}
+		at, _ := slices.BinarySearchFunc(front, c, compare)
+		front = slices.Insert(front, at, c)
+		if len(front) > frontLength {
+			front, t.whole[slot] = front[:frontLength], false
+		}
+	}
+	t.front[slot] = front
+}
+
+func (c candidate) serves() bool { return c.state == state.NodeServing }
+
+// compare puts the nodes of a slot in order: those that are not ready last, since a packet that is
+// handed to one that is dead comes no further.
+func compare(a, b candidate) int {
+	unready := func(c candidate) int {
+		if c.state == state.NodeUnready {
+			return 1
+		}
+		return 0
+	}
+	return cmp.Or(unready(a)-unready(b), cmp.Compare(b.weight, a.weight), cmp.Compare(a.id, b.id))
+}
+
+// owners returns those of a slot: the best that serves, and the first others.
+func owners(best candidate, front []candidate) (o abi.SlotOwners) {
+	if best.id == 0 {
 		return o
 	}
-	o.Nodes[0] = ranked[owner].id
+	o.Nodes[0] = best.id
 	n := 1
-	// Who may be dead is asked last: a packet that is handed there comes no further.
-	for _, unready := range []bool{false, true} {
-		for i, c := range ranked {
-			if i != owner && n < len(o.Nodes) && unready == (c.state == state.NodeUnready) {
-				o.Nodes[n] = c.id
-				n++
-			}
+	for _, c := range front {
+		if c.member != best.member && n < len(o.Nodes) {
+			o.Nodes[n] = c.id
+			n++
 		}
 	}
 	return o
 }
 
 // weight ranks a node in a slot: a hash of both.
-func weight(name string, slot uint32) uint64 {
+func weight(name uint64, slot uint32) uint64 {
+	return mix(name ^ mix(uint64(slot)+0x9e3779b97f4a7c15))
+}
+
+func hashOf(name string) uint64 {
 	h := fnv.New64a()
 	h.Write([]byte(name))
-	return mix(h.Sum64() ^ mix(uint64(slot)+0x9e3779b97f4a7c15))
+	return h.Sum64()
 }
 
 // mix is the finaliser of MurmurHash3.

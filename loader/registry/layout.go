@@ -19,7 +19,7 @@ func (b *backends) layout(want *state.Service, ids []uint32) []abi.Slot {
 	chosen := choose(want)
 	picks := spread(want.Backends, chosen)
 	if want.Algorithm == state.Maglev {
-		picks = maglev(want.Backends, picks)
+		picks = consistent(want.Backends, picks)
 	}
 	slots := make([]abi.Slot, 0, len(picks))
 	for _, pick := range picks {

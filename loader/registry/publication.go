@@ -16,11 +16,14 @@ type publication struct {
 	entries  map[uint32]abi.Backend // to be written, by backend id
 	slots    []abi.Write
 	staged   []change
+	named    map[string]bool // services that have been staged, or need not be
 }
 
 // change is what becomes of one service when its word is stored.
 type change struct {
 	service *service
+	want    state.Service
+	ids     []uint32 // parallel to want.Backends
 	isNew   bool
 	word    abi.Service
 	slots   []abi.Slot
@@ -31,10 +34,14 @@ type change struct {
 // stage reserves all that a service needs. If something is missing it reserves nothing.
 func (p *publication) stage(want *state.Service, now time.Time) (err error) {
 	r := p.registry
-	if slices.ContainsFunc(p.staged, func(c change) bool { return c.service.name == want.Name }) {
+	if p.named[want.Name] {
 		return errors.New("named twice; the first counts")
 	}
 	c := change{service: r.services[want.Name]}
+	if c.service != nil && p.stands(c.service, want) {
+		p.named[want.Name] = true
+		return nil
+	}
 	if c.service == nil {
 		if c.service, err = r.create(want.Name); err != nil {
 			return err
@@ -49,7 +56,8 @@ func (p *publication) stage(want *state.Service, now time.Time) (err error) {
 		}
 	}()
 
-	ids := make([]uint32, len(want.Backends)) // parallel to want.Backends
+	ids := make([]uint32, len(want.Backends))
+	c.want, c.ids = cloneService(want), ids
 	for i := range want.Backends {
 		ids[i], err = r.backends.acquire(&want.Backends[i], p.entries)
 		if err != nil {
@@ -68,7 +76,39 @@ func (p *publication) stage(want *state.Service, now time.Time) (err error) {
 		}
 	}
 	p.staged = append(p.staged, c)
+	p.named[want.Name] = true
 	return nil
+}
+
+// stands reports whether the tables hold a service as it is wanted, and its backends too.
+func (p *publication) stands(s *service, want *state.Service) bool {
+	if s.want == nil || !s.retiredAt.IsZero() || !equalServices(s.want, want) {
+		return false
+	}
+	b := &p.registry.backends
+	for i, id := range s.ids {
+		// Another service that names the backend may have it written otherwise.
+		at := &b.all[id]
+		if makeEntry(&want.Backends[i], at.endpoint, at.next) != at.entry {
+			return false
+		}
+	}
+	for _, id := range s.ids {
+		delete(p.entries, id) // as in acquire: of two services that disagree the last one counts
+	}
+	return true
+}
+
+func equalServices(a, b *state.Service) bool {
+	return a.Name == b.Name && a.Algorithm == b.Algorithm && a.PreferLocal == b.PreferLocal && a.LocalOnly == b.LocalOnly &&
+		a.Affinity == b.Affinity && (a.Sources == nil) == (b.Sources == nil) && slices.Equal(a.Backends, b.Backends)
+}
+
+// cloneService returns a copy that shares nothing with what the caller may change.
+func cloneService(s *state.Service) state.Service {
+	c := *s
+	c.Backends = slices.Clone(s.Backends)
+	return c
 }
 
 func serviceFlags(want *state.Service) (flags uint32) {
@@ -140,6 +180,7 @@ func (p *publication) commit(now time.Time) (published int, err error) {
 		if c.word == c.service.word { // only who holds which backend has changed
 			r.backends.drop(c.service.refs, now)
 			c.service.refs, c.service.retiredAt = c.refs, time.Time{}
+			c.service.want, c.service.ids = &c.want, c.ids
 			continue
 		}
 		// After an error the table itself says who made it.
@@ -165,6 +206,8 @@ func (r *Registry) replace(c change, now time.Time) {
 	}
 	r.backends.drop(s.refs, now)
 	s.word, s.refs, s.retiredAt = c.word, c.refs, time.Time{}
+	s.want, s.ids = &c.want, c.ids
+	s.want, s.ids = &c.want, c.ids
 }
 
 // create takes an id for a new service and stores its name.

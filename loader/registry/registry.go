@@ -62,11 +62,13 @@ type Registry struct {
 type service struct {
 	id        uint32
 	name      string
-	word      abi.Service // as stored
-	slots     []abi.Slot  // what the block holds; nil if it must be written anew
-	owned     bool        // the block is registered in blocks
-	refs      []uint32    // backend ids that this service holds, sorted
-	retiredAt time.Time   // zero: wanted
+	word      abi.Service    // as stored
+	slots     []abi.Slot     // what the block holds; nil if it must be written anew
+	owned     bool           // the block is registered in blocks
+	refs      []uint32       // backend ids that this service holds, sorted
+	want      *state.Service // as it was published last; nil: it must be published again
+	ids       []uint32       // of its backends
+	retiredAt time.Time      // zero: wanted
 }
 
 // Changes counts what a call did.
@@ -179,7 +181,7 @@ func (r *Registry) Apply(want []state.Service, now time.Time) (Changes, error) {
 func (r *Registry) Publish(want []state.Service, now time.Time) (Changes, error) {
 	r.release(now)
 	var errs []error
-	p := publication{registry: r, entries: make(map[uint32]abi.Backend)}
+	p := publication{registry: r, entries: make(map[uint32]abi.Backend), named: make(map[string]bool, len(want))}
 	for i := range want {
 		if err := p.stage(&want[i], now); err != nil {
 			errs = append(errs, fmt.Errorf("service %q: %w", want[i].Name, err))

@@ -39,7 +39,7 @@ enum kg_constant {
 
 	/* Default sizes of the maps that --max-services etc. change at load. */
 	KG_LISTENERS = 32768, /* two per service */
-	KG_ADDRESSES = 4096, /* one for each four services */
+	KG_ADDRESSES = 4096,  /* one for each four services */
 	KG_SERVICES = 16384,
 	KG_BACKENDS = 32768,
 	KG_SLOTS = 524288,

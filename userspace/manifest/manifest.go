@@ -1,18 +1,20 @@
 // Package manifest cuts files of Kubernetes manifests into documents: what the agent's
 // folder (userspace/control/folder) and `kerngatectl check` read alike. In: the bytes of a file, in
-// UTF-8 or UTF-16. Out: YAML documents in UTF-8, each with the line where it begins.
+// UTF-8, UTF-16 or UTF-32. Out: YAML documents in UTF-8, each with the line where it begins.
 package manifest
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
-	"unicode/utf16"
+
+	"golang.org/x/text/encoding"
+	"golang.org/x/text/encoding/unicode"
+	"golang.org/x/text/encoding/unicode/utf32"
 )
 
 // MaxFile is the size in bytes of the largest file that is read.
@@ -77,36 +79,26 @@ func Split(raw []byte) ([]Document, error) {
 // PowerShell's > writes; without a mark it shows by the NUL beside the first character,
 // which YAML and JSON begin with in ASCII.
 func utf8Of(raw []byte) ([]byte, error) {
+	var from encoding.Encoding
+	unit := 2 // bytes
 	switch {
 	case bytes.HasPrefix(raw, []byte("\xff\xfe\x00\x00")), bytes.HasPrefix(raw, []byte("\x00\x00\xfe\xff")):
-		return nil, errors.New("the file is in UTF-32: save it as UTF-8")
+		from, unit = utf32.UTF32(utf32.BigEndian, utf32.ExpectBOM), 4
 	case bytes.HasPrefix(raw, []byte("\xef\xbb\xbf")):
 		return raw[3:], nil
-	case bytes.HasPrefix(raw, []byte("\xff\xfe")):
-		return fromUTF16(raw[2:], false)
-	case bytes.HasPrefix(raw, []byte("\xfe\xff")):
-		return fromUTF16(raw[2:], true)
+	case bytes.HasPrefix(raw, []byte("\xff\xfe")), bytes.HasPrefix(raw, []byte("\xfe\xff")):
+		from = unicode.UTF16(unicode.BigEndian, unicode.ExpectBOM)
 	case len(raw) >= 2 && raw[0] != 0 && raw[1] == 0:
-		return fromUTF16(raw, false)
+		from = unicode.UTF16(unicode.LittleEndian, unicode.IgnoreBOM)
 	case len(raw) >= 2 && raw[0] == 0 && raw[1] != 0:
-		return fromUTF16(raw, true)
+		from = unicode.UTF16(unicode.BigEndian, unicode.IgnoreBOM)
+	default:
+		return raw, nil
 	}
-	return raw, nil
-}
-
-func fromUTF16(raw []byte, bigEndian bool) ([]byte, error) {
-	if len(raw)%2 != 0 {
-		return nil, errors.New("the file begins as UTF-16 and ends within a character: it is cut off, or no text")
+	if len(raw)%unit != 0 {
+		return nil, fmt.Errorf("the file begins as UTF-%d and ends within a character: it is cut off, or no text", 8*unit)
 	}
-	units := make([]uint16, len(raw)/2)
-	for i := range units {
-		a, b := raw[2*i], raw[2*i+1]
-		if bigEndian {
-			a, b = b, a
-		}
-		units[i] = uint16(a) | uint16(b)<<8
-	}
-	return []byte(string(utf16.Decode(units))), nil
+	return from.NewDecoder().Bytes(raw)
 }
 
 var lineNumber = regexp.MustCompile(`\bline (\d+)`)

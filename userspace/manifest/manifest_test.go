@@ -22,6 +22,15 @@ func in16(text string, order binary.AppendByteOrder, mark bool) []byte {
 	return out
 }
 
+// in32 is a text in UTF-32.
+func in32(text string, order binary.AppendByteOrder) []byte {
+	var out []byte
+	for _, r := range "\ufeff" + text {
+		out = order.AppendUint32(out, uint32(r))
+	}
+	return out
+}
+
 // TestSplit: all documents of a file are found, in each encoding, with their lines.
 func TestSplit(t *testing.T) {
 	for name, raw := range map[string][]byte{
@@ -32,6 +41,8 @@ func TestSplit(t *testing.T) {
 		"UTF-16, big endian":                  in16(two, binary.BigEndian, true),
 		"UTF-16, little endian, without mark": in16(two, binary.LittleEndian, false),
 		"UTF-16, big endian, without mark":    in16(two, binary.BigEndian, false),
+		"UTF-32, little endian":               in32(two, binary.LittleEndian),
+		"UTF-32, big endian":                  in32(two, binary.BigEndian),
 	} {
 		documents, err := Split(raw)
 		if err != nil || len(documents) != 2 {
@@ -44,7 +55,7 @@ func TestSplit(t *testing.T) {
 			}
 		}
 	}
-	for name, raw := range map[string]string{"half a character": "\xff\xfea\x00b", "UTF-32": "\xff\xfe\x00\x00a\x00\x00\x00"} {
+	for name, raw := range map[string]string{"half a character": "\xff\xfea\x00b", "half a character of UTF-32": "\xff\xfe\x00\x00a\x00\x00"} {
 		if _, err := Split([]byte(raw)); err == nil {
 			t.Errorf("%s: no error", name)
 		}

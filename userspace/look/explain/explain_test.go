@@ -277,14 +277,6 @@ func TestNearest(t *testing.T) {
 	if got := strings.Join(Nearest("hots.example.com", names, 3), " "); got != "hosts.example.com host.example.com" {
 		t.Errorf("got %q", got)
 	}
-	for _, c := range []struct {
-		a, b string
-		want int
-	}{{"", "", 0}, {"abc", "", 3}, {"", "ab", 2}, {"kitten", "sitting", 3}, {"same", "same", 0}} {
-		if got := distance(c.a, c.b); got != c.want {
-			t.Errorf("distance(%q, %q) = %d, want %d", c.a, c.b, got, c.want)
-		}
-	}
 }
 
 // withTLS gives hosts certificates and asks clients for theirs.

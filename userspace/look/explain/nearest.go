@@ -3,6 +3,8 @@ package explain
 import (
 	"cmp"
 	"slices"
+
+	"github.com/agnivade/levenshtein"
 )
 
 // Nearest returns up to n of the names that are most like the wanted one, best first,
@@ -14,7 +16,7 @@ func Nearest(wanted string, names []string, n int) []string {
 	}
 	var near []scored
 	for _, name := range names {
-		if d := distance(wanted, name); name != "" && d <= max(2, len(wanted)/2) {
+		if d := levenshtein.ComputeDistance(wanted, name); name != "" && d <= max(2, len(wanted)/2) {
 			near = append(near, scored{name, d})
 		}
 	}
@@ -26,26 +28,4 @@ func Nearest(wanted string, names []string, n int) []string {
 		out = append(out, s.name)
 	}
 	return out
-}
-
-// distance is the number of bytes to insert, remove or replace to make b of a
-// (Levenshtein), in memory of one row.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		left, diagonal := i+1, i
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j], left = left, min(change, left+1, diagonal+1)
-		}
-		row[len(b)] = left
-	}
-	return row[len(b)]
 }

@@ -63,7 +63,7 @@ func TestAgainstOpenSSL(t *testing.T) {
 	if _, err := exec.LookPath("openssl"); err != nil {
 		t.Skip("openssl is not installed")
 	}
-	for _, kind := range []string{"-apr1", "-1"} {
+	for _, kind := range []string{"-apr1", "-1", "-5", "-6"} {
 		for _, n := range []int{1, 2, 15, 16, 17, 31, 33, 64, 100} {
 			password := strings.Repeat("pä", n)[:n]
 			out, err := exec.Command("openssl", "passwd", kind, "-salt", fmt.Sprintf("salt%d", n), password).Output()
@@ -84,7 +84,7 @@ func TestAgainstOpenSSL(t *testing.T) {
 // FuzzParse: whatever a file holds, reading and verifying end, and nobody gets in by an
 // empty hash.
 func FuzzParse(f *testing.F) {
-	for _, s := range []string{"a:$apr1$s$h9FWgUz3n9YxylKLlR5SQ/", "a:{SHA}x", "a:{SSHA}", "a:$1$$", "a::", "a:$2a$10$"} {
+	for _, s := range []string{"a:$apr1$s$h9FWgUz3n9YxylKLlR5SQ/", "a:{SHA}x", "a:{SSHA}", "a:$1$$", "a::", "a:$2a$10$", "a:$6$rounds=1000$s$x", "a:$5$$"} {
 		f.Add(s, "a", "p")
 	}
 	f.Fuzz(func(t *testing.T, file, name, password string) {

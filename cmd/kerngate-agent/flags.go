@@ -27,6 +27,7 @@ type flags struct {
 	defaultBackend        string
 	allowExternalName     bool
 	sharedHosts           string
+	allowDestinations     []string
 	strictAnnotations     bool
 	allowedFields         []string
 	publishStatus         bool
@@ -164,6 +165,7 @@ func (f *flags) define() {
 	s.StringVar(&f.defaultBackend, "default-backend", "", "NAMESPACE/NAME:PORT of the Service that answers what no route matches; empty: 404")
 	s.StringSliceVar(&f.allowedFields, "global-allowed-response-headers", nil, "fields that the annotation custom-headers may set, separated by commas; none: all but those that are the proxy's own")
 	s.BoolVar(&f.strictAnnotations, "strict-annotations", false, "serve no Ingress that has an annotation of ingress-nginx which is not honoured")
+	s.StringSliceVar(&f.allowDestinations, "allow-destinations", nil, "prefixes of loopback, the link, this node or the ingress to which tenants may have requests sent all the same (auth-url, mirror-target, EndpointSlices, ExternalName)")
 	s.StringVar(&f.sharedHosts, "shared-hosts", "warn", "what becomes of paths that an Ingress adds to a host of another namespace, which is that of the oldest Ingress with a rule for it: allow, warn (served, with a problem on both) or deny; annotation kerngate.dev/share-host-with names guests")
 	s.BoolVar(&f.allowExternalName, "allow-external-name", false, "forward to Services of type ExternalName that hold an address")
 	s.BoolVar(&f.publishStatus, "publish-status", true, "write the ingress addresses to the status of served Ingresses (cluster only)")

@@ -36,6 +36,9 @@ func (o *options) checkL4() error {
 		return err
 	}
 	o.kube.Addresses = o.node.Addresses
+	if o.kube.Allowed, err = parsePrefixes("--allow-destinations", o.flags.allowDestinations); err != nil {
+		return err
+	}
 	o.node.L4Remote = f.remote
 	return nil
 }

@@ -52,6 +52,12 @@ func (o *options) checkTLS() error {
 	if s.TrustedProxies, err = prefixTexts("--trusted-proxy", f.trustedProxies); err != nil {
 		return err
 	}
+	if s.AllowedDestinations, err = prefixTexts("--allow-destinations", f.allowDestinations); err != nil {
+		return err
+	}
+	for _, a := range o.node.Addresses {
+		s.OwnAddresses = append(s.OwnAddresses, a.String())
+	}
 	s.ProxyHeaderFrom, err = prefixTexts("--proxy-protocol-from", f.proxyProtocolFrom)
 	return err
 }

@@ -1,7 +1,9 @@
 package ingressnginx
 
 import (
+	"errors"
 	"fmt"
+	"net/netip"
 	"strconv"
 	"strings"
 
@@ -51,6 +53,14 @@ func (r *reader) serviceBehind(authority string, tls bool) (none model.ServiceKe
 	host, port, err := rule.Authority(authority)
 	if err != nil {
 		return none, fmt.Errorf("%w; of the values of a request $host alone can stand for it", err)
+	}
+	if a, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
+		if err := rule.Destination(a, r.in.Own, r.in.Allowed); err != nil {
+			return none, err
+		}
+	}
+	if host == "localhost" && len(r.in.Allowed) == 0 {
+		return none, errors.New("localhost is the node itself, to which nothing is sent: name another, or start the agent with --allow-destinations")
 	}
 	if port == 0 && tls {
 		port = 443

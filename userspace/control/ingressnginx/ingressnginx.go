@@ -14,6 +14,7 @@ package ingressnginx
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -29,6 +30,10 @@ type Ingress struct {
 	Annotations     map[string]string
 	// AllowedFields are the fields that custom-headers may set; none: all.
 	AllowedFields []string
+	// Own are the addresses of the ingress, Allowed destinations that may be named although they
+	// are the node's or its.
+	Own     []netip.Addr
+	Allowed []netip.Prefix
 }
 
 // References finds what annotations refer to.

@@ -70,6 +70,7 @@ type Options struct {
 
 	Listeners   []model.Listener // of the Ingresses of the class
 	Addresses   []netip.Addr     // ingress addresses, for L4 services that name none
+	Allowed     []netip.Prefix   // destinations that may be named although they are the node's or the ingress's
 	AddressPool []netip.Prefix   // further addresses that L4 services may name
 	TCPServices string           // "namespace/name" of a ConfigMap as ingress-nginx's tcp-services; "": none
 	UDPServices string           // the same for UDP

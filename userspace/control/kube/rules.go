@@ -58,7 +58,7 @@ func (r references) Service(namespace, service string, port int) (none model.Ser
 // rulesOf reads the annotations of ingress-nginx that package ingressnginx knows, and
 // reports what does not come to what their author may expect.
 func (t *translation) rulesOf(ingress *networkingv1.Ingress) ingressnginx.Reading {
-	in := ingressnginx.Ingress{Namespace: ingress.Namespace, Name: ingress.Name, Annotations: ingress.Annotations, AllowedFields: t.options.AllowedResponseHeaders}
+	in := ingressnginx.Ingress{Namespace: ingress.Namespace, Name: ingress.Name, Annotations: ingress.Annotations, AllowedFields: t.options.AllowedResponseHeaders, Own: t.options.Addresses, Allowed: t.options.Allowed}
 	ref := refOf("Ingress", ingress)
 	var reading ingressnginx.Reading
 	if t.options.assume {

@@ -13,6 +13,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 
 	"github.com/kerngate/kerngate/userspace/model"
+	"github.com/kerngate/kerngate/userspace/text/rule"
 )
 
 // resolvePort finds the port of a Service that an Ingress refers to by name or number,
@@ -75,7 +76,7 @@ func TranslateService(key model.ServiceKey, service *corev1.Service, endpoints [
 	readAnnotations(service, &result, &found)
 	readPolicy(service, &result, &found)
 	if service.Spec.Type == corev1.ServiceTypeExternalName {
-		if b, ok := externalBackend(key, service); ok && o.AllowExternalName {
+		if b, ok := externalBackend(key, service, o); ok && o.AllowExternalName {
 			result.Backends = []model.Backend{b}
 		}
 		return result, found.sorted()
@@ -124,6 +125,9 @@ func candidates(key model.ServiceKey, protocol corev1.Protocol, endpoints []*dis
 			address, err := netip.ParseAddr(endpoint.Addresses[0])
 			if err == nil && (address.Zone() != "" || address.IsUnspecified() || address.IsMulticast()) {
 				err = fmt.Errorf("%s is not the address of a pod", address)
+			}
+			if err == nil {
+				err = rule.Destination(address, o.Addresses, o.Allowed)
 			}
 			if err != nil {
 				found.add(refOf("EndpointSlice", slice), model.Refused, "EndpointInvalid", fmt.Sprintf("endpoints[%d].addresses[0]: %v", i, err))
@@ -225,9 +229,9 @@ func firstFamily(service *corev1.Service) family {
 // not resolved: that would need a resolver in the privileged agent, and anybody who may
 // create a Service could point it anywhere. The addresses of the node itself and of its
 // link, where metadata services live, are never used.
-func externalBackend(key model.ServiceKey, service *corev1.Service) (model.Backend, bool) {
+func externalBackend(key model.ServiceKey, service *corev1.Service, o Options) (model.Backend, bool) {
 	address, err := netip.ParseAddr(service.Spec.ExternalName)
-	if err != nil || !address.IsGlobalUnicast() || address.Zone() != "" {
+	if err != nil || address.Zone() != "" || rule.Destination(address, o.Addresses, o.Allowed) != nil {
 		return model.Backend{}, false
 	}
 	for _, port := range service.Spec.Ports {
@@ -243,11 +247,11 @@ func externalBackend(key model.ServiceKey, service *corev1.Service) (model.Backe
 }
 
 // checkExternalName says why a Service of type ExternalName is not served, if it is not.
-func checkExternalName(service *corev1.Service, key model.ServiceKey, allowed bool) (reason, message string) {
-	if !allowed {
+func checkExternalName(service *corev1.Service, key model.ServiceKey, o Options) (reason, message string) {
+	if !o.AllowExternalName {
 		return "ExternalNameRefused", fmt.Sprintf("Service %s is of type ExternalName, which would let its author reach any host from the node: start the agent with --allow-external-name to permit it", nameOf(service))
 	}
-	if _, ok := externalBackend(key, service); !ok {
+	if _, ok := externalBackend(key, service, o); !ok {
 		return "ExternalNameUnsupported", fmt.Sprintf("Service %s names the external host %q: only an address outside of the node and its link is supported, names are not resolved; use a Service without selector and an EndpointSlice", nameOf(service), service.Spec.ExternalName)
 	}
 	return "", ""

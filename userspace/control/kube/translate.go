@@ -303,7 +303,7 @@ func (t *translation) resolve(ref model.ObjectRef, field string, n name, port ne
 		return model.ServiceKey{}
 	}
 	if service.Spec.Type == corev1.ServiceTypeExternalName {
-		if reason, message := checkExternalName(service, key, t.options.AllowExternalName); reason != "" {
+		if reason, message := checkExternalName(service, key, t.options); reason != "" {
 			t.found.add(ref, model.Refused, reason, fmt.Sprintf("%s: %s", field, message))
 			return model.ServiceKey{}
 		}

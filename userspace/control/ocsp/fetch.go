@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ocsp"
+
+	"github.com/kerngate/kerngate/userspace/text/rule"
 )
 
 // answer is a response that was verified.
@@ -92,10 +94,7 @@ func Dial(ctx context.Context, network, address string) (net.Conn, error) {
 		if err != nil {
 			return err
 		}
-		if a := resolved.Addr().Unmap(); !a.IsGlobalUnicast() {
-			return fmt.Errorf("%s is an address of this node or its link, where no OCSP responder is asked", a)
-		}
-		return nil
+		return rule.Destination(resolved.Addr(), nil, nil)
 	}}
 	return dialer.DialContext(ctx, network, address)
 }

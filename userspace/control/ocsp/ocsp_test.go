@@ -217,7 +217,7 @@ func TestRefresh(t *testing.T) {
 // TestDial: a certificate cannot make the agent talk to its own node.
 func TestDial(t *testing.T) {
 	r := newResponder(t)
-	if _, err := Dial(t.Context(), "tcp", r.Listener.Addr().String()); err == nil || !strings.Contains(err.Error(), "127.0.0.1 is an address of this node") {
+	if _, err := Dial(t.Context(), "tcp", r.Listener.Addr().String()); err == nil || !strings.Contains(err.Error(), "127.0.0.1 is an address of the node") {
 		t.Errorf("%v", err)
 	}
 	if _, err := Dial(t.Context(), "tcp", "169.254.169.254:80"); err == nil || !strings.Contains(err.Error(), "169.254.169.254 is an address") {

@@ -4176,6 +4176,8 @@ type Settings struct {
 	RequestBufferTotal   uint64                 `protobuf:"varint,51,opt,name=request_buffer_total,json=requestBufferTotal,proto3" json:"request_buffer_total,omitempty"`         // of all such bodies of one worker: 67108864
 	LargeRequestsChunked bool                   `protobuf:"varint,52,opt,name=large_requests_chunked,json=largeRequestsChunked,proto3" json:"large_requests_chunked,omitempty"`   // send larger ones to the pod in chunks
 	Listeners            []*Listener            `protobuf:"bytes,70,rep,name=listeners,proto3" json:"listeners,omitempty"`                                                        // where connections come to; one that has none goes by https_ports
+	OwnAddresses         []string               `protobuf:"bytes,71,rep,name=own_addresses,json=ownAddresses,proto3" json:"own_addresses,omitempty"`                              // of the ingress, to which no request of the proxy's own goes
+	AllowedDestinations  []string               `protobuf:"bytes,72,rep,name=allowed_destinations,json=allowedDestinations,proto3" json:"allowed_destinations,omitempty"`         // prefixes to which such a request may go although they are the node's
 	LargeRequestsRefused bool                   `protobuf:"varint,53,opt,name=large_requests_refused,json=largeRequestsRefused,proto3" json:"large_requests_refused,omitempty"`   // answer them with 411; else they are spooled where the proxy has a folder, and refused where not
 	unknownFields        protoimpl.UnknownFields
 	sizeCache            protoimpl.SizeCache
@@ -4452,6 +4454,20 @@ func (x *Settings) GetLargeRequestsChunked() bool {
 func (x *Settings) GetListeners() []*Listener {
 	if x != nil {
 		return x.Listeners
+	}
+	return nil
+}
+
+func (x *Settings) GetOwnAddresses() []string {
+	if x != nil {
+		return x.OwnAddresses
+	}
+	return nil
+}
+
+func (x *Settings) GetAllowedDestinations() []string {
+	if x != nil {
+		return x.AllowedDestinations
 	}
 	return nil
 }
@@ -5120,7 +5136,7 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\aaddress\x18\x01 \x01(\fR\aaddress\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\rR\x04port\x12\x10\n" +
 	"\x03tls\x18\x03 \x01(\bR\x03tls\x12\x12\n" +
-	"\x04name\x18\x04 \x01(\tR\x04name\"\xd3\v\n" +
+	"\x04name\x18\x04 \x01(\tR\x04name\"\xab\f\n" +
 	"\bSettings\x12&\n" +
 	"\x0fhead_timeout_ms\x18\x01 \x01(\rR\rheadTimeoutMs\x12&\n" +
 	"\x0fidle_timeout_ms\x18\x02 \x01(\rR\ridleTimeoutMs\x12,\n" +
@@ -5163,7 +5179,9 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\x14request_buffer_bytes\x182 \x01(\x04H\x00R\x12requestBufferBytes\x88\x01\x01\x120\n" +
 	"\x14request_buffer_total\x183 \x01(\x04R\x12requestBufferTotal\x124\n" +
 	"\x16large_requests_chunked\x184 \x01(\bR\x14largeRequestsChunked\x128\n" +
-	"\tlisteners\x18F \x03(\v2\x1a.kerngate.feed.v1.ListenerR\tlisteners\x124\n" +
+	"\tlisteners\x18F \x03(\v2\x1a.kerngate.feed.v1.ListenerR\tlisteners\x12#\n" +
+	"\rown_addresses\x18G \x03(\tR\fownAddresses\x121\n" +
+	"\x14allowed_destinations\x18H \x03(\tR\x13allowedDestinations\x124\n" +
 	"\x16large_requests_refused\x185 \x01(\bR\x14largeRequestsRefusedB\x17\n" +
 	"\x15_request_buffer_bytes\"\x1f\n" +
 	"\x03Ack\x12\x18\n" +

@@ -12,6 +12,7 @@ import (
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
 	"github.com/kerngate/kerngate/userspace/proxy/observe/tracing"
+	"github.com/kerngate/kerngate/userspace/proxy/pod/names"
 	"github.com/kerngate/kerngate/userspace/proxy/rules/compress"
 	"github.com/kerngate/kerngate/userspace/text/logformat"
 	"github.com/kerngate/kerngate/userspace/text/rule"
@@ -34,6 +35,7 @@ type Settings struct {
 	DrainTimeout    time.Duration
 	TrustedProxies  Prefixes // whose X-Forwarded-* and Forwarded are believed
 	ProxyHeaderFrom Prefixes // whose connections must begin with a PROXY header
+	Guard           *names.Guard
 
 	Listeners     []Listener
 	HTTPSPorts    []uint16 // local ports whose connections are TLS, where no listener is known
@@ -156,7 +158,7 @@ func settings(p *feedpb.Settings) (Settings, error) {
 	if p.RequestBufferBytes != nil {
 		s.RequestBuffer = int64(min(*p.RequestBufferBytes, 1<<62))
 	}
-	var errs [9]error
+	var errs [10]error
 	s.TrustedProxies, errs[0] = parsePrefixes("trusted proxies", p.TrustedProxies)
 	s.ProxyHeaderFrom, errs[1] = parsePrefixes("PROXY header from", p.ProxyHeaderFrom)
 	s.HTTPSPorts, errs[2] = parsePorts(p)
@@ -166,6 +168,7 @@ func settings(p *feedpb.Settings) (Settings, error) {
 	s.Compression, errs[6] = compress.Compile(p.Compression)
 	s.Trace, errs[7] = tracing.Compile(p.TraceEndpoint, p.TraceRatio, p.TraceTrust)
 	s.Listeners, errs[8] = parseListeners(p.Listeners)
+	s.Guard, errs[9] = parseGuard(p)
 	if err := errors.Join(errs[:]...); err != nil {
 		return Settings{}, err
 	}
@@ -225,4 +228,23 @@ func parseSuites(names []string) (ids []uint16, err error) {
 		return nil, errors.New("no TLS cipher suite of TLS 1.2 is left; leave the list empty, or ask for TLS 1.3 as the minimum")
 	}
 	return ids, nil
+}
+
+func parseGuard(p *feedpb.Settings) (*names.Guard, error) {
+	g := &names.Guard{}
+	for _, text := range p.OwnAddresses {
+		a, err := netip.ParseAddr(text)
+		if err != nil {
+			return nil, fmt.Errorf("own addresses: %w", err)
+		}
+		g.Own = append(g.Own, a.Unmap())
+	}
+	for _, text := range p.AllowedDestinations {
+		prefix, err := rule.Prefix(text)
+		if err != nil {
+			return nil, fmt.Errorf("allowed destinations: %w", err)
+		}
+		g.Allowed = append(g.Allowed, prefix)
+	}
+	return g, nil
 }

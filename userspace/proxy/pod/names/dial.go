@@ -35,6 +35,9 @@ func (c *Cache) Dial(ctx context.Context, network, address string) (net.Conn, er
 }
 
 func dial(ctx context.Context, network string, a netip.Addr, port string) (net.Conn, error) {
+	if err := judge(ctx, a); err != nil {
+		return nil, err
+	}
 	var d net.Dialer
 	d.SetMultipathTCP(false)
 	return d.DialContext(ctx, network, net.JoinHostPort(a.String(), port))

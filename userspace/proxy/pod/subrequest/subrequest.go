@@ -32,6 +32,8 @@ type Request struct {
 	Target    string // path and query, begins with "/"
 	Header    http.Header
 	Body      []byte
+	// Guard says where a request without an Address must not go; nil: not to the node.
+	Guard *names.Guard
 }
 
 // Answer is what came back.
@@ -87,6 +89,9 @@ func Do(ctx context.Context, r Request, most int) (*Answer, error) {
 	defer alive.Add(-1)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	if r.Address == "" {
+		ctx = r.Guard.With(ctx)
+	}
 	out, via, err := r.compose(ctx)
 	if err != nil {
 		return nil, err

@@ -120,6 +120,7 @@ func (p *stream) ReadBody() ([]byte, error) {
 			b.done = true
 			return nil, b.readTrailers()
 		case b.held.err != nil:
+			p.takenBack()
 			return nil, errBroken
 		}
 		select {

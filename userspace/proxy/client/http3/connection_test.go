@@ -3,6 +3,7 @@ package http3_test
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net/http"
 	"strings"
 	"testing"
@@ -153,6 +154,53 @@ func TestOverload(t *testing.T) {
 		}
 		if time.Now().After(end) {
 			t.Fatalf("when all connections have ended there is room for %d of 10", n)
+		}
+	}
+}
+
+// TestRapidReset: a client that takes its requests back before they are answered is cut off, as
+// over HTTP/2. One that ends responses which have begun is not.
+func TestRapidReset(t *testing.T) {
+	s := newSite(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/begun" {
+			w.(http.Flusher).Flush()
+		}
+		<-r.Context().Done()
+	})
+	w := s.dial(t)
+	for i := range 600 {
+		x := w.ask("GET", "a.test", "/begun")
+		x.Close()
+		if _, err := x.Read(make([]byte, 1)); err != nil {
+			t.Fatalf("request %d: %v", i, err)
+		}
+		x.CancelRead(0x10c)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	for n := 0; ; n++ {
+		x, err := w.conn.OpenStreamSync(ctx)
+		if err != nil {
+			break
+		}
+		if _, err := x.Write(w.head("GET", "a.test", "/")); err != nil {
+			break
+		}
+		x.Close()
+		x.CancelRead(0x10c)
+	}
+	select {
+	case <-w.conn.Context().Done():
+	case <-time.After(10 * time.Second):
+		t.Fatal("it is not cut off")
+	}
+	var e *quic.ApplicationError
+	if err := context.Cause(w.conn.Context()); !errors.As(err, &e) || e.ErrorCode != 0x107 || e.ErrorMessage != "resets" {
+		t.Errorf("the connection ends by %v", err)
+	}
+	for end := time.Now().Add(10 * time.Second); s.stats.Active.Load() > 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d requests go on", s.stats.Active.Load())
 		}
 	}
 }

@@ -47,6 +47,7 @@ var Faults = [...]Fault{
 	{"id_error", uint64(http3.ErrCodeIDError), false},
 	{"settings_error", uint64(http3.ErrCodeSettingsError), false},
 	{"missing_settings", uint64(http3.ErrCodeMissingSettings), false},
+	{"excessive_load", uint64(http3.ErrCodeExcessiveLoad), false}, // see connection.takenBack
 	{"flow_control_error", uint64(quic.FlowControlError), true},
 	{"stream_limit_error", uint64(quic.StreamLimitError), true},
 	{"stream_state_error", uint64(quic.StreamStateError), true},

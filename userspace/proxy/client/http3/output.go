@@ -180,6 +180,7 @@ func (p *stream) Inform(r *http1.Response) {
 
 // Respond queues the pod's head.
 func (p *stream) Respond(r *http1.Response) {
+	p.answered = true
 	h := header(r.Fields)
 	addAll(h, p.exchange.AnswerFields(r.Present))
 	if r.ContentLength >= 0 && r.Status != 204 {
@@ -195,6 +196,7 @@ func (p *stream) Reply(status int, reason exchange.Reason, detail string) {
 }
 
 func (p *stream) reply(status int, token, text, detail string, fields []exchange.Added) {
+	p.answered = true
 	line := token + ": " + text
 	if detail != "" {
 		line += " (" + detail + ")"

@@ -27,6 +27,8 @@ type stream struct {
 	exchange exchange.Exchange
 	wants    reactor.Interest
 	refusal  *http1.Error // the request is answered with it, in place of an exchange
+	charged  bool         // the client, for having taken it back
+	answered bool         // a final head is queued
 	broken   bool         // the client has taken the request back or is gone
 	evicted  bool         // there was no memory for its body
 	aborted  bool         // the response is not whole
@@ -63,9 +65,19 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 
 // lost is told that the client has taken the request back or is gone.
 func (p *stream) lost() {
+	p.takenBack()
 	p.broken = true
 	if p.co != nil {
 		p.co.Wake()
+	}
+}
+
+// takenBack charges the client for having taken back the request, or its body, if it had no
+// answer yet.
+func (p *stream) takenBack() {
+	if !p.charged && !p.answered && !p.evicted {
+		p.charged = true
+		p.conn.takenBack()
 	}
 }
 
@@ -78,12 +90,16 @@ func (p *stream) evict() {
 // Run carries the request out.
 func (p *stream) Run(co *reactor.Coroutine) {
 	p.co = co
-	if p.refusal != nil {
+	x := &p.exchange
+	x.Init(p.server.worker, p, &p.request, &p.conn.about)
+	switch {
+	case p.broken: // taken back before it was begun
+		x.Outcome.Reason, x.Outcome.Status = exchange.ClientAborted, exchange.ClientAborted.Status()
+	case p.refusal != nil:
 		p.refuse(p.refusal)
-	} else {
-		p.exchange.Init(p.server.worker, p, &p.request, &p.conn.about)
-		p.exchange.Crowded = p.conn.crowded()
-		p.exchange.Serve(co)
+	default:
+		x.Crowded = p.conn.crowded()
+		x.Serve(co)
 	}
 	p.co = nil
 	p.end()

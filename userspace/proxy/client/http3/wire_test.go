@@ -68,16 +68,21 @@ func (w *wire) ask(method, host, path string, fields ...string) *call {
 		w.t.Fatal(err)
 	}
 	s.SetDeadline(time.Now().Add(60 * time.Second))
+	if _, err := s.Write(w.head(method, host, path, fields...)); err != nil {
+		w.t.Fatal(err)
+	}
+	return &call{s, w.t}
+}
+
+// head makes a request's HEADERS frame.
+func (w *wire) head(method, host, path string, fields ...string) []byte {
 	var block bytes.Buffer
 	e := qpack.NewEncoder(&block)
 	fields = append([]string{":method", method, ":scheme", "https", ":authority", host, ":path", path}, fields...)
 	for i := 0; i < len(fields); i += 2 {
 		e.WriteField(qpack.HeaderField{Name: fields[i], Value: fields[i+1]})
 	}
-	if _, err := s.Write(frame(headersFrame, block.Bytes())); err != nil {
-		w.t.Fatal(err)
-	}
-	return &call{s, w.t}
+	return frame(headersFrame, block.Bytes())
 }
 
 // body writes a piece of the request's body.

@@ -52,9 +52,13 @@ type Monitor struct {
 	most        atomic.Int64 // connections; 0: no bound yet
 	pods        atomic.Int64 // connections to them
 	mostPods    atomic.Int64 // likewise
+	clients     crowd
+	servers     crowd
 
 	// MemoryOf tells use and limit in bytes, 0 for no limit; nil: nobody knows.
 	MemoryOf func() (use, limit uint64)
+	// Free gives memory back that is not in use; nil: nobody can.
+	Free func()
 	// Listeners are the sockets whose queues are looked at.
 	Listeners []int
 }
@@ -67,6 +71,9 @@ func (m *Monitor) Run(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		m.look()
+		if m.crowdLeft(time.Now()) && m.Free != nil {
+			m.Free()
+		}
 		select {
 		case <-ctx.Done():
 			return

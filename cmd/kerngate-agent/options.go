@@ -15,6 +15,7 @@ import (
 
 	"github.com/kerngate/kerngate/loader"
 	"github.com/kerngate/kerngate/userspace/control/agent"
+	"github.com/kerngate/kerngate/userspace/control/cluster"
 	"github.com/kerngate/kerngate/userspace/control/compile"
 	"github.com/kerngate/kerngate/userspace/control/kube"
 	"github.com/kerngate/kerngate/userspace/feed"
@@ -130,7 +131,7 @@ func (o *options) checkSource(e env) error {
 		f.nodeName, _ = e.hostname() // unknown: no pod is local
 	}
 	if f.leaseNamespace == "" {
-		f.leaseNamespace = kube.Namespace()
+		f.leaseNamespace = cluster.Namespace()
 	}
 	algorithm, err := model.ParseAlgorithm(f.loadBalancing)
 	if err != nil {

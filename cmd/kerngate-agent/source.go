@@ -9,8 +9,8 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/kerngate/kerngate/userspace/control/agent"
+	"github.com/kerngate/kerngate/userspace/control/cluster"
 	"github.com/kerngate/kerngate/userspace/control/folder"
-	"github.com/kerngate/kerngate/userspace/control/kube"
 	"github.com/kerngate/kerngate/userspace/control/report"
 	"github.com/kerngate/kerngate/userspace/control/tickets"
 )
@@ -39,21 +39,21 @@ func (o *options) origin(log zerolog.Logger) (origin, error) {
 			keys:   func(ctx context.Context) { tickets.InMemory(ctx, rings) },
 		}, nil
 	}
-	config, err := kube.Config(o.flags.kubeconfig, "kerngate-agent/"+version)
+	config, err := cluster.Config(o.flags.kubeconfig, "kerngate-agent/"+version)
 	if err != nil {
 		return origin{}, fmt.Errorf("--kubeconfig: %w", err)
 	}
-	client, connection, err := kube.Client(config)
+	client, connection, err := cluster.Client(config)
 	if err != nil {
 		return origin{}, fmt.Errorf("--kubeconfig: %w", err)
 	}
-	kube.LogTo(log)
-	cluster, err := kube.NewCluster(client, connection, o.kube, log)
+	cluster.LogTo(log)
+	source, err := cluster.New(client, connection, o.kube, log)
 	if err != nil {
 		return origin{}, err
 	}
 	shared := report.NewTicketSecret(client, report.TicketOptions{Namespace: o.flags.leaseNamespace, Class: o.flags.ingressClass, Log: log})
-	reporter := report.New(client, cluster, report.Options{
+	reporter := report.New(client, source, report.Options{
 		Addresses:     o.node.Addresses,
 		PublishStatus: o.flags.publishStatus,
 		Namespace:     o.flags.leaseNamespace,
@@ -62,5 +62,5 @@ func (o *options) origin(log zerolog.Logger) (origin, error) {
 		Tickets:       shared,
 		Log:           log,
 	})
-	return origin{source: cluster, reporter: reporter, rings: shared.Rings(), keys: shared.Run}, nil
+	return origin{source: source, reporter: reporter, rings: shared.Rings(), keys: shared.Run}, nil
 }

@@ -21,6 +21,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
+	"github.com/kerngate/kerngate/userspace/control/cluster"
 	"github.com/kerngate/kerngate/userspace/control/kube"
 	"github.com/kerngate/kerngate/userspace/control/report"
 	"github.com/kerngate/kerngate/userspace/control/tickets"
@@ -57,7 +58,7 @@ func testMain(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "controlplane:", err)
 		return 1
 	}
-	kube.LogTo(zerolog.Nop())
+	cluster.LogTo(zerolog.Nop())
 	return m.Run()
 }
 
@@ -213,7 +214,7 @@ func (s *scene) addresses(ingress string) []string {
 
 // follower is what the agent does with a cluster's updates, short of the kernel.
 type follower struct {
-	cluster *kube.Cluster
+	cluster *cluster.Source
 	tickets *report.TicketSecret
 
 	mu       sync.Mutex
@@ -236,7 +237,7 @@ func (s *scene) follow(config *rest.Config, identity string) *follower {
 // followIn is follow with the Lease in a namespace.
 func (s *scene) followIn(config *rest.Config, identity, namespace string) *follower {
 	s.t.Helper()
-	client, connection, err := kube.Client(config)
+	client, connection, err := cluster.Client(config)
 	must(s.t, err)
 	log := zerolog.Nop()
 	if testing.Verbose() {
@@ -245,7 +246,7 @@ func (s *scene) followIn(config *rest.Config, identity, namespace string) *follo
 	f := &follower{tickets: report.NewTicketSecret(client, report.TicketOptions{
 		Namespace: cmp.Or(s.ticketsIn, namespace), Class: s.class, Now: s.now, Interval: 50 * time.Millisecond, Log: log,
 	})}
-	f.cluster, err = kube.NewCluster(client, connection, kube.Options{Class: s.class, Node: "node-1", Addresses: []netip.Addr{ingressIP}, FabricService: s.namespace + "/fabric", Defence: s.defence}, log)
+	f.cluster, err = cluster.New(client, connection, kube.Options{Class: s.class, Node: "node-1", Addresses: []netip.Addr{ingressIP}, FabricService: s.namespace + "/fabric", Defence: s.defence}, log)
 	must(s.t, err)
 	reporter := report.New(client, f.cluster, report.Options{
 		Addresses: []netip.Addr{ingressIP}, PublishStatus: true, Namespace: namespace,

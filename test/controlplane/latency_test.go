@@ -21,6 +21,7 @@ import (
 	"github.com/kerngate/kerngate/loader/netnstest"
 	"github.com/kerngate/kerngate/loader/view"
 	"github.com/kerngate/kerngate/userspace/control/agent"
+	"github.com/kerngate/kerngate/userspace/control/cluster"
 	"github.com/kerngate/kerngate/userspace/control/compile"
 	"github.com/kerngate/kerngate/userspace/control/kube"
 	"github.com/kerngate/kerngate/userspace/feed"
@@ -193,16 +194,16 @@ func (s *scene) moveEndpoint(n int) {
 // startAgent runs the agent as cmd/kerngate-agent wires it, without a proxy.
 func (s *scene) startAgent(datapath *loader.Datapath) (stop func()) {
 	s.t.Helper()
-	config, err := kube.Config(plane.Kubeconfig(), "test")
+	config, err := cluster.Config(plane.Kubeconfig(), "test")
 	must(s.t, err)
-	client, connection, err := kube.Client(config)
+	client, connection, err := cluster.Client(config)
 	must(s.t, err)
-	cluster, err := kube.NewCluster(client, connection, kube.Options{Class: s.class, Listeners: model.IngressListeners([]netip.Addr{ingressIP}, 80, 0, false)}, zerolog.Nop())
+	source, err := cluster.New(client, connection, kube.Options{Class: s.class, Listeners: model.IngressListeners([]netip.Addr{ingressIP}, 80, 0, false)}, zerolog.Nop())
 	must(s.t, err)
 	server, err := feed.Listen(feed.Options{Path: filepath.Join(s.t.TempDir(), "agent.sock")})
 	must(s.t, err)
 	a := agent.New(agent.Options{
-		Datapath: datapath, Source: cluster, Server: server, Settings: &feedpb.Settings{},
+		Datapath: datapath, Source: source, Server: server, Settings: &feedpb.Settings{},
 		Node: compile.Node{Addresses: []netip.Addr{ingressIP}}, Log: zerolog.Nop(),
 	})
 	ctx, cancel := context.WithCancel(context.Background())

@@ -19,6 +19,7 @@ import (
 
 	"github.com/kerngate/kerngate/loader/state"
 	"github.com/kerngate/kerngate/userspace/control/cert/certtest"
+	"github.com/kerngate/kerngate/userspace/control/cluster"
 	"github.com/kerngate/kerngate/userspace/control/compile"
 	"github.com/kerngate/kerngate/userspace/control/kube"
 	"github.com/kerngate/kerngate/userspace/control/tickets"
@@ -235,20 +236,20 @@ func TestSecretLatency(t *testing.T) {
 	close(numbers)
 	group.Wait()
 
-	config, err := kube.Config(plane.Kubeconfig(), "test")
+	config, err := cluster.Config(plane.Kubeconfig(), "test")
 	must(t, err)
-	client, connection, err := kube.Client(config)
+	client, connection, err := cluster.Client(config)
 	must(t, err)
-	cluster, err := kube.NewCluster(client, connection, kube.Options{Class: s.class}, zerolog.Nop())
+	source, err := cluster.New(client, connection, kube.Options{Class: s.class}, zerolog.Nop())
 	must(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- cluster.Run(ctx) }()
+	go func() { done <- source.Run(ctx) }()
 	t.Cleanup(func() { cancel(); must(t, <-done) })
 
 	next := func() (*model.Model, time.Time) {
 		select {
-		case u := <-cluster.Updates():
+		case u := <-source.Updates():
 			return u.Model, time.Now()
 		case <-time.After(30 * time.Second):
 			t.Fatal("no update")

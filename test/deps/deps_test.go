@@ -94,10 +94,10 @@ var rules = []rule{
 	},
 	{
 		from:   everything,
-		except: local("userspace/control/kube", "userspace/control/folder", "userspace/control/report", "userspace/control/owner", "userspace/control/agent", "cmd/kerngate-agent", "test", "manifests"),
+		except: local("userspace/control/kube", "userspace/control/cluster", "userspace/control/folder", "userspace/control/report", "userspace/control/owner", "userspace/control/agent", "cmd/kerngate-agent", "test", "manifests"),
 		to:     []string{"k8s.io", "sigs.k8s.io"},
 		allow:  []string{"sigs.k8s.io/yaml"}, // has nothing of Kubernetes in it
-		why:    "Kubernetes ends in userspace/control/kube (and folder, which reads the same objects): everything behind it works on userspace/model",
+		why:    "Kubernetes ends in userspace/control/kube and its sources (cluster, folder) and reporter: everything behind it works on userspace/model",
 	},
 	{
 		from: everything, except: local("loader", "test"),
@@ -110,11 +110,11 @@ var rules = []rule{
 		why: "routes and interfaces are changed by the loader, in one place that also undoes it",
 	},
 	{
-		from: local("userspace/control/kube", "userspace/control/folder"), to: local("userspace/proxy", "cmd/kerngate-proxy"),
+		from: local("userspace/control/kube", "userspace/control/cluster", "userspace/control/folder", "userspace/control/report"), to: local("userspace/proxy", "cmd/kerngate-proxy"),
 		why: "the control plane and the byte path meet in the feed alone",
 	},
 	{
-		from: local("userspace/proxy"), to: local("userspace/control/kube", "userspace/control/folder", "userspace/control/agent", "userspace/control/compile"),
+		from: local("userspace/proxy"), to: local("userspace/control/kube", "userspace/control/cluster", "userspace/control/folder", "userspace/control/report", "userspace/control/agent", "userspace/control/compile"),
 		why: "the byte path and the control plane meet in the feed alone: the proxy must run without Kubernetes",
 	},
 	{
@@ -186,6 +186,11 @@ var forbiddenIn = []struct {
 		"kerngate-proxy",
 		[]string{"k8s.io", "sigs.k8s.io/controller-runtime", "sigs.k8s.io/structured-merge-diff"},
 		"the proxy faces the internet and holds no Kubernetes credentials: it has no use for a client",
+	},
+	{
+		"kerngatectl",
+		[]string{"k8s.io/client-go"},
+		"kerngatectl judges manifests and asks agents; of a cluster it asks kubectl",
 	},
 	{
 		"kerngate-proxy",

@@ -5,18 +5,19 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/types"
 )
 
-// store finds the objects to which Ingresses refer. A nil object is one that is not there, or
+// Store finds the objects to which Ingresses refer. A nil object is one that is not there, or
 // cannot be read: unreadable then says why.
-type store interface {
-	service(name) *corev1.Service
-	secret(name) (s *corev1.Secret, unreadable string)
-	configMap(name) (c *corev1.ConfigMap, unreadable string)
-	// unnamed returns the objects that count without being named by an Ingress: Services that
+type Store interface {
+	Service(types.NamespacedName) *corev1.Service
+	Secret(types.NamespacedName) (s *corev1.Secret, unreadable string)
+	ConfigMap(types.NamespacedName) (c *corev1.ConfigMap, unreadable string)
+	// Unnamed returns the objects that count without being named by an Ingress: Services that
 	// are published by themselves (others may be among them), ConfigMaps that options name.
-	unnamed() Objects
-	endpoints(service name) []*discoveryv1.EndpointSlice
+	Unnamed() Objects
+	Endpoints(service types.NamespacedName) []*discoveryv1.EndpointSlice
 }
 
 // reference is an object that routes, annotations or spec.tls of Ingresses name.
@@ -25,23 +26,27 @@ type reference struct {
 	name name // without a name: all objects of the kind in the namespace
 }
 
-// lookup is a store that remembers what was asked for, there or not: a change of anything
+// lookup asks a Store and remembers what was asked for, there or not: a change of anything
 // else changes no translation.
 type lookup struct {
-	store
-	used map[reference]struct{}
+	store Store
+	used  map[reference]struct{}
 }
 
-func newLookup(s store) lookup { return lookup{s, map[reference]struct{}{}} }
+func newLookup(s Store) lookup { return lookup{s, map[reference]struct{}{}} }
 
 func (l lookup) service(n name) *corev1.Service {
 	l.used[reference{"Service", n}] = struct{}{}
-	return l.store.service(n)
+	return l.store.Service(n.namespaced())
+}
+
+func (l lookup) endpoints(n name) []*discoveryv1.EndpointSlice {
+	return l.store.Endpoints(n.namespaced())
 }
 
 func (l lookup) secret(n name) (*corev1.Secret, error) {
 	l.used[reference{"Secret", n}] = struct{}{}
-	s, unreadable := l.store.secret(n)
+	s, unreadable := l.store.Secret(n.namespaced())
 	switch {
 	case s != nil:
 		return s, nil
@@ -53,7 +58,7 @@ func (l lookup) secret(n name) (*corev1.Secret, error) {
 
 func (l lookup) configMap(n name) (map[string]string, error) {
 	l.used[reference{"ConfigMap", n}] = struct{}{}
-	c, unreadable := l.store.configMap(n)
+	c, unreadable := l.store.ConfigMap(n.namespaced())
 	switch {
 	case c != nil:
 		return c.Data, nil
@@ -63,7 +68,7 @@ func (l lookup) configMap(n name) (map[string]string, error) {
 	return nil, fmt.Errorf("ConfigMap %s does not exist", n)
 }
 
-// index is the store of a list of objects.
+// index is the Store of a list of objects.
 type index struct {
 	services   map[name]*corev1.Service
 	secrets    map[name]*corev1.Secret
@@ -97,16 +102,23 @@ func newIndex(objects Objects) *index {
 	return i
 }
 
-func (i *index) unnamed() Objects { return i.objects }
+// Unnamed is of Store.
+func (i *index) Unnamed() Objects { return i.objects }
 
-func (i *index) endpoints(n name) []*discoveryv1.EndpointSlice { return i.slices[n] }
-
-func (i *index) service(n name) *corev1.Service { return i.services[n] }
-
-func (i *index) secret(n name) (*corev1.Secret, string) {
-	return i.secrets[n], i.objects.SecretsUnreadable[n.namespace]
+// Endpoints is of Store.
+func (i *index) Endpoints(n types.NamespacedName) []*discoveryv1.EndpointSlice {
+	return i.slices[nameFrom(n)]
 }
 
-func (i *index) configMap(n name) (*corev1.ConfigMap, string) {
-	return i.configMaps[n], i.objects.ConfigMapsUnreadable[n.String()]
+// Service is of Store.
+func (i *index) Service(n types.NamespacedName) *corev1.Service { return i.services[nameFrom(n)] }
+
+// Secret is of Store.
+func (i *index) Secret(n types.NamespacedName) (*corev1.Secret, string) {
+	return i.secrets[nameFrom(n)], i.objects.SecretsUnreadable[n.Namespace]
+}
+
+// ConfigMap is of Store.
+func (i *index) ConfigMap(n types.NamespacedName) (*corev1.ConfigMap, string) {
+	return i.configMaps[nameFrom(n)], i.objects.ConfigMapsUnreadable[n.String()]
 }

@@ -22,6 +22,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kerngate/kerngate/userspace/model"
 )
@@ -103,6 +104,12 @@ type name struct{ namespace, name string }
 func nameOf(o metav1.Object) name { return name{o.GetNamespace(), o.GetName()} }
 
 func (n name) String() string { return n.namespace + "/" + n.name }
+
+func (n name) namespaced() types.NamespacedName {
+	return types.NamespacedName{Namespace: n.namespace, Name: n.name}
+}
+
+func nameFrom(n types.NamespacedName) name { return name{n.Namespace, n.Name} }
 
 func refOf(kind string, o metav1.Object) model.ObjectRef {
 	return model.ObjectRef{Kind: kind, Namespace: o.GetNamespace(), Name: o.GetName()}

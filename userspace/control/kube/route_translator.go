@@ -22,7 +22,7 @@ import (
 // The result equals that of a translation from nothing: TestTranslatorAgrees.
 type routeTranslator struct {
 	options Options
-	store   store
+	store   Store
 	read    *secretMemory
 
 	classes       []*networkingv1.IngressClass
@@ -107,7 +107,7 @@ type group struct {
 	problems     problems
 }
 
-func newRouteTranslator(o Options, s store) *routeTranslator {
+func newRouteTranslator(o Options, s Store) *routeTranslator {
 	t := &routeTranslator{
 		options: o, store: s, read: newSecretMemory(),
 		entries: map[name]*entry{}, named: map[string]map[*entry]struct{}{}, users: map[reference]map[*group]struct{}{},
@@ -488,7 +488,7 @@ func (t *routeTranslator) translate(members []*entry) {
 
 // translateUnnamed translates what no Ingress names.
 func (t *routeTranslator) translateUnnamed() {
-	part := newPartOf(t.store.unnamed(), t.options, newLookup(t.store), t.read)
+	part := newPartOf(t.store.Unnamed(), t.options, newLookup(t.store), t.read)
 	g := general{service: part.classDefault(), certificate: part.defaultCertificate(), defence: part.defence()}
 	keys := maps.Clone(part.keys) // proxies know nothing of services to which the kernel forwards
 	g.l4 = part.l4()

@@ -2,9 +2,10 @@ package kube
 
 import (
 	"bytes"
-	"github.com/kerngate/kerngate/userspace/control/owner"
 	"slices"
 	"strings"
+
+	"github.com/kerngate/kerngate/userspace/control/owner"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -12,10 +13,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// slim keeps of an object what translation, events and status use. The rest, managed
+// Slim keeps of an object what translation, events and status use. The rest, managed
 // fields above all, is most of the memory that a large cluster's objects take; of those
 // only who wrote the addresses in a status is kept.
-func slim(object any) (any, error) {
+func Slim(object any) (any, error) {
 	switch o := object.(type) {
 	case *networkingv1.Ingress:
 		meta := slimMeta(&o.ObjectMeta, AnnotationClass, vocabularyNginx, vocabularyOwn)
@@ -79,7 +80,7 @@ func slim(object any) (any, error) {
 		}
 		return s, nil
 	}
-	return object, nil // cache.DeletedFinalStateUnknown: its object is slim already
+	return object, nil // cache.DeletedFinalStateUnknown: its object is Slim already
 }
 
 // slimMeta keeps of the annotations those that are named, and those that begin with a name

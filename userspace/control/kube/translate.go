@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kerngate/kerngate/userspace/model"
 )
@@ -153,6 +154,12 @@ func newPartOf(objects Objects, o Options, l lookup, read *secretMemory) *transl
 		certificates: map[string]model.Certificate{},
 		authorities:  map[string]model.Authority{},
 	}
+}
+
+// ServiceOf returns the Service that a slice says it belongs to.
+func ServiceOf(slice *discoveryv1.EndpointSlice) (types.NamespacedName, bool) {
+	n, ok := serviceOf(slice)
+	return n.namespaced(), ok
 }
 
 // serviceOf returns the Service that a slice says it belongs to.

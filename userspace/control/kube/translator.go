@@ -7,6 +7,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kerngate/kerngate/userspace/model"
 )
@@ -17,7 +19,7 @@ import (
 // It owns no goroutine and takes no lock; its user serialises calls.
 type Translator struct {
 	options Options
-	store   store
+	store   Store
 	routes  *routeTranslator
 
 	started   bool                               // the first model has been returned
@@ -40,7 +42,7 @@ type Translator struct {
 	statuses        model.Statuses
 }
 
-func newTranslator(o Options, s store) *Translator {
+func NewStoreTranslator(o Options, s Store) *Translator {
 	return &Translator{
 		model:   model.Model{Listeners: o.listeners()},
 		options: o, store: s, routes: newRouteTranslator(o, s),
@@ -52,7 +54,7 @@ func newTranslator(o Options, s store) *Translator {
 }
 
 // NewTranslator returns a translator of objects that Replace takes over.
-func NewTranslator(o Options) *Translator { return newTranslator(o, newIndex(Objects{})) }
+func NewTranslator(o Options) *Translator { return NewStoreTranslator(o, newIndex(Objects{})) }
 
 // Replace takes over all objects, of which those that have changed have another address.
 func (t *Translator) Replace(objects Objects) {
@@ -84,9 +86,7 @@ func (t *Translator) Replace(objects Objects) {
 			return
 		}
 		t.staleServices[n] = struct{}{}
-		fabric, _ := t.options.fabricService()
-		proxies, _ := t.options.proxyService()
-		t.staleMembers = t.staleMembers || n == fabric || n == proxies
+		t.staleMembers = t.staleMembers || t.HasMembers(n.namespaced())
 	})
 	t.store, t.routes.store = now, now
 	if unnamed {
@@ -106,6 +106,56 @@ func each[K comparable, V any](before, after map[K]V, f func(key K, before, afte
 			f(key, last, v)
 		}
 	}
+}
+
+// SetClasses takes over all IngressClasses.
+func (t *Translator) SetClasses(classes []*networkingv1.IngressClass) { t.routes.setClasses(classes) }
+
+// ReplaceIngresses takes over all Ingresses.
+func (t *Translator) ReplaceIngresses(all []*networkingv1.Ingress) { t.routes.replaceIngresses(all) }
+
+// SetIngress takes over an Ingress that has come or changed.
+func (t *Translator) SetIngress(ingress *networkingv1.Ingress) { t.routes.set(ingress) }
+
+// RemoveIngress forgets an Ingress.
+func (t *Translator) RemoveIngress(n types.NamespacedName) { t.routes.remove(nameFrom(n)) }
+
+// Touch notes that an object has come, gone or changed to which Ingresses may refer. Without a name
+// that is said of all objects of the kind in the namespace.
+func (t *Translator) Touch(kind string, n types.NamespacedName) {
+	t.touch(reference{kind, nameFrom(n)})
+}
+
+// TouchUnnamed notes that something has changed of what counts without an Ingress naming it: the
+// Unnamed of the Store.
+func (t *Translator) TouchUnnamed() { t.routes.dissolve(t.routes.unnamed) }
+
+// TouchMembers notes that the nodes of the fabric, or those with proxies, may have changed.
+func (t *Translator) TouchMembers() { t.staleMembers = true }
+
+// HasMembers reports whether a Service's endpoints are the nodes of the fabric, or those with proxies.
+func (t *Translator) HasMembers(service types.NamespacedName) bool {
+	n := nameFrom(service)
+	fabric, _ := t.options.fabricService()
+	proxies, _ := t.options.proxyService()
+	return n == fabric || n == proxies
+}
+
+// Wants returns what must be known before Ingresses are translated: namespaces whose Secrets they
+// name, and ConfigMaps.
+func (t *Translator) Wants() (secretsOf map[string]bool, configMaps map[types.NamespacedName]bool) {
+	secretsOf, configMaps = map[string]bool{}, map[types.NamespacedName]bool{}
+	if n, ok := cutName(t.options.DefaultCertificate); ok {
+		secretsOf[n.namespace] = true
+	}
+	for r := range t.routes.wants {
+		if r.kind == "Secret" {
+			secretsOf[r.name.namespace] = true
+		} else {
+			configMaps[r.name.namespaced()] = true
+		}
+	}
+	return secretsOf, configMaps
 }
 
 // touch notes that an object has come, gone or changed. Without a name that is said of all
@@ -160,17 +210,18 @@ func (t *Translator) Update() (u model.Update, ok bool) {
 	return u, true
 }
 
-// endpointsChanged translates the services whose endpoints have changed. ok is false if no
+// EndpointsChanged translates the services whose endpoints have changed. ok is false if no
 // route leads to them.
-func (t *Translator) endpointsChanged(changed map[name]struct{}) (u model.Update, ok bool) {
-	for n := range changed {
+func (t *Translator) EndpointsChanged(changed map[types.NamespacedName]struct{}) (u model.Update, ok bool) {
+	for namespaced := range changed {
+		n := nameFrom(namespaced)
 		for _, key := range t.keys[n] {
-			s := t.translateService(key, t.store.service(n)) // nil: deleted, its routes are about to be translated
+			s := t.translateService(key, t.store.Service(n.namespaced())) // nil: deleted, its routes are about to be translated
 			t.renewed[key] = s
 			u.Services = append(u.Services, s)
 		}
 		for _, s := range t.l4[n] {
-			s = t.completeL4(s, t.store.service(n))
+			s = t.completeL4(s, t.store.Service(n.namespaced()))
 			t.renewedL4[s.L4Key] = s
 			u.L4 = append(u.L4, s)
 		}
@@ -204,7 +255,7 @@ func (t *Translator) translateL4(services []model.L4Service) (out []model.L4Serv
 	for _, s := range services {
 		n := name{s.Service.Namespace, s.Service.Name}
 		t.l4[n] = append(t.l4[n], s)
-		out = append(out, t.completeL4(s, t.store.service(n)))
+		out = append(out, t.completeL4(s, t.store.Service(n.namespaced())))
 	}
 	return out
 }
@@ -213,11 +264,11 @@ func (t *Translator) translateL4(services []model.L4Service) (out []model.L4Serv
 func (t *Translator) translateMembers(m *model.Model) {
 	t.staleMembers = false
 	if n, ok := t.options.fabricService(); ok {
-		m.Members, t.memberProblems = translateMembers(t.store.endpoints(n))
+		m.Members, t.memberProblems = translateMembers(t.store.Endpoints(n.namespaced()))
 		t.problems = nil
 	}
 	if n, ok := t.options.proxyService(); ok {
-		m.Proxies = countProxies(t.store.endpoints(n))
+		m.Proxies = countProxies(t.store.Endpoints(n.namespaced()))
 	}
 }
 
@@ -231,7 +282,7 @@ func (t *Translator) translateKeys(changed map[model.ServiceKey]struct{}) (any b
 		switch {
 		case named && i < 0:
 			t.keys[n] = append(t.keys[n], key)
-			t.renewed[key] = t.translateService(key, t.store.service(n))
+			t.renewed[key] = t.translateService(key, t.store.Service(n.namespaced()))
 		case !named && i >= 0:
 			if t.keys[n] = slices.Delete(t.keys[n], i, i+1); len(t.keys[n]) == 0 {
 				delete(t.keys, n)
@@ -246,11 +297,11 @@ func (t *Translator) translateKeys(changed map[model.ServiceKey]struct{}) (any b
 	}
 	for n := range t.staleServices {
 		for _, key := range t.keys[n] {
-			t.renewed[key] = t.translateService(key, t.store.service(n))
+			t.renewed[key] = t.translateService(key, t.store.Service(n.namespaced()))
 			any = true
 		}
 		for _, s := range t.l4[n] {
-			t.renewedL4[s.L4Key] = t.completeL4(s, t.store.service(n))
+			t.renewedL4[s.L4Key] = t.completeL4(s, t.store.Service(n.namespaced()))
 			any = true
 		}
 	}
@@ -302,7 +353,7 @@ func (t *Translator) renewL4(last []model.L4Service) []model.L4Service {
 }
 
 func (t *Translator) translateService(key model.ServiceKey, service *corev1.Service) model.Service {
-	translated, wrong := TranslateService(key, service, t.store.endpoints(name{key.Namespace, key.Name}), t.options)
+	translated, wrong := TranslateService(key, service, t.store.Endpoints(name{key.Namespace, key.Name}.namespaced()), t.options)
 	if !slices.Equal(wrong, t.serviceProblems[key]) {
 		t.forgetService(key)
 		if t.problems = nil; len(wrong) > 0 {
@@ -320,7 +371,7 @@ func (t *Translator) forgetService(key model.ServiceKey) {
 }
 
 func (t *Translator) completeL4(s model.L4Service, service *corev1.Service) model.L4Service {
-	translated, wrong := completeL4(s, service, t.store.endpoints(name{s.Service.Namespace, s.Service.Name}), t.options)
+	translated, wrong := completeL4(s, service, t.store.Endpoints(name{s.Service.Namespace, s.Service.Name}.namespaced()), t.options)
 	if slices.Equal(wrong, t.l4Problems[s.L4Key]) {
 		return translated
 	}

@@ -1,4 +1,4 @@
-package kube
+package cluster
 
 import (
 	"slices"
@@ -10,11 +10,13 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
+
+	"github.com/kerngate/kerngate/userspace/control/kube"
 )
 
 // watchConfigMaps adds informers for the ConfigMaps that the options name. Each watches
 // that one object: the agent needs no right to read others.
-func (c *Cluster) watchConfigMaps(client kubernetes.Interface) {
+func (c *Source) watchConfigMaps(client kubernetes.Interface) {
 	names := []string{c.options.TCPServices, c.options.UDPServices, c.options.Defence}
 	slices.Sort(names)
 	for _, n := range slices.Compact(names) {
@@ -22,7 +24,7 @@ func (c *Cluster) watchConfigMaps(client kubernetes.Interface) {
 		if !ok {
 			continue
 		}
-		factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(slim), informers.WithNamespace(namespace),
+		factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(kube.Slim), informers.WithNamespace(namespace),
 			informers.WithTweakListOptions(func(o *metav1.ListOptions) {
 				o.FieldSelector = fields.OneTermEqualSelector("metadata.name", config).String()
 			}))
@@ -32,7 +34,7 @@ func (c *Cluster) watchConfigMaps(client kubernetes.Interface) {
 	}
 }
 
-func (c *Cluster) listConfigMaps() (out []*corev1.ConfigMap) {
+func (c *Source) listConfigMaps() (out []*corev1.ConfigMap) {
 	for _, lister := range c.configs {
 		found, err := lister.List(labels.Everything())
 		if err != nil {

@@ -1,4 +1,4 @@
-package kube
+package cluster
 
 import (
 	"cmp"
@@ -20,6 +20,7 @@ import (
 	networkinglisters "k8s.io/client-go/listers/networking/v1"
 	"k8s.io/client-go/tools/cache"
 
+	"github.com/kerngate/kerngate/userspace/control/kube"
 	"github.com/kerngate/kerngate/userspace/look/status"
 	"github.com/kerngate/kerngate/userspace/model"
 )
@@ -36,9 +37,9 @@ const (
 // byService is the index of EndpointSlices by the Service they belong to.
 const byService = "service"
 
-// Cluster is the source that watches a cluster.
-type Cluster struct {
-	options    Options
+// Source is the source that watches a cluster.
+type Source struct {
+	options    kube.Options
 	connection *Connection
 	log        zerolog.Logger
 	updates    chan model.Update
@@ -53,7 +54,7 @@ type Cluster struct {
 	secrets   *watches
 	named     *watches // ConfigMaps that annotations name
 
-	translator *Translator // owned by Run's goroutine
+	translator *kube.Translator // owned by Run's goroutine
 
 	mu        sync.Mutex // guards what follows
 	lastEvent time.Time
@@ -69,17 +70,17 @@ type watched struct {
 	factory  informers.SharedInformerFactory
 }
 
-// NewCluster returns a source for the cluster of a client.
-func NewCluster(client kubernetes.Interface, connection *Connection, options Options, log zerolog.Logger) (*Cluster, error) {
-	c := &Cluster{
+// New returns a source for the cluster of a client.
+func New(client kubernetes.Interface, connection *Connection, options kube.Options, log zerolog.Logger) (*Source, error) {
+	c := &Source{
 		options: options, connection: connection, log: log,
 		updates: make(chan model.Update),
 		changes: newChanges(),
 	}
-	c.translator = newTranslator(options, c)
+	c.translator = kube.NewStoreTranslator(options, c)
 	c.secrets = newWatches(watchedSecrets, client, log, &c.changes)
 	c.named = newWatches(watchedConfigMaps, client, log, &c.changes)
-	factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(slim))
+	factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(kube.Slim))
 	networking := factory.Networking().V1()
 	c.ingresses, c.classes = networking.Ingresses().Lister(), networking.IngressClasses().Lister()
 	c.services = factory.Core().V1().Services().Lister()
@@ -93,7 +94,7 @@ func NewCluster(client kubernetes.Interface, connection *Connection, options Opt
 	}
 	c.watchConfigMaps(client)
 	err := endpoints.AddIndexers(cache.Indexers{byService: func(o any) ([]string, error) {
-		if n, ok := serviceOf(o.(*discoveryv1.EndpointSlice)); ok {
+		if n, ok := kube.ServiceOf(o.(*discoveryv1.EndpointSlice)); ok {
 			return []string{n.String()}, nil
 		}
 		return nil, nil
@@ -117,10 +118,10 @@ func NewCluster(client kubernetes.Interface, connection *Connection, options Opt
 }
 
 // Updates delivers the first update when all lists are complete, and then each change.
-func (c *Cluster) Updates() <-chan model.Update { return c.updates }
+func (c *Source) Updates() <-chan model.Update { return c.updates }
 
 // Run watches until ctx ends. While the API server is away, what is known stays.
-func (c *Cluster) Run(ctx context.Context) error {
+func (c *Source) Run(ctx context.Context) error {
 	for _, w := range c.informers {
 		w.factory.Start(ctx.Done()) // one that runs already is left alone
 		defer w.factory.Shutdown()
@@ -154,18 +155,16 @@ func (c *Cluster) Run(ctx context.Context) error {
 }
 
 // changed looks at what an informer tells. One of the objects may be nil.
-func (c *Cluster) changed(before, after any) {
+func (c *Source) changed(before, after any) {
 	c.mu.Lock()
 	c.lastEvent = time.Now()
 	onStatus := c.onStatus
 	c.mu.Unlock()
 	for _, o := range []any{before, after} {
 		if slice, ok := o.(*discoveryv1.EndpointSlice); ok {
-			if n, ok := serviceOf(slice); ok {
+			if n, ok := kube.ServiceOf(slice); ok {
 				c.changes.addService(n)
-				fabric, _ := c.options.fabricService()
-				proxies, _ := c.options.proxyService()
-				if n == fabric || n == proxies { // a node has come, gone or changed
+				if c.translator.HasMembers(n) { // a node has come, gone or changed
 					c.changes.add(func(r *routeChanges) { r.members = true })
 				}
 			}
@@ -176,7 +175,7 @@ func (c *Cluster) changed(before, after any) {
 			onStatus()
 		}
 	}
-	if service, ok := after.(*corev1.Service); ok && onStatus != nil && IsLoadBalancer(service) {
+	if service, ok := after.(*corev1.Service); ok && onStatus != nil && kube.IsLoadBalancer(service) {
 		onStatus() // somebody may have changed it; the reporter compares
 	}
 	if !routesDiffer(before, after) {
@@ -198,7 +197,7 @@ func (c *Cluster) changed(before, after any) {
 	})
 }
 
-func (c *Cluster) watchFailed(resource string, err error) {
+func (c *Source) watchFailed(resource string, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	text := fmt.Sprintf("watching %s: %v", resource, err)
@@ -209,7 +208,7 @@ func (c *Cluster) watchFailed(resource string, err error) {
 }
 
 // Describe says which cluster is watched and how that goes.
-func (c *Cluster) Describe() status.Source {
+func (c *Source) Describe() status.Source {
 	d := status.Source{Kind: "cluster", Location: c.connection.URL, Error: c.connection.Err()}
 	for _, w := range c.informers {
 		if !w.informer.HasSynced() {

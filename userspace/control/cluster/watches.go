@@ -1,4 +1,4 @@
-package kube
+package cluster
 
 import (
 	"context"
@@ -15,6 +15,8 @@ import (
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
+
+	"github.com/kerngate/kerngate/userspace/control/kube"
 )
 
 // watchWait is how long a translation is put off until what Ingresses refer to has been
@@ -87,11 +89,11 @@ func (w *watches) want(ctx context.Context, wanted map[name]bool) bool {
 func (w *watches) start(ctx context.Context, n name) *watch {
 	ctx, cancel := context.WithCancel(ctx)
 	selector := w.selector
-	if n.name != "" {
-		selector = fields.OneTermEqualSelector("metadata.name", n.name).String()
+	if n.Name != "" {
+		selector = fields.OneTermEqualSelector("metadata.name", n.Name).String()
 	}
 	factory := informers.NewSharedInformerFactoryWithOptions(w.client, 0,
-		informers.WithNamespace(n.namespace), informers.WithTransform(slim),
+		informers.WithNamespace(n.Namespace), informers.WithTransform(kube.Slim),
 		informers.WithTweakListOptions(func(o *metav1.ListOptions) { o.FieldSelector = selector }))
 	one := &watch{informer: w.informer(factory), since: time.Now()}
 	changed := func(o any) {
@@ -144,7 +146,7 @@ func (w *watches) failed(n name, one *watch, err error) {
 	}
 	text := strings.ReplaceAll(err.Error(), "\n", " ")
 	if apierrors.IsForbidden(err) {
-		text = "the agent's account has no right to: bind ClusterRole " + w.role + " in namespace " + n.namespace
+		text = "the agent's account has no right to: bind ClusterRole " + w.role + " in namespace " + n.Namespace
 	}
 	w.mu.Lock()
 	news := one.failure != text
@@ -162,7 +164,7 @@ func (w *watches) find(n name) (object any, unreadable string) {
 	defer w.mu.Unlock()
 	one := w.all[n]
 	if one == nil {
-		one = w.all[name{n.namespace, ""}]
+		one = w.all[name{Namespace: n.Namespace, Name: ""}]
 	}
 	switch {
 	case one == nil:
@@ -170,7 +172,7 @@ func (w *watches) find(n name) (object any, unreadable string) {
 	case !one.informer.HasSynced() && one.failure != "":
 		return nil, one.failure
 	case !one.informer.HasSynced():
-		return nil, fmt.Sprintf("the API server has not listed the %s of namespace %s yet", w.plural, n.namespace)
+		return nil, fmt.Sprintf("the API server has not listed the %s of namespace %s yet", w.plural, n.Namespace)
 	}
 	object, there, err := one.informer.GetStore().GetByKey(n.String())
 	if err != nil || !there {
@@ -183,7 +185,7 @@ func (w *watches) find(n name) (object any, unreadable string) {
 func (w *watches) watching(n name) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.all[n] != nil || w.all[name{n.namespace, ""}] != nil
+	return w.all[n] != nil || w.all[name{Namespace: n.Namespace, Name: ""}] != nil
 }
 
 func (w *watches) get(n name) (metav1.Object, error) {
@@ -202,8 +204,8 @@ func (w *watches) waiting() (out []string) {
 		if one.informer.HasSynced() || one.failure != "" {
 			continue
 		}
-		where := n.namespace
-		if n.name != "" {
+		where := n.Namespace
+		if n.Name != "" {
 			where = n.String()
 		}
 		out = append(out, strings.ToLower(w.plural)+" of "+where)

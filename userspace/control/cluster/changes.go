@@ -1,4 +1,4 @@
-package kube
+package cluster
 
 import (
 	"maps"
@@ -10,6 +10,8 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/kerngate/kerngate/userspace/control/kube"
 )
 
 // changes gathers what the informers tell until it is translated. Endpoint changes are
@@ -133,7 +135,7 @@ func metaDiffers(before, after metav1.Object) bool {
 // being named by anything else.
 func publishes(o any) bool {
 	service, ok := o.(*corev1.Service)
-	return ok && IsLoadBalancer(service)
+	return ok && kube.IsLoadBalancer(service)
 }
 
 func sameStatus(a, b *networkingv1.Ingress) bool {

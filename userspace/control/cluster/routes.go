@@ -1,4 +1,4 @@
-package kube
+package cluster
 
 import (
 	"context"
@@ -8,28 +8,29 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
+	"github.com/kerngate/kerngate/userspace/control/kube"
 	"github.com/kerngate/kerngate/userspace/model"
 )
 
 // A Cluster is the store of its Translator.
 
-func (c *Cluster) service(n name) *corev1.Service {
-	s, err := c.services.Services(n.namespace).Get(n.name)
+func (c *Source) Service(n name) *corev1.Service {
+	s, err := c.services.Services(n.Namespace).Get(n.Name)
 	if err != nil {
 		return nil
 	}
 	return s
 }
 
-func (c *Cluster) secret(n name) (*corev1.Secret, string) {
+func (c *Source) Secret(n name) (*corev1.Secret, string) {
 	found, unreadable := c.secrets.find(n)
 	s, _ := found.(*corev1.Secret)
 	return s, unreadable
 }
 
-func (c *Cluster) configMap(n name) (*corev1.ConfigMap, string) {
+func (c *Source) ConfigMap(n name) (*corev1.ConfigMap, string) {
 	for _, lister := range c.configs {
-		if found, err := lister.ConfigMaps(n.namespace).Get(n.name); err == nil {
+		if found, err := lister.ConfigMaps(n.Namespace).Get(n.Name); err == nil {
 			return found, ""
 		}
 	}
@@ -41,18 +42,18 @@ func (c *Cluster) configMap(n name) (*corev1.ConfigMap, string) {
 	return m, unreadable
 }
 
-func (c *Cluster) unnamed() Objects {
+func (c *Source) Unnamed() kube.Objects {
 	services, err := c.services.List(labels.Everything())
 	if err != nil {
 		c.log.Error().Err(err).Msg("reading the list of Services") // of memory: cannot happen
 	}
-	return Objects{Services: services, ConfigMaps: c.listConfigMaps()}
+	return kube.Objects{Services: services, ConfigMaps: c.listConfigMaps()}
 }
 
-func (c *Cluster) endpoints(n name) []*discoveryv1.EndpointSlice {
+func (c *Source) Endpoints(n name) []*discoveryv1.EndpointSlice {
 	found, err := c.slices.ByIndex(byService, n.String())
 	if err != nil {
-		c.log.Error().Err(err).Msg("reading the index of EndpointSlices") // made in NewCluster
+		c.log.Error().Err(err).Msg("reading the index of EndpointSlices") // made in New
 	}
 	endpoints := make([]*discoveryv1.EndpointSlice, 0, len(found))
 	for _, o := range found {
@@ -62,7 +63,7 @@ func (c *Cluster) endpoints(n name) []*discoveryv1.EndpointSlice {
 }
 
 // translateRoutes translates what changes concern, and sends what is different by it.
-func (c *Cluster) translateRoutes(ctx context.Context, r routeChanges) bool {
+func (c *Source) translateRoutes(ctx context.Context, r routeChanges) bool {
 	c.note(r)
 	if !c.watch(ctx) {
 		return true // asked again when what Ingresses name has been listed
@@ -75,12 +76,12 @@ func (c *Cluster) translateRoutes(ctx context.Context, r routeChanges) bool {
 }
 
 // translateServices translates the services whose endpoints have changed.
-func (c *Cluster) translateServices(ctx context.Context, changed map[name]struct{}) bool {
-	u, any := c.translator.endpointsChanged(changed)
+func (c *Source) translateServices(ctx context.Context, changed map[name]struct{}) bool {
+	u, any := c.translator.EndpointsChanged(changed)
 	return !any || c.send(ctx, u)
 }
 
-func (c *Cluster) send(ctx context.Context, u model.Update) bool {
+func (c *Source) send(ctx context.Context, u model.Update) bool {
 	select {
 	case c.updates <- u:
 		return true
@@ -90,57 +91,58 @@ func (c *Cluster) send(ctx context.Context, u model.Update) bool {
 }
 
 // note tells the translator what has changed.
-func (c *Cluster) note(r routeChanges) {
+func (c *Source) note(r routeChanges) {
 	t := c.translator
 	if r.classes {
 		classes, err := c.classes.List(labels.Everything())
 		if err != nil {
 			c.log.Error().Err(err).Msg("reading the list of IngressClasses") // of memory: cannot happen
 		}
-		t.routes.setClasses(classes)
+		t.SetClasses(classes)
 	}
 	if r.all {
 		all, err := c.ingresses.List(labels.Everything())
 		if err != nil {
 			c.log.Error().Err(err).Msg("reading the list of Ingresses") // of memory: cannot happen
 		}
-		t.routes.replaceIngresses(all)
+		t.ReplaceIngresses(all)
 	}
 	for n := range r.ingresses {
-		if ingress, err := c.ingresses.Ingresses(n.namespace).Get(n.name); err != nil {
-			t.routes.remove(n) // deleted
+		if ingress, err := c.ingresses.Ingresses(n.Namespace).Get(n.Name); err != nil {
+			t.RemoveIngress(n) // deleted
 		} else {
-			t.routes.set(ingress)
+			t.SetIngress(ingress)
 		}
 	}
 	for ref := range r.referenced {
-		t.touch(ref)
+		t.Touch(ref.kind, ref.name)
 	}
 	if r.unnamed {
-		t.routes.dissolve(t.routes.unnamed)
+		t.TouchUnnamed()
 	}
-	t.staleMembers = t.staleMembers || r.members
+	if r.members {
+		t.TouchMembers()
+	}
 }
 
-// watch watches what Ingresses name. It reports whether all of that has been listed.
-func (c *Cluster) watch(ctx context.Context) bool {
-	namespaces, configMaps := map[name]bool{}, map[name]bool{}
-	if n, ok := cutName(c.options.DefaultCertificate); ok {
-		namespaces[name{n.namespace, ""}] = true
+// watch watches what Ingresses name. It reports whether all of it has been listed.
+func (c *Source) watch(ctx context.Context) bool {
+	secretsOf, configMaps := c.translator.Wants()
+	namespaces, chosen := map[name]bool{}, map[name]bool{}
+	for namespace := range secretsOf {
+		namespaces[name{Namespace: namespace}] = true
 	}
-	for r := range c.translator.routes.wants {
-		switch {
-		case r.kind == "Secret":
-			namespaces[r.name] = true
-		case c.named.watching(r.name):
-			configMaps[r.name] = true
+	// Those that are watched already go on being watched where there are too many.
+	for n := range configMaps {
+		if c.named.watching(n) {
+			chosen[n] = true
 		}
 	}
-	for r := range c.translator.routes.wants {
-		if r.kind == "ConfigMap" && len(configMaps) < maxConfigMaps {
-			configMaps[r.name] = true
+	for n := range configMaps {
+		if len(chosen) < maxConfigMaps {
+			chosen[n] = true
 		}
 	}
 	secrets := c.secrets.want(ctx, namespaces)
-	return c.named.want(ctx, configMaps) && secrets
+	return c.named.want(ctx, chosen) && secrets
 }

@@ -1,4 +1,4 @@
-package kube
+package cluster
 
 import (
 	"errors"
@@ -13,20 +13,20 @@ import (
 )
 
 // Ingresses returns all that are in the cluster, of whichever class.
-func (c *Cluster) Ingresses() ([]*networkingv1.Ingress, error) {
+func (c *Source) Ingresses() ([]*networkingv1.Ingress, error) {
 	return c.ingresses.List(labels.Everything())
 }
 
 // Services returns all that are in the cluster.
-func (c *Cluster) Services() ([]*corev1.Service, error) { return c.services.List(labels.Everything()) }
+func (c *Source) Services() ([]*corev1.Service, error) { return c.services.List(labels.Everything()) }
 
 // IngressClass returns the class of a name.
-func (c *Cluster) IngressClass(name string) (*networkingv1.IngressClass, error) {
+func (c *Source) IngressClass(name string) (*networkingv1.IngressClass, error) {
 	return c.classes.Get(name)
 }
 
 // OnStatus has f called when the status of an object may have changed.
-func (c *Cluster) OnStatus(f func()) {
+func (c *Source) OnStatus(f func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.onStatus = f
@@ -35,7 +35,7 @@ func (c *Cluster) OnStatus(f func()) {
 var errNotInCluster = errors.New("not an object of the cluster")
 
 // Reference names an object as events need it: with its UID.
-func (c *Cluster) Reference(ref model.ObjectRef) (runtime.Object, error) {
+func (c *Source) Reference(ref model.ObjectRef) (runtime.Object, error) {
 	out := &corev1.ObjectReference{Kind: ref.Kind, Namespace: ref.Namespace, Name: ref.Name}
 	var meta metav1.Object
 	var err error
@@ -51,12 +51,12 @@ func (c *Cluster) Reference(ref model.ObjectRef) (runtime.Object, error) {
 		meta, err = c.services.Services(ref.Namespace).Get(ref.Name)
 	case "Secret":
 		out.APIVersion = "v1"
-		meta, err = c.secrets.get(name{ref.Namespace, ref.Name})
+		meta, err = c.secrets.get(name{Namespace: ref.Namespace, Name: ref.Name})
 	case "ConfigMap":
 		out.APIVersion = "v1"
-		meta, err = c.named.get(name{ref.Namespace, ref.Name})
+		meta, err = c.named.get(name{Namespace: ref.Namespace, Name: ref.Name})
 		for _, config := range c.listConfigMaps() {
-			if refOf("ConfigMap", config) == ref {
+			if nameOf(config) == (name{Namespace: ref.Namespace, Name: ref.Name}) {
 				meta, err = config, nil
 			}
 		}

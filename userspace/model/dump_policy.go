@@ -26,6 +26,7 @@ func (r *Route) Rules() string {
 // dumpLocations writes each rule of a location in a line of its own.
 func dumpLocations(b *strings.Builder, kind string, list []Location) {
 	for _, l := range list {
+		dumpLocations(b, kind+l.String()+": ", l.Inner)
 		var rules strings.Builder
 		l.Policy.dump(&rules)
 		for line := range strings.Lines(rules.String()) {
@@ -39,18 +40,14 @@ func (p *Policy) dump(b *strings.Builder) {
 	line := func(format string, args ...any) {
 		b.WriteString(strings.TrimRight(fmt.Sprintf(format, args...), " ") + "\n")
 	}
+	for _, s := range p.ServerSteps {
+		line("server step: %s", s)
+	}
+	for _, s := range p.Steps {
+		line("step: %s", s)
+	}
 	for _, r := range p.Redirects {
-		path := ""
-		if r.Path != "" {
-			path = " of " + r.Path
-		}
-		if r.Pattern != "" {
-			path += " of ~" + r.Pattern
-		}
-		if r.Query {
-			path += " with its query"
-		}
-		line("redirect%s: %d %s", path, r.Status, r.Target)
+		line("redirect%s", r.dump())
 	}
 	if c := p.CORS; c != nil {
 		line("cors: origins %q methods %q headers %q expose %q credentials %t max-age %s", c.Origins, c.Methods, c.Headers, c.Expose, c.Credentials, c.MaxAge)
@@ -95,6 +92,11 @@ func (p *Policy) dump(b *strings.Builder) {
 	}
 	for _, r := range p.Locations {
 		line("location: %s", r)
+	}
+	if s := p.Substitutions; s != nil {
+		for _, one := range s.Replace {
+			line("substitution: %q -> %q once %t of %q", one.From, one.To, s.Once, s.Types)
+		}
 	}
 	if t := p.Timeouts; t != (Timeouts{}) {
 		line("timeouts: connect %s send %s read %s", t.Connect, t.Send, t.Read)
@@ -215,8 +217,26 @@ func (a *Access) dump() string {
 
 // String returns the rule as text.
 func (h HeaderRule) String() string {
-	op := [...]string{SetHeader: "set", AddHeader: "add", DefaultHeader: "default"}[h.Op]
-	return fmt.Sprintf("%s %s %q", op, h.Name, h.Value)
+	op := [...]string{SetHeader: "set", AddHeader: "add", DefaultHeader: "default", ReplaceHeader: "replace", ClearHeaders: "clear all of"}[h.Op]
+	text := fmt.Sprintf("%s %s %q", op, h.Name, h.Value)
+	if h.Success {
+		text += " of success"
+	}
+	if len(h.Status) > 0 {
+		text += fmt.Sprintf(" of %v", h.Status)
+	}
+	if len(h.Types) > 0 {
+		text += fmt.Sprintf(" of %q", h.Types)
+	}
+	if h.Levels > 0 {
+		text += " at levels"
+		for level := range MaxLevel + 1 {
+			if h.Levels&(1<<level) != 0 {
+				text += fmt.Sprintf(" %d", level)
+			}
+		}
+	}
+	return text
 }
 
 // String returns the replacement as text.

@@ -31,6 +31,29 @@ func (p *Policy) Fix(values map[string]string) *Policy {
 	for i := range out.Redirects {
 		out.Redirects[i].Target = fix(out.Redirects[i].Target)
 	}
+	for i := range out.Redirects {
+		out.Redirects[i].Body = fix(out.Redirects[i].Body)
+	}
+	steps := func(list []Step) []Step {
+		list = slices.Clone(list)
+		for i := range list {
+			s := &list[i]
+			s.Value, s.Answer.Target, s.Answer.Body = fix(s.Value), fix(s.Answer.Target), fix(s.Answer.Body)
+			if s.Test == TestEqual || s.Test == TestDifferent {
+				s.To = fix(s.To)
+			}
+		}
+		return list
+	}
+	out.ServerSteps, out.Steps = steps(p.ServerSteps), steps(p.Steps)
+	if p.Substitutions != nil {
+		substitutions := *p.Substitutions
+		substitutions.Replace = slices.Clone(substitutions.Replace)
+		for i := range substitutions.Replace {
+			substitutions.Replace[i].To = fix(substitutions.Replace[i].To)
+		}
+		out.Substitutions = &substitutions
+	}
 	out.Mirrors = slices.Clone(p.Mirrors)
 	for i := range out.Mirrors {
 		m := &out.Mirrors[i]

@@ -9,6 +9,8 @@ const (
 	SetHeader     HeaderOp = iota // in place of all fields of that name; an empty value leaves none
 	AddHeader                     // beside those that are there
 	DefaultHeader                 // unless there is one
+	ReplaceHeader                 // in place of all fields of that name, if there is one
+	ClearHeaders                  // leaves no field whose name begins with Name
 )
 
 // HeaderRule changes a header field on its way through the proxy.
@@ -17,6 +19,14 @@ type HeaderRule struct {
 	Name  string // a token
 	Value string // template; without line ends and NUL
 	By    string // as in Redirect
+	// Success leaves out responses with other statuses than 200, 201, 204, 206, 301 to 304, 307
+	// and 308. Status are the statuses that the rule is for, and Types the media types of the
+	// body; none: all.
+	Success bool
+	Status  []int
+	Types   []string
+	// Levels are those of the steps at which the rule holds, bit n for level n; 0: at all.
+	Levels uint64
 }
 
 // CORS answers preflight requests and marks responses for other origins (Fetch standard).

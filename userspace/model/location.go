@@ -28,6 +28,8 @@ type Location struct {
 	Match  LocationMatch
 	Path   string
 	Policy *Policy
+	// Inner are considered once this one has been chosen.
+	Inner []Location
 }
 
 // String returns the modifier and the path as nginx writes them.

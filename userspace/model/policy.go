@@ -10,6 +10,10 @@ package model
 // $arg_NAME. There is no other syntax in them, and a value that a template brings in can
 // never end a line or a field.
 type Policy struct {
+	// ServerSteps run once for a request, Steps whenever it has been routed to a route with
+	// this Policy.
+	ServerSteps, Steps []Step
+
 	Redirects []Redirect
 	CORS      *CORS
 	Limits    *Limits
@@ -25,6 +29,9 @@ type Policy struct {
 	CookieDomains   []Replacement // of Set-Cookie; the first that fits
 	CookiePaths     []Replacement
 	Locations       []Replacement // of Location and Refresh, at their beginning
+
+	// Substitutions replace texts in the bodies of responses; nil: none.
+	Substitutions *Substitutions
 
 	Timeouts Timeouts
 	// MaxResponseHead bounds the head of a pod's response in bytes where the proxy's own bound
@@ -81,4 +88,6 @@ const (
 	RuleCompression  RuleKind = "compression"
 	RulePace         RuleKind = "pace"
 	RuleTrace        RuleKind = "trace"
+	RuleSteps        RuleKind = "steps"
+	RuleSubstitution RuleKind = "substitution"
 )

@@ -7,6 +7,18 @@ type Compression struct {
 	MinBytes  uint64   // shorter responses are left as they are
 }
 
+// Substitutions replace literal texts in bodies of responses that the pod has not encoded.
+type Substitutions struct {
+	Replace []Substitution
+	Once    bool     // each text is replaced where it is found first, and nowhere else
+	Types   []string // media types, lower case, or "*"; none: text/html
+	// KeepModified leaves Last-Modified in the response.
+	KeepModified bool
+}
+
+// Substitution is a text that is compared without case, and the template that takes its place.
+type Substitution struct{ From, To string }
+
 // Pace bounds how fast a response is sent to a client, each by itself.
 type Pace struct {
 	BytesPerSecond uint64

@@ -104,6 +104,18 @@ func (l *Locations[T]) TooCostly(path []byte) bool {
 	return cost > rule.MaxSearch
 }
 
+// Any reports whether f is true of the value of a location.
+func (l *Locations[T]) Any(f func(*T) bool) bool {
+	for _, list := range [][]*Location[T]{l.equal, l.prefixes} {
+		for _, one := range list {
+			if f(&one.Value) {
+				return true
+			}
+		}
+	}
+	return slices.ContainsFunc(l.patterns, func(p locationPattern[T]) bool { return f(&p.location.Value) })
+}
+
 // Find returns the location of a path, nil if the rival takes it: an equal path, then the
 // longest prefix if it is final, then the first expression, then the longest prefix.
 func (l *Locations[T]) Find(path []byte, rival Rival) *Location[T] {

@@ -61,7 +61,7 @@ func (r *Routing) split(c model.Split, ids IDs) *feedpb.Split {
 
 func locationMessages(list []model.Location, policy func(*model.Policy) uint32) (out []*feedpb.Location) {
 	for _, l := range list {
-		out = append(out, &feedpb.Location{Match: feedpb.Location_Match(l.Match), Path: l.Path, Policy: policy(l.Policy)})
+		out = append(out, &feedpb.Location{Match: feedpb.Location_Match(l.Match), Path: l.Path, Policy: policy(l.Policy), Inner: locationMessages(l.Inner, policy)})
 	}
 	return out
 }
@@ -91,6 +91,13 @@ func PolicyMessage(p *model.Policy, source model.ObjectRef, service func(model.S
 		FallbackService:      service(p.Fallback),
 		RequestBuffering:     feedpb.RequestBuffering(p.Buffering),
 	}
+	out.ServerSteps, out.Steps = stepMessages(p.ServerSteps), stepMessages(p.Steps)
+	if s := p.Substitutions; s != nil {
+		out.Substitutions = &feedpb.Substitutions{Once: s.Once, Types: s.Types, KeepModified: s.KeepModified}
+		for _, one := range s.Replace {
+			out.Substitutions.Replace = append(out.Substitutions.Replace, &feedpb.Substitutions_Substitution{From: one.From, To: one.To})
+		}
+	}
 	if retry := p.Retry; retry != nil {
 		out.Retry = &feedpb.Retry{On: uint32(retry.On), NonIdempotent: retry.NonIdempotent, Tries: retry.Tries, WithinMs: milliseconds(retry.Within)}
 	}
@@ -110,7 +117,7 @@ func PolicyMessage(p *model.Policy, source model.ObjectRef, service func(model.S
 		out.Trace = &feedpb.Trace{Enabled: trace.Enabled, Operation: trace.Operation, Trust: trace.Trust}
 	}
 	for _, d := range p.Redirects {
-		out.Redirects = append(out.Redirects, &feedpb.Redirect{Path: d.Path, Status: uint32(d.Status), Target: d.Target, Pattern: d.Pattern, Query: d.Query})
+		out.Redirects = append(out.Redirects, redirectMessage(d))
 	}
 	if c := p.CORS; c != nil {
 		out.Cors = &feedpb.CORS{Origins: c.Origins, Methods: c.Methods, Headers: c.Headers, Expose: c.Expose, Credentials: c.Credentials, MaxAgeSeconds: uint32(c.MaxAge / time.Second)}
@@ -132,6 +139,24 @@ func PolicyMessage(p *model.Policy, source model.ObjectRef, service func(model.S
 	}
 	if p.Rewrite != nil {
 		out.Rewrite = p.Rewrite.Target
+	}
+	return out
+}
+
+func redirectMessage(d model.Redirect) *feedpb.Redirect {
+	return &feedpb.Redirect{Path: d.Path, Status: uint32(d.Status), Target: d.Target, Pattern: d.Pattern, Query: d.Query, Body: d.Body, Type: d.Type}
+}
+
+func stepMessages(steps []model.Step) (out []*feedpb.Step) {
+	for _, s := range steps {
+		m := &feedpb.Step{
+			Op: feedpb.Step_Op(s.Op), Name: s.Name, Value: s.Value, Test: feedpb.Step_Test(s.Test), To: s.To,
+			Pattern: s.Pattern, Then: feedpb.Step_Then(s.Then), Skip: uint32(s.Skip), Level: uint32(s.Level),
+		}
+		if s.Op == model.StepAnswer {
+			m.Answer = redirectMessage(s.Answer)
+		}
+		out = append(out, m)
 	}
 	return out
 }
@@ -176,7 +201,7 @@ func numbers(list []int) (out []uint32) {
 
 func headerMessages(rules []model.HeaderRule) (out []*feedpb.HeaderRule) {
 	for _, h := range rules {
-		out = append(out, &feedpb.HeaderRule{Op: feedpb.HeaderRule_Op(h.Op), Name: h.Name, Value: h.Value})
+		out = append(out, &feedpb.HeaderRule{Op: feedpb.HeaderRule_Op(h.Op), Name: h.Name, Value: h.Value, Success: h.Success, Status: numbers(h.Status), Types: h.Types, Levels: h.Levels})
 	}
 	return out
 }

@@ -17,8 +17,13 @@ import (
 func full() *model.Policy {
 	one := netip.MustParsePrefix("10.0.0.0/8")
 	replace := []model.Replacement{{From: "a", To: "b", Pattern: true}}
+	redirect := model.Redirect{Path: "/", Status: 302, Target: "/app", Pattern: "^/(.)", Query: true, Body: "b", Type: "text/plain"}
+	header := model.HeaderRule{Op: model.AddHeader, Name: "A", Value: "b", Success: true, Status: []int{404}, Types: []string{"text/html"}, Levels: 2}
+	steps := []model.Step{{Op: model.StepAnswer, Name: "n", Value: "v", Test: model.TestMatch, To: "t", Pattern: "p", Then: model.ThenStay, Skip: 1, Level: 1, Answer: redirect}}
 	return &model.Policy{
-		Redirects:       []model.Redirect{{Path: "/", Status: 302, Target: "/app", Pattern: "^/(.)", Query: true}},
+		ServerSteps: steps, Steps: steps,
+		Substitutions:   &model.Substitutions{Replace: []model.Substitution{{From: "a", To: "b"}}, Once: true, Types: []string{"text/css"}, KeepModified: true},
+		Redirects:       []model.Redirect{redirect},
 		CORS:            &model.CORS{Origins: []string{"*"}, Methods: []string{"GET"}, Headers: []string{"X-A"}, Expose: []string{"X-B"}, Credentials: true, MaxAge: time.Minute},
 		Limits:          &model.Limits{Rates: []model.Rate{{Requests: 10, Period: time.Second, Burst: 50}}, Connections: 3, Exempt: []netip.Prefix{one}, Status: 503, Scope: "ns/i"},
 		Access:          &model.Access{Allow: []netip.Prefix{one}, Deny: []netip.Prefix{one}, Basic: &model.BasicAuth{Realm: "r", Users: model.Credentials("u:h")}, Any: true, Closed: "x", External: external()},
@@ -26,8 +31,8 @@ func full() *model.Policy {
 		MaxResponseHead: 1,
 		Rewrite:         &model.Rewrite{Target: "/$1"},
 		Host:            "h",
-		RequestHeaders:  []model.HeaderRule{{Op: model.AddHeader, Name: "A", Value: "b"}},
-		ResponseHeaders: []model.HeaderRule{{Op: model.DefaultHeader, Name: "A", Value: "b"}},
+		RequestHeaders:  []model.HeaderRule{header},
+		ResponseHeaders: []model.HeaderRule{header},
 		CookieDomains:   replace, CookiePaths: replace, Locations: replace,
 		Timeouts: model.Timeouts{Connect: time.Second, Send: 2 * time.Second, Read: 3 * time.Second},
 		Unlogged: true,
@@ -81,7 +86,7 @@ func lost(t *testing.T, m protoreflect.Message) {
 func external() *model.ExternalAuth {
 	return &model.ExternalAuth{
 		To: model.Destination{Service: key("auth"), TLS: true, Authority: "auth.ns.svc", Path: "/"}, Method: "GET",
-		Headers:  []model.HeaderRule{{Op: model.AddHeader, Name: "A", Value: "b"}},
+		Headers:  []model.HeaderRule{{Op: model.AddHeader, Name: "A", Value: "b", Success: true, Status: []int{404}, Types: []string{"text/html"}, Levels: 2}},
 		Response: []string{"X-User"}, SignIn: "https://x", SignInParameter: "rd", Redirect: "/", AlwaysSetCookie: true,
 		CacheKey: "$cookie_a", CacheFor: []model.CacheTime{{Status: []int{200}, For: time.Minute}},
 	}

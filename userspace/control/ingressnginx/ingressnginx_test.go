@@ -210,9 +210,9 @@ func TestSnippet(t *testing.T) {
 		{`rewrite "^/(\d{2})$" http://new.example/?n=$1;`, "redirect of ~^/(\\d{2})$ with its query: 302 http://new.example/?n=$1"},
 		{`rewrite ^/x $scheme://a.example/ redirect;`, "redirect of ~^/x with its query: 302 $scheme://a.example/"},
 		{`rewrite ^/x https://a.example/ last;`, "redirect of ~^/x with its query: 302 https://a.example/"},
-		{`rewrite ^/(.*) /y/$1 break;`, "unsupported configuration-snippet"},
-		{`rewrite ^/(.*) /y/$1;`, "unsupported configuration-snippet"},
-		{`rewrite ^/(.*) https://$1 redirect;`, "invalid configuration-snippet"},
+		{`rewrite ^/(.*) /y/$1 break;`, "step: rewrite ~^/(.*) to \"/y/$1\", then stay"},
+		{`rewrite ^/(.*) /y/$1;`, "step: rewrite ~^/(.*) to \"/y/$1\", then go on"},
+		{`rewrite ^/(.*) https://$1 redirect;`, "unsupported configuration-snippet"},
 		{`rewrite ^/(.*) //$1 redirect;`, "invalid configuration-snippet"},
 		{`rewrite ^/(.*) javascript:$1 redirect;`, "invalid configuration-snippet"},
 		{`rewrite ^/(.* /y redirect;`, "invalid configuration-snippet"},
@@ -220,14 +220,14 @@ func TestSnippet(t *testing.T) {
 		{`rewrite ^/x /y/$1 redirect;`, "invalid configuration-snippet"},
 		{`rewrite ^/x /y sideways;`, "invalid configuration-snippet"},
 		{`rewrite ^/x;`, "invalid configuration-snippet"},
-		{`return 200 "hello";`, "redirect: 200"},
+		{`return 200 "hello";`, "redirect: 200 text \"hello\" of type \"text/html\""},
 		{`proxy_set_header Connection "";`, ""},
 		{"add_header X-A \"a\nb\";", "invalid configuration-snippet"},
 		{`add_header X-A "a\r\nX-B: b";`, "invalid configuration-snippet"},
 		{`add_header X-A $upstream_addr;`, "invalid configuration-snippet"},
-		{`expires 1d; add_header X-A b;`, "response: add X-A \"b\"\nunsupported configuration-snippet"},
-		{`if ($host = a) { return 301 https://b; add_header X-A b; }`, "unsupported configuration-snippet"},
-		{`if ($http_user_agent ~ bot) { return 403; }`, "access: closed, as configuration-snippet: line 1: the directive \"return 403\": it decides who gets in, and stands in a block that is not executed (if ($http_user_agent ~ bot))\nclosed configuration-snippet"},
+		{`expires 1d; add_header X-A b;`, "response: set Cache-Control \"max-age=86400\" of success\nresponse: set Expires \"\" of success\nresponse: add X-A \"b\" of success"},
+		{`if ($host = a) { return 301 https://b; add_header X-A b; }`, "step: if \"$host\" = \"a\" 1 steps, level 1\nstep: answer: 301 https://b\nresponse: add X-A \"b\" of success at levels 1"},
+		{`if ($http_user_agent ~ bot) { return 403; }`, "step: if \"$http_user_agent\" ~ \"bot\" 1 steps, level 1\nstep: answer: 403"},
 		{`deny all;`, "access: deny [0.0.0.0/0 ::/0]"},
 		{`auth_request /x;`, "access: closed, as configuration-snippet: line 1: the directive \"auth_request /x\": it decides who gets in, and is not executed\nclosed configuration-snippet"},
 		{`add_header X-A b`, "access: closed, as configuration-snippet: it cannot be read: line 1: the last directive has no end: a ; or a } is missing\nclosed configuration-snippet"},
@@ -243,7 +243,7 @@ func TestSnippet(t *testing.T) {
 	}
 	if got := read("permanent-redirect: https://c.example", "configuration-snippet: return 302 https://b.example;",
 		"server-snippet: rewrite ^/a https://a.example? redirect; add_header X-A b; proxy_set_header X-B c;").dump(); got !=
-		"redirect of ~^/a: 302 https://a.example\nredirect: 301 https://c.example\nredirect: 302 https://b.example\nrequest: set X-B \"c\"\nresponse: add X-A \"b\"" {
+		"redirect of ~^/a: 302 https://a.example\nredirect: 301 https://c.example\nredirect: 302 https://b.example\nrequest: set X-B \"c\"\nresponse: add X-A \"b\" of success" {
 		t.Error(got)
 	}
 }

@@ -22,6 +22,7 @@ type reader struct {
 	seen map[string]bool // keys that were asked for
 
 	variables map[string]string // that snippets have defined: the template that each stands for
+	assigned  []string          // those that steps set
 
 	policy  model.Policy
 	touched bool // policy says something

@@ -38,42 +38,45 @@ type snippet struct {
 	place  place
 	policy *model.Policy // gets the rules
 	source sourceRules   // allow and deny
+	script script        // set, if, return, rewrite and break
 	// Of a location: its expression with the flags that belong to it, what cannot be read
-	// and may protect, and whether the location has answered by itself already.
+	// and may protect, whether the location has answered by itself already, and the locations
+	// within it.
 	pattern  string
 	closed   string
 	answered bool
+	inner    []model.Location
 }
 
 // snippets reads the three snippets. What a server answers by itself takes precedence over
 // what its locations do.
 func (r *reader) snippets() {
-	later := r.policy.Redirects
-	r.policy.Redirects = nil
 	server := r.snippet("server-snippet", inServer)
-	r.policy.Redirects = append(r.policy.Redirects, later...)
 	location := r.snippet("configuration-snippet", inLocation)
 	r.snippet("auth-snippet", inSubrequest)
-	r.sourceRules(server, location)
+	r.sourceRules(server.source, location.source)
+	r.steps(server.script.steps, location.script.steps)
 }
 
-// snippet reads one snippet, and returns what it says of sources.
-func (r *reader) snippet(key string, at place) sourceRules {
+// snippet reads one snippet.
+func (r *reader) snippet(key string, at place) *snippet {
+	s := &snippet{r: r, key: key, place: at, policy: &r.policy}
 	_, text, set := r.text(key)
 	if !set {
-		return nil
+		return s
 	}
 	directives, err := nginxconf.Parse(text)
 	if err != nil {
 		r.close(key, fmt.Sprintf("it cannot be read: %v", err))
-		return nil
+		return s
 	}
-	s := &snippet{r: r, key: key, place: at, policy: &r.policy}
+	s.announce(directives)
 	s.read(directives)
+	s.finish()
 	if at == inServer && slices.ContainsFunc(directives, ofServer) {
 		r.find(key, Difference, "its headers, returns, redirects, allow and deny hold for the Ingress's own paths, in ingress-nginx for all paths of its hosts")
 	}
-	return s.source
+	return s
 }
 
 // ofServer reports whether a directive of a server has an effect on the paths of other
@@ -88,9 +91,6 @@ func ofServer(d nginxconf.Directive) bool {
 
 func (s *snippet) read(directives []nginxconf.Directive) {
 	for _, d := range directives {
-		if s.answered && s.place == inOwnLocation {
-			return // nginx goes no further either: "return" comes first of all
-		}
 		s.directive(d)
 	}
 }
@@ -103,6 +103,10 @@ func (s *snippet) directive(d nginxconf.Directive) {
 		s.lua(d)
 	case d.Name == "location" && d.HasBlock && s.place != inSubrequest:
 		s.location(d)
+	case d.Name == "if" && d.HasBlock && s.place != inSubrequest:
+		s.condition(d)
+	case d.Name == "limit_except" && d.HasBlock && s.place != inSubrequest:
+		s.methods(d)
 	case d.HasBlock:
 		s.block(d)
 	case !d.HasBlock && s.hasNoEffect(d):
@@ -134,6 +138,19 @@ func (s *snippet) rule(d nginxconf.Directive) error {
 		return errNoEqual
 	}
 	switch d.Name {
+	case "set":
+		return s.set(d)
+	case "break":
+		s.script.add(model.Step{Op: model.StepEnd})
+		return nil
+	case "default_type":
+		return s.defaultType(d)
+	case "add_header":
+		return s.addHeader(d)
+	case "more_set_headers", "more_clear_headers":
+		return s.moreHeaders(d)
+	case "expires":
+		return s.expires(d)
 	case "internal": // only nginx's own requests, of which there are none, get in
 		return s.returns(nginxconf.Directive{Name: "return", Args: []string{"404"}, Line: d.Line})
 	case "return":
@@ -145,18 +162,17 @@ func (s *snippet) rule(d nginxconf.Directive) error {
 		return s.locationRule(d)
 	}
 	switch d.Name {
-	case "add_header":
-		return s.addHeader(d)
-	case "more_set_headers", "more_clear_headers":
-		return s.moreHeaders(d)
-	case "proxy_hide_header":
-		if s.place == inServer {
-			return unsupported("it has no effect in a server-snippet: use configuration-snippet")
-		}
+	case "proxy_hide_header", "grpc_hide_header":
 		if len(d.Args) != 1 {
-			return errors.New("it is written proxy_hide_header NAME")
+			return fmt.Errorf("it is written %s NAME", d.Name)
 		}
-		return s.responseHeader(model.SetHeader, d.Args[0], "")
+		return s.responseHeader(model.HeaderRule{Op: model.SetHeader, Name: d.Args[0]}, "")
+	case "sub_filter", "sub_filter_once", "sub_filter_types", "sub_filter_last_modified":
+		return s.substitution(d)
+	case "grpc_read_timeout", "grpc_send_timeout", "grpc_connect_timeout":
+		return s.timeout(d)
+	case "gzip", "access_log", "limit_rate", "limit_rate_after":
+		return s.setting(d)
 	}
 	if key := ownLocation[d.Name]; key != "" {
 		return unsupported("the annotation " + key + " sets it")
@@ -182,7 +198,9 @@ const errNoEqual unsupported = "it has no equal here"
 // block reads a block that is none of a location. What stands in it holds under a
 // condition that is not evaluated.
 func (s *snippet) block(d nginxconf.Directive) {
-	if s.place == inOwnLocation {
+	if d.Name == "types" {
+		s.report(d, errNoEqual)
+	} else if s.place == inOwnLocation {
 		s.close(d, "blocks within a location are not executed")
 	} else if guard, found := findGuard(d); found {
 		s.close(guard, fmt.Sprintf("it decides who gets in, and stands in a block that is not executed (%s)", rule.Shorten(d.String())))
@@ -260,10 +278,7 @@ func (s *snippet) satisfy(d nginxconf.Directive) {
 	switch {
 	case len(d.Args) != 1 || d.Args[0] != "any" && d.Args[0] != "all":
 		s.close(d, "it is written satisfy all, or satisfy any")
-	case s.place == inOwnLocation:
-		if d.Args[0] == "any" {
-			s.close(d, "it has no equal here")
-		}
+	case s.place == inOwnLocation: // of sources and passwords, a location has sources alone
 	case s.r.in.Annotations[Prefix+"satisfy"] == "" && a != nil:
 		a.Any = d.Args[0] == "any"
 	}
@@ -291,7 +306,7 @@ func (s *snippet) define(d nginxconf.Directive) {
 		s.report(d, err)
 		return
 	}
-	s.r.define(d.Args[0][1:], text)
+	s.r.define(strings.ToLower(d.Args[0][1:]), text)
 }
 
 // define gives a name to a template.
@@ -308,9 +323,18 @@ func (r *reader) expand(text string) (string, error) {
 	return text, r.checkTemplate(text)
 }
 
+// expandGroups is expand for a text in which the groups of the last expression may stand.
+func (r *reader) expandGroups(text string) (string, error) {
+	text = r.substitute(text)
+	if _, err := template.ParseGroups(text, 9); err != nil {
+		return text, err
+	}
+	return text, r.fits(text)
+}
+
 func (r *reader) substitute(text string) string {
 	return template.Substitute(text, func(name string) (string, bool) {
-		v, ok := r.variables[name]
+		v, ok := r.variables[strings.ToLower(name)]
 		if !ok && name == "auth_cookie" { // ingress-nginx defines it
 			v, ok = authCookie, true
 		}

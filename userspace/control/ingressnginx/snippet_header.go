@@ -3,6 +3,7 @@ package ingressnginx
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/kerngate/kerngate/userspace/control/nginxconf"
@@ -25,6 +26,10 @@ func (s *snippet) requestHeader(d nginxconf.Directive) error {
 	if s.place == inOwnLocation {
 		return nil // no request goes on from there
 	}
+	if s.script.inIf && s.place == inServer {
+		s.forgetHeaders([]nginxconf.Directive{d})
+		return unsupported("nginx does not allow it in an if of a server")
+	}
 	if strings.HasPrefix(d.Name, "more_") {
 		return s.moreInputHeaders(d)
 	}
@@ -39,7 +44,7 @@ func (s *snippet) requestHeader(d nginxconf.Directive) error {
 	if strings.EqualFold(name, "host") {
 		return s.host(value)
 	}
-	return s.setRequestHeader(d, name, value)
+	return s.setRequestHeader(d, model.HeaderRule{Op: model.SetHeader, Name: name}, value)
 }
 
 // host reads the Host that pods get.
@@ -57,19 +62,26 @@ func (s *snippet) host(value string) error {
 
 // setRequestHeader sets a header of requests to pods, or of those to the external auth
 // service. An error means that the header is removed.
-func (s *snippet) setRequestHeader(d nginxconf.Directive, name, value string) error {
+func (s *snippet) setRequestHeader(d nginxconf.Directive, h model.HeaderRule, value string) error {
 	rules := s.requestRules()
 	if rules == nil {
 		return unsupported("there is no auth-url, whose requests could get the header")
 	}
-	if rule.ProxyOwn(name) {
+	if rule.ProxyOwn(h.Name) {
 		s.note(d, "the proxy sets this header by itself")
 		return nil
 	}
-	text, err := s.r.expand(value)
-	if err == nil {
-		err = s.r.appendHeader(rules, s.key, model.SetHeader, name, text)
-	} else if removed := s.r.appendHeader(rules, s.key, model.SetHeader, name, ""); removed == nil {
+	if s.script.inIf {
+		h.Levels = 1 << s.script.level
+	}
+	expand := s.r.expand
+	if s.script.groups && s.place != inSubrequest {
+		expand = s.r.expandGroups
+	}
+	var err error
+	if h.Value, err = expand(value); err == nil {
+		err = s.r.appendHeader(rules, s.key, h)
+	} else if removed := s.r.appendHeader(rules, s.key, model.HeaderRule{Op: model.SetHeader, Name: h.Name}); removed == nil {
 		err = fmt.Errorf("%w; the header is removed from requests", err)
 	}
 	return err
@@ -89,11 +101,13 @@ func (s *snippet) requestRules() *[]model.HeaderRule {
 // moreInputHeaders reads "more_set_input_headers 'NAME: VALUE'..." and
 // "more_clear_input_headers NAME...".
 func (s *snippet) moreInputHeaders(d nginxconf.Directive) error {
-	names := d.Args
-	for len(names) > 0 && strings.HasPrefix(names[0], "-") {
-		// -r and -t narrow the directive down to some requests.
+	h, names, err := options(d)
+	if err == nil && (len(h.Status) > 0 || h.Op == model.AddHeader) {
+		err = errors.New("a request has no status, and -a has no effect on it")
+	}
+	if err != nil {
 		s.forgetHeaders([]nginxconf.Directive{d})
-		return unsupported(fmt.Sprintf("the option %s has no equal here; the headers are removed from all requests", rule.Shorten(names[0])))
+		return fmt.Errorf("%w; the headers are removed from all requests", err)
 	}
 	if len(names) == 0 {
 		return errors.New("it names no header")
@@ -104,13 +118,45 @@ func (s *snippet) moreInputHeaders(d nginxconf.Directive) error {
 		if d.Name == "more_clear_input_headers" {
 			value = ""
 		}
-		if strings.HasSuffix(name, "*") {
-			errs = append(errs, unsupported("names with * have no equal here"))
+		h.Name = strings.TrimSpace(name)
+		if prefix, all := strings.CutSuffix(h.Name, "*"); all && d.Name == "more_clear_input_headers" {
+			cleared := h
+			cleared.Op, cleared.Name = model.ClearHeaders, prefix
+			errs = append(errs, s.setRequestHeader(d, cleared, ""))
 			continue
 		}
-		errs = append(errs, s.setRequestHeader(d, strings.TrimSpace(name), strings.TrimSpace(value)))
+		errs = append(errs, s.setRequestHeader(d, h, strings.TrimSpace(value)))
 	}
 	return errors.Join(errs...)
+}
+
+// options reads what stands before the headers in directives of the headers-more module: -s
+// STATUSES, -t TYPES, -r to replace only and -a to add. The rest is returned.
+func options(d nginxconf.Directive) (h model.HeaderRule, rest []string, err error) {
+	rest = d.Args
+	for len(rest) > 0 && strings.HasPrefix(rest[0], "-") {
+		option := rest[0]
+		if rest = rest[1:]; option == "-r" || option == "-a" {
+			h.Op = map[string]model.HeaderOp{"-r": model.ReplaceHeader, "-a": model.AddHeader}[option]
+			continue
+		}
+		if option != "-s" && option != "-t" || len(rest) == 0 {
+			return h, nil, unsupported(fmt.Sprintf("the option %s has no equal here", rule.Shorten(option)))
+		}
+		for _, word := range strings.Fields(rest[0]) {
+			if option == "-t" {
+				h.Types = append(h.Types, strings.ToLower(word))
+				continue
+			}
+			status, err := strconv.Atoi(word)
+			if err != nil || status < 100 || status > 999 {
+				return h, nil, fmt.Errorf("%q is no status", rule.Shorten(word))
+			}
+			h.Status = append(h.Status, status)
+		}
+		rest = rest[1:]
+	}
+	return h, rest, nil
 }
 
 // forgetHeaders removes the request headers that directives would set which are not
@@ -131,15 +177,14 @@ func (s *snippet) forgetHeaders(directives []nginxconf.Directive) {
 		}
 		for _, arg := range names {
 			name, _, _ := strings.Cut(arg, ":")
-			if name = strings.TrimSpace(name); !strings.HasPrefix(name, "-") && s.r.appendHeader(rules, s.key, model.SetHeader, name, "") == nil {
+			if name = strings.TrimSpace(name); !strings.HasPrefix(name, "-") && s.r.appendHeader(rules, s.key, model.HeaderRule{Op: model.SetHeader, Name: name}) == nil {
 				s.note(d, "the header "+name+" is removed from requests")
 			}
 		}
 	}
 }
 
-// addHeader reads add_header. nginx adds the header to errors with "always" alone, which
-// is not told apart here.
+// addHeader reads add_header. nginx adds the header to errors with "always" alone.
 func (s *snippet) addHeader(d nginxconf.Directive) error {
 	args := d.Args
 	always := len(args) == 3 && args[2] == "always"
@@ -149,7 +194,7 @@ func (s *snippet) addHeader(d nginxconf.Directive) error {
 	if len(args) != 2 {
 		return errors.New("it is written add_header NAME VALUE")
 	}
-	text, err := s.r.expand(args[1])
+	text, err := s.value(args[1])
 	if err != nil {
 		return err
 	}
@@ -160,31 +205,60 @@ func (s *snippet) addHeader(d nginxconf.Directive) error {
 		}
 		return nil
 	}
-	return s.responseHeader(model.AddHeader, args[0], text)
+	h := model.HeaderRule{Op: model.AddHeader, Name: args[0], Success: !always}
+	if strings.EqualFold(h.Name, "Content-Type") {
+		h.Op = model.SetHeader // a response has one
+	}
+	return s.levelHeader(d.Name, h, text)
 }
 
-func (s *snippet) responseHeader(op model.HeaderOp, name, value string) error {
-	return s.r.appendHeader(&s.policy.ResponseHeaders, s.key, op, name, value)
+// value expands what stands in a header.
+func (s *snippet) value(text string) (string, error) {
+	if s.script.groups {
+		return s.r.expandGroups(text)
+	}
+	return s.r.expand(text)
+}
+
+// responseHeader adds a rule that holds at the level at which it stands, or at all.
+func (s *snippet) responseHeader(h model.HeaderRule, value string) error {
+	if h.Value = value; s.script.inIf {
+		h.Levels = 1 << s.script.level
+	}
+	return s.r.appendHeader(&s.policy.ResponseHeaders, s.key, h)
+}
+
+// levelHeader is responseHeader for a directive that an if has from around it only if it has
+// none of the same kind itself.
+func (s *snippet) levelHeader(kind string, h model.HeaderRule, value string) error {
+	err := s.responseHeader(h, value)
+	if err == nil {
+		s.script.headers = append(s.script.headers, levelHeader{kind, len(s.policy.ResponseHeaders) - 1, s.script.level})
+	}
+	return err
 }
 
 func (s *snippet) moreHeaders(d nginxconf.Directive) error {
-	if len(d.Args) == 0 {
+	h, names, err := options(d)
+	if err != nil {
+		return err
+	}
+	if len(names) == 0 {
 		return errors.New("it names no header")
 	}
-	for _, arg := range d.Args {
-		if strings.HasPrefix(arg, "-") {
-			return unsupported(fmt.Sprintf("the option %s has no equal here", rule.Shorten(arg)))
-		}
+	for _, arg := range names {
 		name, value, _ := strings.Cut(arg, ":")
 		if d.Name == "more_clear_headers" {
 			value = ""
 		}
-		if strings.HasSuffix(name, "*") {
-			return unsupported("names with * have no equal here")
+		rule := h
+		rule.Name = strings.TrimSpace(name)
+		if prefix, all := strings.CutSuffix(rule.Name, "*"); all && d.Name == "more_clear_headers" {
+			rule.Op, rule.Name = model.ClearHeaders, prefix
 		}
-		text, err := s.r.expand(strings.TrimSpace(value))
+		text, err := s.value(strings.TrimSpace(value))
 		if err == nil {
-			err = s.responseHeader(model.SetHeader, strings.TrimSpace(name), text)
+			err = s.responseHeader(rule, text)
 		}
 		if err != nil {
 			return err
@@ -194,14 +268,15 @@ func (s *snippet) moreHeaders(d nginxconf.Directive) error {
 }
 
 // appendHeader adds a rule for a header. The value is a template that was checked.
-func (r *reader) appendHeader(to *[]model.HeaderRule, key string, op model.HeaderOp, name, value string) error {
-	if err := fieldName(name); err != nil {
+func (r *reader) appendHeader(to *[]model.HeaderRule, key string, h model.HeaderRule) error {
+	if err := fieldName(h.Name); err != nil {
 		return err
 	}
 	if len(*to) >= nginxconf.MaxDirectives {
 		return fmt.Errorf("more than %d headers", nginxconf.MaxDirectives)
 	}
 	r.touched = true
-	*to = append(*to, model.HeaderRule{Op: op, Name: name, Value: value, By: Prefix + key})
+	h.By = Prefix + key
+	*to = append(*to, h)
 	return nil
 }

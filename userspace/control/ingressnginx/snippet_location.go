@@ -15,10 +15,6 @@ import (
 // location reads a location of a snippet: paths that are answered by rules of their own.
 // As in nginx, no request goes from there to the Ingress's service.
 func (s *snippet) location(d nginxconf.Directive) {
-	if s.place == inOwnLocation {
-		s.close(d, "a location within a location is not read")
-		return
-	}
 	l, pattern, err := locationOf(d)
 	if err == errNamed {
 		s.report(d, err)
@@ -35,9 +31,13 @@ func (s *snippet) location(d nginxconf.Directive) {
 	}
 	body := &snippet{r: s.r, key: s.key, place: inOwnLocation, policy: &model.Policy{}, pattern: pattern}
 	body.read(d.Block)
+	body.finish()
 	body.settle(d)
-	l.Policy = body.policy
-	if s.place == inServer {
+	l.Policy, l.Inner = body.policy, body.inner
+	s.r.touched = true
+	if s.place == inOwnLocation {
+		s.inner = append(s.inner, l)
+	} else if s.place == inServer {
 		s.r.out.ServerLocations = append(s.r.out.ServerLocations, l)
 	} else {
 		s.r.out.Locations = append(s.r.out.Locations, l)
@@ -106,11 +106,17 @@ func protects(block []nginxconf.Directive) bool {
 func (s *snippet) locationRule(d nginxconf.Directive) error {
 	switch d.Name {
 	case "proxy_pass", "grpc_pass", "fastcgi_pass", "uwsgi_pass", "scgi_pass", "memcached_pass",
-		"root", "alias", "try_files", "index", "autoindex", "stub_status", "echo", "error_page", "if", "set", "sub_filter":
+		"root", "alias", "try_files", "index", "autoindex", "stub_status", "echo":
 		s.close(d, "it says what answers the location, and is not executed")
 		return nil
-	case "access_log", "log_not_found", "log_subrequest", "error_log", "server_tokens", "default_type":
-		return nil // of no effect on an answer without a body
+	case "access_log":
+		if len(d.Args) == 1 && d.Args[0] == "off" {
+			s.policy.Unlogged = true
+			return nil
+		}
+	case "log_not_found", "log_subrequest", "error_log", "server_tokens", "sub_filter", "sub_filter_once", "sub_filter_types",
+		"proxy_hide_header", "grpc_hide_header", "gzip", "limit_rate", "limit_rate_after", "error_page", "client_max_body_size":
+		return nil // of no effect on an answer of the proxy's own
 	}
 	return errNoEqual
 }
@@ -118,6 +124,11 @@ func (s *snippet) locationRule(d nginxconf.Directive) error {
 // settle completes a location whose directives are read. One that does not say what
 // answers is answered with 404, as nginx finds no file there.
 func (s *snippet) settle(d nginxconf.Directive) {
+	if isPlain(s.script.steps) {
+		s.policy.Redirects = answers(s.script.steps)
+	} else {
+		s.policy.Steps = s.script.steps
+	}
 	switch {
 	case s.answered && s.closed != "":
 		s.r.find(s.key, Invalid, "%s; the location (line %d) is answered without it", s.closed, d.Line)
@@ -135,6 +146,8 @@ func (s *snippet) settle(d nginxconf.Directive) {
 		}
 	default:
 		s.policy.Redirects = append(s.policy.Redirects, model.Redirect{Status: http.StatusNotFound, By: Prefix + s.key})
-		s.note(d, "nothing answers there, as in ingress-nginx: requests get 404")
+		if len(s.policy.Steps) == 0 {
+			s.note(d, "nothing answers there, as in ingress-nginx: requests get 404")
+		}
 	}
 }

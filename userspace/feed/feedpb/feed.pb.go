@@ -285,12 +285,179 @@ func (Upstream_Protocol) EnumDescriptor() ([]byte, []int) {
 	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{18, 0}
 }
 
+type Step_Op int32
+
+const (
+	Step_SET     Step_Op = 0
+	Step_IF      Step_Op = 1
+	Step_ANSWER  Step_Op = 2
+	Step_REWRITE Step_Op = 3
+	Step_END     Step_Op = 4
+)
+
+// Enum value maps for Step_Op.
+var (
+	Step_Op_name = map[int32]string{
+		0: "SET",
+		1: "IF",
+		2: "ANSWER",
+		3: "REWRITE",
+		4: "END",
+	}
+	Step_Op_value = map[string]int32{
+		"SET":     0,
+		"IF":      1,
+		"ANSWER":  2,
+		"REWRITE": 3,
+		"END":     4,
+	}
+)
+
+func (x Step_Op) Enum() *Step_Op {
+	p := new(Step_Op)
+	*p = x
+	return p
+}
+
+func (x Step_Op) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Step_Op) Descriptor() protoreflect.EnumDescriptor {
+	return file_userspace_feed_feedpb_feed_proto_enumTypes[5].Descriptor()
+}
+
+func (Step_Op) Type() protoreflect.EnumType {
+	return &file_userspace_feed_feedpb_feed_proto_enumTypes[5]
+}
+
+func (x Step_Op) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Step_Op.Descriptor instead.
+func (Step_Op) EnumDescriptor() ([]byte, []int) {
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{21, 0}
+}
+
+type Step_Test int32
+
+const (
+	Step_NOT_EMPTY     Step_Test = 0
+	Step_EQUAL         Step_Test = 1
+	Step_DIFFERENT     Step_Test = 2
+	Step_MATCH         Step_Test = 3
+	Step_MATCH_FOLD    Step_Test = 4
+	Step_NO_MATCH      Step_Test = 5
+	Step_NO_MATCH_FOLD Step_Test = 6
+)
+
+// Enum value maps for Step_Test.
+var (
+	Step_Test_name = map[int32]string{
+		0: "NOT_EMPTY",
+		1: "EQUAL",
+		2: "DIFFERENT",
+		3: "MATCH",
+		4: "MATCH_FOLD",
+		5: "NO_MATCH",
+		6: "NO_MATCH_FOLD",
+	}
+	Step_Test_value = map[string]int32{
+		"NOT_EMPTY":     0,
+		"EQUAL":         1,
+		"DIFFERENT":     2,
+		"MATCH":         3,
+		"MATCH_FOLD":    4,
+		"NO_MATCH":      5,
+		"NO_MATCH_FOLD": 6,
+	}
+)
+
+func (x Step_Test) Enum() *Step_Test {
+	p := new(Step_Test)
+	*p = x
+	return p
+}
+
+func (x Step_Test) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Step_Test) Descriptor() protoreflect.EnumDescriptor {
+	return file_userspace_feed_feedpb_feed_proto_enumTypes[6].Descriptor()
+}
+
+func (Step_Test) Type() protoreflect.EnumType {
+	return &file_userspace_feed_feedpb_feed_proto_enumTypes[6]
+}
+
+func (x Step_Test) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Step_Test.Descriptor instead.
+func (Step_Test) EnumDescriptor() ([]byte, []int) {
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{21, 1}
+}
+
+type Step_Then int32
+
+const (
+	Step_GO_ON Step_Then = 0
+	Step_ROUTE Step_Then = 1
+	Step_STAY  Step_Then = 2
+)
+
+// Enum value maps for Step_Then.
+var (
+	Step_Then_name = map[int32]string{
+		0: "GO_ON",
+		1: "ROUTE",
+		2: "STAY",
+	}
+	Step_Then_value = map[string]int32{
+		"GO_ON": 0,
+		"ROUTE": 1,
+		"STAY":  2,
+	}
+)
+
+func (x Step_Then) Enum() *Step_Then {
+	p := new(Step_Then)
+	*p = x
+	return p
+}
+
+func (x Step_Then) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Step_Then) Descriptor() protoreflect.EnumDescriptor {
+	return file_userspace_feed_feedpb_feed_proto_enumTypes[7].Descriptor()
+}
+
+func (Step_Then) Type() protoreflect.EnumType {
+	return &file_userspace_feed_feedpb_feed_proto_enumTypes[7]
+}
+
+func (x Step_Then) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Step_Then.Descriptor instead.
+func (Step_Then) EnumDescriptor() ([]byte, []int) {
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{21, 2}
+}
+
 type HeaderRule_Op int32
 
 const (
 	HeaderRule_SET     HeaderRule_Op = 0
 	HeaderRule_ADD     HeaderRule_Op = 1
 	HeaderRule_DEFAULT HeaderRule_Op = 2
+	HeaderRule_REPLACE HeaderRule_Op = 3
+	HeaderRule_CLEAR   HeaderRule_Op = 4 // all whose names begin so
 )
 
 // Enum value maps for HeaderRule_Op.
@@ -299,11 +466,15 @@ var (
 		0: "SET",
 		1: "ADD",
 		2: "DEFAULT",
+		3: "REPLACE",
+		4: "CLEAR",
 	}
 	HeaderRule_Op_value = map[string]int32{
 		"SET":     0,
 		"ADD":     1,
 		"DEFAULT": 2,
+		"REPLACE": 3,
+		"CLEAR":   4,
 	}
 )
 
@@ -318,11 +489,11 @@ func (x HeaderRule_Op) String() string {
 }
 
 func (HeaderRule_Op) Descriptor() protoreflect.EnumDescriptor {
-	return file_userspace_feed_feedpb_feed_proto_enumTypes[5].Descriptor()
+	return file_userspace_feed_feedpb_feed_proto_enumTypes[8].Descriptor()
 }
 
 func (HeaderRule_Op) Type() protoreflect.EnumType {
-	return &file_userspace_feed_feedpb_feed_proto_enumTypes[5]
+	return &file_userspace_feed_feedpb_feed_proto_enumTypes[8]
 }
 
 func (x HeaderRule_Op) Number() protoreflect.EnumNumber {
@@ -331,7 +502,7 @@ func (x HeaderRule_Op) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use HeaderRule_Op.Descriptor instead.
 func (HeaderRule_Op) EnumDescriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{38, 0}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{40, 0}
 }
 
 type HealthCheck_Kind int32
@@ -367,11 +538,11 @@ func (x HealthCheck_Kind) String() string {
 }
 
 func (HealthCheck_Kind) Descriptor() protoreflect.EnumDescriptor {
-	return file_userspace_feed_feedpb_feed_proto_enumTypes[6].Descriptor()
+	return file_userspace_feed_feedpb_feed_proto_enumTypes[9].Descriptor()
 }
 
 func (HealthCheck_Kind) Type() protoreflect.EnumType {
-	return &file_userspace_feed_feedpb_feed_proto_enumTypes[6]
+	return &file_userspace_feed_feedpb_feed_proto_enumTypes[9]
 }
 
 func (x HealthCheck_Kind) Number() protoreflect.EnumNumber {
@@ -380,7 +551,7 @@ func (x HealthCheck_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use HealthCheck_Kind.Descriptor instead.
 func (HealthCheck_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{42, 0}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{44, 0}
 }
 
 // ToAgent is what a client of the socket sends.
@@ -1417,6 +1588,7 @@ type Location struct {
 	Match         Location_Match         `protobuf:"varint,1,opt,name=match,proto3,enum=kerngate.feed.v1.Location_Match" json:"match,omitempty"`
 	Path          string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
 	Policy        uint32                 `protobuf:"varint,3,opt,name=policy,proto3" json:"policy,omitempty"` // 1: the first of Host.policies
+	Inner         []*Location            `protobuf:"bytes,4,rep,name=inner,proto3" json:"inner,omitempty"`    // considered once this one is chosen
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1470,6 +1642,13 @@ func (x *Location) GetPolicy() uint32 {
 		return x.Policy
 	}
 	return 0
+}
+
+func (x *Location) GetInner() []*Location {
+	if x != nil {
+		return x.Inner
+	}
+	return nil
 }
 
 // TLS is how connections that ask for a host by SNI are taken.
@@ -2093,6 +2272,9 @@ type Policy struct {
 	Trace                *Trace                 `protobuf:"bytes,24,opt,name=trace,proto3" json:"trace,omitempty"` // absent: as Settings say
 	RequestBuffering     RequestBuffering       `protobuf:"varint,30,opt,name=request_buffering,json=requestBuffering,proto3,enum=kerngate.feed.v1.RequestBuffering" json:"request_buffering,omitempty"`
 	MaxResponseHeadBytes uint32                 `protobuf:"varint,60,opt,name=max_response_head_bytes,json=maxResponseHeadBytes,proto3" json:"max_response_head_bytes,omitempty"` // 0: that of Settings
+	ServerSteps          []*Step                `protobuf:"bytes,70,rep,name=server_steps,json=serverSteps,proto3" json:"server_steps,omitempty"`                                 // run once for a request
+	Steps                []*Step                `protobuf:"bytes,71,rep,name=steps,proto3" json:"steps,omitempty"`                                                                // run whenever the request was routed here
+	Substitutions        *Substitutions         `protobuf:"bytes,72,opt,name=substitutions,proto3" json:"substitutions,omitempty"`                                                // absent: none
 	unknownFields        protoimpl.UnknownFields
 	sizeCache            protoimpl.SizeCache
 }
@@ -2309,6 +2491,213 @@ func (x *Policy) GetMaxResponseHeadBytes() uint32 {
 	return 0
 }
 
+func (x *Policy) GetServerSteps() []*Step {
+	if x != nil {
+		return x.ServerSteps
+	}
+	return nil
+}
+
+func (x *Policy) GetSteps() []*Step {
+	if x != nil {
+		return x.Steps
+	}
+	return nil
+}
+
+func (x *Policy) GetSubstitutions() *Substitutions {
+	if x != nil {
+		return x.Substitutions
+	}
+	return nil
+}
+
+// Step is model.Step.
+type Step struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Op            Step_Op                `protobuf:"varint,1,opt,name=op,proto3,enum=kerngate.feed.v1.Step_Op" json:"op,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Value         string                 `protobuf:"bytes,3,opt,name=value,proto3" json:"value,omitempty"` // template
+	Test          Step_Test              `protobuf:"varint,4,opt,name=test,proto3,enum=kerngate.feed.v1.Step_Test" json:"test,omitempty"`
+	To            string                 `protobuf:"bytes,5,opt,name=to,proto3" json:"to,omitempty"`           // template or RE2
+	Pattern       string                 `protobuf:"bytes,6,opt,name=pattern,proto3" json:"pattern,omitempty"` // RE2
+	Then          Step_Then              `protobuf:"varint,7,opt,name=then,proto3,enum=kerngate.feed.v1.Step_Then" json:"then,omitempty"`
+	Skip          uint32                 `protobuf:"varint,8,opt,name=skip,proto3" json:"skip,omitempty"`
+	Level         uint32                 `protobuf:"varint,9,opt,name=level,proto3" json:"level,omitempty"`
+	Answer        *Redirect              `protobuf:"bytes,10,opt,name=answer,proto3" json:"answer,omitempty"` // of ANSWER
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Step) Reset() {
+	*x = Step{}
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Step) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Step) ProtoMessage() {}
+
+func (x *Step) ProtoReflect() protoreflect.Message {
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Step.ProtoReflect.Descriptor instead.
+func (*Step) Descriptor() ([]byte, []int) {
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *Step) GetOp() Step_Op {
+	if x != nil {
+		return x.Op
+	}
+	return Step_SET
+}
+
+func (x *Step) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Step) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+func (x *Step) GetTest() Step_Test {
+	if x != nil {
+		return x.Test
+	}
+	return Step_NOT_EMPTY
+}
+
+func (x *Step) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *Step) GetPattern() string {
+	if x != nil {
+		return x.Pattern
+	}
+	return ""
+}
+
+func (x *Step) GetThen() Step_Then {
+	if x != nil {
+		return x.Then
+	}
+	return Step_GO_ON
+}
+
+func (x *Step) GetSkip() uint32 {
+	if x != nil {
+		return x.Skip
+	}
+	return 0
+}
+
+func (x *Step) GetLevel() uint32 {
+	if x != nil {
+		return x.Level
+	}
+	return 0
+}
+
+func (x *Step) GetAnswer() *Redirect {
+	if x != nil {
+		return x.Answer
+	}
+	return nil
+}
+
+// Substitutions is model.Substitutions.
+type Substitutions struct {
+	state         protoimpl.MessageState        `protogen:"open.v1"`
+	Replace       []*Substitutions_Substitution `protobuf:"bytes,1,rep,name=replace,proto3" json:"replace,omitempty"`
+	Once          bool                          `protobuf:"varint,2,opt,name=once,proto3" json:"once,omitempty"`
+	Types         []string                      `protobuf:"bytes,3,rep,name=types,proto3" json:"types,omitempty"` // none: text/html
+	KeepModified  bool                          `protobuf:"varint,4,opt,name=keep_modified,json=keepModified,proto3" json:"keep_modified,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Substitutions) Reset() {
+	*x = Substitutions{}
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Substitutions) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Substitutions) ProtoMessage() {}
+
+func (x *Substitutions) ProtoReflect() protoreflect.Message {
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Substitutions.ProtoReflect.Descriptor instead.
+func (*Substitutions) Descriptor() ([]byte, []int) {
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *Substitutions) GetReplace() []*Substitutions_Substitution {
+	if x != nil {
+		return x.Replace
+	}
+	return nil
+}
+
+func (x *Substitutions) GetOnce() bool {
+	if x != nil {
+		return x.Once
+	}
+	return false
+}
+
+func (x *Substitutions) GetTypes() []string {
+	if x != nil {
+		return x.Types
+	}
+	return nil
+}
+
+func (x *Substitutions) GetKeepModified() bool {
+	if x != nil {
+		return x.KeepModified
+	}
+	return false
+}
+
 type Balance struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Algorithm     Algorithm              `protobuf:"varint,1,opt,name=algorithm,proto3,enum=kerngate.feed.v1.Algorithm" json:"algorithm,omitempty"`
@@ -2321,7 +2710,7 @@ type Balance struct {
 
 func (x *Balance) Reset() {
 	*x = Balance{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[21]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2333,7 +2722,7 @@ func (x *Balance) String() string {
 func (*Balance) ProtoMessage() {}
 
 func (x *Balance) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[21]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2346,7 +2735,7 @@ func (x *Balance) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Balance.ProtoReflect.Descriptor instead.
 func (*Balance) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{21}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Balance) GetAlgorithm() Algorithm {
@@ -2396,7 +2785,7 @@ type Affinity struct {
 
 func (x *Affinity) Reset() {
 	*x = Affinity{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[22]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2408,7 +2797,7 @@ func (x *Affinity) String() string {
 func (*Affinity) ProtoMessage() {}
 
 func (x *Affinity) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[22]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2421,7 +2810,7 @@ func (x *Affinity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Affinity.ProtoReflect.Descriptor instead.
 func (*Affinity) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{22}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Affinity) GetCookie() string {
@@ -2513,7 +2902,7 @@ type Retry struct {
 
 func (x *Retry) Reset() {
 	*x = Retry{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[23]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2525,7 +2914,7 @@ func (x *Retry) String() string {
 func (*Retry) ProtoMessage() {}
 
 func (x *Retry) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[23]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2538,7 +2927,7 @@ func (x *Retry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retry.ProtoReflect.Descriptor instead.
 func (*Retry) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{23}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Retry) GetOn() uint32 {
@@ -2581,7 +2970,7 @@ type Destination struct {
 
 func (x *Destination) Reset() {
 	*x = Destination{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[24]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2593,7 +2982,7 @@ func (x *Destination) String() string {
 func (*Destination) ProtoMessage() {}
 
 func (x *Destination) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[24]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2606,7 +2995,7 @@ func (x *Destination) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Destination.ProtoReflect.Descriptor instead.
 func (*Destination) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{24}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Destination) GetService() uint32 {
@@ -2655,7 +3044,7 @@ type ExternalAuth struct {
 
 func (x *ExternalAuth) Reset() {
 	*x = ExternalAuth{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[25]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2667,7 +3056,7 @@ func (x *ExternalAuth) String() string {
 func (*ExternalAuth) ProtoMessage() {}
 
 func (x *ExternalAuth) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[25]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2680,7 +3069,7 @@ func (x *ExternalAuth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExternalAuth.ProtoReflect.Descriptor instead.
 func (*ExternalAuth) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{25}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ExternalAuth) GetTo() *Destination {
@@ -2763,7 +3152,7 @@ type CacheTime struct {
 
 func (x *CacheTime) Reset() {
 	*x = CacheTime{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[26]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2775,7 +3164,7 @@ func (x *CacheTime) String() string {
 func (*CacheTime) ProtoMessage() {}
 
 func (x *CacheTime) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[26]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2788,7 +3177,7 @@ func (x *CacheTime) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CacheTime.ProtoReflect.Descriptor instead.
 func (*CacheTime) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{26}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *CacheTime) GetStatus() []uint32 {
@@ -2816,7 +3205,7 @@ type Mirror struct {
 
 func (x *Mirror) Reset() {
 	*x = Mirror{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[27]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2828,7 +3217,7 @@ func (x *Mirror) String() string {
 func (*Mirror) ProtoMessage() {}
 
 func (x *Mirror) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[27]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2841,7 +3230,7 @@ func (x *Mirror) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mirror.ProtoReflect.Descriptor instead.
 func (*Mirror) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{27}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Mirror) GetTo() *Destination {
@@ -2878,7 +3267,7 @@ type ErrorPages struct {
 
 func (x *ErrorPages) Reset() {
 	*x = ErrorPages{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[28]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2890,7 +3279,7 @@ func (x *ErrorPages) String() string {
 func (*ErrorPages) ProtoMessage() {}
 
 func (x *ErrorPages) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[28]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2903,7 +3292,7 @@ func (x *ErrorPages) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorPages.ProtoReflect.Descriptor instead.
 func (*ErrorPages) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{28}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ErrorPages) GetStatus() []uint32 {
@@ -2945,7 +3334,7 @@ type Compression struct {
 
 func (x *Compression) Reset() {
 	*x = Compression{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[29]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2957,7 +3346,7 @@ func (x *Compression) String() string {
 func (*Compression) ProtoMessage() {}
 
 func (x *Compression) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[29]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2970,7 +3359,7 @@ func (x *Compression) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Compression.ProtoReflect.Descriptor instead.
 func (*Compression) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{29}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Compression) GetEncodings() []string {
@@ -3004,7 +3393,7 @@ type Pace struct {
 
 func (x *Pace) Reset() {
 	*x = Pace{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[30]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3016,7 +3405,7 @@ func (x *Pace) String() string {
 func (*Pace) ProtoMessage() {}
 
 func (x *Pace) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[30]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3029,7 +3418,7 @@ func (x *Pace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pace.ProtoReflect.Descriptor instead.
 func (*Pace) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{30}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Pace) GetBytesPerSecond() uint64 {
@@ -3057,7 +3446,7 @@ type Trace struct {
 
 func (x *Trace) Reset() {
 	*x = Trace{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[31]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3069,7 +3458,7 @@ func (x *Trace) String() string {
 func (*Trace) ProtoMessage() {}
 
 func (x *Trace) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[31]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3082,7 +3471,7 @@ func (x *Trace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Trace.ProtoReflect.Descriptor instead.
 func (*Trace) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{31}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Trace) GetEnabled() bool {
@@ -3113,13 +3502,15 @@ type Redirect struct {
 	Target        string                 `protobuf:"bytes,3,opt,name=target,proto3" json:"target,omitempty"`   // template, "": no Location
 	Pattern       string                 `protobuf:"bytes,4,opt,name=pattern,proto3" json:"pattern,omitempty"` // RE2, found in the path, whose groups are $1 to $9 in target; "": every path
 	Query         bool                   `protobuf:"varint,5,opt,name=query,proto3" json:"query,omitempty"`    // the request's query follows
+	Body          string                 `protobuf:"bytes,6,opt,name=body,proto3" json:"body,omitempty"`       // template: the text that is answered where there is no target
+	Type          string                 `protobuf:"bytes,7,opt,name=type,proto3" json:"type,omitempty"`       // its media type
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Redirect) Reset() {
 	*x = Redirect{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[32]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3131,7 +3522,7 @@ func (x *Redirect) String() string {
 func (*Redirect) ProtoMessage() {}
 
 func (x *Redirect) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[32]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3144,7 +3535,7 @@ func (x *Redirect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Redirect.ProtoReflect.Descriptor instead.
 func (*Redirect) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{32}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Redirect) GetPath() string {
@@ -3182,6 +3573,20 @@ func (x *Redirect) GetQuery() bool {
 	return false
 }
 
+func (x *Redirect) GetBody() string {
+	if x != nil {
+		return x.Body
+	}
+	return ""
+}
+
+func (x *Redirect) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
 type CORS struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Origins       []string               `protobuf:"bytes,1,rep,name=origins,proto3" json:"origins,omitempty"`
@@ -3196,7 +3601,7 @@ type CORS struct {
 
 func (x *CORS) Reset() {
 	*x = CORS{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[33]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3208,7 +3613,7 @@ func (x *CORS) String() string {
 func (*CORS) ProtoMessage() {}
 
 func (x *CORS) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[33]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3221,7 +3626,7 @@ func (x *CORS) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CORS.ProtoReflect.Descriptor instead.
 func (*CORS) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{33}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *CORS) GetOrigins() []string {
@@ -3279,7 +3684,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[34]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3291,7 +3696,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[34]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3304,7 +3709,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{34}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Limits) GetRates() []*Rate {
@@ -3353,7 +3758,7 @@ type Rate struct {
 
 func (x *Rate) Reset() {
 	*x = Rate{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[35]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3365,7 +3770,7 @@ func (x *Rate) String() string {
 func (*Rate) ProtoMessage() {}
 
 func (x *Rate) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[35]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3378,7 +3783,7 @@ func (x *Rate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rate.ProtoReflect.Descriptor instead.
 func (*Rate) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{35}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Rate) GetRequests() uint32 {
@@ -3416,7 +3821,7 @@ type Access struct {
 
 func (x *Access) Reset() {
 	*x = Access{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[36]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3428,7 +3833,7 @@ func (x *Access) String() string {
 func (*Access) ProtoMessage() {}
 
 func (x *Access) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[36]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3441,7 +3846,7 @@ func (x *Access) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Access.ProtoReflect.Descriptor instead.
 func (*Access) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{36}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Access) GetAllow() []string {
@@ -3497,7 +3902,7 @@ type BasicAuth struct {
 
 func (x *BasicAuth) Reset() {
 	*x = BasicAuth{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[37]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3509,7 +3914,7 @@ func (x *BasicAuth) String() string {
 func (*BasicAuth) ProtoMessage() {}
 
 func (x *BasicAuth) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[37]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3522,7 +3927,7 @@ func (x *BasicAuth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BasicAuth.ProtoReflect.Descriptor instead.
 func (*BasicAuth) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{37}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *BasicAuth) GetRealm() string {
@@ -3543,14 +3948,18 @@ type HeaderRule struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Op            HeaderRule_Op          `protobuf:"varint,1,opt,name=op,proto3,enum=kerngate.feed.v1.HeaderRule_Op" json:"op,omitempty"`
 	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	Value         string                 `protobuf:"bytes,3,opt,name=value,proto3" json:"value,omitempty"` // template
+	Value         string                 `protobuf:"bytes,3,opt,name=value,proto3" json:"value,omitempty"`           // template
+	Success       bool                   `protobuf:"varint,4,opt,name=success,proto3" json:"success,omitempty"`      // of the statuses on which nginx's add_header acts alone
+	Status        []uint32               `protobuf:"varint,5,rep,packed,name=status,proto3" json:"status,omitempty"` // none: all
+	Types         []string               `protobuf:"bytes,6,rep,name=types,proto3" json:"types,omitempty"`           // media types; none: all
+	Levels        uint64                 `protobuf:"varint,7,opt,name=levels,proto3" json:"levels,omitempty"`        // bit n: while level n of the steps holds; 0: at all
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *HeaderRule) Reset() {
 	*x = HeaderRule{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[38]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3562,7 +3971,7 @@ func (x *HeaderRule) String() string {
 func (*HeaderRule) ProtoMessage() {}
 
 func (x *HeaderRule) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[38]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3575,7 +3984,7 @@ func (x *HeaderRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeaderRule.ProtoReflect.Descriptor instead.
 func (*HeaderRule) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{38}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *HeaderRule) GetOp() HeaderRule_Op {
@@ -3599,6 +4008,34 @@ func (x *HeaderRule) GetValue() string {
 	return ""
 }
 
+func (x *HeaderRule) GetSuccess() bool {
+	if x != nil {
+		return x.Success
+	}
+	return false
+}
+
+func (x *HeaderRule) GetStatus() []uint32 {
+	if x != nil {
+		return x.Status
+	}
+	return nil
+}
+
+func (x *HeaderRule) GetTypes() []string {
+	if x != nil {
+		return x.Types
+	}
+	return nil
+}
+
+func (x *HeaderRule) GetLevels() uint64 {
+	if x != nil {
+		return x.Levels
+	}
+	return 0
+}
+
 type Replacement struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	From          string                 `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"`
@@ -3610,7 +4047,7 @@ type Replacement struct {
 
 func (x *Replacement) Reset() {
 	*x = Replacement{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[39]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3622,7 +4059,7 @@ func (x *Replacement) String() string {
 func (*Replacement) ProtoMessage() {}
 
 func (x *Replacement) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[39]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3635,7 +4072,7 @@ func (x *Replacement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Replacement.ProtoReflect.Descriptor instead.
 func (*Replacement) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{39}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Replacement) GetFrom() string {
@@ -3679,7 +4116,7 @@ type Split struct {
 
 func (x *Split) Reset() {
 	*x = Split{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[40]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3691,7 +4128,7 @@ func (x *Split) String() string {
 func (*Split) ProtoMessage() {}
 
 func (x *Split) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[40]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3704,7 +4141,7 @@ func (x *Split) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Split.ProtoReflect.Descriptor instead.
 func (*Split) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{40}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Split) GetService() uint32 {
@@ -3800,7 +4237,7 @@ type Service struct {
 
 func (x *Service) Reset() {
 	*x = Service{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[41]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3812,7 +4249,7 @@ func (x *Service) String() string {
 func (*Service) ProtoMessage() {}
 
 func (x *Service) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[41]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3825,7 +4262,7 @@ func (x *Service) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Service.ProtoReflect.Descriptor instead.
 func (*Service) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{41}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Service) GetId() uint32 {
@@ -3901,7 +4338,7 @@ type HealthCheck struct {
 
 func (x *HealthCheck) Reset() {
 	*x = HealthCheck{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[42]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3913,7 +4350,7 @@ func (x *HealthCheck) String() string {
 func (*HealthCheck) ProtoMessage() {}
 
 func (x *HealthCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[42]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3926,7 +4363,7 @@ func (x *HealthCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthCheck.ProtoReflect.Descriptor instead.
 func (*HealthCheck) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{42}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *HealthCheck) GetKind() HealthCheck_Kind {
@@ -4006,7 +4443,7 @@ type Outlier struct {
 
 func (x *Outlier) Reset() {
 	*x = Outlier{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[43]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4018,7 +4455,7 @@ func (x *Outlier) String() string {
 func (*Outlier) ProtoMessage() {}
 
 func (x *Outlier) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[43]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4031,7 +4468,7 @@ func (x *Outlier) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outlier.ProtoReflect.Descriptor instead.
 func (*Outlier) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{43}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Outlier) GetOff() bool {
@@ -4082,7 +4519,7 @@ type Listener struct {
 
 func (x *Listener) Reset() {
 	*x = Listener{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[44]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4094,7 +4531,7 @@ func (x *Listener) String() string {
 func (*Listener) ProtoMessage() {}
 
 func (x *Listener) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[44]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4107,7 +4544,7 @@ func (x *Listener) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Listener.ProtoReflect.Descriptor instead.
 func (*Listener) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{44}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Listener) GetAddress() []byte {
@@ -4185,7 +4622,7 @@ type Settings struct {
 
 func (x *Settings) Reset() {
 	*x = Settings{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[45]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4197,7 +4634,7 @@ func (x *Settings) String() string {
 func (*Settings) ProtoMessage() {}
 
 func (x *Settings) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[45]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4210,7 +4647,7 @@ func (x *Settings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settings.ProtoReflect.Descriptor instead.
 func (*Settings) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{45}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Settings) GetHeadTimeoutMs() uint32 {
@@ -4488,7 +4925,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[46]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4500,7 +4937,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[46]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4513,7 +4950,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{46}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Ack) GetVersion() uint64 {
@@ -4537,7 +4974,7 @@ type Refuse struct {
 
 func (x *Refuse) Reset() {
 	*x = Refuse{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[47]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4549,7 +4986,7 @@ func (x *Refuse) String() string {
 func (*Refuse) ProtoMessage() {}
 
 func (x *Refuse) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[47]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4562,7 +4999,7 @@ func (x *Refuse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refuse.ProtoReflect.Descriptor instead.
 func (*Refuse) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{47}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Refuse) GetVersion() uint64 {
@@ -4602,7 +5039,7 @@ type Serving struct {
 
 func (x *Serving) Reset() {
 	*x = Serving{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[48]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4614,7 +5051,7 @@ func (x *Serving) String() string {
 func (*Serving) ProtoMessage() {}
 
 func (x *Serving) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[48]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4627,7 +5064,7 @@ func (x *Serving) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Serving.ProtoReflect.Descriptor instead.
 func (*Serving) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{48}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{50}
 }
 
 // Drain tells a proxy that another generation serves: finish what is open, then exit.
@@ -4640,7 +5077,7 @@ type Drain struct {
 
 func (x *Drain) Reset() {
 	*x = Drain{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[49]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4652,7 +5089,7 @@ func (x *Drain) String() string {
 func (*Drain) ProtoMessage() {}
 
 func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[49]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4665,7 +5102,7 @@ func (x *Drain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drain.ProtoReflect.Descriptor instead.
 func (*Drain) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{49}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Drain) GetTimeoutMs() uint32 {
@@ -4685,7 +5122,7 @@ type Query struct {
 
 func (x *Query) Reset() {
 	*x = Query{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[50]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4697,7 +5134,7 @@ func (x *Query) String() string {
 func (*Query) ProtoMessage() {}
 
 func (x *Query) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[50]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4710,7 +5147,7 @@ func (x *Query) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Query.ProtoReflect.Descriptor instead.
 func (*Query) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{50}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Query) GetWhat() string {
@@ -4730,7 +5167,7 @@ type Answer struct {
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[51]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4742,7 +5179,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[51]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4755,7 +5192,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{51}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Answer) GetJson() []byte {
@@ -4768,6 +5205,58 @@ func (x *Answer) GetJson() []byte {
 func (x *Answer) GetError() string {
 	if x != nil {
 		return x.Error
+	}
+	return ""
+}
+
+type Substitutions_Substitution struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	From          string                 `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"`
+	To            string                 `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"` // template
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Substitutions_Substitution) Reset() {
+	*x = Substitutions_Substitution{}
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Substitutions_Substitution) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Substitutions_Substitution) ProtoMessage() {}
+
+func (x *Substitutions_Substitution) ProtoReflect() protoreflect.Message {
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Substitutions_Substitution.ProtoReflect.Descriptor instead.
+func (*Substitutions_Substitution) Descriptor() ([]byte, []int) {
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{22, 0}
+}
+
+func (x *Substitutions_Substitution) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *Substitutions_Substitution) GetTo() string {
+	if x != nil {
+		return x.To
 	}
 	return ""
 }
@@ -4858,11 +5347,12 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\tlocations\x18e \x03(\v2\x1b.kerngate.feed.v1.LocationsR\tlocations\"s\n" +
 	"\tLocations\x122\n" +
 	"\x06server\x18\x01 \x03(\v2\x1a.kerngate.feed.v1.LocationR\x06server\x122\n" +
-	"\x06nested\x18\x02 \x03(\v2\x1a.kerngate.feed.v1.LocationR\x06nested\"\xbf\x01\n" +
+	"\x06nested\x18\x02 \x03(\v2\x1a.kerngate.feed.v1.LocationR\x06nested\"\xf1\x01\n" +
 	"\bLocation\x126\n" +
 	"\x05match\x18\x01 \x01(\x0e2 .kerngate.feed.v1.Location.MatchR\x05match\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x16\n" +
-	"\x06policy\x18\x03 \x01(\rR\x06policy\"O\n" +
+	"\x06policy\x18\x03 \x01(\rR\x06policy\x120\n" +
+	"\x05inner\x18\x04 \x03(\v2\x1a.kerngate.feed.v1.LocationR\x05inner\"O\n" +
 	"\x05Match\x12\n" +
 	"\n" +
 	"\x06PREFIX\x10\x00\x12\x10\n" +
@@ -4936,8 +5426,7 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"minVersion\x12\x1f\n" +
 	"\vmax_version\x18\x06 \x01(\tR\n" +
 	"maxVersion\x12\x16\n" +
-	"\x06suites\x18\a \x03(\tR\x06suites\"\xd3\n" +
-	"\n" +
+	"\x06suites\x18\a \x03(\tR\x06suites\"\x83\f\n" +
 	"\x06Policy\x128\n" +
 	"\tredirects\x18\x01 \x03(\v2\x1a.kerngate.feed.v1.RedirectR\tredirects\x12*\n" +
 	"\x04cors\x18\x02 \x01(\v2\x16.kerngate.feed.v1.CORSR\x04cors\x120\n" +
@@ -4966,8 +5455,51 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\x04pace\x18\x17 \x01(\v2\x16.kerngate.feed.v1.PaceR\x04pace\x12-\n" +
 	"\x05trace\x18\x18 \x01(\v2\x17.kerngate.feed.v1.TraceR\x05trace\x12O\n" +
 	"\x11request_buffering\x18\x1e \x01(\x0e2\".kerngate.feed.v1.RequestBufferingR\x10requestBuffering\x125\n" +
-	"\x17max_response_head_bytes\x18< \x01(\rR\x14maxResponseHeadBytesB\x11\n" +
-	"\x0f_max_body_bytes\"\xad\x01\n" +
+	"\x17max_response_head_bytes\x18< \x01(\rR\x14maxResponseHeadBytes\x129\n" +
+	"\fserver_steps\x18F \x03(\v2\x16.kerngate.feed.v1.StepR\vserverSteps\x12,\n" +
+	"\x05steps\x18G \x03(\v2\x16.kerngate.feed.v1.StepR\x05steps\x12E\n" +
+	"\rsubstitutions\x18H \x01(\v2\x1f.kerngate.feed.v1.SubstitutionsR\rsubstitutionsB\x11\n" +
+	"\x0f_max_body_bytes\"\x93\x04\n" +
+	"\x04Step\x12)\n" +
+	"\x02op\x18\x01 \x01(\x0e2\x19.kerngate.feed.v1.Step.OpR\x02op\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x03 \x01(\tR\x05value\x12/\n" +
+	"\x04test\x18\x04 \x01(\x0e2\x1b.kerngate.feed.v1.Step.TestR\x04test\x12\x0e\n" +
+	"\x02to\x18\x05 \x01(\tR\x02to\x12\x18\n" +
+	"\apattern\x18\x06 \x01(\tR\apattern\x12/\n" +
+	"\x04then\x18\a \x01(\x0e2\x1b.kerngate.feed.v1.Step.ThenR\x04then\x12\x12\n" +
+	"\x04skip\x18\b \x01(\rR\x04skip\x12\x14\n" +
+	"\x05level\x18\t \x01(\rR\x05level\x122\n" +
+	"\x06answer\x18\n" +
+	" \x01(\v2\x1a.kerngate.feed.v1.RedirectR\x06answer\"7\n" +
+	"\x02Op\x12\a\n" +
+	"\x03SET\x10\x00\x12\x06\n" +
+	"\x02IF\x10\x01\x12\n" +
+	"\n" +
+	"\x06ANSWER\x10\x02\x12\v\n" +
+	"\aREWRITE\x10\x03\x12\a\n" +
+	"\x03END\x10\x04\"k\n" +
+	"\x04Test\x12\r\n" +
+	"\tNOT_EMPTY\x10\x00\x12\t\n" +
+	"\x05EQUAL\x10\x01\x12\r\n" +
+	"\tDIFFERENT\x10\x02\x12\t\n" +
+	"\x05MATCH\x10\x03\x12\x0e\n" +
+	"\n" +
+	"MATCH_FOLD\x10\x04\x12\f\n" +
+	"\bNO_MATCH\x10\x05\x12\x11\n" +
+	"\rNO_MATCH_FOLD\x10\x06\"&\n" +
+	"\x04Then\x12\t\n" +
+	"\x05GO_ON\x10\x00\x12\t\n" +
+	"\x05ROUTE\x10\x01\x12\b\n" +
+	"\x04STAY\x10\x02\"\xda\x01\n" +
+	"\rSubstitutions\x12F\n" +
+	"\areplace\x18\x01 \x03(\v2,.kerngate.feed.v1.Substitutions.SubstitutionR\areplace\x12\x12\n" +
+	"\x04once\x18\x02 \x01(\bR\x04once\x12\x14\n" +
+	"\x05types\x18\x03 \x03(\tR\x05types\x12#\n" +
+	"\rkeep_modified\x18\x04 \x01(\bR\fkeepModified\x1a2\n" +
+	"\fSubstitution\x12\x12\n" +
+	"\x04from\x18\x01 \x01(\tR\x04from\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\tR\x02to\"\xad\x01\n" +
 	"\aBalance\x129\n" +
 	"\talgorithm\x18\x01 \x01(\x0e2\x1b.kerngate.feed.v1.AlgorithmR\talgorithm\x12\x17\n" +
 	"\ahash_by\x18\x02 \x01(\tR\x06hashBy\x12\x16\n" +
@@ -5038,13 +5570,15 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\x05trust\x18\x03 \x01(\bH\x01R\x05trust\x88\x01\x01B\n" +
 	"\n" +
 	"\b_enabledB\b\n" +
-	"\x06_trust\"~\n" +
+	"\x06_trust\"\xa6\x01\n" +
 	"\bRedirect\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x16\n" +
 	"\x06status\x18\x02 \x01(\rR\x06status\x12\x16\n" +
 	"\x06target\x18\x03 \x01(\tR\x06target\x12\x18\n" +
 	"\apattern\x18\x04 \x01(\tR\apattern\x12\x14\n" +
-	"\x05query\x18\x05 \x01(\bR\x05query\"\xb6\x01\n" +
+	"\x05query\x18\x05 \x01(\bR\x05query\x12\x12\n" +
+	"\x04body\x18\x06 \x01(\tR\x04body\x12\x12\n" +
+	"\x04type\x18\a \x01(\tR\x04type\"\xb6\x01\n" +
 	"\x04CORS\x12\x18\n" +
 	"\aorigins\x18\x01 \x03(\tR\aorigins\x12\x18\n" +
 	"\amethods\x18\x02 \x03(\tR\amethods\x12\x18\n" +
@@ -5071,16 +5605,22 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\x06closed\x18\x05 \x01(\tR\x06closed\"7\n" +
 	"\tBasicAuth\x12\x14\n" +
 	"\x05realm\x18\x01 \x01(\tR\x05realm\x12\x14\n" +
-	"\x05users\x18\x02 \x01(\fR\x05users\"\x8c\x01\n" +
+	"\x05users\x18\x02 \x01(\fR\x05users\"\x84\x02\n" +
 	"\n" +
 	"HeaderRule\x12/\n" +
 	"\x02op\x18\x01 \x01(\x0e2\x1f.kerngate.feed.v1.HeaderRule.OpR\x02op\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x03 \x01(\tR\x05value\"#\n" +
+	"\x05value\x18\x03 \x01(\tR\x05value\x12\x18\n" +
+	"\asuccess\x18\x04 \x01(\bR\asuccess\x12\x16\n" +
+	"\x06status\x18\x05 \x03(\rR\x06status\x12\x14\n" +
+	"\x05types\x18\x06 \x03(\tR\x05types\x12\x16\n" +
+	"\x06levels\x18\a \x01(\x04R\x06levels\";\n" +
 	"\x02Op\x12\a\n" +
 	"\x03SET\x10\x00\x12\a\n" +
 	"\x03ADD\x10\x01\x12\v\n" +
-	"\aDEFAULT\x10\x02\"K\n" +
+	"\aDEFAULT\x10\x02\x12\v\n" +
+	"\aREPLACE\x10\x03\x12\t\n" +
+	"\x05CLEAR\x10\x04\"K\n" +
 	"\vReplacement\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\tR\x04from\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\tR\x02to\x12\x18\n" +
@@ -5226,142 +5766,157 @@ func file_userspace_feed_feedpb_feed_proto_rawDescGZIP() []byte {
 	return file_userspace_feed_feedpb_feed_proto_rawDescData
 }
 
-var file_userspace_feed_feedpb_feed_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
-var file_userspace_feed_feedpb_feed_proto_msgTypes = make([]protoimpl.MessageInfo, 52)
+var file_userspace_feed_feedpb_feed_proto_enumTypes = make([]protoimpl.EnumInfo, 10)
+var file_userspace_feed_feedpb_feed_proto_msgTypes = make([]protoimpl.MessageInfo, 55)
 var file_userspace_feed_feedpb_feed_proto_goTypes = []any{
-	(RequestBuffering)(0),  // 0: kerngate.feed.v1.RequestBuffering
-	(Algorithm)(0),         // 1: kerngate.feed.v1.Algorithm
-	(Location_Match)(0),    // 2: kerngate.feed.v1.Location.Match
-	(ClientAuth_Mode)(0),   // 3: kerngate.feed.v1.ClientAuth.Mode
-	(Upstream_Protocol)(0), // 4: kerngate.feed.v1.Upstream.Protocol
-	(HeaderRule_Op)(0),     // 5: kerngate.feed.v1.HeaderRule.Op
-	(HealthCheck_Kind)(0),  // 6: kerngate.feed.v1.HealthCheck.Kind
-	(*ToAgent)(nil),        // 7: kerngate.feed.v1.ToAgent
-	(*FromAgent)(nil),      // 8: kerngate.feed.v1.FromAgent
-	(*Hello)(nil),          // 9: kerngate.feed.v1.Hello
-	(*Welcome)(nil),        // 10: kerngate.feed.v1.Welcome
-	(*Map)(nil),            // 11: kerngate.feed.v1.Map
-	(*Reject)(nil),         // 12: kerngate.feed.v1.Reject
-	(*Config)(nil),         // 13: kerngate.feed.v1.Config
-	(*Certificate)(nil),    // 14: kerngate.feed.v1.Certificate
-	(*Authority)(nil),      // 15: kerngate.feed.v1.Authority
-	(*TicketKeys)(nil),     // 16: kerngate.feed.v1.TicketKeys
-	(*Host)(nil),           // 17: kerngate.feed.v1.Host
-	(*Locations)(nil),      // 18: kerngate.feed.v1.Locations
-	(*Location)(nil),       // 19: kerngate.feed.v1.Location
-	(*TLS)(nil),            // 20: kerngate.feed.v1.TLS
-	(*ClientAuth)(nil),     // 21: kerngate.feed.v1.ClientAuth
-	(*Route)(nil),          // 22: kerngate.feed.v1.Route
-	(*Conditions)(nil),     // 23: kerngate.feed.v1.Conditions
-	(*Comparison)(nil),     // 24: kerngate.feed.v1.Comparison
-	(*Upstream)(nil),       // 25: kerngate.feed.v1.Upstream
-	(*UpstreamTLS)(nil),    // 26: kerngate.feed.v1.UpstreamTLS
-	(*Policy)(nil),         // 27: kerngate.feed.v1.Policy
-	(*Balance)(nil),        // 28: kerngate.feed.v1.Balance
-	(*Affinity)(nil),       // 29: kerngate.feed.v1.Affinity
-	(*Retry)(nil),          // 30: kerngate.feed.v1.Retry
-	(*Destination)(nil),    // 31: kerngate.feed.v1.Destination
-	(*ExternalAuth)(nil),   // 32: kerngate.feed.v1.ExternalAuth
-	(*CacheTime)(nil),      // 33: kerngate.feed.v1.CacheTime
-	(*Mirror)(nil),         // 34: kerngate.feed.v1.Mirror
-	(*ErrorPages)(nil),     // 35: kerngate.feed.v1.ErrorPages
-	(*Compression)(nil),    // 36: kerngate.feed.v1.Compression
-	(*Pace)(nil),           // 37: kerngate.feed.v1.Pace
-	(*Trace)(nil),          // 38: kerngate.feed.v1.Trace
-	(*Redirect)(nil),       // 39: kerngate.feed.v1.Redirect
-	(*CORS)(nil),           // 40: kerngate.feed.v1.CORS
-	(*Limits)(nil),         // 41: kerngate.feed.v1.Limits
-	(*Rate)(nil),           // 42: kerngate.feed.v1.Rate
-	(*Access)(nil),         // 43: kerngate.feed.v1.Access
-	(*BasicAuth)(nil),      // 44: kerngate.feed.v1.BasicAuth
-	(*HeaderRule)(nil),     // 45: kerngate.feed.v1.HeaderRule
-	(*Replacement)(nil),    // 46: kerngate.feed.v1.Replacement
-	(*Split)(nil),          // 47: kerngate.feed.v1.Split
-	(*Service)(nil),        // 48: kerngate.feed.v1.Service
-	(*HealthCheck)(nil),    // 49: kerngate.feed.v1.HealthCheck
-	(*Outlier)(nil),        // 50: kerngate.feed.v1.Outlier
-	(*Listener)(nil),       // 51: kerngate.feed.v1.Listener
-	(*Settings)(nil),       // 52: kerngate.feed.v1.Settings
-	(*Ack)(nil),            // 53: kerngate.feed.v1.Ack
-	(*Refuse)(nil),         // 54: kerngate.feed.v1.Refuse
-	(*Serving)(nil),        // 55: kerngate.feed.v1.Serving
-	(*Drain)(nil),          // 56: kerngate.feed.v1.Drain
-	(*Query)(nil),          // 57: kerngate.feed.v1.Query
-	(*Answer)(nil),         // 58: kerngate.feed.v1.Answer
+	(RequestBuffering)(0),              // 0: kerngate.feed.v1.RequestBuffering
+	(Algorithm)(0),                     // 1: kerngate.feed.v1.Algorithm
+	(Location_Match)(0),                // 2: kerngate.feed.v1.Location.Match
+	(ClientAuth_Mode)(0),               // 3: kerngate.feed.v1.ClientAuth.Mode
+	(Upstream_Protocol)(0),             // 4: kerngate.feed.v1.Upstream.Protocol
+	(Step_Op)(0),                       // 5: kerngate.feed.v1.Step.Op
+	(Step_Test)(0),                     // 6: kerngate.feed.v1.Step.Test
+	(Step_Then)(0),                     // 7: kerngate.feed.v1.Step.Then
+	(HeaderRule_Op)(0),                 // 8: kerngate.feed.v1.HeaderRule.Op
+	(HealthCheck_Kind)(0),              // 9: kerngate.feed.v1.HealthCheck.Kind
+	(*ToAgent)(nil),                    // 10: kerngate.feed.v1.ToAgent
+	(*FromAgent)(nil),                  // 11: kerngate.feed.v1.FromAgent
+	(*Hello)(nil),                      // 12: kerngate.feed.v1.Hello
+	(*Welcome)(nil),                    // 13: kerngate.feed.v1.Welcome
+	(*Map)(nil),                        // 14: kerngate.feed.v1.Map
+	(*Reject)(nil),                     // 15: kerngate.feed.v1.Reject
+	(*Config)(nil),                     // 16: kerngate.feed.v1.Config
+	(*Certificate)(nil),                // 17: kerngate.feed.v1.Certificate
+	(*Authority)(nil),                  // 18: kerngate.feed.v1.Authority
+	(*TicketKeys)(nil),                 // 19: kerngate.feed.v1.TicketKeys
+	(*Host)(nil),                       // 20: kerngate.feed.v1.Host
+	(*Locations)(nil),                  // 21: kerngate.feed.v1.Locations
+	(*Location)(nil),                   // 22: kerngate.feed.v1.Location
+	(*TLS)(nil),                        // 23: kerngate.feed.v1.TLS
+	(*ClientAuth)(nil),                 // 24: kerngate.feed.v1.ClientAuth
+	(*Route)(nil),                      // 25: kerngate.feed.v1.Route
+	(*Conditions)(nil),                 // 26: kerngate.feed.v1.Conditions
+	(*Comparison)(nil),                 // 27: kerngate.feed.v1.Comparison
+	(*Upstream)(nil),                   // 28: kerngate.feed.v1.Upstream
+	(*UpstreamTLS)(nil),                // 29: kerngate.feed.v1.UpstreamTLS
+	(*Policy)(nil),                     // 30: kerngate.feed.v1.Policy
+	(*Step)(nil),                       // 31: kerngate.feed.v1.Step
+	(*Substitutions)(nil),              // 32: kerngate.feed.v1.Substitutions
+	(*Balance)(nil),                    // 33: kerngate.feed.v1.Balance
+	(*Affinity)(nil),                   // 34: kerngate.feed.v1.Affinity
+	(*Retry)(nil),                      // 35: kerngate.feed.v1.Retry
+	(*Destination)(nil),                // 36: kerngate.feed.v1.Destination
+	(*ExternalAuth)(nil),               // 37: kerngate.feed.v1.ExternalAuth
+	(*CacheTime)(nil),                  // 38: kerngate.feed.v1.CacheTime
+	(*Mirror)(nil),                     // 39: kerngate.feed.v1.Mirror
+	(*ErrorPages)(nil),                 // 40: kerngate.feed.v1.ErrorPages
+	(*Compression)(nil),                // 41: kerngate.feed.v1.Compression
+	(*Pace)(nil),                       // 42: kerngate.feed.v1.Pace
+	(*Trace)(nil),                      // 43: kerngate.feed.v1.Trace
+	(*Redirect)(nil),                   // 44: kerngate.feed.v1.Redirect
+	(*CORS)(nil),                       // 45: kerngate.feed.v1.CORS
+	(*Limits)(nil),                     // 46: kerngate.feed.v1.Limits
+	(*Rate)(nil),                       // 47: kerngate.feed.v1.Rate
+	(*Access)(nil),                     // 48: kerngate.feed.v1.Access
+	(*BasicAuth)(nil),                  // 49: kerngate.feed.v1.BasicAuth
+	(*HeaderRule)(nil),                 // 50: kerngate.feed.v1.HeaderRule
+	(*Replacement)(nil),                // 51: kerngate.feed.v1.Replacement
+	(*Split)(nil),                      // 52: kerngate.feed.v1.Split
+	(*Service)(nil),                    // 53: kerngate.feed.v1.Service
+	(*HealthCheck)(nil),                // 54: kerngate.feed.v1.HealthCheck
+	(*Outlier)(nil),                    // 55: kerngate.feed.v1.Outlier
+	(*Listener)(nil),                   // 56: kerngate.feed.v1.Listener
+	(*Settings)(nil),                   // 57: kerngate.feed.v1.Settings
+	(*Ack)(nil),                        // 58: kerngate.feed.v1.Ack
+	(*Refuse)(nil),                     // 59: kerngate.feed.v1.Refuse
+	(*Serving)(nil),                    // 60: kerngate.feed.v1.Serving
+	(*Drain)(nil),                      // 61: kerngate.feed.v1.Drain
+	(*Query)(nil),                      // 62: kerngate.feed.v1.Query
+	(*Answer)(nil),                     // 63: kerngate.feed.v1.Answer
+	(*Substitutions_Substitution)(nil), // 64: kerngate.feed.v1.Substitutions.Substitution
 }
 var file_userspace_feed_feedpb_feed_proto_depIdxs = []int32{
-	9,  // 0: kerngate.feed.v1.ToAgent.hello:type_name -> kerngate.feed.v1.Hello
-	53, // 1: kerngate.feed.v1.ToAgent.ack:type_name -> kerngate.feed.v1.Ack
-	54, // 2: kerngate.feed.v1.ToAgent.refuse:type_name -> kerngate.feed.v1.Refuse
-	57, // 3: kerngate.feed.v1.ToAgent.query:type_name -> kerngate.feed.v1.Query
-	10, // 4: kerngate.feed.v1.FromAgent.welcome:type_name -> kerngate.feed.v1.Welcome
-	12, // 5: kerngate.feed.v1.FromAgent.reject:type_name -> kerngate.feed.v1.Reject
-	13, // 6: kerngate.feed.v1.FromAgent.config:type_name -> kerngate.feed.v1.Config
-	55, // 7: kerngate.feed.v1.FromAgent.serving:type_name -> kerngate.feed.v1.Serving
-	56, // 8: kerngate.feed.v1.FromAgent.drain:type_name -> kerngate.feed.v1.Drain
-	58, // 9: kerngate.feed.v1.FromAgent.answer:type_name -> kerngate.feed.v1.Answer
-	11, // 10: kerngate.feed.v1.Welcome.maps:type_name -> kerngate.feed.v1.Map
-	17, // 11: kerngate.feed.v1.Config.hosts:type_name -> kerngate.feed.v1.Host
-	48, // 12: kerngate.feed.v1.Config.services:type_name -> kerngate.feed.v1.Service
-	52, // 13: kerngate.feed.v1.Config.settings:type_name -> kerngate.feed.v1.Settings
-	14, // 14: kerngate.feed.v1.Config.certificates:type_name -> kerngate.feed.v1.Certificate
-	15, // 15: kerngate.feed.v1.Config.authorities:type_name -> kerngate.feed.v1.Authority
-	16, // 16: kerngate.feed.v1.Config.ticket_keys:type_name -> kerngate.feed.v1.TicketKeys
-	22, // 17: kerngate.feed.v1.Host.routes:type_name -> kerngate.feed.v1.Route
-	20, // 18: kerngate.feed.v1.Host.tls:type_name -> kerngate.feed.v1.TLS
-	27, // 19: kerngate.feed.v1.Host.policies:type_name -> kerngate.feed.v1.Policy
-	18, // 20: kerngate.feed.v1.Host.locations:type_name -> kerngate.feed.v1.Locations
-	19, // 21: kerngate.feed.v1.Locations.server:type_name -> kerngate.feed.v1.Location
-	19, // 22: kerngate.feed.v1.Locations.nested:type_name -> kerngate.feed.v1.Location
+	12, // 0: kerngate.feed.v1.ToAgent.hello:type_name -> kerngate.feed.v1.Hello
+	58, // 1: kerngate.feed.v1.ToAgent.ack:type_name -> kerngate.feed.v1.Ack
+	59, // 2: kerngate.feed.v1.ToAgent.refuse:type_name -> kerngate.feed.v1.Refuse
+	62, // 3: kerngate.feed.v1.ToAgent.query:type_name -> kerngate.feed.v1.Query
+	13, // 4: kerngate.feed.v1.FromAgent.welcome:type_name -> kerngate.feed.v1.Welcome
+	15, // 5: kerngate.feed.v1.FromAgent.reject:type_name -> kerngate.feed.v1.Reject
+	16, // 6: kerngate.feed.v1.FromAgent.config:type_name -> kerngate.feed.v1.Config
+	60, // 7: kerngate.feed.v1.FromAgent.serving:type_name -> kerngate.feed.v1.Serving
+	61, // 8: kerngate.feed.v1.FromAgent.drain:type_name -> kerngate.feed.v1.Drain
+	63, // 9: kerngate.feed.v1.FromAgent.answer:type_name -> kerngate.feed.v1.Answer
+	14, // 10: kerngate.feed.v1.Welcome.maps:type_name -> kerngate.feed.v1.Map
+	20, // 11: kerngate.feed.v1.Config.hosts:type_name -> kerngate.feed.v1.Host
+	53, // 12: kerngate.feed.v1.Config.services:type_name -> kerngate.feed.v1.Service
+	57, // 13: kerngate.feed.v1.Config.settings:type_name -> kerngate.feed.v1.Settings
+	17, // 14: kerngate.feed.v1.Config.certificates:type_name -> kerngate.feed.v1.Certificate
+	18, // 15: kerngate.feed.v1.Config.authorities:type_name -> kerngate.feed.v1.Authority
+	19, // 16: kerngate.feed.v1.Config.ticket_keys:type_name -> kerngate.feed.v1.TicketKeys
+	25, // 17: kerngate.feed.v1.Host.routes:type_name -> kerngate.feed.v1.Route
+	23, // 18: kerngate.feed.v1.Host.tls:type_name -> kerngate.feed.v1.TLS
+	30, // 19: kerngate.feed.v1.Host.policies:type_name -> kerngate.feed.v1.Policy
+	21, // 20: kerngate.feed.v1.Host.locations:type_name -> kerngate.feed.v1.Locations
+	22, // 21: kerngate.feed.v1.Locations.server:type_name -> kerngate.feed.v1.Location
+	22, // 22: kerngate.feed.v1.Locations.nested:type_name -> kerngate.feed.v1.Location
 	2,  // 23: kerngate.feed.v1.Location.match:type_name -> kerngate.feed.v1.Location.Match
-	21, // 24: kerngate.feed.v1.TLS.client:type_name -> kerngate.feed.v1.ClientAuth
-	3,  // 25: kerngate.feed.v1.ClientAuth.mode:type_name -> kerngate.feed.v1.ClientAuth.Mode
-	25, // 26: kerngate.feed.v1.Route.upstream:type_name -> kerngate.feed.v1.Upstream
-	47, // 27: kerngate.feed.v1.Route.splits:type_name -> kerngate.feed.v1.Split
-	23, // 28: kerngate.feed.v1.Route.when:type_name -> kerngate.feed.v1.Conditions
-	24, // 29: kerngate.feed.v1.Conditions.headers:type_name -> kerngate.feed.v1.Comparison
-	24, // 30: kerngate.feed.v1.Conditions.query:type_name -> kerngate.feed.v1.Comparison
-	4,  // 31: kerngate.feed.v1.Upstream.protocol:type_name -> kerngate.feed.v1.Upstream.Protocol
-	26, // 32: kerngate.feed.v1.Upstream.tls:type_name -> kerngate.feed.v1.UpstreamTLS
-	39, // 33: kerngate.feed.v1.Policy.redirects:type_name -> kerngate.feed.v1.Redirect
-	40, // 34: kerngate.feed.v1.Policy.cors:type_name -> kerngate.feed.v1.CORS
-	41, // 35: kerngate.feed.v1.Policy.limits:type_name -> kerngate.feed.v1.Limits
-	43, // 36: kerngate.feed.v1.Policy.access:type_name -> kerngate.feed.v1.Access
-	45, // 37: kerngate.feed.v1.Policy.request_headers:type_name -> kerngate.feed.v1.HeaderRule
-	45, // 38: kerngate.feed.v1.Policy.response_headers:type_name -> kerngate.feed.v1.HeaderRule
-	46, // 39: kerngate.feed.v1.Policy.cookie_domains:type_name -> kerngate.feed.v1.Replacement
-	46, // 40: kerngate.feed.v1.Policy.cookie_paths:type_name -> kerngate.feed.v1.Replacement
-	46, // 41: kerngate.feed.v1.Policy.locations:type_name -> kerngate.feed.v1.Replacement
-	28, // 42: kerngate.feed.v1.Policy.balance:type_name -> kerngate.feed.v1.Balance
-	30, // 43: kerngate.feed.v1.Policy.retry:type_name -> kerngate.feed.v1.Retry
-	34, // 44: kerngate.feed.v1.Policy.mirrors:type_name -> kerngate.feed.v1.Mirror
-	35, // 45: kerngate.feed.v1.Policy.error_pages:type_name -> kerngate.feed.v1.ErrorPages
-	36, // 46: kerngate.feed.v1.Policy.compression:type_name -> kerngate.feed.v1.Compression
-	37, // 47: kerngate.feed.v1.Policy.pace:type_name -> kerngate.feed.v1.Pace
-	38, // 48: kerngate.feed.v1.Policy.trace:type_name -> kerngate.feed.v1.Trace
-	0,  // 49: kerngate.feed.v1.Policy.request_buffering:type_name -> kerngate.feed.v1.RequestBuffering
-	1,  // 50: kerngate.feed.v1.Balance.algorithm:type_name -> kerngate.feed.v1.Algorithm
-	29, // 51: kerngate.feed.v1.Balance.affinity:type_name -> kerngate.feed.v1.Affinity
-	31, // 52: kerngate.feed.v1.ExternalAuth.to:type_name -> kerngate.feed.v1.Destination
-	45, // 53: kerngate.feed.v1.ExternalAuth.headers:type_name -> kerngate.feed.v1.HeaderRule
-	33, // 54: kerngate.feed.v1.ExternalAuth.cache_for:type_name -> kerngate.feed.v1.CacheTime
-	31, // 55: kerngate.feed.v1.Mirror.to:type_name -> kerngate.feed.v1.Destination
-	42, // 56: kerngate.feed.v1.Limits.rates:type_name -> kerngate.feed.v1.Rate
-	44, // 57: kerngate.feed.v1.Access.basic:type_name -> kerngate.feed.v1.BasicAuth
-	32, // 58: kerngate.feed.v1.Access.external:type_name -> kerngate.feed.v1.ExternalAuth
-	5,  // 59: kerngate.feed.v1.HeaderRule.op:type_name -> kerngate.feed.v1.HeaderRule.Op
-	25, // 60: kerngate.feed.v1.Split.upstream:type_name -> kerngate.feed.v1.Upstream
-	49, // 61: kerngate.feed.v1.Service.health:type_name -> kerngate.feed.v1.HealthCheck
-	50, // 62: kerngate.feed.v1.Service.outlier:type_name -> kerngate.feed.v1.Outlier
-	6,  // 63: kerngate.feed.v1.HealthCheck.kind:type_name -> kerngate.feed.v1.HealthCheck.Kind
-	25, // 64: kerngate.feed.v1.HealthCheck.upstream:type_name -> kerngate.feed.v1.Upstream
-	36, // 65: kerngate.feed.v1.Settings.compression:type_name -> kerngate.feed.v1.Compression
-	51, // 66: kerngate.feed.v1.Settings.listeners:type_name -> kerngate.feed.v1.Listener
-	67, // [67:67] is the sub-list for method output_type
-	67, // [67:67] is the sub-list for method input_type
-	67, // [67:67] is the sub-list for extension type_name
-	67, // [67:67] is the sub-list for extension extendee
-	0,  // [0:67] is the sub-list for field type_name
+	22, // 24: kerngate.feed.v1.Location.inner:type_name -> kerngate.feed.v1.Location
+	24, // 25: kerngate.feed.v1.TLS.client:type_name -> kerngate.feed.v1.ClientAuth
+	3,  // 26: kerngate.feed.v1.ClientAuth.mode:type_name -> kerngate.feed.v1.ClientAuth.Mode
+	28, // 27: kerngate.feed.v1.Route.upstream:type_name -> kerngate.feed.v1.Upstream
+	52, // 28: kerngate.feed.v1.Route.splits:type_name -> kerngate.feed.v1.Split
+	26, // 29: kerngate.feed.v1.Route.when:type_name -> kerngate.feed.v1.Conditions
+	27, // 30: kerngate.feed.v1.Conditions.headers:type_name -> kerngate.feed.v1.Comparison
+	27, // 31: kerngate.feed.v1.Conditions.query:type_name -> kerngate.feed.v1.Comparison
+	4,  // 32: kerngate.feed.v1.Upstream.protocol:type_name -> kerngate.feed.v1.Upstream.Protocol
+	29, // 33: kerngate.feed.v1.Upstream.tls:type_name -> kerngate.feed.v1.UpstreamTLS
+	44, // 34: kerngate.feed.v1.Policy.redirects:type_name -> kerngate.feed.v1.Redirect
+	45, // 35: kerngate.feed.v1.Policy.cors:type_name -> kerngate.feed.v1.CORS
+	46, // 36: kerngate.feed.v1.Policy.limits:type_name -> kerngate.feed.v1.Limits
+	48, // 37: kerngate.feed.v1.Policy.access:type_name -> kerngate.feed.v1.Access
+	50, // 38: kerngate.feed.v1.Policy.request_headers:type_name -> kerngate.feed.v1.HeaderRule
+	50, // 39: kerngate.feed.v1.Policy.response_headers:type_name -> kerngate.feed.v1.HeaderRule
+	51, // 40: kerngate.feed.v1.Policy.cookie_domains:type_name -> kerngate.feed.v1.Replacement
+	51, // 41: kerngate.feed.v1.Policy.cookie_paths:type_name -> kerngate.feed.v1.Replacement
+	51, // 42: kerngate.feed.v1.Policy.locations:type_name -> kerngate.feed.v1.Replacement
+	33, // 43: kerngate.feed.v1.Policy.balance:type_name -> kerngate.feed.v1.Balance
+	35, // 44: kerngate.feed.v1.Policy.retry:type_name -> kerngate.feed.v1.Retry
+	39, // 45: kerngate.feed.v1.Policy.mirrors:type_name -> kerngate.feed.v1.Mirror
+	40, // 46: kerngate.feed.v1.Policy.error_pages:type_name -> kerngate.feed.v1.ErrorPages
+	41, // 47: kerngate.feed.v1.Policy.compression:type_name -> kerngate.feed.v1.Compression
+	42, // 48: kerngate.feed.v1.Policy.pace:type_name -> kerngate.feed.v1.Pace
+	43, // 49: kerngate.feed.v1.Policy.trace:type_name -> kerngate.feed.v1.Trace
+	0,  // 50: kerngate.feed.v1.Policy.request_buffering:type_name -> kerngate.feed.v1.RequestBuffering
+	31, // 51: kerngate.feed.v1.Policy.server_steps:type_name -> kerngate.feed.v1.Step
+	31, // 52: kerngate.feed.v1.Policy.steps:type_name -> kerngate.feed.v1.Step
+	32, // 53: kerngate.feed.v1.Policy.substitutions:type_name -> kerngate.feed.v1.Substitutions
+	5,  // 54: kerngate.feed.v1.Step.op:type_name -> kerngate.feed.v1.Step.Op
+	6,  // 55: kerngate.feed.v1.Step.test:type_name -> kerngate.feed.v1.Step.Test
+	7,  // 56: kerngate.feed.v1.Step.then:type_name -> kerngate.feed.v1.Step.Then
+	44, // 57: kerngate.feed.v1.Step.answer:type_name -> kerngate.feed.v1.Redirect
+	64, // 58: kerngate.feed.v1.Substitutions.replace:type_name -> kerngate.feed.v1.Substitutions.Substitution
+	1,  // 59: kerngate.feed.v1.Balance.algorithm:type_name -> kerngate.feed.v1.Algorithm
+	34, // 60: kerngate.feed.v1.Balance.affinity:type_name -> kerngate.feed.v1.Affinity
+	36, // 61: kerngate.feed.v1.ExternalAuth.to:type_name -> kerngate.feed.v1.Destination
+	50, // 62: kerngate.feed.v1.ExternalAuth.headers:type_name -> kerngate.feed.v1.HeaderRule
+	38, // 63: kerngate.feed.v1.ExternalAuth.cache_for:type_name -> kerngate.feed.v1.CacheTime
+	36, // 64: kerngate.feed.v1.Mirror.to:type_name -> kerngate.feed.v1.Destination
+	47, // 65: kerngate.feed.v1.Limits.rates:type_name -> kerngate.feed.v1.Rate
+	49, // 66: kerngate.feed.v1.Access.basic:type_name -> kerngate.feed.v1.BasicAuth
+	37, // 67: kerngate.feed.v1.Access.external:type_name -> kerngate.feed.v1.ExternalAuth
+	8,  // 68: kerngate.feed.v1.HeaderRule.op:type_name -> kerngate.feed.v1.HeaderRule.Op
+	28, // 69: kerngate.feed.v1.Split.upstream:type_name -> kerngate.feed.v1.Upstream
+	54, // 70: kerngate.feed.v1.Service.health:type_name -> kerngate.feed.v1.HealthCheck
+	55, // 71: kerngate.feed.v1.Service.outlier:type_name -> kerngate.feed.v1.Outlier
+	9,  // 72: kerngate.feed.v1.HealthCheck.kind:type_name -> kerngate.feed.v1.HealthCheck.Kind
+	28, // 73: kerngate.feed.v1.HealthCheck.upstream:type_name -> kerngate.feed.v1.Upstream
+	41, // 74: kerngate.feed.v1.Settings.compression:type_name -> kerngate.feed.v1.Compression
+	56, // 75: kerngate.feed.v1.Settings.listeners:type_name -> kerngate.feed.v1.Listener
+	76, // [76:76] is the sub-list for method output_type
+	76, // [76:76] is the sub-list for method input_type
+	76, // [76:76] is the sub-list for extension type_name
+	76, // [76:76] is the sub-list for extension extendee
+	0,  // [0:76] is the sub-list for field type_name
 }
 
 func init() { file_userspace_feed_feedpb_feed_proto_init() }
@@ -5384,16 +5939,16 @@ func file_userspace_feed_feedpb_feed_proto_init() {
 		(*FromAgent_Answer)(nil),
 	}
 	file_userspace_feed_feedpb_feed_proto_msgTypes[20].OneofWrappers = []any{}
-	file_userspace_feed_feedpb_feed_proto_msgTypes[22].OneofWrappers = []any{}
-	file_userspace_feed_feedpb_feed_proto_msgTypes[31].OneofWrappers = []any{}
-	file_userspace_feed_feedpb_feed_proto_msgTypes[45].OneofWrappers = []any{}
+	file_userspace_feed_feedpb_feed_proto_msgTypes[24].OneofWrappers = []any{}
+	file_userspace_feed_feedpb_feed_proto_msgTypes[33].OneofWrappers = []any{}
+	file_userspace_feed_feedpb_feed_proto_msgTypes[47].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_userspace_feed_feedpb_feed_proto_rawDesc), len(file_userspace_feed_feedpb_feed_proto_rawDesc)),
-			NumEnums:      7,
-			NumMessages:   52,
+			NumEnums:      10,
+			NumMessages:   55,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

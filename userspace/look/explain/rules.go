@@ -130,6 +130,17 @@ func (w *walk) obey(at *ruled) {
 	if at.model == nil {
 		return
 	}
+	if at.compiled.HasSteps() {
+		switch at.compiled.Steps(at.request, true) {
+		case policy.RouteAgain:
+			w.unknown("steps", fmt.Sprintf("a rewrite sends the request to the path %s of the same host: explain that", at.request.Normal))
+			return
+		case policy.Refused:
+			w.stop(Step{Name: "steps", Summary: "the rewritten path has a segment . or .."},
+				w.refusal(reasonBadPath, http.StatusBadRequest, "a rewrite makes a path with . or .. of this request", "correct the rewrite of the snippet"))
+			return
+		}
+	}
 	if a := at.compiled.Answer(at.request); a != nil {
 		w.answered(at, a)
 	}
@@ -147,6 +158,9 @@ func (w *walk) answered(at *ruled, a *policy.Answer) {
 		answer.Summary += ", Location: " + answer.Location
 	}
 	by := "the preflight request of a page of another origin is answered by the CORS rule"
+	if at.compiled.HasSteps() {
+		by = "a step of a snippet answers"
+	}
 	for _, r := range at.model.Redirects {
 		alone, err := compileRules(&model.Policy{Redirects: []model.Redirect{r}}, at.path, at.regexp)
 		if err == nil && alone.Answer(at.request) != nil {
@@ -205,6 +219,14 @@ func (w *walk) edit(at *ruled) {
 			return
 		}
 		changes = append(changes, fmt.Sprintf("the Host %s", host))
+	}
+	if q.Changed() {
+		_, path := q.Replaced(nil)
+		target := string(path)
+		if q.Args != nil {
+			target += "?" + string(q.Args)
+		}
+		changes = append(changes, "the path "+target)
 	}
 	switch _, path, query, outcome := at.compiled.Rewrite(nil, q); outcome {
 	case policy.Replaced:

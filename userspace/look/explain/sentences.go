@@ -2,6 +2,7 @@ package explain
 
 import (
 	"fmt"
+	"slices"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -59,6 +60,9 @@ func (s *teller) sayBy(kind model.RuleKind, by, format string, args ...any) {
 
 // answers are the rules that answer without asking who the client is.
 func (s *teller) answers() {
+	for _, step := range slices.Concat(s.policy.ServerSteps, s.policy.Steps) {
+		s.say(model.RuleSteps, "In order with the steps around it: %s.", step)
+	}
 	for _, r := range s.policy.Redirects {
 		s.sayBy(kindRedirect, r.By, "%s", redirectText(r))
 	}
@@ -90,6 +94,9 @@ func redirectText(r model.Redirect) string {
 		which = "A request for " + r.Path
 	case r.Pattern != "":
 		which = "A request whose path matches " + r.Pattern
+	}
+	if r.Body != "" {
+		return fmt.Sprintf("%s is answered with %d and a text of the type %s.", which, r.Status, r.Type)
 	}
 	if r.Target == "" {
 		return fmt.Sprintf("%s is answered with %d.", which, r.Status)
@@ -186,6 +193,10 @@ func (s *teller) request() {
 
 func headerText(h model.HeaderRule, of string) string {
 	switch {
+	case h.Op == model.ClearHeaders:
+		return fmt.Sprintf("Headers whose names begin with %s are removed from %s.", h.Name, of)
+	case h.Op == model.ReplaceHeader:
+		return fmt.Sprintf("The header %s of %s that have it is set to %s.", h.Name, of, h.Value)
 	case h.Value == "" && h.Op == model.SetHeader:
 		return fmt.Sprintf("The header %s is removed from %s.", h.Name, of)
 	case h.Op == model.AddHeader:
@@ -210,6 +221,11 @@ func (s *teller) response() {
 	}
 	for _, r := range p.Locations {
 		s.say(model.RuleLocation, "The Location that pods send is changed: %s.", replacementText(r))
+	}
+	if p.Substitutions != nil {
+		for _, one := range p.Substitutions.Replace {
+			s.say(model.RuleSubstitution, "In bodies of responses %q becomes %q.", one.From, one.To)
+		}
 	}
 	if p.MaxResponseHead > 0 {
 		s.say(model.RuleResponseHead, "The head of a pod's response may have up to %s, if the proxy's own bound is less.", size(uint64(p.MaxResponseHead)))

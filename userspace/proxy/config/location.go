@@ -10,7 +10,35 @@ import (
 
 // locations are parts of routes' paths that rules of their own answer.
 type locations struct {
-	server, nested *route.Locations[*policy.Policy]
+	server, nested *route.Locations[place]
+}
+
+// place is what a location leads to, and the locations within it.
+type place struct {
+	policy *policy.Policy
+	inner  *route.Locations[place] // nil: none
+}
+
+// find returns the location of a path, the innermost one; nil if there is none.
+func find(l *route.Locations[place], path []byte, rival route.Rival) *place {
+	found := l.Find(path, rival)
+	if found == nil {
+		return nil
+	}
+	if found.Value.inner != nil {
+		if inner := find(found.Value.inner, path, route.Rival{}); inner != nil {
+			return inner
+		}
+	}
+	return &found.Value
+}
+
+// tooCostly reports whether find would take too long.
+func tooCostly(l *route.Locations[place], path []byte) bool {
+	if l == nil {
+		return false
+	}
+	return l.TooCostly(path) || l.Any(func(p *place) bool { return tooCostly(p.inner, path) })
 }
 
 // locations returns the locations of a route. Those that several routes name are compiled
@@ -38,8 +66,8 @@ func (s *Snapshot) locations(h *feedpb.Host, r *feedpb.Route, shared []*location
 	return l, nil
 }
 
-func (s *Snapshot) compileLocations(h *feedpb.Host, list []*feedpb.Location) (*route.Locations[*policy.Policy], error) {
-	out := make([]route.Location[*policy.Policy], 0, len(list))
+func (s *Snapshot) compileLocations(h *feedpb.Host, list []*feedpb.Location) (*route.Locations[place], error) {
+	out := make([]route.Location[place], 0, len(list))
 	for _, l := range list {
 		// A location without rules would be none: what it was to keep out would get in.
 		if l.Policy == 0 || int(l.Policy) > len(h.Policies) {
@@ -49,7 +77,13 @@ func (s *Snapshot) compileLocations(h *feedpb.Host, list []*feedpb.Location) (*r
 		if err != nil {
 			return nil, fmt.Errorf("location %q: %w", l.Path, err)
 		}
-		out = append(out, route.Location[*policy.Policy]{Modifier: route.Modifier(l.Match), Path: l.Path, Value: p})
+		at := place{policy: p}
+		if len(l.Inner) > 0 {
+			if at.inner, err = s.compileLocations(h, l.Inner); err != nil {
+				return nil, err
+			}
+		}
+		out = append(out, route.Location[place]{Modifier: route.Modifier(l.Match), Path: l.Path, Value: at})
 	}
 	return route.NewLocations(out)
 }
@@ -60,7 +94,7 @@ func (s *Snapshot) compileLocations(h *feedpb.Host, list []*feedpb.Location) (*r
 func At(r *route.Route[Target], path []byte) (t Target, ok bool) {
 	t = r.Value
 	if t.locations != nil {
-		if t.locations.server.TooCostly(path) || t.locations.nested.TooCostly(path) {
+		if tooCostly(t.locations.server, path) || tooCostly(t.locations.nested, path) {
 			return Target{}, false
 		}
 		t = t.at(r, path)
@@ -70,14 +104,14 @@ func At(r *route.Route[Target], path []byte) (t Target, ok bool) {
 
 // at returns what the route's locations make of a target.
 func (t Target) at(r *route.Route[Target], path []byte) Target {
-	l := t.locations.server.Find(path, route.RivalOf(r, path))
-	if l == nil {
-		l = t.locations.nested.Find(path, route.Rival{})
+	at := find(t.locations.server, path, route.RivalOf(r, path))
+	if at == nil {
+		at = find(t.locations.nested, path, route.Rival{})
 	}
-	if l == nil {
+	if at == nil {
 		return t
 	}
-	t.Policy, t.Service, t.Splits = l.Value, nil, nil
+	t.Policy, t.Service, t.Splits = at.policy, nil, nil
 	t.RedirectHTTPS, t.ClearText = false, false
 	return t
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/kerngate/kerngate/userspace/proxy/observe/usage"
 	"github.com/kerngate/kerngate/userspace/proxy/pod/balance"
 	"github.com/kerngate/kerngate/userspace/proxy/rules/compress"
+	"github.com/kerngate/kerngate/userspace/proxy/rules/policy"
 )
 
 // Downstream is the client's side of one exchange. Nothing in it blocks.
@@ -250,7 +251,11 @@ func (x *Exchange) Serve(co *reactor.Coroutine) {
 	x.co = nil
 }
 
-// route finds what answers the request.
+// maxTurns is how often a request may be routed again, as in nginx.
+const maxTurns = 10
+
+// route finds what answers the request. Steps of the rules that it meets may send it to
+// another path, whose rules then hold.
 func (x *Exchange) route() (config.Target, Reason) {
 	path := x.Request.Path
 	if x.Request.PathNeedsNormalise {
@@ -262,14 +267,36 @@ func (x *Exchange) route() (config.Target, Reason) {
 		x.scratch = path[:0]
 		x.resolve()
 	}
-	if r, ok := x.conf.Routes.Match(x.Request.Host, path, http1.ForRoute{Head: x.Request}); ok {
+	for turn := 0; ; turn++ {
+		r, ok := x.conf.Routes.Match(x.Request.Host, path, http1.ForRoute{Head: x.Request})
+		if !ok && turn > 0 { // the default service is for what clients ask for themselves
+			x.rules.policy = nil
+			return config.Target{}, NoRoute
+		}
+		if !ok {
+			break
+		}
 		x.Outcome.Source, x.Outcome.Usage = r.Value.Source, r.Value.Usage
 		target, ok := config.At(r, path)
 		if !ok {
-			x.Outcome.Detail = token(http1.ErrPathCost)
+			x.rules.policy, x.Outcome.Detail = nil, token(http1.ErrPathCost)
 			return config.Target{}, BadPath
 		}
-		x.beginRules(&target, path)
+		x.beginRules(&target, path, turn > 0)
+		if target.Policy.HasSteps() {
+			switch q := &x.rules.request; target.Policy.Steps(q, turn == 0) {
+			case policy.RouteAgain:
+				if turn == maxTurns {
+					x.rules.policy = nil
+					return config.Target{}, RewriteLoop
+				}
+				path = q.Normal
+				continue
+			case policy.Refused:
+				x.rules.policy, x.Outcome.Detail = nil, "rewrite"
+				return config.Target{}, BadPath
+			}
+		}
 		if x.split(&target); target.Service == nil {
 			return config.Target{}, NoService
 		}

@@ -48,6 +48,7 @@ const (
 	LengthRequired                  // the request's body has no length and is too large to be gathered
 	BuffersFull                     // the same, and it is other bodies that take the room
 	SpoolFailed                     // the request's body cannot be kept in a file
+	RewriteLoop                     // rules sent the request from path to path without an end
 	Shed                            // the proxy is about to run out of something
 	Reasons
 )
@@ -99,6 +100,7 @@ var reasons = [Reasons]struct {
 	ExternalDenied:    {"external_denied", http.StatusForbidden, "the service that decides about this request denies it"},
 	ExternalFailed:    {"external_failed", http.StatusInternalServerError, "the service that decides about this request cannot be asked"},
 	Intercepted:       {"intercepted", http.StatusBadGateway, "the pod answered with an error, and the page for that is not to be had"},
+	RewriteLoop:       {"rewrite_loop", http.StatusInternalServerError, "the rules of the Ingress rewrite the path without an end"},
 	Shed:              {"shed", http.StatusServiceUnavailable, "too much to do at the moment"},
 	PodsBusy:          {"pods_busy", http.StatusServiceUnavailable, "every pod of the Service has as many requests as it may have"},
 	AccessClosed:      {"access_closed", http.StatusServiceUnavailable, "the access rules of the Ingress cannot be judged"},

@@ -1,9 +1,12 @@
 package exchange
 
 import (
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/kerngate/kerngate/userspace/feed/feedpb"
 	"github.com/kerngate/kerngate/userspace/proxy/config"
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
 	"github.com/kerngate/kerngate/userspace/proxy/rules/policy"
@@ -26,13 +29,20 @@ type rules struct {
 }
 
 // beginRules notes the rules of the request's route. path is normalised.
-func (x *Exchange) beginRules(t *config.Target, path []byte) {
+// again is set where steps have sent the request here.
+func (x *Exchange) beginRules(t *config.Target, path []byte, again bool) {
+	if again && t.Policy == nil {
+		t.Policy = noRules // the path is replaced all the same
+	}
 	if t.Policy == nil && len(t.Splits) == 0 {
 		return
 	}
 	x.rules.policy = t.Policy
 	x.unlogged = t.Policy != nil && t.Policy.Unlogged
 	q := &x.rules.request
+	if again {
+		return
+	}
 	q.Of(x.Request, path)
 	q.Client, q.Secure, q.Port = x.Client(), x.Secure(), x.origin.port
 	q.Proxies = x.conf.Settings.Proxies
@@ -82,7 +92,7 @@ func (x *Exchange) split(t *config.Target) {
 func (x *Exchange) obey() bool {
 	p, q := x.rules.policy, &x.rules.request
 	if a := p.Answer(q); a != nil {
-		x.respond(a.Status, RuleAnswered, a.Fields)
+		x.respondText(a.Status, RuleAnswered, a.Fields, a.Body)
 		return false
 	}
 	verdict, check := p.Admit(q, x.worker.Limiter, &x.rules.admitted)
@@ -135,6 +145,11 @@ func (x *Exchange) edit() bool {
 	case policy.Unsafe:
 		x.refuse(BadPath, "rewrite")
 		return false
+	default:
+		if q.Changed() {
+			x.values, path = q.Replaced(x.values)
+			x.Request.Path, x.Request.Query = path, q.Args
+		}
 	}
 	p.DropClaims(q)
 	x.values = p.EditRequest(x.values, q, podHead{x})
@@ -166,7 +181,50 @@ func (h podHead) Drop(lower string) {
 	policy.DropVariable(h.x.Request, lower)
 }
 
+func (h podHead) Clear(lower string) {
+	kept := h.x.added[:0]
+	for _, a := range h.x.added {
+		if !policy.BeginsLike(a.Name, lower) {
+			kept = append(kept, a)
+		}
+	}
+	h.x.added = kept
+	policy.ClearFields(h.x.Request, lower)
+}
+
+func (h podHead) Type() []byte { return h.x.Request.Lookup("content-type") }
+func (h podHead) Status() int  { return 0 }
+
 func (h podHead) Add(name string, value []byte) { h.x.add(name, value) }
+
+// replyHead is an answer of the proxy's own, which has a line of plain text.
+type replyHead struct{ x *Exchange }
+
+func (h replyHead) Has(lower string) bool {
+	return lower == "content-type" || slices.ContainsFunc(h.x.answer, func(a Added) bool { return strings.EqualFold(a.Name, lower) })
+}
+
+func (h replyHead) Drop(lower string) {
+	h.x.answer = slices.DeleteFunc(h.x.answer, func(a Added) bool { return strings.EqualFold(a.Name, lower) })
+}
+
+func (h replyHead) Clear(lower string) {
+	h.x.answer = slices.DeleteFunc(h.x.answer, func(a Added) bool { return policy.BeginsLike(a.Name, lower) })
+}
+
+// Add leaves out what describes another body than the line.
+func (h replyHead) Add(name string, value []byte) {
+	switch strings.ToLower(name) {
+	case "content-type", "content-encoding", "content-range", "x-content-type-options", "location":
+		return
+	}
+	h.x.answer = append(h.x.answer, Added{name, value})
+}
+
+func (h replyHead) Type() []byte { return plainText }
+func (h replyHead) Status() int  { return h.x.Outcome.Status }
+
+var plainText = []byte("text/plain")
 
 // editResponse changes a pod's final response.
 func (x *Exchange) editResponse(r *http1.Response) {
@@ -176,8 +234,22 @@ func (x *Exchange) editResponse(r *http1.Response) {
 	}
 }
 
+// noRules are those of a route that has none.
+var noRules = func() *policy.Policy {
+	p, err := policy.Compile(&feedpb.Policy{}, "", false)
+	if err != nil {
+		panic(err) // there is nothing that could be wrong
+	}
+	return p
+}()
+
 // respond sends a response without a body that a rule asks for.
 func (x *Exchange) respond(status int, reason Reason, fields []policy.AnswerField) {
+	x.respondText(status, reason, fields, nil)
+}
+
+// respondText is respond with a body.
+func (x *Exchange) respondText(status int, reason Reason, fields []policy.AnswerField, body []byte) {
 	if x.speaksGRPC() && status >= 300 {
 		x.refuseWith(status, reason, "")
 		return
@@ -191,18 +263,26 @@ func (x *Exchange) respond(status int, reason Reason, fields []policy.AnswerFiel
 			err = r.AddField(strings.ToLower(f.Name), f.Value)
 		}
 	}
-	if err == nil && status != 204 && status != 304 {
-		err = r.AddField("content-length", "0")
+	bodiless := status == 204 || status == 304
+	if bodiless {
+		body = nil
+	}
+	if err == nil && !bodiless {
+		err = r.AddField("content-length", strconv.Itoa(len(body)))
 	}
 	if err == nil {
-		err = r.Finish(x.Request.MethodID, true)
+		err = r.Finish(x.Request.MethodID, len(body) == 0)
 	}
 	if err != nil { // a value of the request that must not stand in a field
 		x.refuse(BadPath, "rule")
 		return
 	}
 	x.Outcome.Reason, x.Outcome.Status = reason, status
+	x.values = x.rules.policy.EditAnswer(x.values, &x.rules.request, r)
 	x.down.Respond(r)
+	if len(body) > 0 && x.Request.MethodID != http1.MethodHead {
+		x.down.WriteBody(body)
+	}
 	x.down.End(nil)
 	x.flushAll()
 }

@@ -162,9 +162,12 @@ func (x *Exchange) AnswerFields(present http1.FieldSet) []Added {
 
 // ReplyFields lists what is added to an answer of the proxy's own.
 func (x *Exchange) ReplyFields(reason Reason) []Added {
-	fields := x.AnswerFields(0)
+	x.AnswerFields(0)
 	if reason == RedirectHTTPS || reason == ErrorPage {
-		fields = append(fields, Added{"Location", x.location})
+		x.answer = append(x.answer, Added{"Location", x.location})
 	}
-	return fields
+	if p := x.rules.policy; p != nil && reason != ClientCertificate && reason != Shed {
+		x.values = p.EditReply(x.values, &x.rules.request, replyHead{x})
+	}
+	return x.answer
 }

@@ -89,3 +89,11 @@ func Shorten(text string) string {
 	}
 	return text
 }
+
+// MediaType says what is wrong with the media type of a text.
+func MediaType(s string) error {
+	if !Printable(s) || s == "" || len(s) > MaxField || !strings.Contains(s, "/") {
+		return fmt.Errorf("%q is no media type such as text/plain", Shorten(s))
+	}
+	return nil
+}

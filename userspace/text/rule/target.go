@@ -37,7 +37,16 @@ func groupAt(text string, at int) bool { return at < len(text) && text[at] >= '1
 // Redirect reads an answer without a pod: a status, and for the statuses that redirect where
 // to. pattern is the expression whose groups may stand in the target, "": none.
 func Redirect(status int, target, pattern string) (t template.Template, re *Regexp, err error) {
-	groups := 0
+	return answer(status, target, pattern, 0)
+}
+
+// Answer is Redirect for an answer among steps: without pattern, the groups in the target are
+// those of an expression before it.
+func Answer(status int, target, pattern string) (t template.Template, re *Regexp, err error) {
+	return answer(status, target, pattern, 9)
+}
+
+func answer(status int, target, pattern string, groups int) (t template.Template, re *Regexp, err error) {
 	if pattern != "" {
 		if re, err = Expression(pattern); err != nil {
 			return nil, nil, fmt.Errorf("%q is no expression that can be used: %w", Shorten(pattern), err)
@@ -54,6 +63,23 @@ func Redirect(status int, target, pattern string) (t template.Template, re *Rege
 		return nil, nil, fmt.Errorf("status %d needs a URL", status)
 	}
 	return t, re, nil
+}
+
+// MaxSubstitutions bounds the texts that are replaced in bodies, and MaxSubstituted the length
+// of each in bytes.
+const (
+	MaxSubstitutions = 64
+	MaxSubstituted   = 1024
+)
+
+// Substitution says what is wrong with a text that is replaced in bodies, or with the template
+// that takes its place.
+func Substitution(from, to string) error {
+	if from == "" || len(from) > MaxSubstituted {
+		return fmt.Errorf("the text that is looked for must have 1 to %d bytes", MaxSubstituted)
+	}
+	_, err := template.ParseText(to, 9)
+	return err
 }
 
 // Replacement reads what is replaced in a text that a pod has written, at its beginning, and

@@ -42,6 +42,7 @@ const (
 	Namespace                      // $namespace: of the Ingress
 	Ingress                        // $ingress_name
 	ServerName                     // $server_name: the host of the rule
+	Variable                       // $set_NAME: what a step has set NAME to; Part.Text is it
 	Group                          // $1 to $9: Part.Text is the digit; of ParseGroups alone
 )
 
@@ -61,13 +62,13 @@ var prefixed = []struct {
 	value  Value
 }{
 	{"http_", Field}, {"cookie_", Cookie}, {"arg_", Argument},
-	{"auth_answer_http_", AnswerField}, {"auth_answer_cookie_", AnswerCookie},
+	{"auth_answer_http_", AnswerField}, {"auth_answer_cookie_", AnswerCookie}, {"set_", Variable},
 }
 
 // Part is a piece of a template.
 type Part struct {
 	Value Value
-	Text  string // of Literal, Field, Cookie, Argument, AnswerField, AnswerCookie and Group
+	Text  string // of Literal, Field, Cookie, Argument, AnswerField, AnswerCookie, Variable and Group
 }
 
 // Template is a text that was read. The zero value is the empty text.
@@ -88,13 +89,43 @@ func Parse(text string) (Template, error) { return parse(text, 0) }
 // stand, of which there are so many.
 func ParseGroups(text string, groups int) (Template, error) { return parse(text, min(groups, 9)) }
 
-func parse(text string, groups int) (Template, error) {
+// ParseText is ParseGroups for a text that stands in a body, where lines end and tabs stand.
+// No value of a request brings either.
+func ParseText(text string, groups int) (Template, error) {
+	if err := checkLength(text); err != nil {
+		return nil, err
+	}
+	if err := checkControl(strings.NewReplacer("\n", "", "\r", "", "\t", "").Replace(text)); err != nil {
+		return nil, err
+	}
+	return parts(text, min(groups, 9))
+}
+
+func checkLength(text string) error {
 	if len(text) > MaxLength {
-		return nil, fmt.Errorf("%d bytes are more than %d", len(text), MaxLength)
+		return fmt.Errorf("%d bytes are more than %d", len(text), MaxLength)
 	}
+	return nil
+}
+
+func checkControl(text string) error {
 	if i := strings.IndexFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f }); i >= 0 {
-		return nil, fmt.Errorf("control character %q is not allowed", text[i])
+		return fmt.Errorf("control character %q is not allowed", text[i])
 	}
+	return nil
+}
+
+func parse(text string, groups int) (Template, error) {
+	if err := checkLength(text); err != nil {
+		return nil, err
+	}
+	if err := checkControl(text); err != nil {
+		return nil, err
+	}
+	return parts(text, groups)
+}
+
+func parts(text string, groups int) (Template, error) {
 	var t Template
 	for text != "" {
 		literal, rest, found := strings.Cut(text, "$")
@@ -173,10 +204,19 @@ func partOf(name string) (Part, bool) {
 	return Part{}, false
 }
 
+// Known reports whether a name is that of a value.
+func Known(name string) bool {
+	_, ok := partOf(name)
+	return ok
+}
+
 // Names returns the names of all values, sorted.
 func Names() []string {
 	names := []string{"$content_type"}
 	for _, p := range prefixed {
+		if p.value == Variable {
+			continue // nobody but steps sets one
+		}
 		names = append(names, "$"+p.prefix+"NAME")
 	}
 	for name := range values {

@@ -210,7 +210,9 @@ func (p *stream) reply(status int, token, text, detail string, fields []exchange
 	if status == http.StatusServiceUnavailable {
 		h.Set("Retry-After", "1")
 	}
-	addAll(h, fields)
+	for _, f := range fields {
+		h.Add(f.Name, string(f.Value))
+	}
 	p.out.bare = p.request.MethodID == http1.MethodHead
 	p.out.queued = append(p.out.queued, step{status: status, header: h})
 	p.WriteBody([]byte(line))

@@ -134,7 +134,9 @@ func (c *cors) allowed(origin []byte) ([]byte, bool) {
 var valueTrue, valueOrigin = []byte("true"), []byte("Origin")
 
 // edit marks a response for an origin that may read it, in place of what the pod says.
-func (c *cors) edit(q *Request, r *http1.Response) {
+func (c *cors) edit(q *Request, r *http1.Response) { c.editHead(q, responseHead{r}) }
+
+func (c *cors) editHead(q *Request, r Head) {
 	if !c.any {
 		r.Add("Vary", valueOrigin)
 	}

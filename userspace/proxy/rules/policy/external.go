@@ -206,6 +206,12 @@ type httpHead http.Header
 func (h httpHead) Has(lower string) bool         { return len(http.Header(h).Values(lower)) > 0 }
 func (h httpHead) Add(name string, value []byte) { http.Header(h).Add(name, string(value)) }
 
+func (h httpHead) Type() []byte { return []byte(http.Header(h).Get("Content-Type")) }
+func (h httpHead) Status() int  { return 0 }
+func (h httpHead) Clear(lower string) {
+	maps.DeleteFunc(h, func(name string, _ []string) bool { return BeginsLike(name, lower) && !rule.ProxyOwn(name) })
+}
+
 // Drop also leaves out names that CGI takes for the same, as podHead does.
 func (h httpHead) Drop(lower string) {
 	maps.DeleteFunc(h, func(name string, _ []string) bool { return SameVariable(name, lower) })

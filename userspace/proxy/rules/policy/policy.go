@@ -24,6 +24,8 @@ import (
 
 // Policy is the rules of one route. nil is a policy without rules.
 type Policy struct {
+	server, steps []step
+
 	redirects []redirect
 	cors      *cors
 	limits    *limits
@@ -92,6 +94,8 @@ func Compile(p *feedpb.Policy, path string, regexp bool) (*Policy, error) {
 		rule string
 		read func() error
 	}{
+		{"server steps", func() (err error) { out.server, err = compileSteps(p.ServerSteps); return }},
+		{"steps", func() (err error) { out.steps, err = compileSteps(p.Steps); return }},
 		{"redirect", func() (err error) { out.redirects, err = compileRedirects(p.Redirects); return }},
 		{"cors", func() (err error) { out.cors, err = compileCORS(p.Cors); return }},
 		{"limits", func() (err error) { out.limits, err = compileLimits(p.Limits); return }},

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
@@ -16,6 +17,10 @@ type redirect struct {
 	pattern *rule.Regexp // found in the path; nil: every path
 	host    int          // parts of target that say which host it is
 	joint   byte         // what goes before the request's query, 0: that is left out
+
+	hasBody bool
+	body    template.Template
+	typ     string
 }
 
 func compileRedirects(list []*feedpb.Redirect) ([]redirect, error) {
@@ -32,8 +37,17 @@ func compileRedirects(list []*feedpb.Redirect) ([]redirect, error) {
 
 func compileRedirect(r *feedpb.Redirect) (d redirect, err error) {
 	d = redirect{path: r.Path, status: int(r.Status)}
-	if d.target, d.pattern, err = rule.Redirect(d.status, r.Target, r.Pattern); err != nil {
+	if d.target, d.pattern, err = rule.Answer(d.status, r.Target, r.Pattern); err != nil {
 		return d, err
+	}
+	if d.body, err = template.ParseText(r.Body, 9); err != nil {
+		return d, fmt.Errorf("text: %w", err)
+	}
+	if d.hasBody = r.Type != ""; d.hasBody {
+		if err = rule.MediaType(r.Type); err != nil {
+			return d, err
+		}
+		d.typ = r.Type
 	}
 	d.host = hostParts(d.target)
 	if r.Query {
@@ -78,38 +92,48 @@ func hostParts(t template.Template) int {
 // location appends the target for a request to dst. It reports false if the rule is not
 // for the request.
 func (r *redirect) location(dst []byte, q *Request) ([]byte, bool) {
-	var groups []int
-	if r.pattern != nil {
-		if groups = r.pattern.FindSubmatchIndex(q.Normal); groups == nil {
-			return dst, false
-		}
+	if r.pattern != nil && !q.match(r.pattern, q.Normal, false) {
+		return dst, false
 	}
 	for i := range r.target {
 		if r.target[i].Value != template.Group {
-			dst = q.fill(dst, r.target[i:i+1])
+			dst = q.fillURL(dst, r.target[i:i+1], &plainPath)
 			continue
 		}
-		n := 2 * int(r.target[i].Text[0]-'0')
-		if groups[n] < 0 || groups[n] == groups[n+1] {
+		value := q.group(r.target[i].Text[0])
+		if len(value) == 0 {
 			continue
 		}
-		value := q.Normal[groups[n]:groups[n+1]]
-		if i < r.host && value[0] != '/' { // "https://new.example$1" of "/x(.*)"
+		if i < r.host && value[0] != '/' && !q.hostGroups { // "https://new.example$1" of "/x(.*)"
 			dst = append(dst, '/')
 		}
 		dst = appendEscaped(dst, value, &plainPath)
 	}
-	if r.joint != 0 && len(q.Query) > 0 {
+	if r.joint != 0 && len(q.Args) > 0 {
 		dst = append(dst, r.joint)
-		dst = append(dst, q.Query...)
+		dst = append(dst, q.Args...)
 	}
 	return dst, true
 }
 
-// Answer is a response of the proxy's own that a rule asks for. It has no body.
+// answer is what the rule answers a request with, whose location was made.
+func (r *redirect) answer(q *Request, location []byte) *Answer {
+	a := &Answer{Status: r.status}
+	if len(r.target) > 0 {
+		a.Fields = append(a.Fields, AnswerField{"Location", string(location)})
+	}
+	if r.hasBody {
+		a.Fields = append(a.Fields, AnswerField{"Content-Type", r.typ})
+		a.Body = q.fill(nil, r.body)
+	}
+	return a
+}
+
+// Answer is a response of the proxy's own that a rule asks for.
 type Answer struct {
 	Status int
 	Fields []AnswerField
+	Body   []byte
 }
 
 // AnswerField is a field of an Answer.
@@ -117,6 +141,9 @@ type AnswerField struct{ Name, Value string }
 
 // Answer returns what a rule answers the request with, nil if it goes on its way.
 func (p *Policy) Answer(q *Request) *Answer {
+	if q.answer != nil {
+		return q.answer
+	}
 	for i := range p.redirects {
 		r := &p.redirects[i]
 		if r.path != "" && string(q.Normal) != r.path {
@@ -126,11 +153,7 @@ func (p *Policy) Answer(q *Request) *Answer {
 		if !fits {
 			continue
 		}
-		a := &Answer{Status: r.status}
-		if len(r.target) > 0 {
-			a.Fields = append(a.Fields, AnswerField{"Location", string(location)})
-		}
-		return a
+		return r.answer(q, location)
 	}
 	if p.cors != nil {
 		return p.cors.preflight(q)

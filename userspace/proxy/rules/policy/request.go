@@ -26,6 +26,23 @@ type Request struct {
 	Exchange      Exchange // nil: its values are empty
 	Authenticated bool     // the password of the Authorization header was verified
 	Answer        *Allowed // of the external auth service; nil: it was not asked
+
+	// Args is the query that $args stands for: the client's, unless a step has replaced it.
+	Args []byte
+
+	// What steps have come to.
+	variables  []assigned
+	room       []byte // of values
+	groups     []int  // offsets in subject of what the last expression has matched
+	subject    []byte
+	hostGroups bool // subject is the host that was asked for
+	pathGroups bool // subject is the path
+	level      uint8
+	cost       int     // of searches by steps
+	changes    int     // of the path
+	changed    bool    // path or query were replaced
+	fixed      bool    // the route's own rewrite is left out
+	answer     *Answer // that ends them
 }
 
 // Exchange knows values of a request that the request itself does not hold.
@@ -42,7 +59,10 @@ type Exchange interface {
 
 // Of makes q the request of a head whose path is normal to routing.
 func (q *Request) Of(r *http1.Request, normal []byte) {
-	*q = Request{Request: r, Path: r.Path, Query: r.Query, Authority: r.Authority, Normal: normal}
+	*q = Request{
+		Request: r, Path: r.Path, Query: r.Query, Args: r.Query, Authority: r.Authority, Normal: normal,
+		variables: q.variables[:0], room: q.room[:0],
+	}
 }
 
 // Restore puts back into the head what was replaced for the pod.
@@ -77,9 +97,9 @@ func (q *Request) fill(dst []byte, t template.Template) []byte {
 				dst = append(dst, q.Query...)
 			}
 		case template.Query:
-			dst = append(dst, q.Query...)
+			dst = append(dst, q.Args...)
 		case template.QuestionMark:
-			if len(q.Query) > 0 {
+			if len(q.Args) > 0 {
 				dst = append(dst, '?')
 			}
 		case template.Method:
@@ -102,6 +122,10 @@ func (q *Request) fill(dst []byte, t template.Template) []byte {
 			}
 		case template.User:
 			dst = q.appendUser(dst)
+		case template.Variable:
+			dst = appendSafe(dst, q.variable(p.Text))
+		case template.Group:
+			dst = appendSafe(dst, q.group(p.Text[0]))
 		case template.AnswerStatus:
 			if q.Answer != nil {
 				dst = strconv.AppendUint(dst, uint64(q.Answer.Status), 10)
@@ -170,7 +194,7 @@ func (q *Request) cookie(name string) []byte {
 
 // argument returns the value of the first argument of that name in the query, as sent.
 func (q *Request) argument(name string) []byte {
-	for rest := q.Query; len(rest) > 0; {
+	for rest := q.Args; len(rest) > 0; {
 		var pair []byte
 		pair, rest, _ = bytes.Cut(rest, ampersand)
 		if len(pair) > len(name) && pair[len(name)] == '=' && string(pair[:len(name)]) == name {

@@ -95,6 +95,25 @@ func (p *Policy) EditResponse(dst []byte, q *Request, r *http1.Response) []byte 
 	return edit(dst, p.response, q, responseHead{r})
 }
 
+// EditAnswer changes an answer of the proxy's own, as EditResponse does a pod's.
+func (p *Policy) EditAnswer(dst []byte, q *Request, r *http1.Response) []byte {
+	if p == nil || p.plain {
+		return dst
+	}
+	if p.cors != nil && !r.Passes("access-control-allow-origin") { // else it is one that CORS asks for
+		p.cors.edit(q, r)
+	}
+	return edit(dst, p.response, q, responseHead{r})
+}
+
+// EditReply changes the headers of an answer of the proxy's own that h is the head of.
+func (p *Policy) EditReply(dst []byte, q *Request, h Head) []byte {
+	if p.cors != nil {
+		p.cors.editHead(q, h)
+	}
+	return edit(dst, p.response, q, h)
+}
+
 func (p *Policy) editLocations(dst []byte, r *http1.Response) []byte {
 	for i := range r.Fields {
 		f := &r.Fields[i]

@@ -102,7 +102,7 @@ const (
 // a group that begins within a segment can make: "/files(.*)" of "/files../x".
 func (p *Policy) Rewrite(dst []byte, q *Request) (buf, path, query []byte, outcome Rewritten) {
 	r := p.rewrite
-	if r == nil || len(q.Normal) == 0 || q.Normal[0] != '/' {
+	if r == nil || q.fixed || len(q.Normal) == 0 || q.Normal[0] != '/' {
 		return dst, nil, nil, Kept
 	}
 	var groups route.Groups
@@ -120,7 +120,7 @@ func (p *Policy) Rewrite(dst []byte, q *Request) (buf, path, query []byte, outco
 		at++
 	}
 	end := len(dst)
-	query = q.Query
+	query = q.Args
 	if r.alone {
 		query = nil
 	}

@@ -192,4 +192,14 @@ func snippetHeaders() []comparison {
 		inPath("hd-expires", `expires epoch;`, "GET /"),
 	}
 }
-func substitutions() []comparison { return nil }
+func substitutions() []comparison {
+	html := `Do: header=Content-Type%3a+text/html&header=Etag%3a+"a"&header=Last-Modified%3a+Mon,+01+Jan+2024+00:00:00+GMT`
+	return []comparison{
+		inPath("sub-once", `sub_filter "was" 'is';
+sub_filter asked "ASKED($host)";`, "GET /was/was\n"+html, "GET /asked/WAS\n"+html, "GET /\n"+html, "HEAD /\n"+html, "GET /plain"),
+		inPath("sub-all", `sub_filter WEB site; sub_filter a "<a href='$scheme://$host'>"; sub_filter aske E; sub_filter_once off; sub_filter_types text/plain;`,
+			"GET /web/a/aske/Web", "GET /aaa\n"+html, "GET /\nDo: header=Content-Type%3a+application/json", "GET /x\nDo: status=404", "GET /x\nDo: header=Content-Type%3a+text/plain&status=204"),
+		inPath("sub-head", `sub_filter </head> '<script src="/x.js"></script></head>'; sub_filter_once on; sub_filter_types *; sub_filter_last_modified on; proxy_set_header Accept-Encoding "";`,
+			"GET /</head></HEAD>\nAccept-Encoding: gzip", "GET /%3C/head%3E%3C/HEAD%3E\n"+html, "GET /%3C/hea"),
+	}
+}

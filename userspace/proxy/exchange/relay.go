@@ -199,6 +199,9 @@ func (x *Exchange) receive() error {
 		return x.head(r)
 	}
 	p, err := x.up.ReadBody()
+	if x.rules.replacing != nil {
+		p = x.rules.replacing.Next(p, err == io.EOF)
+	}
 	if x.packed != nil {
 		err = x.pack(p, err)
 	} else if len(p) > 0 {
@@ -260,6 +263,7 @@ func (x *Exchange) head(r *http1.Response) error {
 		x.noteGRPC(r.Fields)
 		x.openEnded = r.Body == http1.BodyChunked
 	}
+	x.substitute(r)
 	x.compress(r)
 	if r.Present.Has(http1.FieldTrailer) && !x.passesTrailers() {
 		r.Drop("trailer")

@@ -26,6 +26,8 @@ type rules struct {
 	copied   []byte   // of the body, for mirrors
 	copying  bool
 	pacing   pacing
+	// replacing replaces texts in the response's body; nil: none are.
+	replacing *policy.Substitution
 }
 
 // beginRules notes the rules of the request's route. path is normalised.
@@ -59,6 +61,7 @@ func (x *Exchange) endRules() {
 	x.rules.admitted.Release()
 	x.rules.policy, x.rules.allowed, x.rules.asked = nil, nil, nil
 	x.rules.asks = nil
+	x.rules.replacing = nil
 	x.rules.fellBack, x.rules.paged, x.rules.copying, x.rules.copied = false, false, false, nil
 }
 

@@ -12,7 +12,7 @@ const spliceFrom = 128 << 10
 
 // spliceable reports whether the rest of the response's body is worth splicing.
 func (x *Exchange) spliceable() bool {
-	if x.phase != passBody || x.noSplice || x.tunnel || x.packed != nil || x.paced() {
+	if x.phase != passBody || x.noSplice || x.tunnel || x.packed != nil || x.rules.replacing != nil || x.paced() {
 		return false
 	}
 	from, n := x.up.Source()

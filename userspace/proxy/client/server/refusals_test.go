@@ -206,7 +206,7 @@ func refusals(t *testing.T) map[exchange.Reason]refusal {
 		exchange.RedirectHTTPS: {status: 308, never: map[string]string{"tls": passes},
 			change: func(c *feedpb.Config) { c.Hosts[0].Routes[1].RedirectHttps = true }},
 		exchange.RuleAnswered: {status: 301, service: under(&feedpb.Policy{Redirects: []*feedpb.Redirect{{Status: 301, Target: "https://new.test/"}}})},
-		exchange.RewriteLoop: {status: 500, service: under(&feedpb.Policy{Steps: []*feedpb.Step{{Op: feedpb.Step_REWRITE, Pattern: "^(.*)$", Value: "$1/y", Then: feedpb.Step_ROUTE}}})},
+		exchange.RewriteLoop:  {status: 500, service: under(&feedpb.Policy{Steps: []*feedpb.Step{{Op: feedpb.Step_REWRITE, Pattern: "^(.*)$", Value: "$1/y", Then: feedpb.Step_ROUTE}}})},
 		exchange.RateLimited: {status: 429, service: under(&feedpb.Policy{Limits: &feedpb.Limits{Status: 429, Scope: "a", Rates: []*feedpb.Rate{{Requests: 1, PeriodMs: 600000, Burst: 1}}}}),
 			before: func(s *refusing, f front) (func() int, int) {
 				lines := 0

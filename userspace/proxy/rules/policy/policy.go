@@ -63,6 +63,8 @@ type Policy struct {
 	// Fallback answers when the route's service has no ready pod; 0: nobody does.
 	Fallback state.ServiceID
 
+	substitutions *substitutions
+
 	Pace *Pace // nil: responses go as fast as their clients take them
 
 	Compression *compress.Rules // nil: those of the proxy
@@ -106,6 +108,7 @@ func Compile(p *feedpb.Policy, path string, regexp bool) (*Policy, error) {
 		{"response headers", func() (err error) { out.response, err = compileHeaders(p.ResponseHeaders); return }},
 		{"cookie domains", func() (err error) { out.cookieDomains, err = compileReplacements(p.CookieDomains); return }},
 		{"cookie paths", func() (err error) { out.cookiePaths, err = compileReplacements(p.CookiePaths); return }},
+		{"substitutions", func() (err error) { out.substitutions, err = compileSubstitutions(p.Substitutions); return }},
 		{"pace", func() (err error) { out.Pace, err = compilePace(p.Pace); return }},
 		{"balance", func() (err error) { out.Balance, err = compileBalance(p.Balance, path, regexp); return }},
 		{"retry", func() (err error) { out.Retry, err = compileRetry(p.Retry); return }},

@@ -26,7 +26,7 @@ type redirect struct {
 func compileRedirects(list []*feedpb.Redirect) ([]redirect, error) {
 	var out []redirect
 	for _, r := range list {
-		d, err := compileRedirect(r)
+		d, err := compileRedirect(r, rule.Redirect)
 		if err != nil {
 			return nil, err
 		}
@@ -35,9 +35,10 @@ func compileRedirects(list []*feedpb.Redirect) ([]redirect, error) {
 	return out, nil
 }
 
-func compileRedirect(r *feedpb.Redirect) (d redirect, err error) {
+// compileRedirect reads an answer; check says what may stand in its target.
+func compileRedirect(r *feedpb.Redirect, check func(int, string, string) (template.Template, *rule.Regexp, error)) (d redirect, err error) {
 	d = redirect{path: r.Path, status: int(r.Status)}
-	if d.target, d.pattern, err = rule.Answer(d.status, r.Target, r.Pattern); err != nil {
+	if d.target, d.pattern, err = check(d.status, r.Target, r.Pattern); err != nil {
 		return d, err
 	}
 	if d.body, err = template.ParseText(r.Body, 9); err != nil {

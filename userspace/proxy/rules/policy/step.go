@@ -64,7 +64,7 @@ func compileStep(m *feedpb.Step, after int) (s step, err error) {
 		if m.Answer == nil {
 			return s, fmt.Errorf("there is no answer")
 		}
-		s.answer, err = compileRedirect(m.Answer)
+		s.answer, err = compileRedirect(m.Answer, rule.Answer)
 	case feedpb.Step_REWRITE:
 		if s.re, err = rule.Expression(m.Pattern); err == nil {
 			s.path, err = rule.StepPath(m.Value)

@@ -1,0 +1,38 @@
+package exchange
+
+import (
+	"bytes"
+
+	"github.com/kerngate/kerngate/userspace/proxy/http1"
+)
+
+// substitute makes of a pod's final response the head of one in whose body rules replace
+// texts. The body then goes through x.rules.replacing.
+func (x *Exchange) substitute(r *http1.Response) {
+	p := x.rules.policy
+	if p == nil || r.ContentLength == 0 || r.Status == 204 || r.Status == 206 || r.Status == 304 || r.Present.Has(http1.FieldContentRange) || x.grpc {
+		return
+	}
+	d := describe(r)
+	if d.encoded || d.keep || !p.Substitutes(d.typ) {
+		return
+	}
+	if p.KeepsModified() {
+		if d.etag != nil && !bytes.HasPrefix(d.etag.Value, weak) {
+			at := len(x.values)
+			x.values = append(append(x.values, weak...), d.etag.Value...)
+			d.etag.Value = x.values[at:len(x.values):len(x.values)]
+		}
+	} else {
+		r.Drop("last-modified")
+		r.Drop("etag")
+	}
+	for _, name := range [...]string{"accept-ranges", "content-md5", "digest", "content-digest"} {
+		r.Drop(name)
+	}
+	r.ContentLength = -1
+	if r.Chunked = true; r.Body != http1.BodyNone {
+		r.Body = http1.BodyChunked
+		x.rules.replacing = p.Substitute(&x.rules.request)
+	}
+}

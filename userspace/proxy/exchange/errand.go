@@ -77,7 +77,7 @@ func (x *Exchange) errand(limit time.Duration, run func(context.Context)) bool {
 
 // address fills in whom a subrequest goes to. It reports false if that is nobody.
 func (x *Exchange) address(d *policy.Destination, r *subrequest.Request) bool {
-	r.TLS, r.Authority, r.Guard = d.TLS, d.Authority, x.conf.Settings.Guard
+	r.TLS, r.Authority, r.Guard, r.By = d.TLS, d.Authority, x.conf.Settings.Guard, x.Outcome.Source.Namespace
 	service := d.Service
 	if d.Own {
 		// Whatever host the client has named: what is asked is what the proxy itself

@@ -35,7 +35,7 @@ func (x *Exchange) page(status int) bool {
 	}
 	r := subrequest.Request{
 		Address: pod.String(), Authority: string(x.Request.Host), Method: http.MethodGet, Target: "/",
-		Header: x.clientFields(),
+		Header: x.clientFields(), By: x.Outcome.Source.Namespace,
 	}
 	q := &x.rules.request
 	original := string(q.Path)

@@ -5,9 +5,9 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"sync/atomic"
 
 	"github.com/kerngate/kerngate/userspace/proxy/pod/subrequest"
+	"github.com/kerngate/kerngate/userspace/proxy/rules/limit"
 )
 
 // Copies of requests are sent and forgotten: what is answered, and whether, is of no
@@ -17,7 +17,7 @@ const (
 	maxCopyBody = 64 << 10 // bytes of a body that is copied
 )
 
-var copies atomic.Int64
+var copies = limit.Shares{Most: maxCopies}
 
 // Copy is what became of a copy.
 type Copy uint8
@@ -96,14 +96,13 @@ func (x *Exchange) copyTo() {
 			x.worker.Metrics.Mirrored[CopyNoPod].Add(1)
 			continue
 		}
-		if copies.Add(1) > maxCopies {
-			copies.Add(-1)
+		if !copies.Take(r.By) {
 			x.worker.Metrics.Mirrored[CopyTooMany].Add(1)
 			continue
 		}
 		counts := &x.worker.Metrics.Mirrored // the exchange is somebody else's by the time
 		go func() {                          // ends with its context at the latest
-			defer copies.Add(-1)
+			defer copies.Return(r.By)
 			ctx, cancel := context.WithTimeout(context.Background(), subrequestTime)
 			defer cancel()
 			switch _, err := subrequest.Do(ctx, r, 0); {

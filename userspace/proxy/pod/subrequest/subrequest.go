@@ -13,10 +13,10 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"sync/atomic"
 	"time"
 
 	"github.com/kerngate/kerngate/userspace/proxy/pod/names"
+	"github.com/kerngate/kerngate/userspace/proxy/rules/limit"
 )
 
 // Request is what is sent.
@@ -32,6 +32,8 @@ type Request struct {
 	Target    string // path and query, begins with "/"
 	Header    http.Header
 	Body      []byte
+	// By is who is behind it: nobody has more in flight than are left for others.
+	By string
 	// Guard says where a request without an Address must not go; nil: not to the node.
 	Guard *names.Guard
 }
@@ -57,7 +59,7 @@ var ErrTooMany = errors.New("too many subrequests at the same time")
 // ErrTooLarge says that an answer's body is larger than was asked for.
 var ErrTooLarge = errors.New("the answer's body is too large")
 
-var alive atomic.Int64
+var alive = limit.Shares{Most: maxAlive}
 
 var inside, outside = transport(true), transport(false)
 
@@ -82,11 +84,10 @@ func transport(pods bool) *http.Transport {
 // body at most so many bytes are taken: what is longer is ErrTooLarge, unless most is 0,
 // where the body is of no interest.
 func Do(ctx context.Context, r Request, most int) (*Answer, error) {
-	if alive.Add(1) > maxAlive {
-		alive.Add(-1)
+	if !alive.Take(r.By) {
 		return nil, ErrTooMany
 	}
-	defer alive.Add(-1)
+	defer alive.Return(r.By)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if r.Address == "" {

@@ -132,7 +132,8 @@ static __always_inline bool turn_rest(void *data, void *end, const struct header
 
 	if ((void *)(eth + 1) > end || (void *)(tcp + KG_ANSWER_WORDS) > end)
 		return false;
-	for (int i = 0; i < 3; i++) {
+	for (int i = 0; i < 3 && h->ip;
+	     i++) { /* without an Ethernet header there is none to turn */
 		__u16 to = mac[i];
 
 		mac[i] = mac[i + 3];

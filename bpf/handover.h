@@ -143,7 +143,7 @@ __noinline int find_way_in_skb(struct __sk_buff *skb, struct parcel *parcel,
 	id = out->node; /* a key must be on the stack */
 	node = bpf_map_lookup_elem(&kg_nodes, &id);
 	/* A second VLAN tag is in the packet, where the kernel would not move it along. */
-	if (!node || parcel->at != ETH_HLEN + parcel->had)
+	if (!node || (parcel->at != ETH_HLEN + parcel->had && parcel->at != parcel->had))
 		return NO_WAY;
 	length = parcel->length + parcel->outer;
 	if (skb->gso_size) {
@@ -200,9 +200,11 @@ __noinline int send_from_skb(struct __sk_buff *skb, const struct parcel *parcel,
 		struct outer_v4 v4;
 		struct outer_v6 v6;
 	} o = {};
+	__u32 link; /* bytes of the Ethernet header, if there is one */
 
 	if (!parcel || !out)
 		return NO_WAY;
+	link = parcel->at == parcel->had ? 0 : ETH_HLEN;
 	id = out->node; /* a key must be on the stack */
 	node = bpf_map_lookup_elem(&kg_nodes, &id);
 	if (!node)
@@ -210,12 +212,12 @@ __noinline int send_from_skb(struct __sk_buff *skb, const struct parcel *parcel,
 	if (parcel->flags & PARCEL_V6) {
 		write_outer_v6(&o.v6, node, out, parcel->length, parcel->class, parcel->port);
 		if (make_room(skb, parcel, sizeof(o.v6), BPF_F_ADJ_ROOM_ENCAP_L3_IPV6) ||
-		    bpf_skb_store_bytes(skb, ETH_HLEN, &o, sizeof(o.v6), BPF_F_RECOMPUTE_CSUM))
+		    bpf_skb_store_bytes(skb, link, &o, sizeof(o.v6), BPF_F_RECOMPUTE_CSUM))
 			return NO_WAY;
 	} else {
 		write_outer_v4(&o.v4, node, out, parcel->length, parcel->class, parcel->port);
 		if (make_room(skb, parcel, sizeof(o.v4), BPF_F_ADJ_ROOM_ENCAP_L3_IPV4) ||
-		    bpf_skb_store_bytes(skb, ETH_HLEN, &o, sizeof(o.v4), BPF_F_RECOMPUTE_CSUM))
+		    bpf_skb_store_bytes(skb, link, &o, sizeof(o.v4), BPF_F_RECOMPUTE_CSUM))
 			return NO_WAY;
 	}
 	return bpf_redirect_neigh(parcel->way, NULL, 0, 0) == TC_ACT_REDIRECT ? SENT : NO_WAY;
@@ -229,14 +231,15 @@ __noinline int answer_too_big(struct __sk_buff *skb, const struct parcel *parcel
 		return -1;
 	if (parcel->had && unwrap_skb(skb, parcel->had, parcel->flags & PARCEL_UDP))
 		return -1;
-	return tell_too_big(skb, parcel->flags & PARCEL_V6, parcel->mtu - parcel->outer);
+	return tell_too_big(skb, parcel->flags & PARCEL_V6, parcel->mtu - parcel->outer,
+			    parcel->at == parcel->had);
 }
 
 /* unwrap_in_skb takes off the headers that a packet came behind which stays here. */
 __noinline int unwrap_in_skb(struct __sk_buff *skb, const struct headers *h,
 			     const struct passage *in)
 {
-	if (!h || !in || in->link != ETH_HLEN)
+	if (!h || !in || (in->link && in->link != ETH_HLEN))
 		return NO_WAY;
 	return unwrap_skb(skb, in->outer, h->protocol == IPPROTO_UDP) ? NO_WAY : SENT;
 }

@@ -188,6 +188,23 @@ static __always_inline enum located locate(void *ctx, bool skb, void *data, void
 	return LOCATED_NOT_IP;
 }
 
+/* locate_bare is locate for an interface whose packets have no Ethernet header. */
+static __always_inline enum located locate_bare(void *ctx, void *data, void *end, struct headers *h)
+{
+	struct cursor c = {data, end};
+	__u8 *first = data;
+
+	if ((void *)(first + 1) > end)
+		return LOCATED_MALFORMED;
+	switch (*first >> 4) {
+	case 4:
+		return locate_ipv4(&c, data, h);
+	case 6:
+		return locate_ipv6(ctx, true, &c, data, h);
+	}
+	return LOCATED_NOT_IP;
+}
+
 /*
  * locate_plain is locate for most packets, TCP and UDP without VLAN tags, IP options,
  * extension headers or fragments, and reports whether this is one. It is worth its lines
@@ -235,6 +252,13 @@ __noinline int locate_in_skb(struct __sk_buff *ctx, struct headers *h)
 		return LOCATED_MALFORMED;
 	__builtin_memset(h, 0, sizeof(*h));
 	return locate(ctx, true, (void *)(long)ctx->data, (void *)(long)ctx->data_end, h);
+}
+
+__noinline int locate_bare_in_skb(struct __sk_buff *ctx, struct headers *h)
+{
+	if (!h)
+		return LOCATED_MALFORMED;
+	return locate_bare(ctx, (void *)(long)ctx->data, (void *)(long)ctx->data_end, h);
 }
 
 struct packet {

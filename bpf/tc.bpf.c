@@ -4,6 +4,9 @@
  * that cannot be or cannot forward; kg_egress gives replies of backends the address that
  * their clients dialled. Other programs on the same interface run whatever these say,
  * unless a packet is dropped.
+ *
+ * Interfaces without a link layer (tun, WireGuard, ipip, GRE) get kg_ingress_l3 and kg_egress_l3:
+ * packets there begin with their IP header, and nothing in a packet tells one kind from the other.
  */
 #include <linux/pkt_cls.h>
 
@@ -14,7 +17,7 @@
 
 /* begin makes the headers readable in place and says where they are. */
 static __always_inline enum located begin(struct __sk_buff *skb, struct hook *h,
-					  struct headers *headers)
+					  struct headers *headers, bool l3)
 {
 	__u32 want = skb->len < KG_HEADERS ? skb->len : KG_HEADERS;
 	enum located located = LOCATED;
@@ -24,18 +27,19 @@ static __always_inline enum located begin(struct __sk_buff *skb, struct hook *h,
 	h->skb = skb;
 	h->data = (void *)(long)skb->data;
 	h->end = (void *)(long)skb->data_end;
-	if (!locate_plain(h->data, h->end, headers))
+	if (l3)
+		located = locate_bare_in_skb(skb, headers);
+	else if (!locate_plain(h->data, h->end, headers))
 		located = locate_in_skb(skb, headers);
 	return located;
 }
 
-SEC("tc")
-int kg_ingress(struct __sk_buff *skb)
+static __always_inline int run_ingress(struct __sk_buff *skb, bool l3)
 {
 	struct headers headers = {};
 	struct passage in, out;
 	struct hook h = {.tc = true, .in = &in, .out = &out};
-	enum located located = begin(skb, &h, &headers);
+	enum located located = begin(skb, &h, &headers, l3);
 	enum end end;
 
 	begin_passage(&in, &out);
@@ -52,6 +56,18 @@ int kg_ingress(struct __sk_buff *skb)
 	if (drops(end))
 		return TC_ACT_SHOT;
 	return stay(&h, &headers, &in) ? TC_ACT_UNSPEC : TC_ACT_SHOT;
+}
+
+SEC("tc")
+int kg_ingress(struct __sk_buff *skb)
+{
+	return run_ingress(skb, false);
+}
+
+SEC("tc")
+int kg_ingress_l3(struct __sk_buff *skb)
+{
+	return run_ingress(skb, true);
 }
 
 /* forward_key returns the key of the client's packets of a reply's flow. */
@@ -179,13 +195,24 @@ static __always_inline enum kg_reason answer(const struct hook *h, enum located 
 	return icmp_to_client(&p);
 }
 
-SEC("tc")
-int kg_egress(struct __sk_buff *skb)
+static __always_inline int run_egress(struct __sk_buff *skb, bool l3)
 {
 	struct headers headers = {};
 	struct hook h = {.tc = true};
-	enum located located = begin(skb, &h, &headers);
+	enum located located = begin(skb, &h, &headers, l3);
 
 	count(answer(&h, located, &headers));
 	return TC_ACT_UNSPEC;
+}
+
+SEC("tc")
+int kg_egress(struct __sk_buff *skb)
+{
+	return run_egress(skb, false);
+}
+
+SEC("tc")
+int kg_egress_l3(struct __sk_buff *skb)
+{
+	return run_egress(skb, true);
 }

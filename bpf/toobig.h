@@ -99,27 +99,36 @@ static __always_inline bool answer_v6(struct cursor *c, __u32 mtu)
 	return true;
 }
 
-/* tell_too_big makes a packet into the answer to it and sends that back where the packet
- * came from; 0 if it worked. */
-static __always_inline long tell_too_big(struct __sk_buff *skb, bool v6, __u32 mtu)
+/* turn_link has a packet go back to the Ethernet address that it came from. */
+static __always_inline bool turn_link(struct cursor *c)
 {
-	__u32 room = v6 ? sizeof(struct too_big_v6) : sizeof(struct too_big_v4);
-	struct cursor c;
-	struct ethhdr *eth;
+	struct ethhdr *eth = take(c, sizeof(*eth));
 	__u8 mac[ETH_ALEN];
 
-	if (bpf_skb_change_tail(skb, ETH_HLEN + KG_QUOTE, 0) ||
-	    bpf_skb_adjust_room(skb, room, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO) ||
-	    bpf_skb_pull_data(skb, ETH_HLEN + room + KG_QUOTE))
-		return -1;
-	c.at = (void *)(long)skb->data;
-	c.end = (void *)(long)skb->data_end;
-	eth = take(&c, sizeof(*eth));
 	if (!eth)
-		return -1;
+		return false;
 	__builtin_memcpy(mac, eth->h_source, sizeof(mac));
 	__builtin_memcpy(eth->h_source, eth->h_dest, sizeof(mac));
 	__builtin_memcpy(eth->h_dest, mac, sizeof(mac));
+	return true;
+}
+
+/* tell_too_big makes a packet into the answer to it and sends that back where the packet
+ * came from; 0 if it worked. l3: it has no Ethernet header. */
+static __always_inline long tell_too_big(struct __sk_buff *skb, bool v6, __u32 mtu, bool l3)
+{
+	__u32 room = v6 ? sizeof(struct too_big_v6) : sizeof(struct too_big_v4);
+	__u32 link = l3 ? 0 : ETH_HLEN;
+	struct cursor c;
+
+	if (bpf_skb_change_tail(skb, link + KG_QUOTE, 0) ||
+	    bpf_skb_adjust_room(skb, room, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO) ||
+	    bpf_skb_pull_data(skb, link + room + KG_QUOTE))
+		return -1;
+	c.at = (void *)(long)skb->data;
+	c.end = (void *)(long)skb->data_end;
+	if (!l3 && !turn_link(&c))
+		return -1;
 	if (!(v6 ? answer_v6(&c, mtu) : answer_v4(&c, mtu)))
 		return -1;
 	return bpf_redirect(skb->ifindex, 0) == TC_ACT_REDIRECT ? 0 : -1;

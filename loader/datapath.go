@@ -279,6 +279,8 @@ func (d *Datapath) attach(o *Options) error {
 		tcx:        d.features.Has("tcx"),
 		ingress:    d.programs["kg_ingress"],
 		egress:     d.programs["kg_egress"],
+		ingressL3:  d.programs["kg_ingress_l3"],
+		egressL3:   d.programs["kg_egress_l3"],
 		links:      make(map[string]link.Link),
 		net:        d.net,
 		log:        d.log,

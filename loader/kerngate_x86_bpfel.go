@@ -52,7 +52,9 @@ const (
 	kerngateMapKgWatch               = "kg_watch"
 	kerngateMapKgWorkers             = "kg_workers"
 	kerngateProgKgEgress             = "kg_egress"
+	kerngateProgKgEgressL3           = "kg_egress_l3"
 	kerngateProgKgIngress            = "kg_ingress"
+	kerngateProgKgIngressL3          = "kg_ingress_l3"
 	kerngateProgKgLookup             = "kg_lookup"
 	kerngateProgKgPublish            = "kg_publish"
 	kerngateProgKgQuic               = "kg_quic"
@@ -139,13 +141,15 @@ type kerngateSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type kerngateProgramSpecs struct {
-	KgEgress   *ebpf.ProgramSpec `ebpf:"kg_egress"`
-	KgIngress  *ebpf.ProgramSpec `ebpf:"kg_ingress"`
-	KgLookup   *ebpf.ProgramSpec `ebpf:"kg_lookup"`
-	KgPublish  *ebpf.ProgramSpec `ebpf:"kg_publish"`
-	KgQuic     *ebpf.ProgramSpec `ebpf:"kg_quic"`
-	KgXdp      *ebpf.ProgramSpec `ebpf:"kg_xdp"`
-	KgXdpGuard *ebpf.ProgramSpec `ebpf:"kg_xdp_guard"`
+	KgEgress    *ebpf.ProgramSpec `ebpf:"kg_egress"`
+	KgEgressL3  *ebpf.ProgramSpec `ebpf:"kg_egress_l3"`
+	KgIngress   *ebpf.ProgramSpec `ebpf:"kg_ingress"`
+	KgIngressL3 *ebpf.ProgramSpec `ebpf:"kg_ingress_l3"`
+	KgLookup    *ebpf.ProgramSpec `ebpf:"kg_lookup"`
+	KgPublish   *ebpf.ProgramSpec `ebpf:"kg_publish"`
+	KgQuic      *ebpf.ProgramSpec `ebpf:"kg_quic"`
+	KgXdp       *ebpf.ProgramSpec `ebpf:"kg_xdp"`
+	KgXdpGuard  *ebpf.ProgramSpec `ebpf:"kg_xdp_guard"`
 }
 
 // kerngateMapSpecs contains maps before they are loaded into the kernel.
@@ -376,19 +380,23 @@ type kerngateVariables struct {
 //
 // It can be passed to loadKerngateObjects or ebpf.CollectionSpec.LoadAndAssign.
 type kerngatePrograms struct {
-	KgEgress   *ebpf.Program `ebpf:"kg_egress"`
-	KgIngress  *ebpf.Program `ebpf:"kg_ingress"`
-	KgLookup   *ebpf.Program `ebpf:"kg_lookup"`
-	KgPublish  *ebpf.Program `ebpf:"kg_publish"`
-	KgQuic     *ebpf.Program `ebpf:"kg_quic"`
-	KgXdp      *ebpf.Program `ebpf:"kg_xdp"`
-	KgXdpGuard *ebpf.Program `ebpf:"kg_xdp_guard"`
+	KgEgress    *ebpf.Program `ebpf:"kg_egress"`
+	KgEgressL3  *ebpf.Program `ebpf:"kg_egress_l3"`
+	KgIngress   *ebpf.Program `ebpf:"kg_ingress"`
+	KgIngressL3 *ebpf.Program `ebpf:"kg_ingress_l3"`
+	KgLookup    *ebpf.Program `ebpf:"kg_lookup"`
+	KgPublish   *ebpf.Program `ebpf:"kg_publish"`
+	KgQuic      *ebpf.Program `ebpf:"kg_quic"`
+	KgXdp       *ebpf.Program `ebpf:"kg_xdp"`
+	KgXdpGuard  *ebpf.Program `ebpf:"kg_xdp_guard"`
 }
 
 func (p *kerngatePrograms) Close() error {
 	return _KerngateClose(
 		p.KgEgress,
+		p.KgEgressL3,
 		p.KgIngress,
+		p.KgIngressL3,
 		p.KgLookup,
 		p.KgPublish,
 		p.KgQuic,

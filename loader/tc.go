@@ -20,7 +20,7 @@ const (
 )
 
 // tcPrograms are the programs of L4 services on the interfaces.
-var tcPrograms = []string{"kg_ingress", "kg_egress"}
+var tcPrograms = []string{"kg_ingress", "kg_egress", "kg_ingress_l3", "kg_egress_l3"}
 
 // tc is kg_ingress and kg_egress on the uplinks. They are attached while there are L4
 // listeners: a node without such services pays nothing for them. kg_ingress also stands where
@@ -37,6 +37,8 @@ type tc struct {
 	interfaces      []string
 	tcx             bool // the kernel has tcx; else filters of a clsact qdisc are used
 	ingress, egress *ebpf.Program
+	// The same for interfaces without a link layer.
+	ingressL3, egressL3 *ebpf.Program
 	links           map[string]link.Link // by pin
 	net             *netlink.Handle
 	log             zerolog.Logger
@@ -107,10 +109,23 @@ func (t *tc) sides(dev netlink.Link) []side {
 	if dev != nil {
 		index = strconv.Itoa(dev.Attrs().Index)
 	}
-	return []side{
-		{t.ingress, "kg_ingress", ebpf.AttachTCXIngress, netlink.HANDLE_MIN_INGRESS, filepath.Join(t.folder, pinTCXIngress+index)},
-		{t.egress, "kg_egress", ebpf.AttachTCXEgress, netlink.HANDLE_MIN_EGRESS, filepath.Join(t.folder, pinTCXEgress+index)},
+	ingress, egress := t.ingress, t.egress
+	if dev != nil && isBare(dev) {
+		ingress, egress = t.ingressL3, t.egressL3
 	}
+	return []side{
+		{ingress, "kg_ingress", ebpf.AttachTCXIngress, netlink.HANDLE_MIN_INGRESS, filepath.Join(t.folder, pinTCXIngress+index)},
+		{egress, "kg_egress", ebpf.AttachTCXEgress, netlink.HANDLE_MIN_EGRESS, filepath.Join(t.folder, pinTCXEgress+index)},
+	}
+}
+
+// bareTypes are the kinds of interfaces on which packets begin with their IP header: tun and WireGuard,
+// ipip, IPv6 in IPv6, sit, GRE by IPv4 and by IPv6 (unknown to the library), PPP, cellular modems.
+var bareTypes = []string{"none", "ipip", "tunnel6", "sit", "gre", "unknown823", "ppp", "unknown519"}
+
+// isBare reports whether packets on an interface begin with their IP header.
+func isBare(dev netlink.Link) bool {
+	return slices.Contains(bareTypes, dev.Attrs().EncapType)
 }
 
 func (t *tc) tell(a Attachment) {

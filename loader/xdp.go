@@ -61,6 +61,9 @@ const leftToIngress = "left to kg_ingress, which does the same: the driver does 
 const leftOnCable = "left to kg_ingress, which does the same: on a virtual cable XDP saves nothing and slows large transfers; " +
 	"--xdp-mode native has it nevertheless"
 
+// leftBare says why kg_xdp is not on an interface without a link layer.
+const leftBare = "left to kg_ingress, which does the same: packets of this interface have no Ethernet header, as XDP programs want it"
+
 // leavesCable reports whether a device is a virtual cable that kg_ingress gets.
 func (x *xdp) leavesCable(dev netlink.Link) bool {
 	return x.mode == XDPAuto && x.l4 != L4XDP && !wholeChecksums(dev)
@@ -69,7 +72,7 @@ func (x *xdp) leavesCable(dev netlink.Link) bool {
 // clearCables takes kg_xdp off virtual cables where an agent that was told to had put it.
 func (x *xdp) clearCables() {
 	for name, lacks := range x.lacks {
-		if lacks.reason != leftOnCable {
+		if lacks.reason != leftOnCable && lacks.reason != leftBare {
 			continue
 		}
 		if dev, err := x.net.LinkByName(name); err == nil {
@@ -135,9 +138,12 @@ func (x *xdp) attachByName(name string) (a Attachment, dev netlink.Link) {
 		a.Reason = fmt.Sprintf("find interface: %v", err)
 		return a, nil
 	}
-	if x.leavesCable(dev) {
+	switch {
+	case isBare(dev):
+		err = errors.New(leftBare)
+	case x.leavesCable(dev):
 		err = errors.New(leftOnCable)
-	} else {
+	default:
 		err = x.attachTo(dev, &a)
 	}
 	if err != nil {
@@ -161,7 +167,7 @@ func (x *xdp) isLacking(name string) bool {
 
 func (x *xdp) tell(a Attachment) {
 	event := x.log.Info()
-	if a.Reason != "" && a.Reason != leftOnCable && x.mode != XDPOff {
+	if a.Reason != "" && a.Reason != leftOnCable && a.Reason != leftBare && x.mode != XDPOff {
 		event = x.log.Warn()
 	}
 	event.Str("interface", a.Where).Str("mode", a.Mode).Str("reason", a.Reason).Msg(a.Program)

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"math"
 	"slices"
-	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -41,7 +40,7 @@ func (s *session) readFrame() error {
 		}
 		return err
 	}
-	if !s.forbear() {
+	if !s.idle.take(s.pool.loop.Now()) {
 		return errFlood
 	}
 	switch f := f.(type) {
@@ -70,21 +69,6 @@ func (s *session) readFrame() error {
 		return http2.ConnectionError(http2.ErrCodeProtocol) // we have forbidden it
 	}
 	return s.due()
-}
-
-// forbear counts a frame that may bring nothing further, and reports whether that is still
-// within what pods may send.
-func (s *session) forbear() bool {
-	now := s.pool.loop.Now()
-	if s.idle == 0 {
-		s.idleAt = now
-	}
-	if seconds := (now - s.idleAt) / int64(time.Second); seconds > 0 {
-		s.idleAt += seconds * int64(time.Second)
-		s.idle -= int(min(int64(s.idle), seconds*idleFramesPerSecond))
-	}
-	s.idle++
-	return s.idle <= maxIdleFrames
 }
 
 // refuse resets a stream on which the pod broke the rules.
@@ -118,7 +102,7 @@ func (s *session) takeData(f *http2.DataFrame) error {
 		return s.idleStream(f.StreamID)
 	}
 	if len(f.Data()) > 0 || f.StreamEnded() {
-		s.idle = 0
+		s.idle.used = 0
 	}
 	if fault, code := st.takeData(f.Data(), size, f.StreamEnded()); fault != nil {
 		s.framer.WriteRSTStream(st.id, code)

@@ -27,11 +27,6 @@ const (
 	// us stop reading: a pod that does not take our answers gets no more to answer.
 	dataRoom   = 64 << 10
 	maxBacklog = 128 << 10
-	// maxIdleFrames is how many frames may come at once that bring no request further, and
-	// idleFramesPerSecond how many more with each second. A pod may ask by PING for as long as
-	// a stream is quiet.
-	maxIdleFrames       = 1000
-	idleFramesPerSecond = 10
 	// lastStreamID is where a connection's ids are used up, early enough (2^31-1).
 	lastStreamID = 1 << 30
 )
@@ -70,9 +65,8 @@ type session struct {
 	r, w    int
 	decoder *hpack.Decoder
 	block   block
-	unacked int   // bytes of DATA not given back to the session's window
-	idle    int   // frames that brought nothing further, less those forgiven
-	idleAt  int64 // loop time up to which they were
+	unacked int // bytes of DATA not given back to the session's window
+	idle    idleFrames
 	heardAt int64
 
 	// Sending.

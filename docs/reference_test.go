@@ -230,7 +230,7 @@ func TestProblems(t *testing.T) {
 	declared := map[string]bool{}
 	pattern := regexp.MustCompile(`(?:model\.(?:Warning|Refused),\s*|Reason:\s+|return |\.warn\(|secretError\{|reason, message = |const Reason[A-Za-z]+ = )"([A-Z][A-Za-z]+)"`)
 	sources(t, func(path string, text []byte) {
-		if strings.Contains(path, "/kube/") || strings.Contains(path, "/folder/") || strings.Contains(path, "/compile/") || strings.Contains(path, "/agent/") {
+		if strings.Contains(path, "/kube/") || strings.Contains(path, "/ingressnginx/") || strings.Contains(path, "/folder/") || strings.Contains(path, "/compile/") || strings.Contains(path, "/agent/") {
 			for _, m := range pattern.FindAllSubmatch(text, -1) {
 				declared[string(m[1])] = true
 			}

@@ -81,6 +81,11 @@ type Reading struct {
 	// UpstreamMin and UpstreamMax are the versions of TLS that are spoken to pods, "1.2" or
 	// "1.3"; "": both.
 	UpstreamMin, UpstreamMax string
+	// HTTPS is what clear-text requests get; Passthrough hands connections to pods as they are.
+	HTTPS       HTTPS
+	Passthrough bool
+	Client      *Client // nil: clients are not asked for a certificate
+	Upstream    Upstream
 	// Findings are sorted by key.
 	Findings []Finding
 }
@@ -89,6 +94,7 @@ type Reading struct {
 type Finding struct {
 	Key     string // without Prefix
 	Verdict Verdict
+	Reason  string // of the problem that it becomes; "": that of the Verdict
 	Message string
 }
 
@@ -139,6 +145,9 @@ func Read(in Ingress, refs References) Reading {
 	r.pace()
 	r.snippets()
 	r.canary()
+	r.https()
+	r.client()
+	r.upstream()
 	r.judge()
 	if r.touched {
 		r.noteOrigins()
@@ -158,7 +167,7 @@ func (r *reader) judge() {
 			continue
 		}
 		k, known := Lookup(name)
-		f := Finding{name, k.Verdict, k.Why}
+		f := Finding{Key: name, Verdict: k.Verdict, Message: k.Why}
 		if f.Verdict == Difference && !r.differs(name) {
 			f.Verdict, f.Message = Supported, ""
 		}

@@ -48,7 +48,7 @@ func (r *reader) text(keys ...string) (key, value string, set bool) {
 }
 
 func (r *reader) find(key string, v Verdict, format string, args ...any) {
-	r.out.Findings = append(r.out.Findings, Finding{key, v, fmt.Sprintf(format, args...)})
+	r.out.Findings = append(r.out.Findings, Finding{Key: key, Verdict: v, Message: fmt.Sprintf(format, args...)})
 }
 
 func (r *reader) invalid(key, value, allowed, instead string) {
@@ -92,6 +92,24 @@ func (r *reader) number(key string, fallback, least, most int) int {
 		return fallback
 	}
 	return n
+}
+
+// oneOfOr returns a value that is among allowed, else the fallback.
+func (r *reader) oneOfOr(key, fallback string, allowed ...string) string {
+	_, v, set := r.text(key)
+	switch {
+	case !set:
+		return fallback
+	case !slices.Contains(allowed, v):
+		r.invalid(key, v, strings.Join(allowed, ", "), fallback+" is taken to be meant")
+		return fallback
+	}
+	return v
+}
+
+// ineffective says of an annotation that can be read why it does nothing.
+func (r *reader) ineffective(key, why string) {
+	r.out.Findings = append(r.out.Findings, Finding{Key: key, Verdict: Difference, Reason: "AnnotationIneffective", Message: why})
 }
 
 // seconds reads a number of seconds, with or without an "s". 0: not set.

@@ -8,9 +8,6 @@ type Key struct {
 	Group   string // as ingress-nginx names it
 	Verdict Verdict
 	Why     string // of Difference and Unsupported: a sentence without its end
-	// Elsewhere is set for keys that package kube reads by itself, since they need what
-	// only it knows.
-	Elsewhere bool
 }
 
 // Lookup returns a key.
@@ -69,15 +66,15 @@ var keys = []Key{
 	{Name: "auth-signin", Group: "ExternalAuth"},
 	{Name: "auth-signin-redirect-param", Group: "ExternalAuth"},
 	{Name: "auth-snippet", Group: "ExternalAuth", Verdict: Difference, Why: "it is never executed; proxy_set_header is read, others are reported, and those that decide who gets in close the Ingress"},
-	{Name: "auth-tls-error-page", Group: "CertificateAuth", Elsewhere: true},
-	{Name: "auth-tls-match-cn", Group: "CertificateAuth", Verdict: Difference, Why: "expressions are RE2's, which has no look-around; who does not match gets 400, not 403", Elsewhere: true},
-	{Name: "auth-tls-pass-certificate-to-upstream", Group: "CertificateAuth", Elsewhere: true},
-	{Name: "auth-tls-secret", Group: "CertificateAuth", Verdict: Difference, Why: "Secrets of other namespaces are refused", Elsewhere: true},
-	{Name: "auth-tls-verify-client", Group: "CertificateAuth", Elsewhere: true},
-	{Name: "auth-tls-verify-depth", Group: "CertificateAuth", Elsewhere: true},
+	{Name: "auth-tls-error-page", Group: "CertificateAuth"},
+	{Name: "auth-tls-match-cn", Group: "CertificateAuth", Verdict: Difference, Why: "expressions are RE2's, which has no look-around; who does not match gets 400, not 403"},
+	{Name: "auth-tls-pass-certificate-to-upstream", Group: "CertificateAuth"},
+	{Name: "auth-tls-secret", Group: "CertificateAuth", Verdict: Difference, Why: "Secrets of other namespaces are refused"},
+	{Name: "auth-tls-verify-client", Group: "CertificateAuth"},
+	{Name: "auth-tls-verify-depth", Group: "CertificateAuth"},
 	{Name: "auth-type", Group: "BasicDigestAuth", Verdict: Difference, Why: "digest, which browsers abandon, is not supported: every request is refused"},
 	{Name: "auth-url", Group: "ExternalAuth", Verdict: Difference, Why: "of the values of a request $host alone may stand for its host, and means what this proxy routes there; an answer other than 2xx, 401 and 403, or none, refuses the request with 500"},
-	{Name: "backend-protocol", Group: "BackendProtocol", Verdict: Difference, Why: "AUTO_HTTP is settled for each route, and FCGI is not supported", Elsewhere: true},
+	{Name: "backend-protocol", Group: "BackendProtocol", Verdict: Difference, Why: "AUTO_HTTP is settled for each route, and FCGI is not supported"},
 	{Name: "canary", Group: "Canary"},
 	{Name: "canary-by-cookie", Group: "Canary"},
 	{Name: "canary-by-header", Group: "Canary"},
@@ -108,7 +105,7 @@ var keys = []Key{
 	{Name: "enable-rewrite-log", Group: "Logs", Verdict: Difference, Why: "there is no such log: kerngatectl explain shows where a request goes and why"},
 	{Name: "fastcgi-index", Group: "FastCGI", Verdict: Unsupported, Why: whyFastCGI},
 	{Name: "fastcgi-params-configmap", Group: "FastCGI", Verdict: Unsupported, Why: whyFastCGI},
-	{Name: "force-ssl-redirect", Group: "Rewrite", Elsewhere: true},
+	{Name: "force-ssl-redirect", Group: "Rewrite"},
 	{Name: "from-to-www-redirect", Group: "Redirect"},
 	{Name: "http2-push-preload", Group: "HTTP2PushPreload", Verdict: Difference, Why: whyPushOver},
 	{Name: "limit-allowlist", Group: "RateLimit"},
@@ -149,12 +146,12 @@ var keys = []Key{
 	{Name: "proxy-request-buffering", Group: "Proxy", Verdict: Difference, Why: "on reads a body before the pod is chosen: up to the agent's --request-buffer-bytes in memory, a larger one to a file where the proxy has --request-spool-dir; without the annotation only bodies that have no Content-Length; one that does not fit streams if it has a length, else --large-requests decides"},
 	{Name: "proxy-send-timeout", Group: "Proxy"},
 	{Name: "proxy-ssl-ciphers", Group: "ProxySSL", Verdict: Difference, Why: whySuites + "; they hold without proxy-ssl-secret, too"},
-	{Name: "proxy-ssl-name", Group: "ProxySSL", Elsewhere: true},
+	{Name: "proxy-ssl-name", Group: "ProxySSL"},
 	{Name: "proxy-ssl-protocols", Group: "ProxySSL", Verdict: Difference, Why: "versions before 1.2 are not spoken; it holds without proxy-ssl-secret, too"},
-	{Name: "proxy-ssl-secret", Group: "ProxySSL", Verdict: Difference, Why: "Secrets of other namespaces are refused", Elsewhere: true},
-	{Name: "proxy-ssl-server-name", Group: "ProxySSL", Verdict: Difference, Why: "the name is always sent", Elsewhere: true},
-	{Name: "proxy-ssl-verify", Group: "ProxySSL", Elsewhere: true},
-	{Name: "proxy-ssl-verify-depth", Group: "ProxySSL", Verdict: Difference, Why: "chains of any length up to the authority are taken", Elsewhere: true},
+	{Name: "proxy-ssl-secret", Group: "ProxySSL", Verdict: Difference, Why: "Secrets of other namespaces are refused"},
+	{Name: "proxy-ssl-server-name", Group: "ProxySSL", Verdict: Difference, Why: "the name is always sent"},
+	{Name: "proxy-ssl-verify", Group: "ProxySSL"},
+	{Name: "proxy-ssl-verify-depth", Group: "ProxySSL", Verdict: Difference, Why: "chains of any length up to the authority are taken"},
 	{Name: "relative-redirects", Group: "Redirect"},
 	{Name: "rewrite-target", Group: "Rewrite", Verdict: Difference, Why: "expressions are RE2's, which has no look-around; a result with a segment . or .. is answered with 400"},
 	{Name: "satisfy", Group: "Satisfy"},
@@ -171,9 +168,9 @@ var keys = []Key{
 	{Name: "session-cookie-samesite", Group: "SessionAffinity"},
 	{Name: "session-cookie-secure", Group: "SessionAffinity"},
 	{Name: "ssl-ciphers", Group: "SSLCipher", Verdict: Difference, Why: whySuites},
-	{Name: "ssl-passthrough", Group: "SSLPassthrough", Elsewhere: true},
+	{Name: "ssl-passthrough", Group: "SSLPassthrough"},
 	{Name: "ssl-prefer-server-ciphers", Group: "SSLCipher", Verdict: Difference, Why: whyOrder},
-	{Name: "ssl-redirect", Group: "Rewrite", Elsewhere: true},
+	{Name: "ssl-redirect", Group: "Rewrite"},
 	{Name: "stream-snippet", Group: "StreamSnippet", Verdict: Unsupported, Why: "it is not executed"},
 	{Name: "temporal-redirect", Group: "Redirect", Verdict: Difference, Why: "$uri is escaped; of nginx's variables those of the request can be used"},
 	{Name: "temporal-redirect-code", Group: "Redirect"},

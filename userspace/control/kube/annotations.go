@@ -3,7 +3,6 @@ package kube
 import (
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	networkingv1 "k8s.io/api/networking/v1"
@@ -16,13 +15,20 @@ import (
 // Vocabularies of Ingress annotations. What the first can say is read as ingress-nginx
 // read it; the second is for what it cannot.
 const (
-	vocabularyNginx = "nginx.ingress.kubernetes.io/"
+	vocabularyNginx = ingressnginx.Prefix
 	vocabularyOwn   = "kerngate.dev/"
 )
 
-// annotations reads those of one Ingress. A value that cannot be read is reported, with
-// the values that can, and the method returns its fallback: what each group makes of that
-// stands in its own file (annotations_*.go).
+// Annotations of which something is said that only shows when hosts and Secrets are known.
+const (
+	annotationAuthTLSSecret   = vocabularyNginx + "auth-tls-secret"
+	annotationProxySSLSecret  = vocabularyNginx + "proxy-ssl-secret"
+	annotationBackendProtocol = vocabularyNginx + "backend-protocol"
+	annotationSSLPassthrough  = vocabularyNginx + "ssl-passthrough"
+)
+
+// annotations reads our own of one Ingress. A value that cannot be read is reported, with
+// the values that can, and the method returns its fallback.
 type annotations struct {
 	of    *networkingv1.Ingress
 	ref   model.ObjectRef
@@ -33,12 +39,10 @@ type annotations struct {
 
 // policy is what an Ingress asks for by annotations: one field a group.
 type policy struct {
-	redirect    redirectPolicy
-	passthrough bool
-	client      *clientPolicy // nil: clients are not asked for a certificate
-	upstream    upstreamPolicy
-	rules       ingressnginx.Reading
-	unread      string // the first annotation that is read here and cannot be; "": none
+	client   *clientPolicy // nil: clients are not asked for a certificate
+	upstream upstreamPolicy
+	rules    ingressnginx.Reading
+	unread   string // the first annotation of ours that cannot be read; "": none
 }
 
 // policyOf reads an Ingress's annotations, once.
@@ -48,11 +52,9 @@ func (t *translation) policyOf(ingress *networkingv1.Ingress) *policy {
 	}
 	p := new(policy)
 	a := annotations{of: ingress, ref: refOf("Ingress", ingress), found: &t.found, unread: &p.unread}
-	p.redirect = a.redirect()
-	p.passthrough = a.boolean(annotationSSLPassthrough, false)
-	p.client = t.clientPolicy(a)
-	p.upstream = t.upstreamPolicy(a)
 	p.rules = t.rulesOf(ingress)
+	p.client = t.clientPolicy(a, p.rules.Client)
+	p.upstream = t.upstreamPolicy(a, p.rules.Upstream)
 	if c := a.compression(); c != nil {
 		if p.rules.Policy == nil {
 			p.rules.Policy = new(model.Policy)
@@ -63,7 +65,7 @@ func (t *translation) policyOf(ingress *networkingv1.Ingress) *policy {
 		}
 		p.rules.Policy.Origins[model.RuleCompression] = []string{annotationCompression}
 	}
-	tls := &p.upstream.tls
+	tls := &p.upstream.TLS
 	tls.MinVersion, tls.MaxVersion, tls.Suites = p.rules.UpstreamMin, p.rules.UpstreamMax, p.rules.UpstreamSuites
 	t.policies[ingress] = p
 	return p
@@ -74,19 +76,6 @@ func (a annotations) text(key string) (string, bool) {
 	v, set := a.of.Annotations[key]
 	v = strings.TrimSpace(v)
 	return v, set && v != ""
-}
-
-func (a annotations) boolean(key string, fallback bool) bool {
-	v, set := a.text(key)
-	if !set {
-		return fallback
-	}
-	b, err := strconv.ParseBool(v)
-	if err != nil {
-		a.invalid(key, v, "true or false", strconv.FormatBool(fallback))
-		return fallback
-	}
-	return b
 }
 
 // oneOf returns a value that is among allowed, else the fallback.
@@ -102,19 +91,6 @@ func (a annotations) oneOf(key, fallback string, allowed ...string) string {
 	return v
 }
 
-func (a annotations) number(key string, fallback, least, most int) int {
-	v, set := a.text(key)
-	if !set {
-		return fallback
-	}
-	n, err := strconv.Atoi(v)
-	if err != nil || n < least || n > most {
-		a.invalid(key, v, fmt.Sprintf("%d to %d", least, most), strconv.Itoa(fallback))
-		return fallback
-	}
-	return n
-}
-
 // invalid reports a value and what counts in its place.
 func (a annotations) invalid(key, value, allowed, instead string) {
 	a.warn("AnnotationInvalid", key, fmt.Sprintf("%q is not allowed: it can be %s; %s is taken to be meant", rule.Shorten(value), allowed, instead))
@@ -125,29 +101,4 @@ func (a annotations) warn(reason, key, message string) {
 		*a.unread = key
 	}
 	a.found.add(a.ref, model.Warning, reason, fmt.Sprintf("annotation %s: %s", key, message))
-}
-
-// secret returns the Secret that an annotation names, NAMESPACE/NAME or NAME. Only the
-// Ingress's own namespace is looked in: who may write an Ingress must not thereby use
-// Secrets that he may not read. id is how the model names it; where that is not allowed
-// it is a name that no Secret can have, so that whatever depends on it fails closed.
-func (a annotations) secret(key string) (n name, id string, set bool) {
-	v, set := a.text(key)
-	if !set {
-		return name{}, "", false
-	}
-	namespace, secret, both := strings.Cut(v, "/")
-	if !both {
-		namespace, secret = a.of.Namespace, v
-	}
-	switch {
-	case namespace != a.of.Namespace:
-		a.warn("SecretRefused", key, fmt.Sprintf("Secret %s is of another namespace: only Secrets of namespace %s are used", rule.Shorten(v), a.of.Namespace))
-		return name{}, a.of.Namespace + "/" + rule.Shorten(v), true
-	case secret == "" || strings.Contains(secret, "/"):
-		a.invalid(key, v, "NAME, or "+a.of.Namespace+"/NAME", "a Secret that does not exist")
-		return name{}, a.of.Namespace + "//", true
-	}
-	n = name{namespace, secret}
-	return n, n.String(), true
 }

@@ -73,10 +73,11 @@ func (t *translation) rulesOf(ingress *networkingv1.Ingress) ingressnginx.Readin
 		}
 	}
 	for _, f := range reading.Findings {
-		if k, _ := ingressnginx.Lookup(f.Key); k.Elsewhere {
-			continue // reported where it is read
-		}
 		message := fmt.Sprintf("annotation %s: %s", ingressnginx.Prefix+f.Key, f.Message)
+		if f.Reason != "" {
+			t.found.add(ref, model.Warning, f.Reason, message)
+			continue
+		}
 		switch f.Verdict {
 		case ingressnginx.Unknown:
 			t.found.add(ref, model.Warning, "AnnotationUnknown", message)
@@ -264,7 +265,7 @@ func (t *translation) addSlashes(served []*networkingv1.Ingress) {
 // redirectsHTTPS: what the Ingress API says knows no redirect, so that in strict mode one has
 // to be asked for.
 func (t *translation) redirectsHTTPS(ingress *networkingv1.Ingress, p *policy, host string) bool {
-	return p.redirect.always || p.redirect.withTLS && (p.redirect.said || !t.strict) && hasTLS(ingress, p, host)
+	return redirectsAll(p.rules.HTTPS, t.strict, hasTLS(ingress, p, host))
 }
 
 // addHosts adds the hosts that annotations ask for: aliases of the first host of an
@@ -328,4 +329,14 @@ func (t *translation) addHost(ref model.ObjectRef, key, host string, routes map[
 	}
 	t.owners[host] = ref
 	return true
+}
+
+// redirectsAll reports whether clear-text requests for a host are sent to https. Where TLS is to be had
+// that is ingress-nginx's default; in a strict class it must be said.
+func redirectsAll(said ingressnginx.HTTPS, strict, tls bool) bool {
+	withTLS := !strict
+	if said.WithTLS != nil {
+		withTLS = *said.WithTLS
+	}
+	return said.Always || withTLS && tls
 }

@@ -56,7 +56,7 @@ func (h *hostTLS) model() *model.TLS {
 // hasTLS reports whether an Ingress has TLS for a host: by name, by a wildcard, by an
 // entry of spec.tls without hosts, or because it passes the host's connections through.
 func hasTLS(ingress *networkingv1.Ingress, p *policy, host string) bool {
-	if p.passthrough && host != "" {
+	if p.rules.Passthrough && host != "" {
 		return true
 	}
 	for _, entry := range ingress.Spec.TLS {
@@ -122,7 +122,7 @@ func (t *translation) addTLS(ingress *networkingv1.Ingress) {
 			t.addSuites(host, ref, p.rules.Suites)
 		}
 	}
-	if p.passthrough {
+	if p.rules.Passthrough {
 		t.addPassthrough(ref, all)
 	}
 	if len(rules) < len(all) && (p.client != nil || len(p.rules.Suites) > 0) {

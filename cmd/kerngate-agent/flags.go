@@ -84,6 +84,9 @@ type flags struct {
 	drainTimeout    time.Duration
 	maxBody         int64
 	maxConnections  int
+	maxPerSource    int
+	minRequestRate  int
+	publicHTTPS     uint16
 	requestBuffer   int64
 	requestBuffers  int64
 	largeRequests   string
@@ -232,6 +235,9 @@ func (f *flags) define() {
 	s.Float64Var(&f.traceRatio, "trace-ratio", 0.01, "of the requests that begin a trace: so many are sampled, 0 to 1")
 	s.BoolVar(&f.traceTrust, "trace-trust", false, "continue the traces that clients say their requests belong to; per Ingress: nginx.ingress.kubernetes.io/opentelemetry-trust-incoming-span")
 	s.StringVar(&f.divideLimits, "divide-limits", "", "NAMESPACE/NAME of the Service whose ready nodes share limits of requests, such as kerngate-system/kerngate: each of N takes an Nth; empty: every node allows all of a limit")
+	s.IntVar(&f.maxPerSource, "max-connections-per-source", 0, "TCP connections of one client address, or one /64 of IPv6, to one worker of a proxy; more are closed at once; 0: no bound, but above nine tenths of --max-connections those who have most lose theirs first, and no address gets more than half. Addresses of --trusted-proxy and --proxy-protocol-from have no bound")
+	s.IntVar(&f.minRequestRate, "min-request-rate", 16, "bytes per second that a request body must reach on average, once a proxy has waited for it for 30 seconds; below, the answer is 408; 0: no minimum")
+	s.Uint16Var(&f.publicHTTPS, "public-https-port", 0, "port by which clients reach --https-port where a load balancer maps it: in redirects, X-Forwarded-Port and Alt-Svc; 0: the same")
 	s.IntVar(&f.maxConnections, "max-connections", 0, "TCP connections of clients to one proxy; above nine tenths idle ones are closed and some requests get 503; 0: half of what the limit of descriptors leaves")
 	s.IntVar(&f.maxHead, "max-head", 32<<10, "largest head of a request, and its largest trailer section, in bytes; 431 above. Any part of it may be the request line or one field")
 	s.IntVar(&f.maxResponseHead, "max-response-head", 32<<10, "largest head of a pod's response, and its largest trailer section, in bytes; 502 above; per Ingress: nginx.ingress.kubernetes.io/proxy-buffer-size, where it is more")

@@ -212,6 +212,14 @@ func (o *options) checkSettings() (err error) {
 		return fmt.Errorf("--max-connections %d: want 16 to %d, or 0 for as many as descriptors allow", f.maxConnections, math.MaxInt32)
 	}
 	s.MaxConnections = uint32(f.maxConnections)
+	if f.maxPerSource < 0 || f.maxPerSource > math.MaxInt32 {
+		return fmt.Errorf("--max-connections-per-source %d: want 1 to %d, or 0 for no bound", f.maxPerSource, math.MaxInt32)
+	}
+	s.MaxConnectionsPerSource = uint32(f.maxPerSource)
+	if f.minRequestRate < 0 || f.minRequestRate > math.MaxInt32 {
+		return fmt.Errorf("--min-request-rate %d: want bytes per second up to %d, or 0 for no minimum", f.minRequestRate, math.MaxInt32)
+	}
+	s.MinRequestRate = uint32(f.minRequestRate)
 	if !(f.traceRatio >= 0 && f.traceRatio <= 1) {
 		return fmt.Errorf("--trace-ratio %v: want 0 to 1", f.traceRatio)
 	}

@@ -22,6 +22,7 @@ func (o *options) checkTLS() error {
 	}
 	if f.httpsPort != 0 {
 		s.RedirectPort = uint32(f.httpsPort)
+		s.PublicHttpsPort = uint32(f.publicHTTPS)
 	} else if f.http3 {
 		return errors.New("--http3 needs an --https-port")
 	}

@@ -3,6 +3,7 @@ package proxy
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/kerngate/kerngate/userspace/proxy/client/server"
 	"github.com/kerngate/kerngate/userspace/proxy/observe/overload"
 )
 
@@ -15,9 +16,11 @@ var (
 		"TCP connections of clients that may be open.", nil, nil)
 	descFull = prometheus.NewDesc("kerngate_proxy_client_connections_refused_total",
 		"Client connections closed at once because as many as may be were open.", nil, nil)
+	descEvicted = prometheus.NewDesc("kerngate_proxy_client_connections_evicted_total",
+		"Client connections closed in favour of others: unfinished (no whole request yet, of the source with most of these), idle (of the source with most connections), source_limit (its source has as many as it may have).", []string{"reason"}, nil)
 )
 
-var overloadDescs = []*prometheus.Desc{descUse, descShedding, descLimit, descFull}
+var overloadDescs = []*prometheus.Desc{descUse, descShedding, descLimit, descFull, descEvicted}
 
 func (p *Proxy) collectOverload(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
@@ -30,4 +33,8 @@ func (p *Proxy) collectOverload(ch chan<- prometheus.Metric) {
 	gauge(descLimit, float64(p.over.Limit()))
 	full := p.sum(func(w *worker) uint64 { return w.stats.Full.Load() })
 	ch <- prometheus.MustNewConstMetric(descFull, prometheus.CounterValue, float64(full))
+	for i, reason := range server.Evictions {
+		n := p.sum(func(w *worker) uint64 { return w.stats.Evicted[i].Load() })
+		ch <- prometheus.MustNewConstMetric(descEvicted, prometheus.CounterValue, float64(n), reason)
+	}
 }

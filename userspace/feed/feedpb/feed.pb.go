@@ -4577,47 +4577,50 @@ func (x *Listener) GetName() string {
 
 // Settings of the whole proxy. Zero means the default of the field's comment.
 type Settings struct {
-	state                protoimpl.MessageState `protogen:"open.v1"`
-	HeadTimeoutMs        uint32                 `protobuf:"varint,1,opt,name=head_timeout_ms,json=headTimeoutMs,proto3" json:"head_timeout_ms,omitempty"`             // to read a request head: 15000
-	IdleTimeoutMs        uint32                 `protobuf:"varint,2,opt,name=idle_timeout_ms,json=idleTimeoutMs,proto3" json:"idle_timeout_ms,omitempty"`             // keep-alive between requests: 75000
-	ConnectTimeoutMs     uint32                 `protobuf:"varint,3,opt,name=connect_timeout_ms,json=connectTimeoutMs,proto3" json:"connect_timeout_ms,omitempty"`    // to a pod: 5000
-	ResponseTimeoutMs    uint32                 `protobuf:"varint,4,opt,name=response_timeout_ms,json=responseTimeoutMs,proto3" json:"response_timeout_ms,omitempty"` // between bytes of a response: 60000
-	BodyTimeoutMs        uint32                 `protobuf:"varint,5,opt,name=body_timeout_ms,json=bodyTimeoutMs,proto3" json:"body_timeout_ms,omitempty"`             // between bytes of a request body: 60000
-	MaxBodyBytes         uint64                 `protobuf:"varint,6,opt,name=max_body_bytes,json=maxBodyBytes,proto3" json:"max_body_bytes,omitempty"`                // 413 above; 0: no limit
-	MaxHeadBytes         uint32                 `protobuf:"varint,7,opt,name=max_head_bytes,json=maxHeadBytes,proto3" json:"max_head_bytes,omitempty"`                // 431 above: 32768
-	AccessLogSample      uint32                 `protobuf:"varint,8,opt,name=access_log_sample,json=accessLogSample,proto3" json:"access_log_sample,omitempty"`       // 0 off, 1 every request, n one of n
-	DrainTimeoutMs       uint32                 `protobuf:"varint,9,opt,name=drain_timeout_ms,json=drainTimeoutMs,proto3" json:"drain_timeout_ms,omitempty"`          // 240000
-	HttpsPorts           []uint32               `protobuf:"varint,10,rep,packed,name=https_ports,json=httpsPorts,proto3" json:"https_ports,omitempty"`                // local ports whose connections are TLS, where no listener says so
-	TlsMinVersion        string                 `protobuf:"bytes,11,opt,name=tls_min_version,json=tlsMinVersion,proto3" json:"tls_min_version,omitempty"`             // "1.2" or "1.3": 1.2
-	TlsSuites            []string               `protobuf:"bytes,12,rep,name=tls_suites,json=tlsSuites,proto3" json:"tls_suites,omitempty"`                           // of TLS 1.2, by their IANA names; none: those of crypto/tls that are secure
-	Hsts                 string                 `protobuf:"bytes,13,opt,name=hsts,proto3" json:"hsts,omitempty"`                                                      // Strict-Transport-Security of answers over TLS, "": none
-	TrustedProxies       []string               `protobuf:"bytes,14,rep,name=trusted_proxies,json=trustedProxies,proto3" json:"trusted_proxies,omitempty"`            // prefixes whose X-Forwarded-* and Forwarded are believed
-	ProxyHeaderFrom      []string               `protobuf:"bytes,15,rep,name=proxy_header_from,json=proxyHeaderFrom,proto3" json:"proxy_header_from,omitempty"`       // prefixes whose connections must begin with a PROXY header
-	Http3                bool                   `protobuf:"varint,16,opt,name=http3,proto3" json:"http3,omitempty"`                                                   // serve QUIC on https_ports and say so in Alt-Svc
-	TunnelTimeoutMs      uint32                 `protobuf:"varint,17,opt,name=tunnel_timeout_ms,json=tunnelTimeoutMs,proto3" json:"tunnel_timeout_ms,omitempty"`      // between bytes after an upgrade, either way: 3600000
-	MaxStreams           uint32                 `protobuf:"varint,18,opt,name=max_streams,json=maxStreams,proto3" json:"max_streams,omitempty"`                       // of one HTTP/2 or HTTP/3 connection: 128
-	DisableHttp2         bool                   `protobuf:"varint,19,opt,name=disable_http2,json=disableHttp2,proto3" json:"disable_http2,omitempty"`
-	RedirectPort         uint32                 `protobuf:"varint,20,opt,name=redirect_port,json=redirectPort,proto3" json:"redirect_port,omitempty"`                             // of the https URL that clear-text requests are sent to: 443
-	Compression          *Compression           `protobuf:"bytes,21,opt,name=compression,proto3" json:"compression,omitempty"`                                                    // absent: none
-	AccessLogFormat      string                 `protobuf:"bytes,22,opt,name=access_log_format,json=accessLogFormat,proto3" json:"access_log_format,omitempty"`                   // "json", "combined" or a template of named fields: json
-	TraceEndpoint        string                 `protobuf:"bytes,23,opt,name=trace_endpoint,json=traceEndpoint,proto3" json:"trace_endpoint,omitempty"`                           // OTLP over HTTP or gRPC, "": no tracing
-	TraceRatio           float64                `protobuf:"fixed64,24,opt,name=trace_ratio,json=traceRatio,proto3" json:"trace_ratio,omitempty"`                                  // of requests without a trace of their own that are sampled
-	TraceTrust           bool                   `protobuf:"varint,25,opt,name=trace_trust,json=traceTrust,proto3" json:"trace_trust,omitempty"`                                   // continue clients' traces
-	Proxies              uint32                 `protobuf:"varint,26,opt,name=proxies,proto3" json:"proxies,omitempty"`                                                           // that serve in the cluster now, for limits that are divided: 0: 1
-	RetryPercent         uint32                 `protobuf:"varint,27,opt,name=retry_percent,json=retryPercent,proto3" json:"retry_percent,omitempty"`                             // retry budget: of requests in flight that may be retries: 20
-	MaxConnections       uint32                 `protobuf:"varint,40,opt,name=max_connections,json=maxConnections,proto3" json:"max_connections,omitempty"`                       // of clients, to one proxy: half of what RLIMIT_NOFILE leaves
-	MaxResponseHeadBytes uint32                 `protobuf:"varint,60,opt,name=max_response_head_bytes,json=maxResponseHeadBytes,proto3" json:"max_response_head_bytes,omitempty"` // of pods, 502 above: 32768
-	MaxFields            uint32                 `protobuf:"varint,61,opt,name=max_fields,json=maxFields,proto3" json:"max_fields,omitempty"`                                      // of one head or trailer section: 512
-	SkMsg                bool                   `protobuf:"varint,45,opt,name=sk_msg,json=skMsg,proto3" json:"sk_msg,omitempty"`                                                  // ask the kernel to join connections to pods of this node
-	RequestBufferBytes   *uint64                `protobuf:"varint,50,opt,name=request_buffer_bytes,json=requestBufferBytes,proto3,oneof" json:"request_buffer_bytes,omitempty"`   // of a request body without a length that are held in memory: 4194304; 0: none
-	RequestBufferTotal   uint64                 `protobuf:"varint,51,opt,name=request_buffer_total,json=requestBufferTotal,proto3" json:"request_buffer_total,omitempty"`         // of all such bodies of one worker: 67108864
-	LargeRequestsChunked bool                   `protobuf:"varint,52,opt,name=large_requests_chunked,json=largeRequestsChunked,proto3" json:"large_requests_chunked,omitempty"`   // send larger ones to the pod in chunks
-	Listeners            []*Listener            `protobuf:"bytes,70,rep,name=listeners,proto3" json:"listeners,omitempty"`                                                        // where connections come to; one that has none goes by https_ports
-	OwnAddresses         []string               `protobuf:"bytes,71,rep,name=own_addresses,json=ownAddresses,proto3" json:"own_addresses,omitempty"`                              // of the ingress, to which no request of the proxy's own goes
-	AllowedDestinations  []string               `protobuf:"bytes,72,rep,name=allowed_destinations,json=allowedDestinations,proto3" json:"allowed_destinations,omitempty"`         // prefixes to which such a request may go although they are the node's
-	LargeRequestsRefused bool                   `protobuf:"varint,53,opt,name=large_requests_refused,json=largeRequestsRefused,proto3" json:"large_requests_refused,omitempty"`   // answer them with 411; else they are spooled where the proxy has a folder, and refused where not
-	unknownFields        protoimpl.UnknownFields
-	sizeCache            protoimpl.SizeCache
+	state                   protoimpl.MessageState `protogen:"open.v1"`
+	HeadTimeoutMs           uint32                 `protobuf:"varint,1,opt,name=head_timeout_ms,json=headTimeoutMs,proto3" json:"head_timeout_ms,omitempty"`             // to read a request head: 15000
+	IdleTimeoutMs           uint32                 `protobuf:"varint,2,opt,name=idle_timeout_ms,json=idleTimeoutMs,proto3" json:"idle_timeout_ms,omitempty"`             // keep-alive between requests: 75000
+	ConnectTimeoutMs        uint32                 `protobuf:"varint,3,opt,name=connect_timeout_ms,json=connectTimeoutMs,proto3" json:"connect_timeout_ms,omitempty"`    // to a pod: 5000
+	ResponseTimeoutMs       uint32                 `protobuf:"varint,4,opt,name=response_timeout_ms,json=responseTimeoutMs,proto3" json:"response_timeout_ms,omitempty"` // between bytes of a response: 60000
+	BodyTimeoutMs           uint32                 `protobuf:"varint,5,opt,name=body_timeout_ms,json=bodyTimeoutMs,proto3" json:"body_timeout_ms,omitempty"`             // between bytes of a request body: 60000
+	MaxBodyBytes            uint64                 `protobuf:"varint,6,opt,name=max_body_bytes,json=maxBodyBytes,proto3" json:"max_body_bytes,omitempty"`                // 413 above; 0: no limit
+	MaxHeadBytes            uint32                 `protobuf:"varint,7,opt,name=max_head_bytes,json=maxHeadBytes,proto3" json:"max_head_bytes,omitempty"`                // 431 above: 32768
+	AccessLogSample         uint32                 `protobuf:"varint,8,opt,name=access_log_sample,json=accessLogSample,proto3" json:"access_log_sample,omitempty"`       // 0 off, 1 every request, n one of n
+	DrainTimeoutMs          uint32                 `protobuf:"varint,9,opt,name=drain_timeout_ms,json=drainTimeoutMs,proto3" json:"drain_timeout_ms,omitempty"`          // 240000
+	HttpsPorts              []uint32               `protobuf:"varint,10,rep,packed,name=https_ports,json=httpsPorts,proto3" json:"https_ports,omitempty"`                // local ports whose connections are TLS, where no listener says so
+	TlsMinVersion           string                 `protobuf:"bytes,11,opt,name=tls_min_version,json=tlsMinVersion,proto3" json:"tls_min_version,omitempty"`             // "1.2" or "1.3": 1.2
+	TlsSuites               []string               `protobuf:"bytes,12,rep,name=tls_suites,json=tlsSuites,proto3" json:"tls_suites,omitempty"`                           // of TLS 1.2, by their IANA names; none: those of crypto/tls that are secure
+	Hsts                    string                 `protobuf:"bytes,13,opt,name=hsts,proto3" json:"hsts,omitempty"`                                                      // Strict-Transport-Security of answers over TLS, "": none
+	TrustedProxies          []string               `protobuf:"bytes,14,rep,name=trusted_proxies,json=trustedProxies,proto3" json:"trusted_proxies,omitempty"`            // prefixes whose X-Forwarded-* and Forwarded are believed
+	ProxyHeaderFrom         []string               `protobuf:"bytes,15,rep,name=proxy_header_from,json=proxyHeaderFrom,proto3" json:"proxy_header_from,omitempty"`       // prefixes whose connections must begin with a PROXY header
+	Http3                   bool                   `protobuf:"varint,16,opt,name=http3,proto3" json:"http3,omitempty"`                                                   // serve QUIC on https_ports and say so in Alt-Svc
+	TunnelTimeoutMs         uint32                 `protobuf:"varint,17,opt,name=tunnel_timeout_ms,json=tunnelTimeoutMs,proto3" json:"tunnel_timeout_ms,omitempty"`      // between bytes after an upgrade, either way: 3600000
+	MaxStreams              uint32                 `protobuf:"varint,18,opt,name=max_streams,json=maxStreams,proto3" json:"max_streams,omitempty"`                       // of one HTTP/2 or HTTP/3 connection: 128
+	DisableHttp2            bool                   `protobuf:"varint,19,opt,name=disable_http2,json=disableHttp2,proto3" json:"disable_http2,omitempty"`
+	RedirectPort            uint32                 `protobuf:"varint,20,opt,name=redirect_port,json=redirectPort,proto3" json:"redirect_port,omitempty"`                                      // of the https URL that clear-text requests are sent to: 443
+	Compression             *Compression           `protobuf:"bytes,21,opt,name=compression,proto3" json:"compression,omitempty"`                                                             // absent: none
+	AccessLogFormat         string                 `protobuf:"bytes,22,opt,name=access_log_format,json=accessLogFormat,proto3" json:"access_log_format,omitempty"`                            // "json", "combined" or a template of named fields: json
+	TraceEndpoint           string                 `protobuf:"bytes,23,opt,name=trace_endpoint,json=traceEndpoint,proto3" json:"trace_endpoint,omitempty"`                                    // OTLP over HTTP or gRPC, "": no tracing
+	TraceRatio              float64                `protobuf:"fixed64,24,opt,name=trace_ratio,json=traceRatio,proto3" json:"trace_ratio,omitempty"`                                           // of requests without a trace of their own that are sampled
+	TraceTrust              bool                   `protobuf:"varint,25,opt,name=trace_trust,json=traceTrust,proto3" json:"trace_trust,omitempty"`                                            // continue clients' traces
+	Proxies                 uint32                 `protobuf:"varint,26,opt,name=proxies,proto3" json:"proxies,omitempty"`                                                                    // that serve in the cluster now, for limits that are divided: 0: 1
+	RetryPercent            uint32                 `protobuf:"varint,27,opt,name=retry_percent,json=retryPercent,proto3" json:"retry_percent,omitempty"`                                      // retry budget: of requests in flight that may be retries: 20
+	MaxConnections          uint32                 `protobuf:"varint,40,opt,name=max_connections,json=maxConnections,proto3" json:"max_connections,omitempty"`                                // of clients, to one proxy: half of what RLIMIT_NOFILE leaves
+	MaxResponseHeadBytes    uint32                 `protobuf:"varint,60,opt,name=max_response_head_bytes,json=maxResponseHeadBytes,proto3" json:"max_response_head_bytes,omitempty"`          // of pods, 502 above: 32768
+	MaxFields               uint32                 `protobuf:"varint,61,opt,name=max_fields,json=maxFields,proto3" json:"max_fields,omitempty"`                                               // of one head or trailer section: 512
+	SkMsg                   bool                   `protobuf:"varint,45,opt,name=sk_msg,json=skMsg,proto3" json:"sk_msg,omitempty"`                                                           // ask the kernel to join connections to pods of this node
+	RequestBufferBytes      *uint64                `protobuf:"varint,50,opt,name=request_buffer_bytes,json=requestBufferBytes,proto3,oneof" json:"request_buffer_bytes,omitempty"`            // of a request body without a length that are held in memory: 4194304; 0: none
+	RequestBufferTotal      uint64                 `protobuf:"varint,51,opt,name=request_buffer_total,json=requestBufferTotal,proto3" json:"request_buffer_total,omitempty"`                  // of all such bodies of one worker: 67108864
+	LargeRequestsChunked    bool                   `protobuf:"varint,52,opt,name=large_requests_chunked,json=largeRequestsChunked,proto3" json:"large_requests_chunked,omitempty"`            // send larger ones to the pod in chunks
+	Listeners               []*Listener            `protobuf:"bytes,70,rep,name=listeners,proto3" json:"listeners,omitempty"`                                                                 // where connections come to; one that has none goes by https_ports
+	OwnAddresses            []string               `protobuf:"bytes,71,rep,name=own_addresses,json=ownAddresses,proto3" json:"own_addresses,omitempty"`                                       // of the ingress, to which no request of the proxy's own goes
+	AllowedDestinations     []string               `protobuf:"bytes,72,rep,name=allowed_destinations,json=allowedDestinations,proto3" json:"allowed_destinations,omitempty"`                  // prefixes to which such a request may go although they are the node's
+	MaxConnectionsPerSource uint32                 `protobuf:"varint,80,opt,name=max_connections_per_source,json=maxConnectionsPerSource,proto3" json:"max_connections_per_source,omitempty"` // of a worker, by address or /64: 0, no bound
+	MinRequestRate          uint32                 `protobuf:"varint,81,opt,name=min_request_rate,json=minRequestRate,proto3" json:"min_request_rate,omitempty"`                              // bytes/s of a request body on average, after its first 30 s: 0, no minimum
+	PublicHttpsPort         uint32                 `protobuf:"varint,82,opt,name=public_https_port,json=publicHttpsPort,proto3" json:"public_https_port,omitempty"`                           // that clients connect to for https, in URLs and Alt-Svc: that of the listener
+	LargeRequestsRefused    bool                   `protobuf:"varint,53,opt,name=large_requests_refused,json=largeRequestsRefused,proto3" json:"large_requests_refused,omitempty"`            // answer them with 411; else they are spooled where the proxy has a folder, and refused where not
+	unknownFields           protoimpl.UnknownFields
+	sizeCache               protoimpl.SizeCache
 }
 
 func (x *Settings) Reset() {
@@ -4907,6 +4910,27 @@ func (x *Settings) GetAllowedDestinations() []string {
 		return x.AllowedDestinations
 	}
 	return nil
+}
+
+func (x *Settings) GetMaxConnectionsPerSource() uint32 {
+	if x != nil {
+		return x.MaxConnectionsPerSource
+	}
+	return 0
+}
+
+func (x *Settings) GetMinRequestRate() uint32 {
+	if x != nil {
+		return x.MinRequestRate
+	}
+	return 0
+}
+
+func (x *Settings) GetPublicHttpsPort() uint32 {
+	if x != nil {
+		return x.PublicHttpsPort
+	}
+	return 0
 }
 
 func (x *Settings) GetLargeRequestsRefused() bool {
@@ -5676,7 +5700,7 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\aaddress\x18\x01 \x01(\fR\aaddress\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\rR\x04port\x12\x10\n" +
 	"\x03tls\x18\x03 \x01(\bR\x03tls\x12\x12\n" +
-	"\x04name\x18\x04 \x01(\tR\x04name\"\xab\f\n" +
+	"\x04name\x18\x04 \x01(\tR\x04name\"\xbe\r\n" +
 	"\bSettings\x12&\n" +
 	"\x0fhead_timeout_ms\x18\x01 \x01(\rR\rheadTimeoutMs\x12&\n" +
 	"\x0fidle_timeout_ms\x18\x02 \x01(\rR\ridleTimeoutMs\x12,\n" +
@@ -5721,7 +5745,10 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\x16large_requests_chunked\x184 \x01(\bR\x14largeRequestsChunked\x128\n" +
 	"\tlisteners\x18F \x03(\v2\x1a.kerngate.feed.v1.ListenerR\tlisteners\x12#\n" +
 	"\rown_addresses\x18G \x03(\tR\fownAddresses\x121\n" +
-	"\x14allowed_destinations\x18H \x03(\tR\x13allowedDestinations\x124\n" +
+	"\x14allowed_destinations\x18H \x03(\tR\x13allowedDestinations\x12;\n" +
+	"\x1amax_connections_per_source\x18P \x01(\rR\x17maxConnectionsPerSource\x12(\n" +
+	"\x10min_request_rate\x18Q \x01(\rR\x0eminRequestRate\x12*\n" +
+	"\x11public_https_port\x18R \x01(\rR\x0fpublicHttpsPort\x124\n" +
 	"\x16large_requests_refused\x185 \x01(\bR\x14largeRequestsRefusedB\x17\n" +
 	"\x15_request_buffer_bytes\"\x1f\n" +
 	"\x03Ack\x12\x18\n" +

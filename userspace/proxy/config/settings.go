@@ -54,6 +54,15 @@ type Settings struct {
 	// MaxConnections bounds the clients' TCP connections; 0: by the limit of descriptors.
 	MaxConnections int
 
+	// MaxConnectionsPerSource bounds those of one address, or of one /64, to a worker; 0: no bound.
+	MaxConnectionsPerSource int
+	// MinRequestRate is what a request's body must come to on average, in bytes a second, once
+	// the proxy has waited for it for a while; 0: no minimum.
+	MinRequestRate int64
+	// PublicHTTPSPort is the port by which clients reach HTTPSPorts; 0: the same.
+	PublicHTTPSPort uint16
+	PublicAltSvc    []byte // Alt-Svc where that is set
+
 	// Of request bodies that are gathered because they have no length, in bytes: of one
 	// request (0: they are not gathered) and of all of a worker.
 	RequestBuffer, RequestBuffers int64
@@ -154,6 +163,9 @@ func settings(p *feedpb.Settings) (Settings, error) {
 		RequestBuffer:   d.RequestBuffer,
 		RequestBuffers:  cmp.Or(int64(min(p.RequestBufferTotal, 1<<62)), d.RequestBuffers),
 		Large:           largeOf(p),
+		MinRequestRate:  int64(p.MinRequestRate),
+
+		MaxConnectionsPerSource: int(min(p.MaxConnectionsPerSource, 1<<30)),
 	}
 	if p.RequestBufferBytes != nil {
 		s.RequestBuffer = int64(min(*p.RequestBufferBytes, 1<<62))
@@ -172,7 +184,10 @@ func settings(p *feedpb.Settings) (Settings, error) {
 	if err := errors.Join(errs[:]...); err != nil {
 		return Settings{}, err
 	}
-	s.RedirectPort = cmp.Or(uint16(p.RedirectPort), d.RedirectPort)
+	if s.PublicHTTPSPort = uint16(p.PublicHttpsPort); s.PublicHTTPSPort != 0 {
+		s.PublicAltSvc = fmt.Appendf(nil, `h3=":%d"; ma=86400`, s.PublicHTTPSPort)
+	}
+	s.RedirectPort = cmp.Or(s.PublicHTTPSPort, uint16(p.RedirectPort), d.RedirectPort)
 	if !rule.Printable(p.Hsts) {
 		return Settings{}, fmt.Errorf("HSTS %q cannot be the value of a field", p.Hsts)
 	}
@@ -191,7 +206,7 @@ func parseListeners(list []*feedpb.Listener) (out []Listener, err error) {
 }
 
 func parsePorts(p *feedpb.Settings) (ports []uint16, err error) {
-	for _, n := range append(slices.Clone(p.HttpsPorts), p.RedirectPort) {
+	for _, n := range append(slices.Clone(p.HttpsPorts), p.RedirectPort, p.PublicHttpsPort) {
 		if n > 65535 {
 			return nil, fmt.Errorf("%d is not a port", n)
 		}

@@ -17,9 +17,11 @@ const (
 // Connection is what all exchanges of one client connection have in common. Front ends
 // fill it in before the first exchange; it does not change afterwards.
 type Connection struct {
-	Peer     netip.AddrPort // the other end of the socket
-	Client   netip.AddrPort // who the client is: Peer, or what a PROXY header said
-	Local    netip.AddrPort // the ingress address and port that the client asked for
-	Protocol Protocol
-	TLS      *TLS // nil: clear text
+	Peer   netip.AddrPort // the other end of the socket
+	Client netip.AddrPort // who the client is: Peer, or what a PROXY header said
+	Local  netip.AddrPort // the ingress address and port that the client asked for
+	// Announced: a PROXY header has said who the client is and what it asked for.
+	Announced bool
+	Protocol  Protocol
+	TLS       *TLS // nil: clear text
 }

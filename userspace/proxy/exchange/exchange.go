@@ -115,6 +115,7 @@ type Exchange struct {
 	counted   bool // Balancer.Start was called, Finish is due
 	bodyBytes int64
 	body      bodyStore
+	slow      slowBody
 	firstByte int64          // loop time
 	grpc      bool           // the request is a call of gRPC, or its pods speak that
 	callsGRPC bool           // it is one
@@ -194,6 +195,7 @@ func (x *Exchange) Init(w *Worker, down Downstream, r *http1.Request, c *Connect
 	x.conf = w.Config.Load()
 	x.tries, x.idLen, x.ownIDed, x.responded, x.tunnel, x.upClosed, x.noSplice = 0, 0, false, false, false, false, false
 	x.trace.on, x.Crowded = false, false
+	x.slow = slowBody{}
 	x.badStatus, x.gathered, x.received = 0, false, nil
 	x.bodyBytes, x.webSocket, x.leaving, x.unlogged = 0, false, false, false
 	x.Outcome = Outcome{Start: w.Loop.Now()}

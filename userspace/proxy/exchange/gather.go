@@ -224,11 +224,12 @@ func (x *Exchange) awaitBody() (Reason, bool) {
 	}
 	x.arm(x.patience(x.conf.Settings.BodyTimeout))
 	x.down.Want(want)
+	since := x.worker.Loop.Now()
 	x.co.Park()
 	switch {
 	case x.co.Dying(), x.down.Broken():
 		return ClientAborted, false
-	case x.timedOut:
+	case x.timedOut, x.waitedForBody(since, x.body.size):
 		return ClientTimeout, false
 	}
 	return 0, true

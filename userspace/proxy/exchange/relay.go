@@ -355,7 +355,9 @@ func (x *Exchange) park() (Reason, bool) {
 	x.arm(timeout)
 	x.down.Want(down)
 	x.up.Want(up)
+	since := x.worker.Loop.Now()
 	x.co.Park()
+	slow := late == ClientTimeout && x.waitedForBody(since, x.bodyBytes)
 	switch {
 	case x.co.Dying(), x.down.Broken():
 		return ClientAborted, false
@@ -366,6 +368,8 @@ func (x *Exchange) park() (Reason, bool) {
 		return 0, true
 	case x.timedOut:
 		return late, false
+	case slow:
+		return ClientTimeout, false
 	}
 	return 0, true
 }

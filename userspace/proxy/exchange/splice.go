@@ -78,6 +78,7 @@ func (x *Exchange) spliceRequest(before bool) (moved bool, reason Reason, ok boo
 	sent := x.upload.Sent
 	moved, err := x.upload.Move()
 	x.down.Took(x.upload.Sent - sent)
+	x.slow.spliced += x.upload.Sent - sent
 	moved = moved || before
 	if err != nil {
 		var e *reactor.SpliceError

@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/kerngate/kerngate/userspace/proxy/config"
 	"github.com/kerngate/kerngate/userspace/proxy/exchange"
 	"github.com/kerngate/kerngate/userspace/proxy/io/reactor"
@@ -18,6 +20,10 @@ const (
 	// maxHandshakes bounds the handshakes that a worker has under way: those beyond it
 	// would only wait for each other, each with some 20 KiB.
 	maxHandshakes = 2048
+	// maxHandshakesPerSource bounds those of one address.
+	maxHandshakesPerSource = maxHandshakes / 4
+	// invalidTime is how long crypto/tls has for what is no ClientHello.
+	invalidTime = time.Second
 	// handshakeBudget is how much of a turn of the loop may go to handshakes before the
 	// open connections have their turn again. Measured, see docs/performance.md.
 	handshakeBudget = time.Millisecond
@@ -63,29 +69,62 @@ type handshake struct {
 	tables *config.TLS
 }
 
-// encrypt begins the handshake, unless the client asks for a host that does it itself. An
-// event that says more has arrived while it runs is its own.
+// encrypt begins the handshake once the client has said hello, unless it asks for a host that
+// does it itself. An event that says more has arrived while it runs is its own.
 func (c *conn) encrypt() {
 	s := c.server
 	tables := s.worker.Config.Load().TLS
-	if tables.Passthrough {
-		h, whole := c.passthrough(tables)
-		switch {
-		case !whole:
-			return
-		case h != nil:
+	name, state := c.hello()
+	switch {
+	case state == tlsconn.HelloPartial && !c.PeerDone():
+		return
+	case state == tlsconn.HelloWhole && tables.Passthrough:
+		if h := tables.Lookup(name); h.Passthrough != nil {
 			c.passOn(h)
 			return
 		}
+	case state == tlsconn.HelloInvalid:
+		// crypto/tls says why, which it may have to wait for.
+		c.deadline = min(c.deadline, s.worker.Loop.Now()+int64(invalidTime))
+		s.worker.Loop.Set(&c.timer, time.Duration(c.deadline-s.worker.Loop.Now()))
 	}
-	if s.handshakes >= maxHandshakes {
-		c.refuseHandshake(faultLimit, nil)
-		return
-	}
-	s.handshakes++
+	s.takeHandshake(c)
 	s.stats.Handshakes.Open.Add(1)
 	c.active = true
 	s.worker.Loop.Go(&handshake{conn: c, tables: tables})
+}
+
+// hello looks at the ClientHello, and returns the name of the host that it asks for. Its bytes
+// stay in the socket, for whoever takes the connection. Until it is whole the connection holds
+// nothing but its descriptor.
+func (c *conn) hello() (name string, state tlsconn.HelloState) {
+	buffers := &c.server.worker.Loop.Buffers
+	buf := buffers.Small()
+	defer buffers.Put(buf)
+	n, _, err := unix.Recvfrom(c.FD(), buf[:tlsconn.MaxHello], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	switch {
+	case err == unix.EAGAIN || err == unix.EINTR:
+		return "", tlsconn.HelloPartial
+	case err != nil || n == 0:
+		return "", tlsconn.HelloInvalid // the end: the handshake finds out
+	}
+	return tlsconn.ServerName(buf[:n])
+}
+
+// takeHandshake makes the connection one of those whose handshakes are under way. If that are
+// too many, another one ends: of whom has most, the one that takes longest.
+func (s *Server) takeHandshake(c *conn) {
+	from := c.source()
+	victim := s.handshakes.Oldest(from)
+	if s.handshakes.Of(from) < maxHandshakesPerSource {
+		if victim = nil; s.stats.Handshakes.Open.Load() >= maxHandshakes {
+			victim, _ = s.handshakes.Worst()
+		}
+	}
+	if victim != nil {
+		victim.Holder.(*conn).refuseHandshake(faultLimit, nil)
+	}
+	s.handshakes.Take(&c.shaking, from)
 }
 
 // Run does the handshake and hands the connection over to what the client wants to speak.
@@ -97,7 +136,9 @@ func (h *handshake) Run(co *reactor.Coroutine) {
 	c.Own(nil)
 	h.ended()
 	if err != nil {
-		c.refuseHandshake(faultOf(err), err)
+		if c.IsOpen() { // else somebody has closed it, and counted that
+			c.refuseHandshake(faultOf(err), err)
+		}
 		return
 	}
 	state := layer.State()
@@ -118,7 +159,7 @@ func (h *handshake) Run(co *reactor.Coroutine) {
 func (h *handshake) ended() {
 	s := h.conn.server
 	h.conn.opening, h.conn.active = nil, false
-	s.handshakes--
+	s.handshakes.Drop(&h.conn.shaking)
 	s.stats.Handshakes.Open.Add(-1)
 	s.stats.Handshakes.Delayed.Store(s.budget.Delayed)
 }

@@ -16,6 +16,7 @@ func (c *conn) mayBeHTTP2() bool {
 func (c *conn) serveHTTP2(early []byte) {
 	s := c.server
 	c.about.Protocol = exchange.HTTP2
+	c.finishHead()
 	s.worker.Loop.Clear(&c.timer)
 	h := s.http2.Open(&c.Conn, &c.about, (*http2Owner)(c))
 	c.http2 = h

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kerngate/kerngate/userspace/feed/feedpb"
 	"github.com/kerngate/kerngate/userspace/proxy/exchange"
 	"github.com/kerngate/kerngate/userspace/proxy/observe/overload"
 	"github.com/kerngate/kerngate/userspace/proxy/proxytest"
@@ -64,7 +65,7 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 // TestTooManyConnections: with all of them in use, requests are refused, then connections.
 func TestTooManyConnections(t *testing.T) {
 	b := newBusy()
-	p := proxytest.Start(t, []proxytest.Service{{Name: "default/web:80", Path: "/", Backends: []string{pod(t, b.ServeHTTP)}}}, nil)
+	p := proxytest.Start(t, []proxytest.Service{{Name: "default/web:80", Path: "/", Backends: []string{pod(t, b.ServeHTTP)}}}, &feedpb.Settings{TrustedProxies: []string{"127.0.0.1"}})
 	m := p.Worker.Overload
 	m.SetConnections(20)
 	for range 20 {

@@ -6,13 +6,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/kerngate/kerngate/loader/state"
 	"github.com/kerngate/kerngate/userspace/proxy/config"
 	"github.com/kerngate/kerngate/userspace/proxy/exchange"
 	"github.com/kerngate/kerngate/userspace/proxy/io/reactor"
-	"github.com/kerngate/kerngate/userspace/proxy/io/tlsconn"
 	"github.com/kerngate/kerngate/userspace/proxy/pod/balance"
 	"github.com/kerngate/kerngate/userspace/proxy/pod/upstream"
 )
@@ -21,29 +18,6 @@ import (
 type PassthroughStats struct {
 	Ended [exchange.Reasons]atomic.Uint64
 	Open  atomic.Int64
-}
-
-// passthrough finds the host that gets a connection still encrypted. It reports false until
-// the ClientHello is there. Its bytes are looked at and stay in the socket, for whoever
-// takes the connection.
-func (c *conn) passthrough(tables *config.TLS) (h *config.VirtualHost, whole bool) {
-	buffers := &c.server.worker.Loop.Buffers
-	buf := buffers.Small()
-	defer buffers.Put(buf)
-	n, _, err := unix.Recvfrom(c.FD(), buf[:tlsconn.MaxHello], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-	if err != nil || n == 0 {
-		// Nothing there, or the end: the handshake finds out.
-		return nil, err != unix.EAGAIN && err != unix.EINTR
-	}
-	switch name, state := tlsconn.ServerName(buf[:n]); state {
-	case tlsconn.HelloPartial:
-		return nil, c.PeerDone()
-	case tlsconn.HelloWhole:
-		if h := tables.Lookup(name); h.Passthrough != nil {
-			return h, true
-		}
-	}
-	return nil, true
 }
 
 // tunnel is the task that moves the bytes of a connection between client and pod.
@@ -61,6 +35,7 @@ type tunnel struct {
 
 func (c *conn) passOn(h *config.VirtualHost) {
 	c.active, c.encrypted = true, false
+	c.finishHead()
 	c.server.stats.Passthrough.Open.Add(1)
 	c.server.worker.Loop.Go(&tunnel{conn: c, host: h})
 }

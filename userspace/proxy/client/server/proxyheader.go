@@ -68,7 +68,8 @@ func (c *conn) readProxyHeader() bool {
 	}
 	c.unannounced = false
 	if h.Named() {
-		c.about.Client, c.about.Local = h.Source, h.Destination
+		c.about.Client, c.about.Local, c.about.Announced = h.Source, h.Destination, true
+		return c.countSource()
 	}
 	return true
 }

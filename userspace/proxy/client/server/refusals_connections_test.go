@@ -202,15 +202,16 @@ func breaches() map[string]any {
 	}
 }
 
-// tooManyHandshakes has more clients say hello in part than a worker takes at once.
+// tooManyHandshakes has a client say hello more often than a worker takes at once.
 func tooManyHandshakes(s *refusing) {
-	for range server.MaxHandshakes {
-		io.WriteString(s.dial(s.secure, false), "\x16")
+	hello := helloOf(s.t, "app.test")
+	first := s.dial(s.secure, false)
+	first.Write(hello)
+	waitFor(s.t, func() bool { return s.Stats.Handshakes.Open.Load() == 1 })
+	for range server.MaxHandshakesPerSource {
+		s.dial(s.secure, false).Write(hello)
 	}
-	waitFor(s.t, func() bool { return s.Stats.Handshakes.Open.Load() == server.MaxHandshakes })
-	c := s.dial(s.secure, false)
-	io.WriteString(c, "\x16")
-	io.Copy(io.Discard, c)
+	io.Copy(io.Discard, first)
 }
 
 // deafAfter drops what is sent after some packets.

@@ -306,8 +306,10 @@ func (s *session) refuse(reason exchange.Reason, status int, text, detail string
 }
 
 // abandoned logs and counts a request whose client went away within its head.
-func (s *session) abandoned() {
-	reason := exchange.ClientAborted
+func (s *session) abandoned() { s.refused(exchange.ClientAborted) }
+
+// refused logs and counts a request that did not come whole and gets no answer.
+func (s *session) refused(reason exchange.Reason) {
 	s.exchange.Refused(s.server.worker, s, &s.request, &s.conn.about, reason, reason.Status(), "")
 	s.record(0)
 }

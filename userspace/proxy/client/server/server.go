@@ -24,22 +24,26 @@ import (
 
 // Server serves the client connections of one worker.
 type Server struct {
-	worker     *exchange.Worker
-	log        zerolog.Logger
-	access     *accesslog.Buffer
-	listeners  []*reactor.Conn
-	sessions   []*session // free
-	conns      map[*conn]struct{}
-	paused     reactor.Timer // ends a pause of the listeners
-	draining   bool
-	date       []byte // "Date: ...\r\n" of the current second
-	dateAt     int64
-	stats      *Stats
-	http2      *http2.Server
-	budget     *tlsconn.Budget
-	handshakes int     // under way
-	published  *uint32 // open connections, where the kernel reads them
-	accepted   *uint64
+	worker    *exchange.Worker
+	log       zerolog.Logger
+	access    *accesslog.Buffer
+	listeners []*reactor.Conn
+	sessions  []*session // free
+	conns     map[*conn]struct{}
+	paused    reactor.Timer // ends a pause of the listeners
+	draining  bool
+	date      []byte // "Date: ...\r\n" of the current second
+	dateAt    int64
+	stats     *Stats
+	http2     *http2.Server
+	budget    *tlsconn.Budget
+	published *uint32 // open connections, where the kernel reads them
+	accepted  *uint64
+
+	// Who holds how much.
+	connections overload.Shares
+	unfinished  overload.Shares // without a whole request
+	handshakes  overload.Shares // under way
 }
 
 // Stats are a worker's counts of connections; the worker writes, anybody reads.
@@ -48,6 +52,7 @@ type Stats struct {
 	Full                   atomic.Uint64 // connections closed at once, as there were too many
 	Open, Active           atomic.Int64
 	Panics                 atomic.Uint64
+	Evicted                EvictionStats
 	HeadersRefused         HeaderStats // PROXY headers
 	Handshakes             HandshakeStats
 	Passthrough            PassthroughStats
@@ -166,7 +171,7 @@ func (a acceptor) OnEvent(l *reactor.Conn) {
 			// No descriptors or memory. What is queued stays queued; idle connections
 			// make room.
 			a.s.stats.AcceptErrors.Add(1)
-			a.s.makeRoom()
+			a.s.makeRoom(false, true)
 			a.s.pause()
 			return
 		}
@@ -193,16 +198,14 @@ func (s *Server) resume() {
 }
 
 func (s *Server) open(fd int, peer unix.Sockaddr) {
-	switch s.worker.Overload.Enter() {
-	case overload.Full:
-		s.stats.Full.Add(1)
+	settings := &s.worker.Config.Load().Settings
+	from := addrPort(peer)
+	if !s.enter(sourceOf(settings, from.Addr(), from.Addr())) {
 		unix.Close(fd)
-		s.makeRoom()
 		return
-	case overload.Crowded:
-		s.makeRoom()
 	}
 	c := &conn{server: s}
+	c.counted.Holder, c.beginning.Holder, c.shaking.Holder = c, c, c
 	c.timer.Init(c.idleTimeout)
 	if err := s.worker.Loop.Add(&c.Conn, fd, c); err != nil {
 		s.worker.Overload.Leave()
@@ -210,7 +213,7 @@ func (s *Server) open(fd int, peer unix.Sockaddr) {
 		s.stats.AcceptErrors.Add(1)
 		return
 	}
-	c.about.Peer = addrPort(peer)
+	c.about.Peer = from
 	c.about.Client = c.about.Peer
 	if sa, err := unix.Getsockname(fd); err == nil {
 		c.about.Local = addrPort(sa)
@@ -220,24 +223,11 @@ func (s *Server) open(fd int, peer unix.Sockaddr) {
 	s.stats.Open.Add(1)
 	atomic.StoreUint32(s.published, uint32(len(s.conns)))
 	atomic.AddUint64(s.accepted, 1)
-	settings := &s.worker.Config.Load().Settings
 	c.unannounced = settings.ProxyHeaderFrom.Contain(c.about.Peer.Addr())
 	c.encrypted = settings.IsTLS(c.about.Local)
 	c.deadline = s.worker.Loop.Now() + int64(settings.HeadTimeout)
 	s.worker.Loop.Set(&c.timer, settings.HeadTimeout)
-}
-
-// makeRoom closes some connections that wait for a further request, so that descriptors are
-// free again. Those that have not had their first are left alone.
-func (s *Server) makeRoom() {
-	left := 16
-	for c := range s.conns {
-		if c.served && c.closeIdle() {
-			if left--; left == 0 {
-				return
-			}
-		}
-	}
+	c.countSource()
 }
 
 func addrPort(sa unix.Sockaddr) netip.AddrPort {
@@ -259,6 +249,11 @@ type conn struct {
 	active bool // a session serves it, or requests of HTTP/2 are under way
 	served bool // a request was served
 	http2  *http2.Conn
+	reader *session // reads the head of a request; nil: none waits for one
+
+	// What the connection holds of its source's share.
+	counted, beginning, shaking overload.Claim
+	evicted                     bool // in favour of others
 
 	// What comes before the first request, in this order.
 	unannounced bool               // a PROXY header must come first
@@ -311,6 +306,9 @@ func (c *conn) close() {
 		return
 	}
 	delete(s.conns, c)
+	s.connections.Drop(&c.counted)
+	s.unfinished.Drop(&c.beginning)
+	s.handshakes.Drop(&c.shaking)
 	s.worker.Loop.Drop(&c.timer)
 	c.Close()
 	if c.opening != nil {

@@ -158,6 +158,7 @@ func (s *session) readHead() headResult {
 			if n > 0 {
 				s.headLen = n
 				s.server.worker.Loop.Clear(&s.timer)
+				s.conn.finishHead()
 				return headRead
 			}
 		}
@@ -180,10 +181,16 @@ func (s *session) readHead() headResult {
 		if !armed {
 			s.server.worker.Loop.Set(&s.timer, settings.HeadTimeout)
 			armed = true
+			s.conn.beginHead()
 		}
 		s.conn.Want(reactor.Readable)
+		s.conn.reader = s
 		s.co.Park()
+		s.conn.reader = nil
 		switch {
+		case s.conn.evicted:
+			s.refused(exchange.Shed)
+			return headClosed
 		case s.co.Dying(), s.conn.IsBroken():
 			s.abandoned()
 			return headClosed
@@ -213,6 +220,7 @@ func (s *session) shrinkHead() {
 
 // refuseHead answers a head that is not valid.
 func (s *session) refuseHead(err error) headResult {
+	s.conn.finishHead()
 	var e *http1.Error
 	if !errors.As(err, &e) {
 		return headClosed

@@ -49,9 +49,11 @@ func ServerName(b []byte) (name string, state HelloState) {
 	return "", HelloWhole
 }
 
-// helloMessage gathers the ClientHello from its records.
+// helloMessage gathers the ClientHello from its records. Nothing is copied before all of it is
+// there, so that many small records, looked at again with each of them, cost little.
 func helloMessage(b []byte) ([]byte, HelloState) {
-	var message []byte
+	var head [4]byte
+	have, size := 0, -1 // bytes of the message, and how many it has
 	for rest := b; ; {
 		if len(rest) > 0 && rest[0] != 22 || len(rest) > 1 && rest[1] != 3 {
 			return nil, HelloInvalid // no handshake record of SSL 3 or later
@@ -64,25 +66,38 @@ func helloMessage(b []byte) ([]byte, HelloState) {
 			return nil, HelloInvalid
 		}
 		body := rest[5:min(len(rest), 5+n)]
-		if message == nil {
-			message = body
-		} else {
-			message = append(message[:len(message):len(message)], body...)
+		if have < len(head) {
+			copy(head[have:], body)
 		}
-		if len(message) >= 4 {
-			size := int(message[1])<<16 | int(message[2])<<8 | int(message[3])
-			switch {
-			case message[0] != 1 || size > MaxHello:
+		have += len(body)
+		if size < 0 && have >= len(head) {
+			size = int(head[1])<<16 | int(head[2])<<8 | int(head[3])
+			if head[0] != 1 || size > MaxHello {
 				return nil, HelloInvalid
-			case len(message)-4 >= size:
-				return message[4 : 4+size], HelloWhole
 			}
+		}
+		if size >= 0 && have-len(head) >= size {
+			return joinRecords(b, have)[4 : 4+size], HelloWhole
 		}
 		if len(rest) < 5+n {
 			return nil, partial(b)
 		}
 		rest = rest[5+n:]
 	}
+}
+
+// joinRecords returns the first bytes of what is in records.
+func joinRecords(b []byte, size int) []byte {
+	if n := int(binary.BigEndian.Uint16(b[3:])); n >= size {
+		return b[5 : 5+size]
+	}
+	message := make([]byte, 0, size)
+	for len(message) < size {
+		n := min(len(b)-5, int(binary.BigEndian.Uint16(b[3:])), size-len(message))
+		message = append(message, b[5:5+n]...)
+		b = b[5+n:]
+	}
+	return message
 }
 
 func partial(b []byte) HelloState {
@@ -100,6 +115,10 @@ func hostName(b []byte) (string, HelloState) {
 	name := list.vector16()
 	if !list.ok || len(outer.b) > 0 || len(list.b) > 0 || kind != 0 || len(name) == 0 || len(name) > 255 {
 		return "", HelloInvalid
+	}
+	// RFC 6066 has no dot at the end, which browsers send for https://host./ all the same.
+	if n := len(name) - 1; n > 0 && name[n] == '.' {
+		name = name[:n]
 	}
 	lower := make([]byte, len(name))
 	for i, c := range name {

@@ -1,6 +1,7 @@
 package tlsconn
 
 import (
+	"bytes"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -89,6 +90,11 @@ func TestHelloName(t *testing.T) {
 				t.Fatalf("%q cut at %d: got %q, state %d", name, n, got, state)
 			}
 		}
+	}
+	// Go's client sends no dot at the end; browsers do.
+	dotted := bytes.Replace(recorded(t, &tls.Config{ServerName: "a.testX"}), []byte("a.testX"), []byte("a.test."), 1)
+	if got, state := ServerName(dotted); got != "a.test" || state != HelloWhole {
+		t.Errorf("with a dot at the end: got %q, state %d", got, state)
 	}
 	for name, b := range map[string]string{
 		"HTTP": "GET / HTTP/1.1\r\n", "SSLv2": "\x80\x2e\x01\x00\x02", "alert": "\x15\x03\x01\x00\x02\x02\x28",

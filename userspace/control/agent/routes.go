@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"github.com/kerngate/kerngate/userspace/control/compile"
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
 	"github.com/kerngate/kerngate/userspace/look/status"
@@ -30,7 +31,7 @@ func Routes(m *model.Model, exclude compile.Exclude) status.Routes {
 
 // Rules tells what happens to the requests of a route, nothing of one that is not there.
 func Rules(m *model.Model, exclude compile.Exclude, settings *feedpb.Settings, of status.RuleOf) status.Rules {
-	out := status.Rules{MaxBody: settings.GetMaxBodyBytes(), RedirectPort: settings.GetRedirectPort()}
+	out := status.Rules{MaxBody: settings.GetMaxBodyBytes(), RedirectPort: cmp.Or(settings.GetPublicHttpsPort(), settings.GetRedirectPort())}
 	if m == nil {
 		return out
 	}

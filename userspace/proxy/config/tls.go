@@ -204,7 +204,8 @@ func (t *TLS) readHost(name string, rule *feedpb.TLS, before *TLS, fallback *tls
 
 // configure makes the configurations of crypto/tls.
 func (t *TLS) configure(s *Settings) {
-	protocols := []string{"h2", "http/1.1"}
+	// The last two are what clients offer that are told to speak HTTP/1.0, or 0.9.
+	protocols := []string{"h2", "http/1.1", "http/1.0", "http/0.9"}
 	if s.DisableHTTP2 {
 		protocols = protocols[1:]
 	}

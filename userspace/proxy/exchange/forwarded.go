@@ -43,11 +43,9 @@ func (o *origin) readForwarded(r *http1.Request, trusted config.Prefixes) {
 	for n > 0 {
 		n--
 		e := &elements[n]
-		switch {
-		case bytes.EqualFold(e.proto, schemeHTTPS):
-			o.secure, o.port = true, schemePort(true)
-		case bytes.EqualFold(e.proto, schemeHTTP):
-			o.secure, o.port = false, schemePort(false)
+		told := false
+		if o.secure, told = readScheme(e.proto, o.secure); told {
+			o.port = schemePort(o.secure)
 		}
 		if http1.IsAuthority(e.host) {
 			o.host = e.host

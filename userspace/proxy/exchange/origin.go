@@ -44,6 +44,12 @@ func (x *Exchange) identify() {
 	c, o := x.Connection, &x.origin
 	o.client, o.secure, o.host, o.port = c.Client.Addr(), c.TLS != nil, nil, c.Local.Port()
 	o.hops = o.hops[:0]
+	if c.TLS != nil && !c.Announced && x.conf.Settings.PublicHTTPSPort != 0 {
+		o.port = x.conf.Settings.PublicHTTPSPort
+	}
+	// A load balancer that has ended TLS says so by no more than the port, as ingress-nginx
+	// takes it.
+	o.secure = o.secure || c.Announced && o.port == 443
 	trusted := x.conf.Settings.TrustedProxies
 	if len(trusted) == 0 || x.Request.Present&claims == 0 || !trusted.Contain(o.client) {
 		return
@@ -75,16 +81,10 @@ func (o *origin) believe(a netip.Addr, trusted config.Prefixes) bool {
 // one is not, what we see ourselves stands.
 func (o *origin) readXForwarded(r *http1.Request, trusted config.Prefixes) {
 	told := false
-	switch proto := single(r, http1.FieldXForwardedProto); {
-	case bytes.EqualFold(proto, schemeHTTPS):
-		o.secure, told = true, true
-	case bytes.EqualFold(proto, schemeHTTP):
-		o.secure, told = false, true
-	}
-	if told {
+	if o.secure, told = readScheme(first(r, http1.FieldXForwardedProto), o.secure); told {
 		o.port = schemePort(o.secure)
 	}
-	if host := single(r, http1.FieldXForwardedHost); http1.IsAuthority(host) {
+	if host := first(r, http1.FieldXForwardedHost); http1.IsAuthority(host) {
 		o.host = host
 	}
 	if port, ok := parsePort(single(r, http1.FieldXForwardedPort)); ok {
@@ -106,6 +106,25 @@ func (o *origin) readXForwarded(r *http1.Request, trusted config.Prefixes) {
 			}
 		}
 	}
+}
+
+// first returns the first value of a list, maybe in several fields: that of the proxy which is
+// nearest to the client.
+func first(r *http1.Request, id http1.FieldID) []byte {
+	value, _, _ := bytes.Cut(r.Value(id), []byte(","))
+	return bytes.Trim(value, " \t")
+}
+
+// readScheme reports whether a scheme means TLS; told, whether it is one: http, https, or that
+// of a WebSocket, which some proxies say where one is opened. Else what was known stands.
+func readScheme(scheme []byte, known bool) (secure, told bool) {
+	switch {
+	case bytes.EqualFold(scheme, schemeHTTPS), foldEqual(scheme, "wss"):
+		return true, true
+	case bytes.EqualFold(scheme, schemeHTTP), foldEqual(scheme, "ws"):
+		return false, true
+	}
+	return known, false
 }
 
 // single returns the value of a field that is there once; of several, none is the true one.

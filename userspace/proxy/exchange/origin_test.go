@@ -82,9 +82,16 @@ func TestOrigin(t *testing.T) {
 		{"not valid, one by one", proxy,
 			[]string{"X-Forwarded-For: 192.0.2.1:99999", "X-Forwarded-Proto: ftp", "X-Forwarded-Host: a b", "X-Forwarded-Port: 0"},
 			"10.0.0.1", "10.0.0.1|http|host.test|80"},
-		{"twice is not once", proxy,
+		{"the first of several", proxy,
 			[]string{"X-Forwarded-Proto: https", "X-Forwarded-Proto: https", "X-Forwarded-Host: a.test", "X-Forwarded-Host: b.test", "X-Forwarded-Port: 1", "X-Forwarded-Port: 2"},
-			"10.0.0.1", "10.0.0.1|http|host.test|80"},
+			"10.0.0.1", "10.0.0.1|https|a.test|443"},
+		{"lists", proxy, []string{"X-Forwarded-Proto: https, http", "X-Forwarded-Host: shop.test , in.test"}, "10.0.0.1", "10.0.0.1|https|shop.test|443"},
+		{"a list without https in front", proxy, []string{"X-Forwarded-Proto: http,https"}, "10.0.0.1", "10.0.0.1|http|host.test|80"},
+		{"a WebSocket over TLS", proxy, []string{"X-Forwarded-Proto: wss"}, "10.0.0.1", "10.0.0.1|https|host.test|443"},
+		{"a WebSocket in clear text", proxy, []string{"X-Forwarded-Proto: WS"}, "10.0.0.1", "10.0.0.1|http|host.test|80"},
+		{"Forwarded of a WebSocket", proxy, []string{"Forwarded: proto=wss"}, "10.0.0.1", "10.0.0.1|https|host.test|443"},
+		{"no scheme of ours", proxy, []string{"X-Forwarded-Proto: gopher"}, "10.0.0.1", "10.0.0.1|http|host.test|80"},
+		{"WebSockets of nobody", nobody, []string{"X-Forwarded-Proto: wss"}, "198.51.100.9", "198.51.100.9|http|host.test|80"},
 		{"X-Real-IP alone", proxy, []string{"X-Real-IP: 192.0.2.1", "X-Forwarded-Proto: https"}, "192.0.2.1", "192.0.2.1, 10.0.0.1|https|host.test|443"},
 		{"X-Real-IP beside X-Forwarded-For", proxy, []string{"X-Real-IP: 192.0.2.1", "X-Forwarded-For: 192.0.2.2"}, "192.0.2.2", "192.0.2.2, 10.0.0.1|http|host.test|80"},
 		{"Forwarded beside X-Forwarded-For", proxy, []string{"Forwarded: for=192.0.2.1;proto=https", "X-Forwarded-For: 192.0.2.2"}, "192.0.2.2", "192.0.2.2, 10.0.0.1|http|host.test|80"},
@@ -160,4 +167,37 @@ func FuzzOrigin(f *testing.F) {
 			t.Fatalf("pods are told %s", x.told())
 		}
 	})
+}
+
+// TestPortOfBalancer: a PROXY header that names port 443 says that the client speaks https; over
+// the proxy's own TLS the port is the one that clients connect to.
+func TestPortOfBalancer(t *testing.T) {
+	for _, c := range []struct {
+		port      uint16
+		announced bool
+		tls       bool
+		public    uint32
+		secure    bool
+		want      uint16
+	}{
+		{443, true, false, 0, true, 443}, {80, true, false, 0, false, 80}, {443, false, false, 0, false, 443},
+		{8443, false, true, 443, true, 443}, {8443, false, true, 0, true, 8443}, {8443, true, true, 443, true, 8443}, {80, false, false, 443, false, 80},
+	} {
+		conf, err := config.Empty().Apply(&feedpb.Config{Settings: &feedpb.Settings{PublicHttpsPort: c.public, RedirectPort: 8443}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		x := &Exchange{conf: conf, Request: new(http1.Request), Connection: &Connection{
+			Client: netip.MustParseAddrPort(nobody), Local: netip.AddrPortFrom(netip.MustParseAddr("203.0.113.1"), c.port), Announced: c.announced}}
+		if c.tls {
+			x.Connection.TLS = new(TLS)
+		}
+		x.identify()
+		if x.origin.secure != c.secure || x.origin.port != c.want {
+			t.Errorf("%+v: secure %t, port %d", c, x.origin.secure, x.origin.port)
+		}
+		if want := uint16(max(c.public, 1)); c.public != 0 && conf.Settings.RedirectPort != want {
+			t.Errorf("%+v: redirects go to %d", c, conf.Settings.RedirectPort)
+		}
+	}
 }

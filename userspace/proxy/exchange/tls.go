@@ -155,7 +155,11 @@ func (x *Exchange) AnswerFields(present http1.FieldSet) []Added {
 		x.answer = append(x.answer, Added{"Strict-Transport-Security", x.conf.Settings.HSTS})
 	}
 	if c := x.Connection; x.worker.AltSvc != nil && x.conf.Settings.HTTP3 && c.TLS != nil && c.Protocol != HTTP3 {
-		x.answer = append(x.answer, Added{"Alt-Svc", x.worker.AltSvc})
+		value := x.worker.AltSvc
+		if own := x.conf.Settings.PublicAltSvc; own != nil {
+			value = own
+		}
+		x.answer = append(x.answer, Added{"Alt-Svc", value})
 	}
 	return x.answer
 }

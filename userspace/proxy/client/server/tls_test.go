@@ -222,6 +222,8 @@ func TestVersions(t *testing.T) {
 		"h2":             {s, func(c *tls.Config) { c.NextProtos = []string{"h2", "http/1.1"} }, tls.VersionTLS13, 0, "ECDSA", "h2", ""},
 		"h2 disabled":    {chosen, func(c *tls.Config) { c.NextProtos = []string{"h2", "http/1.1"} }, tls.VersionTLS13, 0, "ECDSA", "http/1.1", ""},
 		"http/1.1":       {s, func(c *tls.Config) { c.NextProtos = []string{"http/1.1"} }, tls.VersionTLS13, 0, "ECDSA", "http/1.1", ""},
+		"http/1.0":       {s, func(c *tls.Config) { c.NextProtos = []string{"http/1.0"} }, tls.VersionTLS13, 0, "ECDSA", "http/1.0", ""},
+		"http/0.9":       {s, func(c *tls.Config) { c.NextProtos = []string{"http/0.9", "http/1.0"} }, tls.VersionTLS13, 0, "ECDSA", "http/1.0", ""},
 		"other protocol": {s, func(c *tls.Config) { c.NextProtos = []string{"imap"} }, 0, 0, "", "", "protocol"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -25,6 +25,9 @@ func (x *Exchange) connect(p balance.Pick, fresh bool) (reason Reason, again boo
 			return Forwarded, false
 		}
 	}
+	if !t.Transport.HTTP2 && x.Crowded != nil && x.Crowded() {
+		return Shed, false
+	}
 	x.down.Want(0)
 	x.arm(x.connectTimeout())
 	deadline := x.worker.Loop.Now() + int64(x.connectTimeout())

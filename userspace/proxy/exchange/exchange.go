@@ -157,9 +157,10 @@ type Exchange struct {
 	badStatus int  // what a body that is not valid is answered with
 	unlogged  bool // a rule keeps it out of the access log
 
-	// Crowded is set by the front end, behind Init, if the client's connection has more requests
-	// under way than it may have at the moment.
-	Crowded bool
+	// Crowded is set once by a front end whose connections may have several requests at a time. It
+	// reports whether the client's has more than it may have at the moment: then no connection to
+	// a pod is opened for this one.
+	Crowded func() bool
 
 	// Outcome, valid until Init.
 	Outcome Outcome
@@ -194,7 +195,7 @@ func (x *Exchange) Init(w *Worker, down Downstream, r *http1.Request, c *Connect
 	x.worker, x.down, x.Request, x.Connection = w, down, r, c
 	x.conf = w.Config.Load()
 	x.tries, x.idLen, x.ownIDed, x.responded, x.tunnel, x.upClosed, x.noSplice = 0, 0, false, false, false, false, false
-	x.trace.on, x.Crowded = false, false
+	x.trace.on = false
 	x.slow = slowBody{}
 	x.badStatus, x.gathered, x.received = 0, false, nil
 	x.bodyBytes, x.webSocket, x.leaving, x.unlogged = 0, false, false, false
@@ -222,7 +223,7 @@ func (x *Exchange) Setup() {
 func (x *Exchange) Serve(co *reactor.Coroutine) {
 	x.co = co
 	target, reason := x.admit()
-	if x.Crowded || x.worker.Overload.Sheds(x.worker.Rand.Uint64) {
+	if x.worker.Overload.Sheds(x.worker.Rand.Uint64) {
 		target, reason = config.Target{}, Shed
 	}
 	x.identifyCall(target.Upstream)

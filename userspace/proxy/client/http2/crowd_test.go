@@ -16,7 +16,7 @@ import (
 // to pods. Those that have the most get 503, others are served.
 func TestCrowd(t *testing.T) {
 	p := one(t, rawPod(t, func(c net.Conn, in *bufio.Reader, head string) {
-		if strings.HasPrefix(head, "GET /hang ") {
+		if strings.Contains(head, " /hang ") {
 			io.Copy(io.Discard, in)
 			return
 		}
@@ -24,10 +24,17 @@ func TestCrowd(t *testing.T) {
 	}))
 	p.Worker.Overload.SetPods(100)
 	var attackers []*raw
-	for range 8 {
+	for n := range 8 {
 		c := connect(t, p)
 		for i := range uint32(100) {
-			c.request(2*i+1, true, "GET", "/hang")
+			if n%2 == 0 {
+				c.request(2*i+1, true, "GET", "/hang")
+				continue
+			}
+			c.request(2*i+1, false, "POST", "/hang") // is gathered before it has a connection
+		}
+		for i := range uint32(100 * (n % 2)) {
+			c.WriteData(2*i+1, true, []byte("body"))
 		}
 		attackers = append(attackers, c)
 		go io.Copy(io.Discard, c.Conn)

@@ -93,6 +93,7 @@ func (s *Server) take() *stream {
 	}
 	p := &stream{server: s}
 	p.exchange.Setup()
+	p.exchange.Crowded = p.crowded
 	return p
 }
 

@@ -115,8 +115,6 @@ func (s *stream) Run(co *reactor.Coroutine) {
 	case s.refusal != nil:
 		s.refuse(s.refusal)
 	default:
-		c := s.conn
-		x.Crowded = c.running > 1 && c.running > s.server.worker.Overload.Requests(c.maxStreams())
 		x.Serve(co)
 	}
 	s.co = nil
@@ -304,4 +302,10 @@ func (s *stream) signal(i reactor.Interest) {
 	if s.co != nil && s.wants&i != 0 {
 		s.co.Wake()
 	}
+}
+
+// crowded reports whether the connection has more requests than it may have at the moment.
+func (s *stream) crowded() bool {
+	c := s.conn
+	return c.running > 1 && c.running > s.server.worker.Overload.Requests(c.maxStreams())
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
 	"github.com/kerngate/kerngate/userspace/proxy/client/http3"
+	"github.com/kerngate/kerngate/userspace/proxy/exchange"
 	"github.com/kerngate/kerngate/userspace/proxy/observe/overload"
 	"github.com/kerngate/kerngate/userspace/proxy/proxytest"
 )
@@ -203,4 +204,46 @@ func TestRapidReset(t *testing.T) {
 			t.Fatalf("%d requests go on", s.stats.Active.Load())
 		}
 	}
+}
+
+// TestCrowd: a connection with many requests that pods do not answer does not take all connections
+// to pods.
+func TestCrowd(t *testing.T) {
+	s := newSite(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/hang" {
+			<-r.Context().Done()
+		}
+	})
+	s.Worker.Overload.SetPods(50)
+	w := s.dial(t)
+	shed := make(chan string, 100)
+	for range cap(shed) {
+		x := w.ask("GET", "a.test", "/hang")
+		x.Close()
+		go func() {
+			m, err := x.read()
+			if err == nil {
+				shed <- m.status()
+			}
+		}()
+	}
+	for range 40 {
+		select {
+		case status := <-shed:
+			if status != "503" {
+				t.Fatalf("status %s", status)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatalf("few requests are refused: %d", s.Metrics.Ended[exchange.Shed].Load())
+		}
+	}
+	if n := s.Metrics.Ended[exchange.Overloaded].Load(); n > 0 {
+		t.Errorf("%d requests had no connection to a pod", n)
+	}
+	for range 10 {
+		if r, _ := s.do(t, "GET", "/", nil); r.StatusCode != 200 {
+			t.Fatalf("another client gets %s", r.Status)
+		}
+	}
+	w.conn.CloseWithError(0x100, "")
 }

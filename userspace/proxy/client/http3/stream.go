@@ -42,6 +42,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	conn, _ := r.Context().Value(connectionKey{}).(*connection)
 	p := &stream{server: s, conn: conn}
 	p.exchange.Setup()
+	p.exchange.Crowded = conn.crowded
 	p.body.init(p, r)
 	p.out.init(p, w)
 	p.refusal = compose(&p.request, r, s.worker.Config.Load().Settings.RequestLimits())
@@ -98,7 +99,6 @@ func (p *stream) Run(co *reactor.Coroutine) {
 	case p.refusal != nil:
 		p.refuse(p.refusal)
 	default:
-		x.Crowded = p.conn.crowded()
 		x.Serve(co)
 	}
 	p.co = nil

@@ -192,6 +192,7 @@ func breaches() map[string]any {
 		"http3_errors id_error":             "- quic-go uses it for pushes, of which there are none",
 		"http3_errors settings_error":       "- quic-go uses other codes",
 		"http3_errors missing_settings":     h3(func(c *quic.Conn) { uni(c, "\x00\x07\x01\x00") }),
+		"http3_errors excessive_load":       "- it takes 400 requests: TestRapidReset of package http3",
 		"http3_errors flow_control_error":   packets,
 		"http3_errors stream_limit_error":   packets,
 		"http3_errors stream_state_error":   packets,

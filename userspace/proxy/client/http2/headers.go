@@ -18,6 +18,10 @@ const (
 	maxContinuations = 10
 )
 
+// maxUnread is how many fields are still decoded once one is not valid, so that a block which
+// cannot be decoded at all is seen as such (RFC 7541 section 5.2).
+const maxUnread = 256
+
 // block is the header block that is being read.
 type block struct {
 	open          bool // CONTINUATION must follow
@@ -26,7 +30,9 @@ type block struct {
 	end           bool // of the stream
 	continuations int
 	size          int  // bytes of its fragments
-	faulty        bool // no more of its fields need to be looked at
+	faulty        bool // one of its fields is not valid
+	unread        int  // fields from that one on
+	muted         bool // the others are not even decoded
 	stream        *stream
 }
 
@@ -145,7 +151,7 @@ func (c *Conn) decode(flags xhttp2.Flags, fragment []byte) {
 	// Longer strings cannot be part of an acceptable request. The decoder gives up on them,
 	// and nothing on the connection could be understood from there.
 	c.decoder.SetMaxStringLength(4 * max)
-	c.decoder.SetEmitEnabled(c.block.kind != ignoredBlock && !c.block.faulty)
+	c.decoder.SetEmitEnabled(c.block.kind != ignoredBlock && !c.block.muted)
 	_, err := c.decoder.Write(fragment)
 	if c.state != open {
 		return
@@ -178,10 +184,14 @@ func (c *Conn) field(f hpack.HeaderField) {
 	case trailerBlock:
 		err = c.block.stream.trailers.AddField(f.Name, f.Value)
 	}
-	if err != nil {
+	if err == nil {
+		return
+	}
+	c.block.faulty = true
+	if c.block.unread++; c.block.unread > maxUnread || err == http1.ErrHeadLimit || err == http1.ErrTrailerLimit {
 		// The rest is for HPACK's table alone: strings that do not enter it are not even
 		// decoded, so that a bomb costs no more than its bytes.
-		c.block.faulty = true
+		c.block.muted = true
 		c.decoder.SetEmitEnabled(false)
 	}
 }

@@ -153,6 +153,8 @@ type Exchange struct {
 	packTurn  int64            // the loop's turn in which
 	packedNow int              // so many bytes were compressed
 	goOn      func()           // wakes the coroutine
+	turn      int64            // the loop's turn in which
+	turnBytes int              // so much of the response was moved
 
 	badStatus int  // what a body that is not valid is answered with
 	unlogged  bool // a rule keeps it out of the access log
@@ -196,7 +198,7 @@ func (x *Exchange) Init(w *Worker, down Downstream, r *http1.Request, c *Connect
 	x.conf = w.Config.Load()
 	x.tries, x.idLen, x.ownIDed, x.responded, x.tunnel, x.upClosed, x.noSplice = 0, 0, false, false, false, false, false
 	x.trace.on = false
-	x.slow = slowBody{}
+	x.slow, x.turnBytes = slowBody{}, 0
 	x.badStatus, x.gathered, x.received = 0, false, nil
 	x.bodyBytes, x.webSocket, x.leaving, x.unlogged = 0, false, false, false
 	x.Outcome = Outcome{Start: w.Loop.Now()}

@@ -164,7 +164,7 @@ func (x *Exchange) moveResponse() (moved bool, reason Reason, ok bool) {
 				continue
 			}
 		}
-		if x.holdsBack() || x.restsPacking() {
+		if x.holdsBack() || x.restsPacking() || x.restsTurn() {
 			if x.down.Pending() {
 				if err := x.down.Flush(); err != nil && err != reactor.ErrWouldBlock {
 					return moved, ClientAborted, false
@@ -199,6 +199,7 @@ func (x *Exchange) receive() error {
 		return x.head(r)
 	}
 	p, err := x.up.ReadBody()
+	x.movedInTurn(len(p))
 	if x.rules.replacing != nil {
 		p = x.rules.replacing.Next(p, err == io.EOF)
 	}

@@ -108,6 +108,7 @@ type Exchange struct {
 	responded bool // a final response was begun towards the client
 	tunnel    bool
 	webSocket bool // the tunnel is one
+	asked     bool // an interim response has asked if the client is there
 	leaving   bool // the tunnel is to end: the worker is going away
 	upClosed  bool // tunnel: the client's end was passed on
 	toPod     frames
@@ -198,7 +199,7 @@ func (x *Exchange) Init(w *Worker, down Downstream, r *http1.Request, c *Connect
 	x.conf = w.Config.Load()
 	x.tries, x.idLen, x.ownIDed, x.responded, x.tunnel, x.upClosed, x.noSplice = 0, 0, false, false, false, false, false
 	x.trace.on = false
-	x.slow, x.turnBytes = slowBody{}, 0
+	x.slow, x.turnBytes, x.asked = slowBody{}, 0, false
 	x.badStatus, x.gathered, x.received = 0, false, nil
 	x.bodyBytes, x.webSocket, x.leaving, x.unlogged = 0, false, false, false
 	x.Outcome = Outcome{Start: w.Loop.Now()}
@@ -240,7 +241,7 @@ func (x *Exchange) Serve(co *reactor.Coroutine) {
 		x.transport = x.conf.Transport(target.Upstream)
 		x.addFields()
 		x.passTrace()
-		if !ruled || x.edit() {
+		if !x.endsHere() && (!ruled || x.edit()) {
 			x.beginCopies()
 			x.forward(target.Service)
 		}

@@ -353,6 +353,14 @@ func (x *Exchange) park() (Reason, bool) {
 		up &^= reactor.Readable
 		timeout = min(timeout, x.rules.pacing.wait)
 	}
+	may, ended := x.mayAsk()
+	if may {
+		down |= reactor.Readable // its end, too
+	}
+	ended = ended && timeout > probeAfter
+	if ended {
+		timeout = probeAfter
+	}
 	x.arm(timeout)
 	x.down.Want(down)
 	x.up.Want(up)
@@ -365,6 +373,9 @@ func (x *Exchange) park() (Reason, bool) {
 	case x.tunnel && (x.timedOut || x.leaving):
 		x.sayGoodbye()
 		return Forwarded, false
+	case x.timedOut && ended:
+		x.askClient()
+		return 0, true
 	case x.timedOut && held && timeout == x.rules.pacing.wait:
 		return 0, true
 	case x.timedOut:

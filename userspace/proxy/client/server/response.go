@@ -219,6 +219,9 @@ func (s *session) CloseWrite() { s.conn.CloseWrite() }
 // Want says what wakes the coroutine.
 func (s *session) Want(i reactor.Interest) { s.conn.Want(i) }
 
+// PeerEnded reports whether the client has ended its side of the connection.
+func (s *session) PeerEnded() bool { return s.conn.PeerDone() }
+
 // Broken reports whether the client's connection was reset.
 func (s *session) Broken() bool { return s.conn.IsBroken() }
 

@@ -25,17 +25,17 @@ type defenceFlags struct {
 }
 
 func (f *defenceFlags) define(s *pflag.FlagSet) {
-	s.BoolVar(&f.strict, "strict-packets", true, "drop packets to the ingress addresses that no honest host sends: sources that nobody has, headers that contradict themselves")
-	s.BoolVar(&f.closeAddresses, "close-addresses", true, "refuse connections and datagrams to ports of the ingress addresses that are not published, where a program of this node that listens on all addresses would answer. Ingress addresses that are on an interface of this node are exempt")
-	s.StringVar(&f.synCookies, "syn-cookies", string(loader.SynCookiesAuto), "answer SYNs to the proxy by cookies before they cost anything: auto (too many of them, and the listen queue full), always (whenever the queue is full), off (left to the kernel)")
-	s.IntVar(&f.synRate, "syn-rate", 0, "SYNs a second on one CPU from which --syn-cookies=auto looks at the queue; 0: the default (2000)")
-	s.Uint32Var(&f.packets.PerSecond, "source-packets-per-second", 0, "packets that one source may send to the ingress addresses; 0: any number. Sources in --allow are exempt")
-	s.Uint32Var(&f.packets.Burst, "source-packets-burst", 0, "packets that it may send at once; 0: as many as in a second")
-	s.Uint32Var(&f.connections.PerSecond, "source-connections-per-second", 0, "new connections that one source may open to the ingress addresses (TCP, QUIC, and flows of UDP services); 0: any number. Sources in --allow are exempt")
-	s.Uint32Var(&f.connections.Burst, "source-connections-burst", 0, "connections that it may open at once; 0: as many as in a second")
-	s.Uint8Var(&f.prefixV4, "source-prefix-v4", 32, "length of the prefix that is one source, IPv4")
-	s.Uint8Var(&f.prefixV6, "source-prefix-v6", 64, "length of the prefix that is one source, IPv6")
-	s.StringVar(&f.configMap, "defence-configmap", "", "NAMESPACE/NAME of a ConfigMap with source prefixes under deny (or block-cidrs) and exceptions under allow, one to a line, and limits under the names of --source-packets-per-second and its like")
+	s.BoolVar(&f.strict, "strict-packets", true, "drop packets to the ingress addresses that no valid host sends: impossible source addresses, contradictory headers")
+	s.BoolVar(&f.closeAddresses, "close-addresses", true, "refuse connections and datagrams to unpublished ports of the ingress addresses, so that programs of this node that listen on all addresses cannot be reached there. Ingress addresses that are assigned to an interface of this node are exempt")
+	s.StringVar(&f.synCookies, "syn-cookies", string(loader.SynCookiesAuto), "when to respond to SYNs for the proxy with SYN cookies, before they use any memory: auto (at a high rate of SYNs, if the accept queue is full), always (whenever the accept queue is full) or off (leave it to the kernel)")
+	s.IntVar(&f.synRate, "syn-rate", 0, "SYNs per second on one CPU above which --syn-cookies=auto checks the accept queue; 0: the default (2000)")
+	s.Uint32Var(&f.packets.PerSecond, "source-packets-per-second", 0, "packets per second that one source may send to the ingress addresses; 0: no limit. Sources in --allow are exempt")
+	s.Uint32Var(&f.packets.Burst, "source-packets-burst", 0, "packets that one source may send at once; 0: as many as in one second")
+	s.Uint32Var(&f.connections.PerSecond, "source-connections-per-second", 0, "new connections per second (TCP, QUIC, and flows of UDP services) that one source may open to the ingress addresses; 0: no limit. Sources in --allow are exempt")
+	s.Uint32Var(&f.connections.Burst, "source-connections-burst", 0, "connections that one source may open at once; 0: as many as in one second")
+	s.Uint8Var(&f.prefixV4, "source-prefix-v4", 32, "length of the IPv4 prefix whose addresses count as one source, in bits")
+	s.Uint8Var(&f.prefixV6, "source-prefix-v6", 64, "length of the IPv6 prefix whose addresses count as one source, in bits")
+	s.StringVar(&f.configMap, "defence-configmap", "", "ConfigMap with source prefixes, one per line, under the keys deny (or block-cidrs) and allow, and with limits under the keys source-packets-per-second and so on, as NAMESPACE/NAME; empty: none")
 }
 
 // checkDefence checks what is dropped.

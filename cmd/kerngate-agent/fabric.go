@@ -29,12 +29,12 @@ type fabricFlags struct {
 }
 
 func (f *fabricFlags) define(s *pflag.FlagSet) {
-	s.BoolVar(&f.dsr, "l4-dsr", false, "let L4 services use pods of other nodes too, by handing packets to those nodes, which answer the clients themselves; needs --fabric-service or --fabric-peer")
-	s.BoolVar(&f.on, "fabric", false, "keep connections open when the network spreads the ingress addresses over other nodes than before: nodes hand packets to the one that has the connection; needs --fabric-service or --fabric-peer")
-	s.StringVar(&f.service, "fabric-service", "", "NAMESPACE/NAME of the Service whose endpoints are the nodes that take part")
-	s.StringArrayVar(&f.peers, "fabric-peer", nil, "NODE=ADDRESS[,ADDRESS] of a node that takes part, this one too, IPv4 and IPv6; repeatable, instead of --fabric-service")
-	s.Uint16Var(&f.port, "fabric-port", 6080, "UDP port at which nodes hand each other packets; must be open between them")
-	s.DurationVar(&f.timeout, "fabric-timeout", time.Second, "how long a node must not answer (TCP --fabric-port, where nobody needs to listen) to get no new connections from this one; 0: Kubernetes alone says so")
+	s.BoolVar(&f.dsr, "l4-dsr", false, "let L4 services use pods of other nodes too: packets are forwarded to the pod's node, which replies to the client directly; requires --fabric-service or --fabric-peer")
+	s.BoolVar(&f.on, "fabric", false, "keep connections open when the network redistributes the traffic to the ingress addresses among the nodes: a node forwards packets to the node that has the connection; requires --fabric-service or --fabric-peer")
+	s.StringVar(&f.service, "fabric-service", "", "Service whose endpoints are the nodes that take part, as NAMESPACE/NAME")
+	s.StringArrayVar(&f.peers, "fabric-peer", nil, "node that takes part, as NODE=ADDRESS[,ADDRESS] with an IPv4 and an IPv6 address; repeatable; list every node, this one too; excludes --fabric-service")
+	s.Uint16Var(&f.port, "fabric-port", 6080, "UDP `port` to which nodes forward packets to each other; must be open between them")
+	s.DurationVar(&f.timeout, "fabric-timeout", time.Second, "how long a node may leave probes unanswered before this node sends it no more new connections. Probes connect to TCP --fabric-port, where nothing needs to listen; 0: no probes, the state in Kubernetes alone decides")
 }
 
 // checkFabric checks what nodes may do for each other. It comes after the node's name and

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -113,31 +112,31 @@ func command(e env) (*cobra.Command, *flags) {
 	f := &flags{}
 	cmd := &cobra.Command{
 		Use:   "kerngate-agent",
-		Short: "Keep this node's maps and proxies as a cluster or a folder of manifests says",
+		Short: "Publish the Ingresses of a cluster or of a folder of manifests on this node",
 		Long: `kerngate-agent publishes the Ingresses of a cluster, or of a folder of manifests, on this
-node: it loads the programs into the kernel, keeps their maps up to date, and tells
-kerngate-proxy what to route where. It serves no clients itself, and what it made stays
-in force when it ends.
+node. It loads the BPF programs into the kernel, keeps their maps up to date, and
+configures kerngate-proxy. It serves no clients itself. When it ends, the programs, the
+maps and the proxies keep working.
 
 It needs root, or the capabilities BPF, PERFMON, NET_ADMIN and CHOWN (and SETUID, SETGID
 and KILL with --run-proxy). SIGTERM ends it; with --run-proxy its proxy drains first. SIGHUP starts
-a new proxy (say, of a new version), to which new connections then move.`,
+a new proxy, for example of a new version, which then gets all new connections.`,
 		Example: `  # Without Kubernetes: serve the manifests of a folder on 192.0.2.10, and run a proxy.
   kerngate-agent --manifests ./manifests --ingress-ip 192.0.2.10
 
-  # For the cluster that a kubeconfig names; the proxy is started by somebody else.
+  # Serve the cluster of a kubeconfig. Start kerngate-proxy separately.
   kerngate-agent --kubeconfig ~/.kube/config --ingress-ip 192.0.2.10 --interface eth0
 
-  # In a pod, with the settings in a file that takes the same names.
+  # In a pod: read the flags from a file, except for the name of the node.
   kerngate-agent --config /etc/kerngate/config.yaml --node-name "$NODE_NAME"
 
-  # HTTPS with a default certificate from files, HTTP/3, behind load balancers that send a
-  # PROXY header.
+  # Serve HTTPS with a default certificate from files, and HTTP/3, behind load balancers
+  # that send a PROXY header.
   kerngate-agent --manifests ./manifests --ingress-ip 192.0.2.10 \
     --default-certificate /etc/kerngate/tls.crt,/etc/kerngate/tls.key \
     --http3 --proxy-protocol-from 10.0.0.0/8
 
-  # Remove everything that was made in the kernel.
+  # Remove everything that Kerngate created in the kernel.
   kerngate-agent --uninstall`,
 		Version:       version,
 		SilenceErrors: true,
@@ -159,65 +158,66 @@ a new proxy (say, of a new version), to which new connections then move.`,
 func (f *flags) define() {
 	s := f.set
 	s.SortFlags = false
-	s.StringVar(&f.config, "config", "", "YAML file with the same names as these flags; flags go before it")
+	s.StringVar(&f.config, "config", "", "YAML `file` that sets flags by their names; the command line takes precedence")
 	s.BoolVar(&f.uninstall, "uninstall", false, "remove programs, maps, pins and routes from the kernel, and exit")
 
-	s.StringVar(&f.manifests, "manifests", "", "folder of manifests to serve; it is watched")
-	s.StringVar(&f.kubeconfig, "kubeconfig", "", "kubeconfig file of the cluster to serve; without it and --manifests: the cluster this pod runs in")
-	s.StringVar(&f.ingressClass, "ingress-class", "kerngate", "name of the IngressClass to serve")
-	s.StringVar(&f.defaultBackend, "default-backend", "", "NAMESPACE/NAME:PORT of the Service that answers what no route matches; empty: 404")
-	s.StringSliceVar(&f.allowedFields, "global-allowed-response-headers", nil, "fields that the annotation custom-headers may set, separated by commas; none: all but those that are the proxy's own")
-	s.BoolVar(&f.strictAnnotations, "strict-annotations", false, "serve no Ingress that has an annotation of ingress-nginx which is not honoured")
-	s.StringSliceVar(&f.allowDestinations, "allow-destinations", nil, "prefixes of loopback, the link, this node or the ingress to which tenants may have requests sent all the same (auth-url, mirror-target, EndpointSlices, ExternalName)")
-	s.StringVar(&f.sharedHosts, "shared-hosts", "warn", "what becomes of paths that an Ingress adds to a host of another namespace, which is that of the oldest Ingress with a rule for it: allow, warn (served, with a problem on both) or deny; annotation kerngate.dev/share-host-with names guests")
-	s.BoolVar(&f.allowExternalName, "allow-external-name", false, "forward to Services of type ExternalName that hold an address")
-	s.BoolVar(&f.publishStatus, "publish-status", true, "write the ingress addresses to the status of served Ingresses (cluster only)")
-	s.StringVar(&f.leaseNamespace, "lease-namespace", "", "namespace of the Lease by which agents agree who writes events and status (default the pod's own, else kerngate-system)")
-	s.StringVar(&f.nodeName, "node-name", "", "name of this node; pods on it are local (default the host's name)")
-	s.StringVar(&f.loadBalancing, "load-balancing", "p2c", "p2c (power of two choices over requests in flight), round-robin or ewma (of two the one that answers sooner); per Service: annotation kerngate.dev/load-balancing")
-	s.BoolVar(&f.preferLocal, "prefer-local", false, "use pods of this node while there is one; per Service: annotation kerngate.dev/prefer-local")
+	s.StringVar(&f.manifests, "manifests", "", "`folder` of manifests to serve; changes to its files are applied")
+	s.StringVar(&f.kubeconfig, "kubeconfig", "", "kubeconfig `file` of the cluster to serve; if neither this nor --manifests is set, the agent serves the cluster that its pod runs in")
+	s.StringVar(&f.ingressClass, "ingress-class", "kerngate", "`name` of the IngressClass to serve")
+	s.StringVar(&f.defaultBackend, "default-backend", "", "Service that gets the requests that match no route, as NAMESPACE/NAME:PORT; empty: they get 404")
+	s.StringSliceVar(&f.allowedFields, "global-allowed-response-headers", nil, "response headers that the annotation custom-headers may set, separated by commas; empty: every header except those that the proxy manages itself")
+	s.BoolVar(&f.strictAnnotations, "strict-annotations", false, "do not serve an Ingress that has an ingress-nginx annotation which Kerngate does not support")
+	s.StringSliceVar(&f.allowDestinations, "allow-destinations", nil, "prefixes that tenants may send requests to (auth-url, mirror-target, EndpointSlices, ExternalName) although they are loopback, link-local, or addresses of this node or the ingress; empty: none")
+	s.StringVar(&f.sharedHosts, "shared-hosts", "warn", "what to do when an Ingress adds paths to a host that belongs to another namespace: allow, warn (serve them, and report a problem on both Ingresses) or deny. A host belongs to the namespace of the oldest Ingress that has a rule for it; its annotation kerngate.dev/share-host-with names the namespaces that may add paths")
+	s.BoolVar(&f.allowExternalName, "allow-external-name", false, "forward to Services of type ExternalName whose name is an IP address")
+	s.BoolVar(&f.publishStatus, "publish-status", true, "write the ingress addresses to the status of the served Ingresses; has no effect with --manifests")
+	s.StringVar(&f.leaseNamespace, "lease-namespace", "", "namespace of the Lease that elects the agent which writes events and status (default the pod's namespace, or kerngate-system outside a pod)")
+	s.StringVar(&f.nodeName, "node-name", "", "name of this node; the pods on it count as local (default the host name)")
+	s.StringVar(&f.loadBalancing, "load-balancing", "p2c", "how to choose a pod: p2c (of two random pods, the one with fewer requests in flight), round-robin, or ewma (of two random pods, the one that responds faster); a Service can override it with the annotation kerngate.dev/load-balancing")
+	s.BoolVar(&f.preferLocal, "prefer-local", false, "send requests to pods of this node only, as long as it has any; a Service can override it with the annotation kerngate.dev/prefer-local")
 
-	s.StringArrayVar(&f.ingressIPs, "ingress-ip", nil, "address that is published, IPv4 or IPv6; repeatable, at least one is needed")
-	s.Uint16Var(&f.httpPort, "http-port", 80, "port for HTTP on the ingress addresses; 0: none")
-	s.Uint16Var(&f.httpsPort, "https-port", 443, "port for HTTPS on the ingress addresses; 0: none")
-	s.StringArrayVar(&f.interfaces, "interface", nil, "uplink on which packets to the ingress addresses are judged and L4 services forwarded (kg_xdp, or kg_ingress in tc); repeatable")
-	s.StringVar(&f.xdpMode, "xdp-mode", string(loader.XDPAuto), "where kg_xdp runs: auto (in the driver, or behind it; on virtual cables kg_ingress does its work), native (in the driver or not at all), generic or off")
-	s.StringArrayVar(&f.deny, "deny", nil, "source prefix whose packets to the ingress addresses are dropped; repeatable, needs --interface")
-	s.StringArrayVar(&f.allow, "allow", nil, "source prefix that is excepted from --deny; repeatable")
+	s.StringArrayVar(&f.ingressIPs, "ingress-ip", nil, "IPv4 or IPv6 `address` on which to serve; repeatable, at least one is required")
+	s.Uint16Var(&f.httpPort, "http-port", 80, "TCP `port` for HTTP on the ingress addresses; 0: HTTP is not served")
+	s.Uint16Var(&f.httpsPort, "https-port", 443, "TCP `port` for HTTPS on the ingress addresses; 0: HTTPS is not served")
+	s.StringArrayVar(&f.interfaces, "interface", nil, "uplink `device` on which packets to the ingress addresses are filtered and L4 services are forwarded (by kg_xdp, or by kg_ingress in tc); repeatable; without it, nothing is filtered")
+	s.StringVar(&f.xdpMode, "xdp-mode", string(loader.XDPAuto), "where kg_xdp runs: auto (native if the driver supports it, else generic; on veth and tun devices kg_ingress in tc does the work), native (in the driver or not at all), generic or off")
+	s.StringArrayVar(&f.deny, "deny", nil, "source `prefix` whose packets to the ingress addresses are dropped; repeatable, requires --interface")
+	s.StringArrayVar(&f.allow, "allow", nil, "source `prefix` that is exempt from --deny and from the limits per source; repeatable")
 	f.defence.define(s)
 
-	s.BoolVar(&f.notrack, "notrack", false, "keep connections to the ingress addresses out of the kernel's connection tracking (nf_tables), except those of L4 services; a firewall on the node must then let them in without looking at their state")
-	s.BoolVar(&f.skMsg, "sk-msg", false, "let the kernel hand data between the proxy and pods of this node over past TCP, if it passes a self-test; per Service: annotation kerngate.dev/sk-msg")
-	s.StringVar(&f.cgroup, "cgroup", "", "cgroup v2 folder that all pods of this node are below, for --sk-msg (default the root of those mounted)")
+	s.BoolVar(&f.notrack, "notrack", false, "exempt connections to the ingress addresses, except those of L4 services, from connection tracking (nf_tables). A stateful firewall on the node must then accept their packets without a state match")
+	s.BoolVar(&f.skMsg, "sk-msg", false, "let the kernel pass data between the proxy and pods of this node from socket to socket, bypassing TCP; used only if a self-test succeeds; a Service can override it with the annotation kerngate.dev/sk-msg")
+	s.StringVar(&f.cgroup, "cgroup", "", "cgroup v2 `folder` that contains the cgroups of all pods of this node, for --sk-msg (default the root of the mounted hierarchy)")
 
 	f.l4.define(s)
 	f.fabric.define(s)
-	s.StringVar(&f.defaultCertificate, "default-certificate", "", "certificate for names that no Ingress has one for: NAMESPACE/SECRET, or CHAIN,KEY (two PEM files, read again when they change); empty: self-signed")
-	s.StringVar(&f.tlsMinVersion, "tls-min-version", "1.2", "1.2 or 1.3")
-	s.StringArrayVar(&f.tlsSuites, "tls-suite", nil, "cipher suite of TLS 1.2 to offer, such as TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256; repeatable; none: all that are sound. Those of TLS 1.3 cannot be chosen")
-	s.StringVar(&f.hsts, "hsts", "", "Strict-Transport-Security of answers over TLS, such as \"max-age=31536000; includeSubDomains\"; empty: none")
-	s.BoolVar(&f.ocsp, "ocsp", false, "fetch OCSP responses for certificates that name a responder, and staple them; the agent then calls out over HTTP")
-	s.BoolVar(&f.http3, "http3", false, "serve HTTP/3 (QUIC) on --https-port over UDP too, and say so in Alt-Svc")
-	s.BoolVar(&f.disableHTTP2, "disable-http2", false, "speak HTTP/1.1 alone to clients, over TLS and in clear text")
-	s.Uint32Var(&f.maxStreams, "max-streams", 128, "requests at once of one HTTP/2 or HTTP/3 connection")
-	s.StringArrayVar(&f.trustedProxies, "trusted-proxy", nil, "prefix of proxies in front whose X-Forwarded-* and Forwarded are believed, such as 10.0.0.0/8; repeatable; all others' are replaced")
-	s.StringArrayVar(&f.proxyProtocolFrom, "proxy-protocol-from", nil, "prefix of proxies in front whose connections must begin with a PROXY header, version 1 or 2; repeatable; all others' must not")
+	s.StringVar(&f.defaultCertificate, "default-certificate", "", "certificate for host names without one of their own: NAMESPACE/SECRET, or CHAIN,KEY (two PEM files, which are read again when they change); empty: a self-signed certificate")
+	s.StringVar(&f.tlsMinVersion, "tls-min-version", "1.2", "oldest version of TLS that clients may use: 1.2 or 1.3")
+	s.StringArrayVar(&f.tlsSuites, "tls-suite", nil, "TLS 1.2 cipher `suite` to offer, such as TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256; repeatable; without it, all secure suites are offered. The suites of TLS 1.3 cannot be chosen")
+	s.StringVar(&f.hsts, "hsts", "", "value of the header Strict-Transport-Security in responses over TLS, such as \"max-age=31536000; includeSubDomains\"; empty: the header is not sent")
+	s.BoolVar(&f.ocsp, "ocsp", false, "fetch and staple OCSP responses for certificates that name an OCSP responder; the agent then makes outgoing HTTP requests")
+	s.BoolVar(&f.http3, "http3", false, "serve HTTP/3 (QUIC) on UDP port --https-port too, and announce it with the header Alt-Svc")
+	s.BoolVar(&f.disableHTTP2, "disable-http2", false, "serve clients with HTTP/1.1 only, both over TLS and in clear text")
+	s.Uint32Var(&f.maxStreams, "max-streams", 128, "largest number of concurrent requests on one HTTP/2 or HTTP/3 connection")
+	s.StringArrayVar(&f.trustedProxies, "trusted-proxy", nil, "`prefix` of proxies in front whose X-Forwarded-* and Forwarded headers are trusted, such as 10.0.0.0/8; repeatable; from all other clients these headers are replaced")
+	s.StringArrayVar(&f.proxyProtocolFrom, "proxy-protocol-from", nil, "`prefix` of proxies in front whose connections must begin with a PROXY header, version 1 or 2; repeatable; connections of all other clients must not have one")
 
-	s.StringVar(&f.bpffs, "bpffs", loader.DefaultBPFFS, "folder on a bpf file system where maps and links are pinned")
-	s.StringVar(&f.socket, "socket", "/run/kerngate/agent.sock", "unix socket for proxies and kerngatectl")
-	s.IntVar(&f.maxServices, "max-services", 0, "size of kg_services when it is made, half of kg_listeners and four times kg_addresses; 0: the default")
-	s.IntVar(&f.maxBackends, "max-backends", 0, "size of kg_backends when it is made; 0: the default")
-	s.IntVar(&f.maxSlots, "max-slots", 0, "size of kg_slots when it is made; 0: the default")
-	s.IntVar(&f.maxPrefixes, "max-prefixes", 0, "size of kg_deny and kg_allow when they are made; 0: the default")
-	s.IntVar(&f.maxSources, "max-sources", 0, "size of kg_rate when it is made: cells in which sources are counted, two of them each; 0: the default")
-	s.IntVar(&f.maxFlows, "max-flows", 0, "size of kg_flows when it is made, two per L4 connection of TCP; kg_loose (UDP, DSR) has half of it; 0: the default")
+	s.StringVar(&f.bpffs, "bpffs", loader.DefaultBPFFS, "`folder` on a bpf file system in which maps and links are pinned")
+	s.StringVar(&f.socket, "socket", "/run/kerngate/agent.sock", "unix `socket` on which the agent listens for proxies and kerngatectl")
+	s.IntVar(&f.maxServices, "max-services", 0, "capacity of the map kg_services when it is created; kg_listeners gets twice as much, kg_addresses a quarter; 0: the default")
+	s.IntVar(&f.maxBackends, "max-backends", 0, "capacity of the map kg_backends when it is created; 0: the default")
+	s.IntVar(&f.maxSlots, "max-slots", 0, "capacity of the map kg_slots when it is created; 0: the default")
+	s.IntVar(&f.maxPrefixes, "max-prefixes", 0, "capacity of the maps kg_deny and kg_allow when they are created; 0: the default")
+	s.IntVar(&f.maxSources, "max-sources", 0, "number of counters in the map kg_rate when it is created; each source uses two of them; 0: the default")
+	s.IntVar(&f.maxFlows, "max-flows", 0, "capacity of the map kg_flows when it is created; an L4 connection over TCP takes two entries. kg_loose (UDP, DSR) gets half as much; 0: the default")
 
-	s.BoolVar(&f.runProxy, "run-proxy", false, "start kerngate-proxy as an unprivileged child and keep it running (default true with --manifests)")
-	s.StringVar(&f.proxyBinary, "proxy-binary", "", "kerngate-proxy (default the one beside this executable)")
-	s.StringVar(&f.proxyUser, "proxy-user", "65532:65532", "UID or UID:GID of proxies: who may connect to the socket, and as whom --run-proxy starts them")
-	s.IntVar(&f.proxyWorkers, "proxy-workers", 0, "--workers of the child proxy; 0: one per CPU")
-	s.StringVar(&f.proxyMetrics, "proxy-metrics-address", "127.0.0.1:9465", "--metrics-address of the child proxy")
+	s.BoolVar(&f.runProxy, "run-proxy", false, "start kerngate-proxy as an unprivileged child process and keep it running (default true with --manifests)")
+	s.StringVar(&f.proxyBinary, "proxy-binary", "", "`path` of kerngate-proxy (default the one in the folder of this executable)")
+	s.StringVar(&f.proxyUser, "proxy-user", "65532:65532", "UID or UID:GID of proxies: only this user may connect to --socket, and --run-proxy starts the proxy as this user")
+	s.IntVar(&f.proxyWorkers, "proxy-workers", 0, "value of --workers for the child proxy; 0: one worker per CPU")
+	s.StringVar(&f.proxyMetrics, "proxy-metrics-address", "127.0.0.1:9465", "value of --metrics-address for the child proxy; empty: it serves no metrics")
 
+<<<<<<< HEAD
 	s.DurationVar(&f.headTimeout, "head-timeout", 15*time.Second, "to read a request head")
 	s.DurationVar(&f.idleTimeout, "idle-timeout", 75*time.Second, "between requests of a client connection")
 	s.DurationVar(&f.connectTimeout, "connect-timeout", 5*time.Second, "to connect to a pod")
@@ -247,7 +247,35 @@ func (f *flags) define() {
 	s.StringSliceVar(&f.compression, "compression", nil, "content codings in which responses may be sent, in order of preference: zstd, br, gzip; empty: none; per Ingress: annotation kerngate.dev/compression")
 	s.StringSliceVar(&f.compressedTypes, "compression-types", nil, "media types whose responses may be compressed, such as text/html or text/*; empty: text, JSON, XML, scripts and what else is known to gain")
 	s.Int64Var(&f.compressedFrom, "compression-min-bytes", compression.DefaultMinBytes, "of a response's body; shorter ones are not compressed")
+=======
+	s.DurationVar(&f.headTimeout, "head-timeout", 15*time.Second, "longest time to receive the head of a request")
+	s.DurationVar(&f.idleTimeout, "idle-timeout", 75*time.Second, "longest time that a client connection may be idle between requests")
+	s.DurationVar(&f.connectTimeout, "connect-timeout", 5*time.Second, "longest time to connect to a pod")
+	s.DurationVar(&f.responseTimeout, "response-timeout", 60*time.Second, "longest time between two bytes of a response")
+	s.DurationVar(&f.bodyTimeout, "body-timeout", 60*time.Second, "longest time between two bytes of a request body")
+	s.DurationVar(&f.tunnelTimeout, "tunnel-timeout", time.Hour, "longest time without a byte in either direction on a WebSocket or another upgraded connection")
+	s.DurationVar(&f.drainTimeout, "drain-timeout", 240*time.Second, "longest time that a replaced proxy may take to finish its open requests and connections")
+	s.Int64Var(&f.maxBody, "max-body", 0, "size of the largest request body, in bytes; larger ones get 413; 0: no limit")
+	s.Int64Var(&f.requestBuffer, "request-buffer-bytes", 4<<20, "largest request body without Content-Length that is held in memory, in bytes, so that pods which speak HTTP/1.1 get it with its length; 0: such bodies are forwarded in chunks")
+	s.Int64Var(&f.requestBuffers, "request-buffer-total", 64<<20, "memory that one proxy worker may use for such bodies, in bytes. When it is used up, large bodies are written to files or get 503. Bodies that arrive over HTTP/2 and HTTP/3 and wait for a pod may take up to twice as much in addition")
+	s.StringVar(&f.largeRequests, "large-requests", "spool", "what to do with a body without Content-Length that is larger than --request-buffer-bytes: spool (write it to a file in --request-spool-dir; without such a folder, refuse), refuse (respond 411) or chunked (forward it in chunks, which some applications read as an empty body). Where the pods accept chunks, an Ingress can set nginx.ingress.kubernetes.io/proxy-request-buffering \"off\"")
+	s.StringVar(&f.spoolDir, "request-spool-dir", "", "value of --request-spool-dir for the child proxy: `folder` on a disk, writable by --proxy-user, in which such bodies are kept in unnamed files; empty: they get 411")
+	s.Int64Var(&f.spoolTotal, "request-spool-total", model.DefaultSpool, "value of --request-spool-total for the child proxy: largest total size of these files, in bytes")
+	s.StringVar(&f.otlpEndpoint, "otlp-endpoint", "", "`URL` of an OpenTelemetry collector that accepts OTLP over HTTP, such as http://collector:4318; empty: requests are not traced")
+	s.Float64Var(&f.traceRatio, "trace-ratio", 0.01, "fraction of new traces to sample, 0 to 1")
+	s.BoolVar(&f.traceTrust, "trace-trust", false, "continue the traces named in requests of clients; an Ingress can override it with nginx.ingress.kubernetes.io/opentelemetry-trust-incoming-span")
+	s.StringVar(&f.divideLimits, "divide-limits", "", "Service whose ready nodes divide the limits on requests among them, as NAMESPACE/NAME, such as kerngate-system/kerngate: each of N nodes allows 1/N of a limit; empty: every node allows the whole limit")
+	s.IntVar(&f.maxConnections, "max-connections", 0, "largest number of TCP connections from clients to one proxy. Above 90 % of it, idle connections are closed and some requests get 503; 0: half of the file descriptors that are available")
+	s.IntVar(&f.maxHead, "max-head", 32<<10, "size of the largest request head, and of the largest trailer section, in bytes; larger ones get 431. The request line or one header may take up all of it")
+	s.IntVar(&f.maxResponseHead, "max-response-head", 32<<10, "size of the largest head of a pod's response, and of the largest trailer section, in bytes; larger ones become 502; an Ingress can raise it with nginx.ingress.kubernetes.io/proxy-buffer-size")
+	s.IntVar(&f.maxFields, "max-fields", 512, "largest number of headers in one head or trailer section; requests with more get 431, responses with more become 502. An HTTP/2 client's cookies count as one header")
+	s.StringVar(&f.accessLog, "access-log", "off", "which requests to log: off, on, or a number N for one request in N")
+	s.StringVar(&f.accessLogFormat, "access-log-format", logformat.JSON, "format of the access log: json, combined (as nginx and Apache write it), or a text with fields in braces, such as \"{client} {status} {duration_us}\"")
+	s.StringSliceVar(&f.compression, "compression", nil, "content encodings with which to compress responses, in order of preference: zstd, br, gzip; empty: responses are not compressed; an Ingress can override it with the annotation kerngate.dev/compression")
+	s.StringSliceVar(&f.compressedTypes, "compression-types", nil, "media types of the responses to compress, such as text/html or text/*; empty: text, JSON, XML, scripts and other types that are known to compress well")
+	s.Int64Var(&f.compressedFrom, "compression-min-bytes", compression.DefaultMinBytes, "size of the smallest response body to compress, in bytes")
+>>>>>>> 0e9cf0b (cmd: say in plain English what flags and commands do)
 
-	s.StringVar(&f.metricsAddress, "metrics-address", "127.0.0.1:9464", "where /metrics, /healthz and /readyz are answered; empty: nowhere")
-	s.StringVar(&f.logLevel, "log-level", "info", strings.Join([]string{"debug", "info", "warn", "error"}, ", "))
+	s.StringVar(&f.metricsAddress, "metrics-address", "127.0.0.1:9464", "`address` on which to serve /metrics, /healthz and /readyz; empty: they are not served")
+	s.StringVar(&f.logLevel, "log-level", "info", "least severe messages to log: debug, info, warn or error")
 }

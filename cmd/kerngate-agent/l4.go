@@ -15,11 +15,11 @@ type l4Flags struct {
 }
 
 func (f *l4Flags) define(s *pflag.FlagSet) {
-	s.StringVar(&f.hook, "l4-hook", string(loader.L4Auto), "where packets to L4 services are forwarded: auto (in XDP in the driver of a real device, else in tc), xdp (wherever XDP is attached; checksums must be whole) or tc")
-	s.BoolVar(&f.remote, "l4-remote", false, "let L4 services use pods of other nodes too, by plain routing: only where their replies come back through this node")
-	s.StringArrayVar(&f.pool, "address-pool", nil, "prefix of further addresses that Services of type LoadBalancer and class kerngate.dev/kerngate may ask for; repeatable")
-	s.StringVar(&f.tcpServices, "tcp-services-configmap", "", "NAMESPACE/NAME of a ConfigMap with TCP ports to publish: PORT: NAMESPACE/SERVICE:PORT")
-	s.StringVar(&f.udpServices, "udp-services-configmap", "", "the same for UDP")
+	s.StringVar(&f.hook, "l4-hook", string(loader.L4Auto), "where packets to L4 services are forwarded: auto (in XDP if it runs in the driver of a physical device, else in tc), xdp (wherever kg_xdp is attached; packets must arrive with complete checksums) or tc")
+	s.BoolVar(&f.remote, "l4-remote", false, "let L4 services use pods of other nodes too, by plain routing; works only where the replies are routed back through this node")
+	s.StringArrayVar(&f.pool, "address-pool", nil, "`prefix` of further addresses that Services of type LoadBalancer with class kerngate.dev/kerngate may request; repeatable")
+	s.StringVar(&f.tcpServices, "tcp-services-configmap", "", "ConfigMap with the TCP ports to publish, as NAMESPACE/NAME; its entries read PORT: NAMESPACE/SERVICE:PORT; empty: none")
+	s.StringVar(&f.udpServices, "udp-services-configmap", "", "ConfigMap with the UDP ports to publish, in the same format; empty: none")
 }
 
 // checkL4 checks what L4 services may have. It comes after the ingress addresses.

@@ -268,7 +268,7 @@ func TestHelp(t *testing.T) {
 	if err := cmd.ExecuteContext(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for _, part := range []string{"Examples:", "--manifests string", "--uninstall", "--version"} {
+	for _, part := range []string{"Examples:", "--manifests folder", "--uninstall", "--version"} {
 		if !strings.Contains(out.String(), part) {
 			t.Errorf("help does not say %q:\n%s", part, out.String())
 		}

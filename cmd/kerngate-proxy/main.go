@@ -74,13 +74,14 @@ func command(stdout, stderr io.Writer) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "kerngate-proxy",
 		Short: "Serve the HTTP clients of this node",
-		Long: `kerngate-proxy serves the HTTP clients of this node. It runs without any capability
-and as any user that kerngate-agent accepts on its socket; the agent gives it its maps
-and configuration, and steers connections to it. While the agent is away it goes on
-with what it has. SIGTERM makes it finish what is open, then exit.
+		Long: `kerngate-proxy serves the HTTP clients of this node. It needs no capabilities, and runs
+as any user that kerngate-agent accepts on its socket. The agent sends it its maps and
+its configuration, and steers connections to it. While the agent is down, the proxy keeps
+serving with the configuration that it has. On SIGTERM it finishes its open requests and
+connections, then exits.
 
-Several may run at once: the newest gets the new connections, the others drain.`,
-		Example: `  # As the agent starts it:
+Several proxies may run at once: the newest gets the new connections, the others drain.`,
+		Example: `  # Use the socket of the agent on this node:
   kerngate-proxy --socket /run/kerngate/agent.sock
 
   # Two workers, metrics for Prometheus on all addresses:
@@ -101,14 +102,14 @@ Several may run at once: the newest gets the new connections, the others drain.`
 		return nil
 	}
 	fl := cmd.Flags()
-	fl.StringVar(&f.socket, "socket", "/run/kerngate/agent.sock", "the agent's unix socket")
-	fl.IntVar(&f.workers, "workers", 0, "threads that serve clients; 0: one per CPU")
-	fl.StringVar(&f.metrics, "metrics-address", "127.0.0.1:9465", "where /metrics, /healthz and /readyz are answered; empty: nowhere")
-	fl.IntVar(&f.series, "metrics-series", usage.Most, "pairs of Ingress and Service that metrics tell apart; those beyond are counted together as \"other\"")
-	fl.StringVar(&f.detail, "metrics-detail", proxy.Details[proxy.Full], "metrics of each pair of Ingress and Service: full (18 series, and more where it answers with several classes of status, or fails), brief (6, without the buckets of durations) or none")
-	fl.StringVar(&f.spoolDir, "request-spool-dir", "", "folder on a disk where request bodies without Content-Length that are larger than the agent's --request-buffer-bytes are kept until a pod has them, in files without a name; empty: they get 411")
-	fl.Int64Var(&f.spoolTotal, "request-spool-total", model.DefaultSpool, "bytes that this proxy keeps there at most; while they are taken further bodies get 503, and a body that is larger by itself gets 411")
-	fl.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
+	fl.StringVar(&f.socket, "socket", "/run/kerngate/agent.sock", "unix `socket` of kerngate-agent")
+	fl.IntVar(&f.workers, "workers", 0, "number of threads that serve clients; 0: one per CPU")
+	fl.StringVar(&f.metrics, "metrics-address", "127.0.0.1:9465", "`address` on which to serve /metrics, /healthz and /readyz; empty: they are not served")
+	fl.IntVar(&f.series, "metrics-series", usage.Most, "largest number of pairs of Ingress and Service with metrics of their own; all further pairs are counted together as \"other\"")
+	fl.StringVar(&f.detail, "metrics-detail", proxy.Details[proxy.Full], "metrics of each pair of Ingress and Service: full (18 series, and more if it has responses of several status classes, or failures), brief (6, without histograms of durations) or none")
+	fl.StringVar(&f.spoolDir, "request-spool-dir", "", "`folder` on a disk in which request bodies without Content-Length that are larger than the agent's --request-buffer-bytes are kept in unnamed files until a pod has them; empty: such bodies get 411")
+	fl.Int64Var(&f.spoolTotal, "request-spool-total", model.DefaultSpool, "largest total size of these files, in bytes. While it is used up, further bodies get 503; a single body larger than this gets 411")
+	fl.StringVar(&f.logLevel, "log-level", "info", "least severe messages to log: debug, info, warn or error")
 	return cmd
 }
 

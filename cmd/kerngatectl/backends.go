@@ -23,12 +23,13 @@ type backendRow struct {
 func newBackends(e env, o *options) *cobra.Command {
 	return &cobra.Command{
 		Use:   "backends [SERVICE]",
-		Short: "List pods as the maps hold them, with their load",
-		Long: `backends lists what kg_backends and kg_backend_load hold: a pod's address, its flags,
-requests in flight now, requests and failures as the proxies that run now have counted
-them, and whether the serving proxy finds it ill: ejected, because requests to it failed one
-after the other, or check, because it fails its health check; in brackets where so many are
-ill that it gets requests all the same. SERVICE ("namespace/name:port") shows the pods of one service.
+		Short: "List the pods in the maps, with their load and health",
+		Long: `backends lists the pods in the maps kg_backends and kg_backend_load: each pod's address,
+its flags, its requests in flight, and the requests and failures that the running proxies
+have counted. It also shows which pods the serving proxy considers unhealthy: "ejected"
+means that too many requests in a row failed, "check" that the health check fails. Brackets
+mean that the pod gets requests nevertheless, because too many pods are unhealthy. SERVICE
+("namespace/name:port") shows the pods of one service.
 
 A pod that two services share is one backend with one load.`,
 		Example: `  kerngatectl backends

@@ -13,13 +13,13 @@ import (
 func newCertificates(e env, o *options) *cobra.Command {
 	return &cobra.Command{
 		Use:   "certificates [ID]",
-		Short: "List certificates that proxies hold, and when they expire",
-		Long: `certificates lists what the proxies of this node hold: for each certificate its type, its
-end, and the Ingresses that use it. ID is the Secret (NAMESPACE/NAME), or file: and a
-path for the one of --default-certificate. Keys are never shown, to nobody.
+		Short: "List the certificates of the proxies, and when they expire",
+		Long: `certificates lists the certificates that the proxies of this node hold: the type of each,
+when it expires, and the Ingresses that use it. ID is the Secret (NAMESPACE/NAME), or
+"file:" and a path for a --default-certificate from files. Private keys are never shown.
 
-FINGERPRINT is the beginning of the SHA-256 of the certificate, as
-openssl x509 -noout -fingerprint -sha256 prints it; -o json has all of it.`,
+FINGERPRINT is the beginning of the SHA-256 fingerprint of the certificate, as printed by
+openssl x509 -noout -fingerprint -sha256; -o json shows all of it.`,
 		Example: `  kerngatectl certificates
   kerngatectl certificates shop/web-tls -o yaml`,
 		Args: atMost(1),

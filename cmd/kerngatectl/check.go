@@ -18,7 +18,7 @@ import (
 )
 
 // errRefused is the outcome of a check that CI is to stop at.
-var errRefused = errors.New("something is not served as it is written")
+var errRefused = errors.New("something is not served as written")
 
 // unreadError is about input that could not be judged: exit status 3.
 type unreadError struct{ err error }
@@ -32,36 +32,37 @@ func newCheck(e env, o *options) *cobra.Command {
 	var of cluster
 	command := &cobra.Command{
 		Use:   "check FILE|DIR|-|--cluster",
-		Short: "Say which Ingresses of manifests would be served, and what of them not as written",
-		Long: `check reads manifests from a file, a folder with all that is below it, or standard input,
-and judges them as the agent would: hosts, paths, Services and annotations of Ingresses,
-IngressClasses, and ingress-nginx's own ConfigMaps. Annotations of ingress-nginx in
-HelmReleases, values of charts and patches are judged too.
+		Short: "Check which Ingresses of manifests would be served, and what would differ",
+		Long: `check reads manifests from a file, a folder and its subfolders, or standard input, and
+checks them as the agent would: hosts, paths, Services and annotations of Ingresses,
+IngressClasses, and ingress-nginx's own ConfigMaps. It also checks annotations of
+ingress-nginx in HelmReleases, chart values and patches.
 
-It prints a line for each Ingress:
+It prints one line for each Ingress:
 
-  served        as it is written
-  served, but   not all of it is as it is written, or something differs from ingress-nginx
-  closed        every request gets 503, as something that keeps people out cannot be honoured
+  served        it is served as written
+  served, but   a part is not served as written, or behaves differently than in ingress-nginx
+  closed        every request gets 503, because an access restriction cannot be enforced
   not served    nothing of it is published
 
-and then the findings, with file and line. Their verdict is the reason that the agent's
-events have, or, of an annotation of ingress-nginx:
+After that it prints the findings, with file and line. The verdict of a finding is the
+reason that the agent's event would have. For an annotation of ingress-nginx it is:
 
-  supported    does what ingress-nginx did (shown with --all)
-  difference   is honoured, with the difference that the message names
-  unsupported  is not honoured
-  unknown      is no annotation of ingress-nginx
-  invalid      this value cannot be read
-  closed       cannot be honoured, and so every request is refused
-  foreign      belongs to another ingress controller; the message names it, and what does the same
-  setting      is a key of ingress-nginx's own ConfigMap
+  supported    it does what it did in ingress-nginx (shown with --all)
+  difference   it is supported, with the difference that the message describes
+  unsupported  it has no effect
+  unknown      ingress-nginx has no such annotation
+  invalid      its value cannot be read
+  closed       it is not supported and restricts access, so every request is refused
+  foreign      it belongs to another ingress controller; the message names the replacement
+  setting      it is a key of ingress-nginx's own ConfigMap
 
-What objects name and the manifests do not hold (NotInManifests) is taken to be in the cluster.
+Objects that the manifests refer to but do not contain (NotInManifests) are assumed to
+exist in the cluster.
 
-Without --cluster it asks no cluster, and never an agent. The exit status is 0 if all is
-served as it is written or with a difference, 1 if something is not, 2 for a wrong command
-line, and 3 if all that could be read is served and something could not be read.`,
+check contacts a cluster only with --cluster, and never contacts an agent. The exit status
+is 0 if everything is served as written or with a difference, 1 if something is not, 2 if
+the command line is wrong, and 3 if something could not be read and all the rest is served.`,
 		Example: `  kerngatectl check manifests/
   helm template CHART | kerngatectl check -
   kubectl get ingress -A -o yaml | kerngatectl check -
@@ -99,12 +100,12 @@ line, and 3 if all that could be read is served and something could not be read.
 			return unread
 		},
 	}
-	command.Flags().BoolVar(&all, "all", false, "list what does what ingress-nginx did too")
-	command.Flags().StringVar(&class, "ingress-class", "", "judge only Ingresses of this class, as the agent's --ingress-class; empty: all, as if they were of the served class")
-	command.Flags().BoolVar(&of.asked, "cluster", false, "read the Ingresses of all namespaces of a cluster, by way of kubectl")
-	command.Flags().StringVar(&of.kubeconfig, "kubeconfig", "", "kubeconfig file that kubectl is given, with --cluster")
-	command.Flags().StringVar(&of.context, "context", "", "context of it, with --cluster")
-	command.Flags().BoolVar(&sarif, "sarif", false, "print SARIF 2.1.0, for code hosts; the same as -o sarif")
+	command.Flags().BoolVar(&all, "all", false, "also list annotations that do what they did under ingress-nginx")
+	command.Flags().StringVar(&class, "ingress-class", "", "check only Ingresses of this class, as the agent with this --ingress-class does; empty: check all Ingresses as if they were of the agent's class")
+	command.Flags().BoolVar(&of.asked, "cluster", false, "read the Ingresses of all namespaces of a cluster, with kubectl")
+	command.Flags().StringVar(&of.kubeconfig, "kubeconfig", "", "kubeconfig `file` for kubectl, with --cluster; empty: kubectl's default")
+	command.Flags().StringVar(&of.context, "context", "", "`name` of the kubeconfig context for kubectl, with --cluster; empty: the current one")
+	command.Flags().BoolVar(&sarif, "sarif", false, "print SARIF 2.1.0, the format that code hosts read; the same as -o sarif")
 	return command
 }
 

@@ -37,11 +37,11 @@ func (c cluster) check(ctx context.Context, checker *check.Checker) error {
 	command.Stdout, command.Stderr = &out, &said
 	switch err := command.Run(); {
 	case errors.Is(err, exec.ErrNotFound):
-		return errors.New("kubectl is not installed, by which --cluster reads: install it, or pass the Ingresses in: kubectl get ingress -A -o yaml | kerngatectl check -")
+		return errors.New("kubectl is not installed, but --cluster needs it: install it, or run this where kubectl is: kubectl get ingress -A -o yaml | kerngatectl check -")
 	case ctx.Err() != nil:
 		return fmt.Errorf("the cluster has not answered within %s", clusterTimeout)
 	case err != nil:
-		return fmt.Errorf("kubectl %s: %w: %s (the right to list Ingresses in all namespaces is needed, and no other)", strings.Join(args, " "), err, strings.TrimSpace(said.String()))
+		return fmt.Errorf("kubectl %s: %w: %s (only the right to list Ingresses in all namespaces is needed)", strings.Join(args, " "), err, strings.TrimSpace(said.String()))
 	}
 	return checker.Add("cluster", &out)
 }

@@ -29,9 +29,9 @@ func TestCheck(t *testing.T) {
 	}{
 		{"", []string{folder}, "1 Ingress: 1 served; 0 errors, 0 warnings", ""},
 		{"", []string{folder, "--all"}, "good.yaml:6   Ingress default/a   note    supported   app-root", ""},
-		{ingress("enable-modsecurity: \"true\""), []string{"-"}, "-:6    Ingress default/a   error   unsupported   enable-modsecurity   there is no web application firewall", "not served as it is written"},
-		{ingress("enable-modsecurity: \"true\""), []string{"-", "-o", "json"}, `"verdict": "unsupported"`, "not served as it is written"},
-		{ingress("enable-modsecurity: \"true\""), []string{"-", "--sarif"}, `"ruleId": "annotation-unsupported"`, "not served as it is written"},
+		{ingress("enable-modsecurity: \"true\""), []string{"-"}, "-:6    Ingress default/a   error   unsupported   enable-modsecurity   there is no web application firewall", "not served as written"},
+		{ingress("enable-modsecurity: \"true\""), []string{"-", "-o", "json"}, `"verdict": "unsupported"`, "not served as written"},
+		{ingress("enable-modsecurity: \"true\""), []string{"-", "--sarif"}, `"ruleId": "annotation-unsupported"`, "not served as written"},
 		{"a: [", []string{"-"}, "", "document in line 1"},
 		{"", []string{folder + "/missing"}, "", "no such file"},
 		{"", nil, "", "name one file"},

@@ -12,13 +12,13 @@ import (
 func newDrain(e env, o *options) *cobra.Command {
 	return &cobra.Command{
 		Use:   "drain",
-		Short: "Have this node get no new connections, while those that it has go on",
-		Long: `drain has the nodes of the fabric hand new connections to each other and none to this one,
-which hands on those that still come to it. Open connections stay until they end. Other
-nodes hear of it within the agents' --fabric-timeout; withdraw the announcement of the
-ingress addresses from this node after that.
+		Short: "Stop sending new connections to this node; open ones continue",
+		Long: `drain makes the other nodes of the fabric stop forwarding new connections to this node. New
+connections that still arrive here are forwarded to the other nodes. Open connections stay
+until they end. The other nodes notice within the agents' --fabric-timeout; after that,
+withdraw the announcement of the ingress addresses from this node.
 
-It holds until undrain or the node's next boot, whatever becomes of the agent.`,
+The node stays drained until undrain or its next boot, even if the agent restarts.`,
 		Example: `  kerngatectl drain && kerngatectl nodes`,
 		Args:    atMost(0),
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -30,8 +30,8 @@ It holds until undrain or the node's next boot, whatever becomes of the agent.`,
 func newUndrain(e env, o *options) *cobra.Command {
 	return &cobra.Command{
 		Use:     "undrain",
-		Short:   "Have this node get new connections again",
-		Long:    `undrain takes drain back. Announce the ingress addresses from this node again after that.`,
+		Short:   "Send new connections to this node again",
+		Long:    `undrain reverts drain. After that, announce the ingress addresses from this node again.`,
 		Example: `  kerngatectl undrain`,
 		Args:    atMost(0),
 		RunE: func(c *cobra.Command, _ []string) error {

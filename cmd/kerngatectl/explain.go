@@ -21,16 +21,16 @@ func newExplain(e env, o *options) *cobra.Command {
 	var request explain.Request
 	c := &cobra.Command{
 		Use:   "explain URL",
-		Short: "Tell why a request goes where it goes, step by step",
-		Long: `explain follows a request on this node without sending it: the ingress address, the
-proxy workers that may get the connection, for https the certificate that the client gets
-and what it must show itself, the host and path rules and why each matches
-or does not, the rules of the route, the service, and the pods that may answer. The last
-lines say what the client gets and, if that is an error, what to do.
+		Short: "Explain step by step how a request is routed",
+		Long: `explain traces a request through this node without sending it. It shows the ingress
+address; the proxy workers that may get the connection; for https, the server's certificate
+and whether the client needs one; the host and path rules, and why each matches or does not;
+the rules of the route; the service; and the pods that may serve the request. The last lines
+show the response that the client gets and, if it is an error, what to do.
 
-Without further flags the request is a GET with nothing but the header Host. What the
-answer depends on and the flags do not say (the client's address, whether a password is
-right, how large the body is) is listed below the answer, case by case.`,
+By default the request is a GET with only the header Host. If the response depends on
+something that the flags do not specify (the client's address, whether a password is
+correct, the size of the body), the possible cases are listed below the response.`,
 		Example: `  kerngatectl explain http://host.example.com/info
   kerngatectl explain https://host.example.com/info
   kerngatectl explain host.example.com/info --address 192.0.2.10 --from 198.51.100.7
@@ -82,13 +82,13 @@ right, how large the body is) is listed below the answer, case by case.`,
 			return show(e.stdout, o, out, func(w io.Writer) { explained(w, out) })
 		},
 	}
-	c.Flags().StringVar(&address, "address", "", "ingress address that the client dials (any of them)")
-	c.Flags().StringVar(&from, "from", "", "client's address, to judge deny and allow prefixes and the source ranges of Ingresses")
-	c.Flags().StringVarP(&request.Method, "method", "X", "GET", "the request's method")
-	c.Flags().StringArrayVarP(&request.Fields, "header", "H", nil, "a header of the request, 'NAME: VALUE'; can be repeated")
-	c.Flags().StringArrayVar(&cookies, "cookie", nil, "a cookie of the request, NAME=VALUE; can be repeated")
-	c.Flags().Int64Var(&request.Body, "body-bytes", 0, "size of the request's body")
-	c.Flags().IntVar(&request.AuthStatus, "auth-status", 0, "status that the external auth service (auth-url) answers with (not known)")
+	c.Flags().StringVar(&address, "address", "", "ingress `address` that the client connects to; empty: any of them")
+	c.Flags().StringVar(&from, "from", "", "`address` of the client, which is compared with deny and allow prefixes and the source ranges of Ingresses; empty: unknown")
+	c.Flags().StringVarP(&request.Method, "method", "X", "GET", "`method` of the request")
+	c.Flags().StringArrayVarP(&request.Fields, "header", "H", nil, "`header` of the request, 'NAME: VALUE'; repeatable")
+	c.Flags().StringArrayVar(&cookies, "cookie", nil, "`cookie` of the request, NAME=VALUE; repeatable")
+	c.Flags().Int64Var(&request.Body, "body-bytes", 0, "size of the request body, in bytes")
+	c.Flags().IntVar(&request.AuthStatus, "auth-status", 0, "`status` of the response of the external auth service (auth-url); 0: unknown")
 	return c
 }
 

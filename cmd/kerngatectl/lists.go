@@ -58,16 +58,15 @@ type listChange struct {
 
 func newDeny(e env, o *options) *cobra.Command {
 	return newList(&listCommand{e: e, o: o, name: "deny", list: loader.Deny},
-		"Drop the packets of source prefixes, at once",
+		"Drop the packets of source prefixes, with immediate effect",
 		`deny changes the list of source prefixes whose packets to the ingress addresses are
-dropped, before anything is spent on them. Whose prefix is on the allow list passes all
-the same.`)
+dropped early, before they use any memory. Sources that are also on the allow list pass.`)
 }
 
 func newAllow(e env, o *options) *cobra.Command {
 	return newList(&listCommand{e: e, o: o, name: "allow", list: loader.Allow},
-		"Except source prefixes from the deny list",
-		`allow changes the list of exceptions from the deny list: a source on both passes.`)
+		"Exempt source prefixes from the deny list",
+		`allow changes the list of exceptions from the deny list: a source on both lists passes.`)
 }
 
 func newList(l *listCommand, short, long string) *cobra.Command {
@@ -76,9 +75,10 @@ func newList(l *listCommand, short, long string) *cobra.Command {
 		Short: short,
 		Long: long + `
 
-A change is in force at once, on this node, and stays when the agent restarts, until the
-node's next boot. What is to hold on all nodes, and always, belongs into the agent's
-configuration: a prefix that is declared there too stays when it is taken back here.`,
+A change takes effect at once, on this node only. It survives restarts of the agent, but
+not a reboot of the node. Prefixes that should be permanent or apply to all nodes belong in
+the agent's configuration. A prefix that is configured there too stays in effect when it is
+deleted here.`,
 		Example: fmt.Sprintf(`  kerngatectl %[1]s add 198.51.100.0/24 2001:db8:bad::/48
   kerngatectl %[1]s list
   kerngatectl %[1]s del 198.51.100.0/24`, l.name),
@@ -93,9 +93,9 @@ func (l *listCommand) add() *cobra.Command {
 	force := false
 	c := &cobra.Command{
 		Use:   "add PREFIX...",
-		Short: "Put prefixes on the list",
-		Long: `add puts prefixes on the list; an address stands for itself. What is there already is no
-error. If one of them cannot be read, none is added.`,
+		Short: "Add prefixes to the list",
+		Long: `add adds prefixes to the list; an address counts as the prefix of that single address.
+Adding a prefix twice is not an error. If one prefix is invalid, none is added.`,
 		Example: fmt.Sprintf(`  kerngatectl %[1]s add 198.51.100.0/24 2001:db8:bad::/48 203.0.113.9
   kerngatectl %[1]s add -f prefixes.txt
   curl -s https://feeds.example.com/bad.txt | kerngatectl %[1]s add -f -`, l.name),
@@ -112,7 +112,7 @@ error. If one of them cannot be read, none is added.`,
 	}
 	l.fromFile(c)
 	if l.list == loader.Deny {
-		c.Flags().BoolVar(&force, "force", false, "deny everybody, if a prefix says so")
+		c.Flags().BoolVar(&force, "force", false, "deny all addresses, if a prefix covers them")
 	}
 	return c
 }
@@ -121,9 +121,9 @@ func (l *listCommand) del() *cobra.Command {
 	c := &cobra.Command{
 		Use:     "del PREFIX...",
 		Aliases: []string{"delete", "remove", "rm"},
-		Short:   "Take prefixes back",
-		Long: `del takes back what add has put on the list, each prefix as it was written there. What is
-not on the list is no error.`,
+		Short:   "Remove prefixes from the list",
+		Long: `del removes prefixes that add has put on the list; each must be the same prefix that was
+added. Removing a prefix that is not on the list is not an error.`,
 		Example: fmt.Sprintf(`  kerngatectl %[1]s del 198.51.100.0/24
   kerngatectl %[1]s del -f prefixes.txt`, l.name),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -139,14 +139,14 @@ not on the list is no error.`,
 }
 
 func (l *listCommand) fromFile(c *cobra.Command) {
-	c.Flags().StringVarP(&l.file, "file", "f", "", "read prefixes from this file too, - is standard input: between blanks, commas or ends of lines, comments after #")
+	c.Flags().StringVarP(&l.file, "file", "f", "", "`file` to read more prefixes from, - for standard input. Blanks, commas or line ends separate prefixes, # begins a comment")
 }
 
 func (l *listCommand) show() *cobra.Command {
 	return &cobra.Command{
 		Use:     "list",
 		Aliases: []string{"ls"},
-		Short:   "Show the list, and who declares each prefix",
+		Short:   "Show the list, and where each prefix was declared",
 		Example: fmt.Sprintf(`  kerngatectl %[1]s list
   kerngatectl %[1]s list -o json | jq -r '.prefixes[] | select(.source | contains("operator")).prefix'`, l.name),
 		Args: atMost(0),
@@ -232,7 +232,7 @@ func (l *listCommand) consider(prefixes []netip.Prefix, force bool) error {
 	operator, err := netip.ParseAddr(client)
 	for _, p := range prefixes {
 		if prefixlist.HoldsEverybody(p) && !force {
-			return fmt.Errorf("%s holds everybody: if that is meant, say so with --force", p)
+			return fmt.Errorf("%s contains all addresses: add it with --force if that is intended", p)
 		}
 		if err == nil && prefixlist.Holds(p, operator) {
 			fmt.Fprintf(l.e.stderr, "warning: %s holds %s, where you come from by SSH: only packets to the ingress addresses are dropped, but is that meant?\n", p, operator)

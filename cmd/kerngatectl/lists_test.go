@@ -64,7 +64,7 @@ func TestLists(t *testing.T) {
 		{"deny add -f -", onNode(stdin("192.0.2.1\n192.0.2.0/23.\n192.0.2.1/24")), 1, "", "standard input: line 2: \"192.0.2.0/23.\" is not a prefix"},
 		{"deny add -f -", onNode(stdin(strings.Repeat("x\n", 12))), 1, "", "standard input: 2 further lines are wrong"},
 		{"allow add 198.51.100.7 --output json", onNode(), 0, "{\n  \"list\": \"allow\",\n  \"changed\": 1,\n  \"unchanged\": 0\n}\n", ""},
-		{"deny add 0.0.0.0/0", onNode(), 1, "", "0.0.0.0/0 holds everybody: if that is meant, say so with --force"},
+		{"deny add 0.0.0.0/0", onNode(), 1, "", "0.0.0.0/0 contains all addresses: add it with --force if that is intended"},
 		{"deny add ::/0", onNode(), 1, "", "with --force"},
 		{"deny add ::/0 --force", onNode(), 0, "1 changed on the deny list\n", ""},
 		{"deny del ::/0", onNode(), 0, "1 changed on the deny list\n", ""},

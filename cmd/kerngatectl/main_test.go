@@ -257,7 +257,7 @@ func TestWrongUse(t *testing.T) {
 		says   string
 	}{
 		{[]string{"statu"}, 2, `no command "statu"; did you mean status?`},
-		{[]string{"status", "x"}, 2, "one argument too many"},
+		{[]string{"status", "x"}, 2, "is an unexpected argument"},
 		{[]string{"status", "--nope"}, 2, "unknown flag: --nope; see kerngatectl status --help"},
 		{[]string{"status", "-o", "xml"}, 2, "table, json or yaml"},
 		{[]string{"explain"}, 2, "explain takes one URL"},
@@ -265,10 +265,10 @@ func TestWrongUse(t *testing.T) {
 		{[]string{"explain", "http://x/", "--header", "Host: y"}, 2, "the URL says what the header Host is"},
 		{[]string{"explain", "http://x/", "--auth-status", "7"}, 2, "7 is not a status"},
 		{[]string{"explain", "http://x/", "--from", "me"}, 2, "--from \"me\" is not an IP address"},
-		{[]string{"services", "shop/inf:http"}, 1, "the nearest: shop/info:http"},
+		{[]string{"services", "shop/inf:http"}, 1, "similar names: shop/info:http"},
 		{[]string{"backends", "zzz"}, 1, "kerngatectl services lists all 2"},
-		{[]string{"certificates", "shop/web-tl"}, 1, "the nearest: shop/web-tls"},
-		{[]string{"routes", "hots.example.com"}, 1, "the nearest: host.example.com"},
+		{[]string{"certificates", "shop/web-tl"}, 1, "similar names: shop/web-tls"},
+		{[]string{"routes", "hots.example.com"}, 1, "similar names: host.example.com"},
 	} {
 		status, _, errs := ctl(t, nil, c.args...)
 		if status != c.status || !strings.Contains(errs, c.says) || strings.Count(errs, "\n") != 1 {

@@ -22,12 +22,12 @@ type nodeList struct {
 func newNodes(e env, o *options) *cobra.Command {
 	return &cobra.Command{
 		Use:   "nodes",
-		Short: "List the nodes that hand packets to each other, and what they handed",
-		Long: `nodes lists the nodes of the fabric as this one sees them, with the share of connections
-that each owns (--fabric), and counts the packets that this node handed to others
-(node_backend: to the node of their pod; node_owner: to the owner of their connection;
-node_second: to another node that may have it), took from others (node_arrived), and
-refused, by reason.`,
+		Short: "List the nodes that forward packets to each other, and count these packets",
+		Long: `nodes lists the nodes of the fabric as this node sees them, with the share of connections
+that each owns (--fabric). It also counts the packets that this node forwarded to others
+(node_backend: to the node of the pod; node_owner: to the owner of the connection;
+node_second: to another node that may have the connection), accepted from others
+(node_arrived), and refused, by reason.`,
 		Example: `  kerngatectl nodes
   kerngatectl nodes -o json | jq '.nodes[] | select(.state != "serving")'`,
 		Args: atMost(0),
@@ -37,7 +37,7 @@ refused, by reason.`,
 				return err
 			}
 			if s.Fabric == nil {
-				return errors.New("this node hands no packets to others: start the agent with --fabric or --l4-dsr")
+				return errors.New("this node forwards no packets to other nodes: start the agent with --fabric or --l4-dsr")
 			}
 			list := nodeList{Fabric: s.Fabric, Packets: []explain.Counter{}}
 			maps, err := e.readMaps(o.bpffs)

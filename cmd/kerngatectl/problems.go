@@ -12,10 +12,10 @@ import (
 func newProblems(e env, o *options) *cobra.Command {
 	return &cobra.Command{
 		Use:   "problems",
-		Short: "List objects that are not served as they are written, and why",
-		Long: `problems lists what the agent could not take as it is written, object by object.
-Objects with a Warning are still served; Refused parts are not, and nothing else is
-affected. Each problem is also an event on the object, and so is its end.`,
+		Short: "List objects that are not served as written, and why",
+		Long: `problems lists the objects that the agent cannot serve as written. Objects with a Warning
+are still served; Refused parts are not served, and nothing else is affected. The agent
+also writes an event on the object when a problem appears and when it is solved.`,
 		Example: `  kerngatectl problems
   kerngatectl problems -o json`,
 		Args: atMost(0),

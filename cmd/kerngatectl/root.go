@@ -26,12 +26,12 @@ func newRoot(e env) *cobra.Command {
 	o := &options{}
 	root := &cobra.Command{
 		Use:   "kerngatectl",
-		Short: "Look into a node that runs Kerngate",
-		Long: `kerngatectl looks into a node that runs Kerngate: what is published, which pods
-answer, and why a request goes where it goes.
+		Short: "Inspect a node that runs Kerngate",
+		Long: `kerngatectl inspects a node that runs Kerngate: what is published, which pods serve it,
+and why a request is routed where it is.
 
-It reads the maps that the kernel steers by, and asks the agent over its socket.
-When one of the two is not there it shows what the other knows, and says what to do.`,
+It reads the BPF maps, and queries the agent over its socket. If one of the two is not
+available, it shows what the other one knows, and says what to do.`,
 		Example: `  kerngatectl status
   kerngatectl explain http://host.example.com/info`,
 		SilenceUsage:  true,
@@ -45,14 +45,14 @@ When one of the two is not there it shows what the other knows, and says what to
 					return nil
 				}
 			}
-			return usageError{fmt.Errorf("-o %q: it is table, json or yaml", o.output)}
+			return usageError{fmt.Errorf("-o %q: want table, json or yaml", o.output)}
 		},
 	}
 	flags := root.PersistentFlags()
-	flags.StringVar(&o.bpffs, "bpffs", defaultBPFFS, "folder of the pinned maps, as the agent's --bpffs")
-	flags.StringVar(&o.socket, "socket", defaultSocket, "the agent's socket, as the agent's --socket")
+	flags.StringVar(&o.bpffs, "bpffs", defaultBPFFS, "`folder` in which the maps are pinned: the agent's --bpffs")
+	flags.StringVar(&o.socket, "socket", defaultSocket, "unix `socket` of the agent: the agent's --socket")
 	flags.StringVarP(&o.output, "output", "o", "table", "output format: table, json or yaml")
-	flags.DurationVar(&o.timeout, "timeout", 5*time.Second, "how long to wait for the agent")
+	flags.DurationVar(&o.timeout, "timeout", 5*time.Second, "longest time to wait for the agent")
 	root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json", "yaml"}, cobra.ShellCompDirectiveNoFileComp))
 
 	root.SetOut(e.stdout)
@@ -82,7 +82,7 @@ When one of the two is not there it shows what the other knows, and says what to
 func atMost(n int) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
 		if len(args) > n {
-			return usageError{fmt.Errorf("%q is one argument too many; see %s --help", args[n], c.CommandPath())}
+			return usageError{fmt.Errorf("%q is an unexpected argument; see %s --help", args[n], c.CommandPath())}
 		}
 		return nil
 	}

@@ -12,11 +12,11 @@ func newRoutes(e env, o *options) *cobra.Command {
 	return &cobra.Command{
 		Use:   "routes [HOST]",
 		Short: "List hosts and paths, in order of precedence",
-		Long: `routes lists what is published: for each host its paths, in the order in which they
-are tried, the service behind each and the Ingress that asked for it. HOST shows one
-host; "*" stands for rules without a host.
+		Long: `routes lists the published routes: the paths of each host, in the order in which they are
+matched, with the service and the Ingress of each. HOST shows one host; "*" stands for
+rules without a host.
 
-A route whose SERVICE is - names a service port that does not exist and answers 503.`,
+If SERVICE is "-", the route's service port does not exist, and requests get 503.`,
 		Example: `  kerngatectl routes
   kerngatectl routes host.example.com -o json`,
 		Args: atMost(1),

@@ -32,13 +32,13 @@ type serviceRow struct {
 func newServices(e env, o *options) *cobra.Command {
 	return &cobra.Command{
 		Use:   "services [NAME]",
-		Short: "List services as the maps hold them, with their load",
-		Long: `services lists what kg_services holds: id, block of backend slots, number of
-backends, and their load added up. L4 services ("namespace/name:port/tcp4") have the kernel
-forward to their pods, without the proxy, which counts no load for them. NAME
-("namespace/name:port") shows one of them.
+		Short: "List the services in the maps, with their load",
+		Long: `services lists the services in the map kg_services: the ID, the block of backend slots, the
+number of backends, and the sum of their load. The kernel forwards L4 services
+("namespace/name:port/tcp4") to their pods; they do not pass through the proxy, so no load
+is counted for them. NAME ("namespace/name:port") shows one service.
 
-BLOCK is offset+count in kg_slots; PUB counts how often it was published anew.`,
+BLOCK is offset+count in kg_slots; PUB counts how often the block was replaced.`,
 		Example: `  kerngatectl services
   kerngatectl services shop/info:http -o yaml`,
 		Args: atMost(1),
@@ -144,7 +144,7 @@ func one[T any](rows []T, name string, of func(T) string, what string) ([]T, err
 		names = append(names, of(r))
 	}
 	if near := explain.Nearest(name, names, 3); len(near) > 0 {
-		return nil, fmt.Errorf("there is no %s %q; the nearest: %s", what, name, strings.Join(near, ", "))
+		return nil, fmt.Errorf("there is no %s %q; similar names: %s", what, name, strings.Join(near, ", "))
 	}
 	return nil, fmt.Errorf("there is no %s %q; kerngatectl %ss lists all %d", what, name, what, len(rows))
 }

@@ -39,10 +39,10 @@ type kernelStatus struct {
 func newStatus(e env, o *options) *cobra.Command {
 	return &cobra.Command{
 		Use:   "status",
-		Short: "Show how the node is: agent, proxies, kernel programs and maps",
-		Long: `status shows the agent (source, sync, last apply, problems), what of the kernel is used
-and what replaces the rest, the proxies with their workers, the listeners, the fill of
-the maps and why packets and connection attempts ended as they did.`,
+		Short: "Show the state of the node: agent, proxies, kernel programs and maps",
+		Long: `status shows the state of the agent (source, sync, last apply, problems); the kernel
+features that are used, and what replaces missing ones; the proxies and their workers; the
+listeners; how full the maps are; and the outcomes of packets and connection attempts.`,
 		Example: `  kerngatectl status
   kerngatectl status -o json | jq .agent.ready`,
 		Args: atMost(0),

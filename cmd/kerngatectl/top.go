@@ -62,27 +62,28 @@ func newTop(e env, o *options) *cobra.Command {
 	var interval time.Duration
 	c := &cobra.Command{
 		Use:   "top",
-		Short: "Show what this node is busy with: packets, drops, their sources, services",
-		Long: `top shows, for each interval: packets per second by the program that judged them and why it
-ended, drops first; the sources whose packets were dropped most; and the services
-with most requests (by the proxies) and new flows (of L4 services).
+		Short: "Show the load of this node: packets, drops and their sources, services",
+		Long: `top shows, for each interval: packets per second by program and reason, drops first; the
+sources with the most dropped packets; and the services with the most requests (in the
+proxies) and new flows (of L4 services).
 
-Packets and requests are counted. Sources and new flows are estimates: of each reason a few hundred
-packets a second are looked at, and stand for all that the counters say.
+Packets and requests are exact counts. Sources and new flows are estimates: a few hundred
+packets per second are sampled for each reason, and scaled to the exact counts.
 
-One watch or top runs on a node at a time; while a watch runs, top shows what is counted.`,
+Only one watch or top can sample on a node at a time; while a watch runs, top shows only
+the exact counts.`,
 		Example: `  kerngatectl top
   kerngatectl top -n 1 --interval 10s -o json`,
 		Args: atMost(0),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if interval < 100*time.Millisecond || rounds < 0 {
-				return usageError{errors.New("--interval is at least 100ms, and -n at least 0")}
+				return usageError{errors.New("--interval must be at least 100ms, and -n must not be negative")}
 			}
 			return top(c.Context(), e, o, rounds, interval)
 		},
 	}
-	c.Flags().IntVarP(&rounds, "rounds", "n", 0, "end after so many intervals; 0: when interrupted")
-	c.Flags().DurationVar(&interval, "interval", time.Second, "how long to count before showing")
+	c.Flags().IntVarP(&rounds, "rounds", "n", 0, "number of intervals to show; 0: until interrupted")
+	c.Flags().DurationVar(&interval, "interval", time.Second, "length of one interval")
 	return c
 }
 

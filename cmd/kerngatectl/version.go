@@ -18,9 +18,10 @@ type versions struct {
 
 func newVersion(e env, o *options) *cobra.Command {
 	return &cobra.Command{
-		Use:     "version",
-		Short:   "Show the version of this program",
-		Long:    `version shows what kerngatectl was built from. kerngatectl status shows the agent's and the proxies' versions.`,
+		Use:   "version",
+		Short: "Show the version of this program",
+		Long: `version shows the version of kerngatectl itself. kerngatectl status shows the versions of the
+agent and the proxies.`,
 		Example: `  kerngatectl version`,
 		Args:    atMost(0),
 		RunE: func(*cobra.Command, []string) error {

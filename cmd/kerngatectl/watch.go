@@ -75,15 +75,16 @@ func newWatch(e env, o *options) *cobra.Command {
 	f := &watchFlags{}
 	c := &cobra.Command{
 		Use:   "watch",
-		Short: "Show single packets as the kernel judges them",
-		Long: `watch prints a line for each packet that kg_xdp or kg_ingress drops, and for the first
-packet of each L4 flow, or for those of --reason: from whom, to whom, on which interface, and why.
+		Short: "Show individual packets that the kernel programs drop or forward",
+		Long: `watch prints one line for each packet that kg_xdp or kg_ingress drops, and for the first
+packet of each L4 flow; --reason selects other packets. A line shows the source, the
+destination, the interface and the reason.
 
-Of each reason at most --rate go out per second and CPU; "skipped" says how many were left
-out before. --source picks among those that went out. The counters
-(kerngatectl status, kerngate_kernel_packets_total) leave out none.
+At most --rate events per second are emitted for each reason and CPU; "skipped" shows how
+many were left out before an event. --source filters the emitted events. The counters
+(kerngatectl status, kerngate_kernel_packets_total) include every packet.
 
-One watch or top runs on a node at a time.`,
+Only one watch or top can run on a node at a time.`,
 		Example: `  kerngatectl watch
   kerngatectl watch --reason denied,rate_packets --source 198.51.100.0/24
   kerngatectl watch --count 100 -o json`,
@@ -97,21 +98,21 @@ One watch or top runs on a node at a time.`,
 		},
 	}
 	flags := c.Flags()
-	flags.StringSliceVar(&f.reasons, "reason", nil, "which ends to show; default: all drops, and l4_new")
-	flags.StringVar(&f.program, "program", "", "kg_xdp or kg_ingress; default: both")
-	flags.StringVar(&f.source, "source", "", "show packets from this address or prefix alone")
-	flags.IntVar(&f.count, "count", 0, "end after so many events; 0: when interrupted")
-	flags.Uint32Var(&f.rate, "rate", 100, "events per second of each reason on each CPU, at most")
+	flags.StringSliceVar(&f.reasons, "reason", nil, "reasons of the packets to show (default all drops, and l4_new)")
+	flags.StringVar(&f.program, "program", "", "`name` of the program whose packets to show: kg_xdp or kg_ingress (default both)")
+	flags.StringVar(&f.source, "source", "", "show only packets from this address or `prefix`; empty: from all")
+	flags.IntVar(&f.count, "count", 0, "number of events after which to end; 0: until interrupted")
+	flags.Uint32Var(&f.rate, "rate", 100, "largest number of events per second for each reason and CPU")
 	return c
 }
 
 // check returns what the flags ask for.
 func (f *watchFlags) check(o *options) (want loader.WatchOptions, err error) {
 	if o.output == "yaml" {
-		return want, errors.New(`-o "yaml": of watch it is table or json`)
+		return want, errors.New(`-o "yaml": want table or json, the formats of watch`)
 	}
 	if f.rate == 0 || f.count < 0 {
-		return want, errors.New("--rate is at least 1, and --count at least 0")
+		return want, errors.New("--rate must be at least 1, and --count must not be negative")
 	}
 	if f.source != "" {
 		if f.prefix, err = parseSource(f.source); err != nil {
@@ -130,11 +131,11 @@ func (f *watchFlags) check(o *options) (want loader.WatchOptions, err error) {
 	for _, name := range f.reasons {
 		if !slices.Contains(names, name) {
 			slices.Sort(names)
-			return want, fmt.Errorf("--reason %q: there is none of that name; there are %s", name, strings.Join(names, ", "))
+			return want, fmt.Errorf("--reason %q: unknown; want one of %s", name, strings.Join(names, ", "))
 		}
 	}
 	if len(want.Reasons) == 0 {
-		return want, fmt.Errorf("--program %q: it is kg_xdp or kg_ingress", f.program)
+		return want, fmt.Errorf("--program %q: want kg_xdp or kg_ingress", f.program)
 	}
 	want.PerSecond = f.rate
 	return want, nil

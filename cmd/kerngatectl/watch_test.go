@@ -162,12 +162,12 @@ func TestWatchIsInterrupted(t *testing.T) {
 
 func TestWatchWrongUse(t *testing.T) {
 	for args, says := range map[string]string{
-		"watch --reason denid":       `--reason "denid": there is none of that name; there are allowed, bad_flags,`,
-		"watch --program kg_lookup":  "it is kg_xdp or kg_ingress",
+		"watch --reason denid":       `--reason "denid": unknown; want one of allowed, bad_flags,`,
+		"watch --program kg_lookup":  "want kg_xdp or kg_ingress",
 		"watch --source 192.0.2.300": "neither an address nor a prefix",
-		"watch --rate 0":             "--rate is at least 1",
+		"watch --rate 0":             "--rate must be at least 1",
 		"watch -o yaml":              "table or json",
-		"top --interval 1ms":         "--interval is at least 100ms",
+		"top --interval 1ms":         "--interval must be at least 100ms",
 	} {
 		status, _, errs := ctl(t, watched().use, strings.Fields(args)...)
 		if status != 2 || !strings.Contains(errs, says) || strings.Count(errs, "\n") != 1 {

@@ -74,7 +74,7 @@ func (p *pods) answer(w http.ResponseWriter, r *http.Request, service string) {
 }
 
 // unseen are fields of requests that are free to differ: ids, and what belongs to a connection.
-var unseen = []string{testID, "X-Request-Id", "Connection"}
+var unseen = []string{testID, "X-Request-Id", "X-Kerngate-Pass", "Connection"}
 
 func (p *pods) note(service string, r *http.Request, body []byte) {
 	var b strings.Builder

@@ -51,11 +51,13 @@ type Snapshot struct {
 	// AffinityKey signs affinity cookies, 32 bytes: the same at every proxy, or until the
 	// agent has sent one, this proxy's own.
 	AffinityKey []byte
-	services    map[uint32]*Service
-	renewed     bool       // a service came again, and routes hold what it was
-	ordered     []*Service // by id
-	upstreams   upstreams
-	policies    *policies
+	// PassToken marks requests that have passed a proxy that has the same key.
+	PassToken []byte
+	services  map[uint32]*Service
+	renewed   bool       // a service came again, and routes hold what it was
+	ordered   []*Service // by id
+	upstreams upstreams
+	policies  *policies
 }
 
 // Empty returns the configuration before the first Config: no routes.
@@ -66,7 +68,7 @@ func Empty() *Snapshot {
 	}
 	own := make([]byte, 32)
 	rand.Read(own) // never fails
-	s := &Snapshot{AffinityKey: own, Settings: DefaultSettings(), Routes: routes, services: map[uint32]*Service{}, Usage: usage.NewBook(usage.Most, 1),
+	s := &Snapshot{AffinityKey: own, PassToken: PassToken(own), Settings: DefaultSettings(), Routes: routes, services: map[uint32]*Service{}, Usage: usage.NewBook(usage.Most, 1),
 		policies: &policies{known: map[digest]weak.Pointer[policy.Policy]{}}}
 	if s.TLS, err = new(TLS).apply(&feedpb.Config{}, s); err != nil {
 		panic(err) // no input either
@@ -102,7 +104,7 @@ func (s *Snapshot) Apply(c *feedpb.Config) (*Snapshot, error) {
 	next.Default = next.services[c.DefaultService]
 	next.DefaultUsage = s.Usage.Line(model.ObjectRef{}, next.Default.name())
 	if key := c.TicketKeys.GetAffinity(); len(key) > 0 {
-		next.AffinityKey = key
+		next.AffinityKey, next.PassToken = key, PassToken(key)
 	}
 	var err error
 	if next.TLS, err = s.TLS.apply(c, &next); err != nil {

@@ -20,6 +20,7 @@ func (x *Exchange) ask(e *policy.External) bool {
 	allowed := e.Kept(key, now)
 	if allowed == nil {
 		r := subrequest.Request{Method: e.Method, Target: string(e.To.Target(nil, q)), Header: e.Head(q, x.RequestID())}
+		r.Header.Set(passName, string(x.appendPass(nil)))
 		if r.Method == "" {
 			r.Method = http.MethodGet
 		}

@@ -37,6 +37,7 @@ func (x *Exchange) page(status int) bool {
 		Address: pod.String(), Authority: string(x.Request.Host), Method: http.MethodGet, Target: "/",
 		Header: x.clientFields(), By: x.Outcome.Source.Namespace,
 	}
+	r.Header.Set(passName, string(x.appendPass(nil)))
 	q := &x.rules.request
 	original := string(q.Path)
 	if q.Query != nil {

@@ -108,6 +108,7 @@ type Exchange struct {
 	responded bool // a final response was begun towards the client
 	tunnel    bool
 	webSocket bool // the tunnel is one
+	passes    int  // how often the request has passed a proxy of the cluster
 	asked     bool // an interim response has asked if the client is there
 	leaving   bool // the tunnel is to end: the worker is going away
 	upClosed  bool // tunnel: the client's end was passed on
@@ -228,6 +229,9 @@ func (x *Exchange) Serve(co *reactor.Coroutine) {
 	target, reason := x.admit()
 	if x.worker.Overload.Sheds(x.worker.Rand.Uint64) {
 		target, reason = config.Target{}, Shed
+	}
+	if !x.readPasses() {
+		target, reason = config.Target{}, Loop
 	}
 	x.identifyCall(target.Upstream)
 	x.beginTrace()

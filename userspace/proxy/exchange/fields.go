@@ -59,6 +59,9 @@ func (x *Exchange) addFields() {
 	x.values = strconv.AppendUint(x.values, uint64(o.port), 10)
 	x.add("X-Forwarded-Port", x.values[at:])
 	x.add("X-Request-ID", x.RequestID())
+	at = len(x.values)
+	x.values = x.appendPass(x.values)
+	x.add(passName, x.values[at:])
 	x.addClientFields()
 	x.dropAnnouncement()
 }

@@ -50,6 +50,7 @@ const (
 	SpoolFailed                     // the request's body cannot be kept in a file
 	RewriteLoop                     // rules sent the request from path to path without an end
 	Shed                            // the proxy is about to run out of something
+	Loop                            // the request has come back to proxies of the cluster too often
 	Reasons
 )
 
@@ -101,6 +102,7 @@ var reasons = [Reasons]struct {
 	ExternalFailed:    {"external_failed", http.StatusInternalServerError, "the service that decides about this request cannot be asked"},
 	Intercepted:       {"intercepted", http.StatusBadGateway, "the pod answered with an error, and the page for that is not to be had"},
 	RewriteLoop:       {"rewrite_loop", http.StatusInternalServerError, "the rules of the Ingress rewrite the path without an end"},
+	Loop:              {"loop", http.StatusLoopDetected, "the request comes back to the ingress again and again; find out which Service, mirror or auth-url leads to an ingress address"},
 	Shed:              {"shed", http.StatusServiceUnavailable, "too much to do at the moment"},
 	PodsBusy:          {"pods_busy", http.StatusServiceUnavailable, "every pod of the Service has as many requests as it may have"},
 	AccessClosed:      {"access_closed", http.StatusServiceUnavailable, "the access rules of the Ingress cannot be judged"},

@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"bufio"
+	"bytes"
 	"io"
 	"log"
 	"net"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/kerngate/kerngate/userspace/control/cert/certtest"
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
+	"github.com/kerngate/kerngate/userspace/proxy/config"
 	"github.com/kerngate/kerngate/userspace/proxy/exchange"
 	"github.com/kerngate/kerngate/userspace/proxy/pod/balance"
 	"github.com/kerngate/kerngate/userspace/proxy/proxytest"
@@ -231,6 +233,7 @@ func refusals(t *testing.T) map[exchange.Reason]refusal {
 		exchange.Intercepted: {status: 404, service: under(&feedpb.Policy{ErrorPages: &feedpb.ErrorPages{Status: []uint32{404}, Service: 61, Namespace: "d", Ingress: "i"}},
 			says(t, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"))},
 		exchange.PodsBusy: {status: 503, detail: "queue_full", service: proxytest.Service{Backends: []string{silent}, MaxConnections: 1}, before: pending(came)},
+		exchange.Loop:     {status: 508, ask: question{path: "/x", fields: []string{"X-Kerngate-Pass", string(config.PassToken(bytes.Repeat([]byte{7}, 32))) + ";5"}}},
 		exchange.Shed: {status: 503,
 			site: func(s *refusing) {
 				s.Worker.Overload.MemoryOf = func() (uint64, uint64) { return memory.Load(), 100 }

@@ -37,7 +37,7 @@ func (p *Proxy) Serve(ctx context.Context, address string) error {
 			break
 		}
 		if !logged {
-			p.log.Warn().Err(err).Str("address", address).Msg("metrics address not to be had yet; trying again")
+			p.log.Warn().Err(err).Str("address", address).Msg("cannot listen on the metrics address yet; trying again")
 		}
 		select {
 		case <-ctx.Done():

@@ -292,7 +292,7 @@ func (p *Proxy) resume(ctx context.Context) *feed.Client {
 		}
 		var rejected *feed.RejectError
 		if errors.As(err, &rejected) {
-			p.log.Error().Err(err).Msg("the agent does not take this proxy back; finishing what is open")
+			p.log.Error().Err(err).Msg("the agent rejected this proxy; draining")
 			p.drain(0)
 			return nil
 		}
@@ -319,7 +319,7 @@ func (p *Proxy) listen(client *feed.Client) error {
 			p.serving.Store(true)
 			p.log.Info().Msg("new connections come here")
 		case *feedpb.FromAgent_Drain:
-			p.log.Info().Msg("another generation serves; finishing what is open")
+			p.log.Info().Msg("another generation gets new connections; draining")
 			p.drain(time.Duration(m.Drain.TimeoutMs) * time.Millisecond)
 		case *feedpb.FromAgent_Reject:
 			return &feed.RejectError{Reason: m.Reject.Reason}

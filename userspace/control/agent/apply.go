@@ -91,7 +91,7 @@ func (a *Agent) noteApply(start time.Time, err error, whole bool) {
 			at.backoff = min(max(2*at.backoff, retryFirst), retryMost)
 			at.retry = time.NewTimer(at.backoff)
 		}
-		a.Log.Error().Err(err).Dur("again_in", at.backoff).Msg("the maps do not hold all they should; what could be stored is in force")
+		a.Log.Error().Err(err).Dur("again_in", at.backoff).Msg("the maps are incomplete; the entries that could be stored are in effect")
 		a.problems.set(fromApply, applyProblems(err))
 		return
 	}

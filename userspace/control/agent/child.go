@@ -145,7 +145,7 @@ func raiseDescriptors(log zerolog.Logger) {
 		err = syscall.Setrlimit(unix.RLIMIT_NOFILE, &syscall.Rlimit{Cur: most, Max: most})
 	}
 	if err != nil {
-		log.Info().Err(err).Uint64("descriptors", limit.Max).Msg("the limit of open descriptors stays: it bounds the proxy's connections (see --max-connections)")
+		log.Info().Err(err).Uint64("descriptors", limit.Max).Msg("cannot raise the limit of open file descriptors, which limits the proxy's connections (see --max-connections)")
 	}
 }
 

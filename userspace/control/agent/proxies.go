@@ -140,7 +140,7 @@ func (a *Agent) bindQUIC(fd int) bool {
 	}
 	// A socket has one port. Those of flags are the same at each address.
 	if err := a.Datapath.BindQUIC(fd, listeners[i].Port); err != nil {
-		a.Log.Error().Err(err).Msg("this proxy does not serve HTTP/3; HTTP/2 and HTTP/1.1 it does")
+		a.Log.Error().Err(err).Msg("this proxy serves HTTP/1.1 and HTTP/2, but not HTTP/3")
 		return false
 	}
 	return true

@@ -66,7 +66,7 @@ func (a *Agent) feelPulse(now time.Time) {
 func (a *Agent) silence(p *proxy, quiet time.Duration) {
 	p.silent, p.looks = true, 0
 	a.Log.Error().Uint32("generation", p.number).Int("proxy_pid", p.pid).Str("state", string(p.state)).
-		Dur("silent_for", quiet).Msg("the proxy does not turn (stopped, or all workers hang): new connections wait for another")
+		Dur("silent_for", quiet).Msg("the proxy does not respond (stopped, or all workers hang): new connections wait for another proxy")
 	if p.state == serving {
 		if err := a.Datapath.Suspend(p.number); err != nil {
 			a.Log.Error().Err(err).Uint32("generation", p.number).Msg("cannot take new connections away from a proxy")
@@ -78,7 +78,7 @@ func (a *Agent) silence(p *proxy, quiet time.Duration) {
 // revive gives new connections back to a proxy that turns again, unless another has them.
 func (a *Agent) revive(p *proxy) {
 	p.silent = false
-	a.Log.Warn().Uint32("generation", p.number).Int("proxy_pid", p.pid).Str("state", string(p.state)).Msg("the proxy turns again")
+	a.Log.Warn().Uint32("generation", p.number).Int("proxy_pid", p.pid).Str("state", string(p.state)).Msg("the proxy responds again")
 	if p.state != serving {
 		return
 	}
@@ -95,7 +95,7 @@ func (a *Agent) kill(p *proxy, quiet time.Duration) {
 	if !p.watched || p.pid <= 0 {
 		return
 	}
-	a.Log.Error().Uint32("generation", p.number).Int("proxy_pid", p.pid).Dur("silent_for", quiet).Msg("the proxy does not come back and is killed")
+	a.Log.Error().Uint32("generation", p.number).Int("proxy_pid", p.pid).Dur("silent_for", quiet).Msg("the proxy did not recover and is killed")
 	if err := unix.Kill(p.pid, unix.SIGKILL); err != nil && err != unix.ESRCH {
 		a.Log.Warn().Err(err).Int("proxy_pid", p.pid).Msg("cannot kill the proxy")
 	}

@@ -360,7 +360,7 @@ P / other`)},
 server-snippet: rewrite ^/gone/ /here redirect; add_header X-Server "a b" always;
 
 P / web`)},
-		server: `rewrite ^/gone/ /here redirect; add_header X-Server "a b" always; location / { @web }`,
+		server:   `rewrite ^/gone/ /here redirect; add_header X-Server "a b" always; location / { @web }`,
 		requests: ask("GET /", "GET /gone", "GET /\nDo: status=404", "GET /gone/x?y=z"),
 	}}
 }

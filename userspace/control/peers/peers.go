@@ -1,16 +1,17 @@
-// Package peers finds out by itself which other nodes of the fabric are there, within about a
-// second, and tells them when this one drains. Kubernetes says so too, but after some forty.
+// Package peers probes the other nodes of the fabric, notices within about a second when one
+// goes silent, and announces to them when this node drains. Kubernetes would report a dead
+// node only after some forty seconds.
 //
-// A node is asked by a connection to the TCP port whose number is the fabric's. Nobody needs to
-// listen there: the kernel of a node that lives refuses the connection, also while its agent
-// is being replaced; of one that is dead, or cannot be reached from here, nothing comes. An
-// agent that drains its node does listen, and says so, and for a while when it drains no more.
+// A probe is a connection to the TCP port with the fabric's number. Nobody needs to listen
+// there: the kernel of a living node refuses the connection, also while its agent is being
+// replaced. A node that is dead or unreachable from here does not respond at all. The agent
+// of a node that drains does listen, and announces it, and for a while the end of it too.
 //
-// What is found counts here alone, and takes away only: a node that is silent gets no new
-// connections from this one, while it is still asked for those that it may have. Nobody can
-// have a node declared dead by sending something, only by keeping its answers from us; nor
-// alive, without guessing the sequence number of each attempt. A node that has never
-// answered is not judged: a firewall may be in the way.
+// Probe results are local and can only make a node less preferred: a silent node gets no new
+// connections from this node, but is still tried for connections that it may already hold.
+// Nobody can have a node declared dead by sending something, only by keeping its responses
+// from us; nor alive, without guessing the sequence number of each probe. A node that has
+// never responded is not judged: a firewall may be in the way.
 package peers
 
 import (

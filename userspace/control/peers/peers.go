@@ -32,8 +32,8 @@ const (
 	attempts = 4
 	// comeBack is how many answers in a row make a silent node one to count on again.
 	comeBack = 8
-	// forget is how many answers without a word make a node that drained one that does not: its
-	// agent is being replaced meanwhile, for half a minute at most with the default time.
+	// forget is how many plain answers (connection refused, no banner) clear a node's "draining"
+	// state. It is long enough to cover an agent's restart.
 	forget = 30 * attempts
 	// perSecond bounds the attempts: with more nodes each is asked more rarely.
 	perSecond = 1000

@@ -39,10 +39,10 @@ type tc struct {
 	ingress, egress *ebpf.Program
 	// The same for interfaces without a link layer.
 	ingressL3, egressL3 *ebpf.Program
-	links           map[string]link.Link // by pin
-	net             *netlink.Handle
-	log             zerolog.Logger
-	attachments     []Attachment
+	links               map[string]link.Link // by pin
+	net                 *netlink.Handle
+	log                 zerolog.Logger
+	attachments         []Attachment
 }
 
 // side is one of an interface's two hooks.

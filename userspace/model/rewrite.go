@@ -16,9 +16,9 @@ type Redirect struct {
 	// Pattern is an RE2 expression: only paths in which it is found, "": all. In Target $1 to
 	// $9 then stand for what its groups have matched.
 	Pattern string
-	Query   bool   // the request's query goes after that of Target
+	Query   bool // the request's query goes after that of Target
 	// Body is a template: the text that is answered, of the media type Type, where there is no
 	// Target.
 	Body, Type string
-	By      string // what asked for it, such as an annotation's key; for people alone
+	By         string // what asked for it, such as an annotation's key; for people alone
 }

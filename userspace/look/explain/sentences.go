@@ -2,8 +2,8 @@ package explain
 
 import (
 	"fmt"
-	"slices"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"

@@ -68,13 +68,14 @@ func BenchmarkKernelLive(b *testing.B) {
 		name          string
 		program, base *ebpf.Program
 		packet        []byte
+		counter       string
 	}{
-		{"not ours v4, passed", ours, ending(b, xdpPass, frags), notOurs.bytes()},
-		{"L4 forward v4 TCP, passed", ours, ending(b, xdpPass, frags), here.bytes()},
-		{"denied v4, dropped", ours, ending(b, xdpDrop, frags), packetTo(netip.MustParseAddr("198.51.100.7"), 4001, 6).bytes()},
+		{"not ours v4, passed", ours, ending(b, xdpPass, frags), notOurs.bytes(), "kg_xdp/not_ours"},
+		{"L4 forward v4 TCP, passed", ours, ending(b, xdpPass, frags), here.bytes(), "kg_xdp/l4_forwarded"},
+		{"denied v4, dropped", ours, ending(b, xdpDrop, frags), packetTo(netip.MustParseAddr("198.51.100.7"), 4001, 6).bytes(), "kg_xdp/denied"},
 		// What the kernel sends again has the outer headers of before: both write the packet's
 		// beginning anew.
-		{"DSR v4 TCP, sent", before(b, ours, 0, head[:34], frags), before(b, resizing(b, -outer, xdpTX, frags), 0, head[:34], frags), head},
+		{"DSR v4 TCP, sent", before(b, ours, 0, head[:34], frags), before(b, resizing(b, -outer, xdpTX, frags), 0, head[:34], frags), head, "kg_xdp/node_backend"},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			round := func(p *ebpf.Program) (took time.Duration) {
@@ -88,10 +89,12 @@ func BenchmarkKernelLive(b *testing.B) {
 				}
 				return took
 			}
+			before := counters(b, u.Datapath)
 			best, base := time.Hour, time.Hour
 			for range 50 {
 				best, base = min(best, round(c.program)), min(base, round(c.base))
 			}
+			expectOnly(b, u.Datapath, before, 50<<13, c.counter)
 			reportPacket(b, best, base, 0)
 			b.ReportMetric(1e3/float64(best), "Mpackets/s")
 		})

@@ -59,30 +59,37 @@ func BenchmarkKernelNodes(b *testing.B) {
 			reset func(next *ebpf.Program) *ebpf.Program
 			by    int32 // what the program does to the packet's beginning
 			end   uint32
+			grow  []string // counters
 		}{
-			{"DSR to another node", append(junk, remote.bytes()...), func(next *ebpf.Program) *ebpf.Program { return unwrapping(b, next, outer, remote.bytes()[:14], frags) }, -int32(outer), xdpTX},
-			{"fabric to the owner", append(junk, others.bytes()...), func(next *ebpf.Program) *ebpf.Program { return unwrapping(b, next, outer, others.bytes()[:14], frags) }, -int32(outer), xdpTX},
-			{"from another node", here.bytes(), func(next *ebpf.Program) *ebpf.Program { return wrapping(b, next, arriving[:14+outer], frags) }, int32(outer), xdpPass},
+			{"DSR to another node", append(junk, remote.bytes()...), func(next *ebpf.Program) *ebpf.Program { return unwrapping(b, next, outer, remote.bytes()[:14], frags) }, -int32(outer), xdpTX, []string{"kg_xdp/node_backend"}},
+			{"fabric to the owner", append(junk, others.bytes()...), func(next *ebpf.Program) *ebpf.Program { return unwrapping(b, next, outer, others.bytes()[:14], frags) }, -int32(outer), xdpTX, []string{"kg_xdp/node_owner", "kg_lookup/no_proxy"}},
+			{"from another node", here.bytes(), func(next *ebpf.Program) *ebpf.Program { return wrapping(b, next, arriving[:14+outer], frags) }, int32(outer), xdpPass, []string{"kg_xdp/node_arrived", "kg_xdp/l4_forwarded"}},
 		} {
 			b.Run(c.name+family, func(b *testing.B) {
 				ours, base := c.reset(u.programs["kg_xdp"]), c.reset(resizing(b, c.by, c.end, frags))
 				best, least := time.Hour, time.Hour
-				for range 25 {
+				before := counters(b, u.Datapath)
+				const rounds = 25
+				for range rounds {
 					best = min(best, u.benchmark(b, ours, c.data, c.end))
 					least = min(least, u.benchmark(b, base, c.data, c.end))
 				}
+				expectOnly(b, u.Datapath, before, rounds*nodeTurns, c.grow...)
 				reportPacket(b, best, least, 0)
 			})
 		}
 	}
 }
 
-// benchmark runs a program 20,000 times on a packet that came in on the uplink, and returns
+// nodeTurns is how often a packet is run in one go.
+const nodeTurns = 20000
+
+// benchmark runs a program nodeTurns times on a packet that came in on the uplink, and returns
 // the time of one run.
 func (u *uplink) benchmark(b *testing.B, p *ebpf.Program, packet []byte, verdict uint32) (took time.Duration) {
 	b.Helper()
 	u.ns.Do(func() {
-		got, ns, err := testRun(p, packet, u.index, 20000, 0)
+		got, ns, err := testRun(p, packet, u.index, nodeTurns, 0)
 		if err != nil {
 			b.Error(err)
 		} else if got != verdict {

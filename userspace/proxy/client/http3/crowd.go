@@ -35,21 +35,14 @@ var errFull = errors.New("too many connections")
 type crowd struct {
 	mu      sync.Mutex
 	all     int
-	sources map[netip.Prefix]*source
+	sources map[netip.Addr]*source
 	open    map[*connection]struct{} // whose handshake is done
 }
 
 type source struct{ all, unused int }
 
-// sourceOf returns whom an address belongs to.
-func sourceOf(a net.Addr) netip.Prefix {
-	ip, bits := addrPort(a).Addr(), 64
-	if ip.Is4() {
-		bits = 32
-	}
-	p, _ := ip.Prefix(bits)
-	return p
-}
+// sourceOf returns by whom connections from an address are counted, as those over TCP are.
+func sourceOf(a net.Addr) netip.Addr { return overload.Source(addrPort(a).Addr()) }
 
 // enter counts a connection that begins. It reports false if there is no room for it.
 func (w *crowd) enter(c *connecting, maxUnused int) bool {
@@ -62,7 +55,7 @@ func (w *crowd) enter(c *connecting, maxUnused int) bool {
 	case s == nil:
 		s = new(source)
 		if w.sources == nil {
-			w.sources = map[netip.Prefix]*source{}
+			w.sources = map[netip.Addr]*source{}
 		}
 		w.sources[c.source] = s
 	case s.all >= maxPerSource, s.unused >= maxUnused:

@@ -62,7 +62,7 @@ type connecting struct {
 	opened atomic.Bool // its handshake is done
 
 	// Of crowd.
-	source netip.Prefix
+	source netip.Addr
 	unused bool
 	conn   *connection
 }

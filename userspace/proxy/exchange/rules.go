@@ -174,25 +174,13 @@ func (h podHead) Has(lower string) bool {
 }
 
 func (h podHead) Drop(lower string) {
-	kept := h.x.added[:0]
-	for _, a := range h.x.added {
-		if !strings.EqualFold(a.Name, lower) {
-			kept = append(kept, a)
-		}
-	}
-	h.x.added = kept
+	h.x.added = slices.DeleteFunc(h.x.added, func(a Added) bool { return strings.EqualFold(a.Name, lower) })
 	policy.DropVariable(h.x.Request, lower)
 }
 
 func (h podHead) Clear(lower string) {
-	kept := h.x.added[:0]
-	for _, a := range h.x.added {
-		if !policy.BeginsLike(a.Name, lower) {
-			kept = append(kept, a)
-		}
-	}
-	h.x.added = kept
-	policy.ClearFields(h.x.Request, lower)
+	h.x.added = slices.DeleteFunc(h.x.added, func(a Added) bool { return policy.BeginsLike(a.Name, lower) })
+	policy.ClearFields(h.x.Request.Fields, lower)
 }
 
 func (h podHead) Type() []byte { return h.x.Request.Lookup("content-type") }

@@ -145,29 +145,22 @@ type responseHead struct{ r *http1.Response }
 
 func (h responseHead) Has(lower string) bool         { return h.r.Passes(lower) }
 func (h responseHead) Drop(lower string)             { h.r.Drop(lower) }
-func (h responseHead) Clear(lower string)            { clearFields(h.r.Fields, lower) }
+func (h responseHead) Clear(lower string)            { ClearFields(h.r.Fields, lower) }
 func (h responseHead) Type() []byte                  { return h.r.Lookup("content-type") }
 func (h responseHead) Status() int                   { return h.r.Status }
 func (h responseHead) Add(name string, value []byte) { h.r.Add(name, value) }
 
-// clearFields leaves out the fields whose names begin so, also those that CGI takes for the
+// ClearFields leaves out the fields whose names begin so, also those that CGI takes for the
 // same, but for those that are the proxy's own.
-func clearFields(fields []http1.Field, lower string) {
+func ClearFields(fields []http1.Field, lower string) {
 	for i := range fields {
-		if f := &fields[i]; beginsLike(f.Name, lower) && !rule.ProxyOwn(string(f.Name)) {
+		if f := &fields[i]; BeginsLike(f.Name, lower) && !rule.ProxyOwn(string(f.Name)) {
 			f.HopByHop = true
 		}
 	}
 }
 
-func beginsLike(name []byte, lower string) bool {
-	return len(name) >= len(lower) && SameVariable(name[:len(lower)], lower)
-}
-
-// ClearFields is clearFields of a request.
-func ClearFields(r *http1.Request, lower string) { clearFields(r.Fields, lower) }
-
 // BeginsLike reports whether a header's name begins so, to CGI and its like.
-func BeginsLike(name, lower string) bool {
+func BeginsLike[T string | []byte](name T, lower string) bool {
 	return len(name) >= len(lower) && SameVariable(name[:len(lower)], lower)
 }

@@ -90,12 +90,8 @@ func hostParts(t template.Template) int {
 	return len(t)
 }
 
-// location appends the target for a request to dst. It reports false if the rule is not
-// for the request.
-func (r *redirect) location(dst []byte, q *Request) ([]byte, bool) {
-	if r.pattern != nil && !q.match(r.pattern, q.Normal, false) {
-		return dst, false
-	}
+// location returns the target for a request, whose path has matched.
+func (r *redirect) location(q *Request) (dst []byte) {
 	for i := range r.target {
 		if r.target[i].Value != template.Group {
 			dst = q.fillURL(dst, r.target[i:i+1], &plainPath)
@@ -114,14 +110,17 @@ func (r *redirect) location(dst []byte, q *Request) ([]byte, bool) {
 		dst = append(dst, r.joint)
 		dst = append(dst, q.Args...)
 	}
-	return dst, true
+	return dst
 }
 
-// answer is what the rule answers a request with, whose location was made.
-func (r *redirect) answer(q *Request, location []byte) *Answer {
+// answer is what the rule answers a request with; nil: it is not for this one.
+func (r *redirect) answer(q *Request) *Answer {
+	if r.pattern != nil && !q.match(r.pattern, q.Normal, false) {
+		return nil
+	}
 	a := &Answer{Status: r.status}
 	if len(r.target) > 0 {
-		a.Fields = append(a.Fields, AnswerField{"Location", string(location)})
+		a.Fields = append(a.Fields, AnswerField{"Location", string(r.location(q))})
 	}
 	if r.hasBody {
 		a.Fields = append(a.Fields, AnswerField{"Content-Type", r.typ})
@@ -150,11 +149,9 @@ func (p *Policy) Answer(q *Request) *Answer {
 		if r.path != "" && string(q.Normal) != r.path {
 			continue
 		}
-		location, fits := r.location(nil, q)
-		if !fits {
-			continue
+		if a := r.answer(q); a != nil {
+			return a
 		}
-		return r.answer(q, location)
 	}
 	if p.cors != nil {
 		return p.cors.preflight(q)

@@ -137,11 +137,6 @@ func (p *Policy) Steps(q *Request, first bool) Next {
 func (q *Request) run(list []step) Next {
 	for i := 0; i < len(list); i++ {
 		s := &list[i]
-		if s.op == feedpb.Step_REWRITE || s.op == feedpb.Step_ANSWER && s.answer.pattern != nil {
-			if q.spends(s.pattern(), q.Normal) {
-				return Refused
-			}
-		}
 		switch s.op {
 		case feedpb.Step_SET:
 			q.set(s)
@@ -156,15 +151,16 @@ func (q *Request) run(list []step) Next {
 				q.level = s.level
 			}
 		case feedpb.Step_ANSWER:
-			location, fits := s.answer.location(nil, q)
-			if !fits {
-				continue
-			}
-			if q.answer = s.answer.answer(q, location); q.answer == nil {
+			if q.spends(s.answer.pattern, q.Normal) {
 				return Refused
 			}
-			return Answered
+			if q.answer = s.answer.answer(q); q.answer != nil {
+				return Answered
+			}
 		case feedpb.Step_REWRITE:
+			if q.spends(s.re, q.Normal) {
+				return Refused
+			}
 			if !q.match(s.re, q.Normal, false) {
 				continue
 			}
@@ -253,14 +249,6 @@ func (s *step) holds(q *Request) (holds, known bool) {
 	return q.match(s.re, value, s.ofHost), true
 }
 
-// pattern returns the expression that the path is searched for.
-func (s *step) pattern() *rule.Regexp {
-	if s.op == feedpb.Step_ANSWER {
-		return s.answer.pattern
-	}
-	return s.re
-}
-
 // spends notes what a search costs, and reports whether all of the request's come to too much.
 func (q *Request) spends(re *rule.Regexp, text []byte) bool {
 	q.cost += re.Cost(len(text))
@@ -310,9 +298,7 @@ func (q *Request) rewrite(s *step) bool {
 		}
 	}
 	decoded := q.room[at:len(q.room):len(q.room)]
-	if !s.path.Alone && !s.path.HasQuery {
-		// The query stays.
-	} else {
+	if s.path.Alone || s.path.HasQuery { // else the query stays
 		before := q.Args
 		at = len(q.room)
 		q.room = q.fillURL(q.room, s.path.Query, &plainQuery)

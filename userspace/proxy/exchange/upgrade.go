@@ -1,6 +1,9 @@
 package exchange
 
-import "bytes"
+import (
+	"bytes"
+	"iter"
+)
 
 // barred are the protocols that nobody may change to through the proxy: a client would talk
 // to the pod past every rule, in requests that nobody sees (RFC 9110 section 7.8).
@@ -8,17 +11,11 @@ var barred = [...]string{"h2", "h2c", "h3", "http", "https", "tls", "ssl"}
 
 // upgrades reports whether the client asks for other protocols, all of which may pass.
 func (x *Exchange) upgrades() bool {
-	asked := x.Request.Upgrade
-	if len(asked) == 0 {
+	if len(x.Request.Upgrade) == 0 {
 		return false
 	}
 	n := 0
-	for rest, more := asked, true; more; {
-		var protocol []byte
-		protocol, rest, more = cutProtocol(rest)
-		if len(protocol) == 0 {
-			continue
-		}
+	for protocol := range protocolsOf(x.Request.Upgrade) {
 		n++
 		name, _, _ := bytes.Cut(protocol, []byte("/"))
 		for _, b := range barred {
@@ -34,12 +31,7 @@ func (x *Exchange) upgrades() bool {
 // changed to, and that there is one.
 func (x *Exchange) asksFor(agreed []byte) bool {
 	n := 0
-	for rest, more := agreed, true; more; {
-		var protocol []byte
-		protocol, rest, more = cutProtocol(rest)
-		if len(protocol) == 0 {
-			continue
-		}
+	for protocol := range protocolsOf(agreed) {
 		n++
 		if !x.asksForOne(protocol) {
 			return false
@@ -49,17 +41,21 @@ func (x *Exchange) asksFor(agreed []byte) bool {
 }
 
 func (x *Exchange) asksForOne(protocol []byte) bool {
-	for rest, more := x.Request.Upgrade, true; more; {
-		var one []byte
-		if one, rest, more = cutProtocol(rest); bytes.EqualFold(one, protocol) {
+	for one := range protocolsOf(x.Request.Upgrade) {
+		if bytes.EqualFold(one, protocol) {
 			return true
 		}
 	}
 	return false
 }
 
-// cutProtocol splits a list at its first comma and trims the element before it.
-func cutProtocol(list []byte) (protocol, rest []byte, more bool) {
-	protocol, rest, more = bytes.Cut(list, []byte(","))
-	return bytes.Trim(protocol, " \t"), rest, more
+// protocolsOf yields the elements of an Upgrade header that are not empty.
+func protocolsOf(list []byte) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		for one := range bytes.SplitSeq(list, []byte(",")) {
+			if one = bytes.Trim(one, " \t"); len(one) > 0 && !yield(one) {
+				return
+			}
+		}
+	}
 }

@@ -57,7 +57,7 @@ type Settings struct {
 	// MaxConnectionsPerSource bounds those of one address, or of one /64, to a worker; 0: no bound.
 	MaxConnectionsPerSource int
 	// MinRequestRate is what a request's body must come to on average, in bytes a second, once
-	// the proxy has waited for it for a while; 0: no minimum.
+	// the proxy has waited for it for half of BodyTimeout; 0: no minimum.
 	MinRequestRate int64
 	// PublicHTTPSPort is the port by which clients reach HTTPSPorts; 0: the same.
 	PublicHTTPSPort uint16

@@ -26,7 +26,7 @@ type Metrics struct {
 	Gathered        [GatheredOutcomes]atomic.Uint64      // request bodies that were to be gathered
 	BodiesHeld      BodiesHeld
 	BodyMemory      atomic.Int64  // bytes of buffers that hold request bodies now
-	TrailersDropped atomic.Uint64 // of requests whose body was gathered
+	TrailersDropped atomic.Uint64 // requests of which not all trailers went on
 	Durations       Histogram     // request head to end of response
 	FirstByte       Histogram     // request head to first byte from the pod
 	Sent            atomic.Uint64

@@ -60,7 +60,7 @@ func (r *reader) serviceBehind(authority string, tls bool) (none model.ServiceKe
 		}
 	}
 	if host == "localhost" && len(r.in.Allowed) == 0 {
-		return none, errors.New("localhost is the node itself, to which nothing is sent: name another, or start the agent with --allow-destinations")
+		return none, errors.New("localhost is the node itself, and nothing is sent there: name another host, or allow the address with --allow-destinations of the agent")
 	}
 	if port == 0 && tls {
 		port = 443

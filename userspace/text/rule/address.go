@@ -24,11 +24,11 @@ func Destination(a netip.Addr, own []netip.Addr, allowed []netip.Prefix) error {
 	}
 	switch {
 	case !a.IsGlobalUnicast(), a.Is4() && a.As4()[0] == 0:
-		return fmt.Errorf("%s is an address of the node itself or its link (or none of a host), to which nothing is sent: name another, or start the agent with --allow-destinations", a)
+		return fmt.Errorf("%s is an address of the node or of its link, or of no host (loopback, link-local, multicast, unspecified), and nothing is sent there: name another address, or allow this one with --allow-destinations of the agent", a)
 	case slices.Contains(metadata, a):
-		return fmt.Errorf("%s is where a cloud tells its machines secrets, to which nothing is sent: name another, or start the agent with --allow-destinations", a)
+		return fmt.Errorf("%s is where a cloud keeps its machines' secrets, and nothing is sent there: name another address, or allow this one with --allow-destinations of the agent", a)
 	case slices.Contains(own, a):
-		return fmt.Errorf("%s is an address of this node or of the ingress, to which nothing is sent: name a Service, or start the agent with --allow-destinations", a)
+		return fmt.Errorf("%s is an address of this node or of the ingress, and nothing is sent there: name a Service, or allow the address with --allow-destinations of the agent", a)
 	}
 	return nil
 }

@@ -37,7 +37,7 @@ Three rules hold for all of them:
 - What decides who gets in fails closed. If it cannot be read, is not supported, or needs a Secret
   that is not there, every request of the Ingress is refused with 503 (`+"`access_closed`"+`).
 - Nothing of an annotation is ever executed or pasted into a configuration. Snippets are parsed for
-  the few directives that have an equal.
+  the directives that have an equal.
 
 The agent's `+"`--strict-annotations`"+` serves no Ingress that has an annotation which is not honoured. The
 annotation `+"`kerngate.dev/compat: strict`"+` on the IngressClass leaves out what surprises in ingress-nginx: with

@@ -81,13 +81,10 @@ func (c *cors) allows(origin []byte) bool {
 	return false
 }
 
+// equalFold compares texts of the same length; case of ASCII letters does not matter.
 func equalFold(a []byte, lower string) bool {
 	for i := range a {
-		c := a[i]
-		if 'A' <= c && c <= 'Z' {
-			c |= 0x20
-		}
-		if c != lower[i] {
+		if lowered(a[i]) != lower[i] {
 			return false
 		}
 	}

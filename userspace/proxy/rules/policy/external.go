@@ -394,13 +394,10 @@ func SameVariable[T string | []byte](a T, b string) bool {
 }
 
 func variable(c byte) byte {
-	switch {
-	case c == '-':
+	if c == '-' {
 		return '_'
-	case 'A' <= c && c <= 'Z':
-		return c + 'a' - 'A'
 	}
-	return c
+	return lowered(c)
 }
 
 // Owns reports whether a rule says what the pod gets in a request's field of this name.

@@ -143,10 +143,6 @@ scan:
 // agrees reports whether data and a text in lower case are the same as far as both go, without
 // case.
 func agrees(data []byte, text string) bool {
-	for k := range min(len(data), len(text)) {
-		if lowered(data[k]) != text[k] {
-			return false
-		}
-	}
-	return true
+	n := min(len(data), len(text))
+	return equalFold(data[:n], text[:n])
 }

@@ -8,8 +8,9 @@ import (
 )
 
 // endsHere treats Max-Forwards of TRACE and OPTIONS (RFC 9110 section 7.6.2), by which a client
-// finds out who stands between it and a server. It reports true if this proxy is meant, and has
-// answered then: that it is here, and to TRACE that it sends no request back, cookies and all.
+// finds out who stands between it and a server. It reports true if the request ends at this
+// proxy, which has then answered it: OPTIONS with 200, and TRACE with 405, as an echo of the
+// request would show its cookies.
 func (x *Exchange) endsHere() bool {
 	r := x.Request
 	if !r.Present.Has(http1.FieldMaxForwards) || r.MethodID != http1.MethodTrace && r.MethodID != http1.MethodOptions {

@@ -6,8 +6,9 @@ import (
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
 )
 
-// substitute makes of a pod's final response the head of one in whose body rules replace
-// texts. The body then goes through x.rules.replacing.
+// substitute changes the head of a pod's final response in whose body rules replace texts: its
+// length and what else describes the pod's bytes do not hold. The body goes through
+// x.rules.replacing.
 func (x *Exchange) substitute(r *http1.Response) {
 	p := x.rules.policy
 	if p == nil || r.ContentLength == 0 || r.Status == 204 || r.Status == 206 || r.Status == 304 || r.Present.Has(http1.FieldContentRange) || x.grpc {

@@ -6,9 +6,9 @@ import (
 )
 
 // passesTrailers reports whether fields behind a body go on, those of the request and those
-// of its response. Who merges them with the head believes in them what the rules have kept
-// out of that, so they go only where the client has said that it knows of them (RFC 9110
-// section 6.5.1), and in calls of gRPC, which end by them.
+// of its response. A receiver that merges them with the head would accept in them what the rules
+// have kept out of the head, so they go on only if the client has said that it knows of them
+// (RFC 9110 section 6.5.1), and in calls of gRPC, which end with them.
 func (x *Exchange) passesTrailers() bool { return x.Request.TETrailers || x.grpc }
 
 // dropAnnouncement leaves out the names of fields that will not come.

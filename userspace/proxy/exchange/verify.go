@@ -10,9 +10,9 @@ import (
 
 // Passwords are verified on goroutines of their own: a bcrypt hash takes up to a second,
 // which a reactor does not have. Half of the processors at most do so at a time, so that
-// somebody who tries passwords cannot slow everybody else down. Namespaces take turns, and what
-// nobody waits for any more is skipped: whose host is attacked waits for the attack, and others
-// do not.
+// somebody who tries passwords cannot slow everybody else down. Namespaces take turns, and a
+// verification that no request waits for any more is skipped: clients of a namespace that is
+// attacked wait behind the attack, and those of others do not.
 var passwords = verifiers{shares: limit.Shares{Most: maxVerifying}, most: max(runtime.GOMAXPROCS(0)/2, 1)}
 
 // maxVerifying bounds those that wait or run.

@@ -73,8 +73,8 @@ func (b *body) deliver(p piece) bool {
 		return true
 	default:
 	}
-	// The pod is slower than the client. What of the body is unread meanwhile quic-go does not
-	// tell: as much as the stream's window, which doubles with what was read of the body.
+	// The pod is slower than the client. quic-go does not tell how much of the body is unread
+	// meanwhile: count the stream's window, which doubles with what was read of the body.
 	n := int(min(firstStreamWindow+2*b.seen, maxStreamWindow))
 	s := b.stream
 	w := s.server.worker

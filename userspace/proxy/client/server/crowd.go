@@ -8,9 +8,9 @@ import (
 	"github.com/kerngate/kerngate/userspace/proxy/observe/overload"
 )
 
-// Whoever holds most of what a worker runs out of loses it first: not the newcomer, who may be
-// anybody, and not the one who holds little and is idle. Sources are addresses, and of IPv6 the
-// /64. Proxies that are trusted speak for many and are no source; whom a PROXY header names is.
+// When a worker runs out of something, the source that holds most of it loses first: neither a
+// newcomer nor a source that holds little. A source is an IPv4 address or an IPv6 /64, also one
+// that a PROXY header names. Trusted proxies speak for many clients and are no source.
 
 // Evictions are the reasons for which a connection is closed before its client or its timer
 // ends it.
@@ -103,9 +103,10 @@ func (s *Server) enter(from netip.Addr) bool {
 	return true
 }
 
-// makeRoom closes some connections, so that descriptors are free again: of whom it has most
-// without a whole request, the oldest such; if nobody has several, idle ones of whom has most of all. For a
-// newcomer that is greedy itself no others lose theirs. It reports whether there is room.
+// makeRoom closes some connections to free descriptors: the oldest ones without a whole request
+// of the source that has most of these; if no source has several, idle ones of the source with
+// most connections. A greedy newcomer costs no other source its idle connections. It reports
+// whether there is room.
 func (s *Server) makeRoom(greedy, full bool) bool {
 	done := 0
 	for ; done < evictBatch; done++ {
@@ -123,8 +124,7 @@ func (s *Server) makeRoom(greedy, full bool) bool {
 	if done > 0 || greedy || !full {
 		return done > 0
 	}
-	// Nobody has more than one: that which has come on for longest is the least likely to
-	// become a request.
+	// No source has more than one: the oldest is the least likely to become a request.
 	worst, _ := s.unfinished.Worst()
 	if worst != nil {
 		worst.Holder.(*conn).evict(evictedUnfinished)

@@ -111,8 +111,8 @@ func (c *conn) hello() (name string, state tlsconn.HelloState) {
 	return tlsconn.ServerName(buf[:n])
 }
 
-// takeHandshake makes the connection one of those whose handshakes are under way. If that are
-// too many, another one ends: of whom has most, the one that takes longest.
+// takeHandshake counts the connection's handshake as under way. If there are too many, another
+// one ends: the oldest of the same source if that has too many, or else of the source with most.
 func (s *Server) takeHandshake(c *conn) {
 	from := c.source()
 	victim := s.handshakes.Oldest(from)

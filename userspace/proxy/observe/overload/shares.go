@@ -47,8 +47,8 @@ func Source(a netip.Addr) netip.Addr {
 // Held reports whether the claim is one.
 func (c *Claim) Held() bool { return c.source != nil }
 
-// Take notes that a source holds one part more. The zero address is exempt: it stands for all
-// those whom nobody is to be told apart by.
+// Take notes that a source holds one part more. The zero address is exempt: it stands for
+// clients that cannot be told apart.
 func (s *Shares) Take(c *Claim, from netip.Addr) {
 	s.Drop(c)
 	o := &s.exempt

@@ -60,7 +60,7 @@ type Source struct {
 	lastEvent time.Time
 	lastErr   string
 	errAt     time.Time
-	onStatus  func() // called when the status of an Ingress has changed
+	onStatus  func() // called when the status of an Ingress or a load balancer Service may have changed
 }
 
 // watched is the informer of one resource.

@@ -1,4 +1,4 @@
-// Package files is the source that reads a folder of manifests: the same objects as a
+// Package folder is the source that reads a folder of manifests: the same objects as a
 // cluster's, the same translation behind them, and EndpointSlices written by hand or by
 // a program. In: files. Out: model.Update, whenever the folder changes.
 package folder

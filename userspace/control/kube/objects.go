@@ -1,10 +1,10 @@
-// Package kube turns Kubernetes objects into the desired state (userspace/model), and is
-// the only package beside cmd that knows Kubernetes.
+// Package kube turns Kubernetes objects into the desired state (userspace/model).
 //
 // Translate and TranslateService are pure: objects in, model and problems out, no clock,
-// no I/O, and the same result whatever the order of the input. Cluster keeps informers
-// and calls them when objects change; Reporter writes problems (events) and addresses
-// (status) back. userspace/control/folder feeds the same translation from a folder of manifests.
+// no I/O, and the same result whatever the order of the input. A Translator keeps their result
+// up to date. Two sources feed it when objects change: userspace/control/cluster from informers,
+// userspace/control/folder from a folder of manifests. userspace/control/report writes what was
+// found back to a cluster's objects.
 //
 // Every contradiction between objects has one outcome, described by a scenario file in
 // testdata/: the oldest object wins, what is valid is served, a route whose service is

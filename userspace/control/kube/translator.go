@@ -14,7 +14,7 @@ import (
 )
 
 // Translator keeps a translation up to date: a change costs what it concerns, not what there
-// is. What it sends adds up to what Translate makes of the same objects (TestTranslator).
+// is. What it sends adds up to what Translate makes of the same objects (TestTranslatorAgrees).
 //
 // It owns no goroutine and takes no lock; its user serialises calls.
 type Translator struct {
@@ -42,6 +42,8 @@ type Translator struct {
 	statuses        model.Statuses
 }
 
+// NewStoreTranslator returns a translator of the objects of a store. It does not watch the store:
+// SetIngress, Touch and the like report what has changed there.
 func NewStoreTranslator(o Options, s Store) *Translator {
 	return &Translator{
 		model:   model.Model{Listeners: o.listeners()},
@@ -230,7 +232,7 @@ func (t *Translator) EndpointsChanged(changed map[types.NamespacedName]struct{})
 	return u, len(u.Services)+len(u.L4) > 0
 }
 
-// complete adds what each update says anew.
+// complete adds what every update repeats: all problems and statuses.
 func (t *Translator) complete(u *model.Update) {
 	if t.problems == nil {
 		all := slices.Concat(t.routeProblems, t.memberProblems)

@@ -15,7 +15,7 @@ type Conditions struct {
 
 // Comparison is a condition on one header or query parameter.
 type Comparison struct {
-	Name   string
+	Name   string // of a header: in any case
 	Value  string
 	Regexp bool // Value is an RE2 expression that the whole value must match
 }

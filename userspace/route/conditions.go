@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 
+	"github.com/kerngate/kerngate/userspace/model"
 	"github.com/kerngate/kerngate/userspace/text/rule"
 )
 
@@ -25,14 +26,6 @@ type Conditions struct {
 	query   []comparison
 }
 
-// Comparison is a condition on one header or query parameter: its Value, or an expression on the
-// whole of it.
-type Comparison struct {
-	Name   string // of a header: in any case
-	Value  string
-	Regexp bool // Value is an RE2 expression that the whole value must match
-}
-
 type comparison struct {
 	name    string
 	value   string
@@ -43,7 +36,7 @@ type comparison struct {
 const maxComparisons = 32
 
 // NewConditions checks and compiles conditions. Without any it returns nil.
-func NewConditions(method string, headers, query []Comparison) (*Conditions, error) {
+func NewConditions(method string, headers, query []model.Comparison) (*Conditions, error) {
 	if method == "" && len(headers)+len(query) == 0 {
 		return nil, nil
 	}
@@ -77,7 +70,7 @@ func NewConditions(method string, headers, query []Comparison) (*Conditions, err
 	return c, nil
 }
 
-func compileComparison(c Comparison, name string) (comparison, error) {
+func compileComparison(c model.Comparison, name string) (comparison, error) {
 	out := comparison{name: name, value: c.Value}
 	if !c.Regexp {
 		return out, nil

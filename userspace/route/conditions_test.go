@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/kerngate/kerngate/userspace/model"
 )
 
 // asked is a request of tests.
@@ -23,7 +25,7 @@ func (a *asked) Header(lower string) []byte {
 	return nil
 }
 
-func when(t testing.TB, method string, headers, query []Comparison) *Conditions {
+func when(t testing.TB, method string, headers, query []model.Comparison) *Conditions {
 	t.Helper()
 	c, err := NewConditions(method, headers, query)
 	if err != nil {
@@ -33,9 +35,9 @@ func when(t testing.TB, method string, headers, query []Comparison) *Conditions 
 }
 
 func TestConditions(t *testing.T) {
-	is := func(name, value string) []Comparison { return []Comparison{{Name: name, Value: value}} }
-	like := func(name, value string) []Comparison {
-		return []Comparison{{Name: name, Value: value, Regexp: true}}
+	is := func(name, value string) []model.Comparison { return []model.Comparison{{Name: name, Value: value}} }
+	like := func(name, value string) []model.Comparison {
+		return []model.Comparison{{Name: name, Value: value, Regexp: true}}
 	}
 	for _, c := range []struct {
 		name string
@@ -67,13 +69,13 @@ func TestConditions(t *testing.T) {
 		}
 	}
 	for name, c := range map[string][3]any{
-		"a blank in a method": {"GE T", []Comparison(nil), []Comparison(nil)},
-		"a blank in a name":   {"", is("a b", ""), []Comparison(nil)},
-		"an expression":       {"", like("a", "("), []Comparison(nil)},
-		"no name":             {"", []Comparison(nil), is("", "x")},
-		"too many":            {"", slices.Repeat(is("a", "x"), maxComparisons+1), []Comparison(nil)},
+		"a blank in a method": {"GE T", []model.Comparison(nil), []model.Comparison(nil)},
+		"a blank in a name":   {"", is("a b", ""), []model.Comparison(nil)},
+		"an expression":       {"", like("a", "("), []model.Comparison(nil)},
+		"no name":             {"", []model.Comparison(nil), is("", "x")},
+		"too many":            {"", slices.Repeat(is("a", "x"), maxComparisons+1), []model.Comparison(nil)},
 	} {
-		if _, err := NewConditions(c[0].(string), c[1].([]Comparison), c[2].([]Comparison)); err == nil {
+		if _, err := NewConditions(c[0].(string), c[1].([]model.Comparison), c[2].([]model.Comparison)); err == nil {
 			t.Errorf("%s was taken", name)
 		}
 	}
@@ -103,7 +105,7 @@ func TestMatchConditions(t *testing.T) {
 						value++
 						route := Route[int]{Path: path, Exact: exact, Value: value}
 						if n > 1 || r.IntN(2) == 0 { // only the last of a path may take everything
-							route.When = when(t, methods[r.IntN(2)], []Comparison{{Name: "V", Value: fmt.Sprint(r.IntN(2))}}, nil)
+							route.When = when(t, methods[r.IntN(2)], []model.Comparison{{Name: "V", Value: fmt.Sprint(r.IntN(2))}}, nil)
 						}
 						h.Routes = append(h.Routes, route)
 					}
@@ -146,7 +148,7 @@ func TestUnreachableRoute(t *testing.T) {
 }
 
 func TestConditionsAllocate(t *testing.T) {
-	c := when(t, "GET", []Comparison{{Name: "v", Value: "1"}}, []Comparison{{Name: "b", Value: "2"}})
+	c := when(t, "GET", []model.Comparison{{Name: "v", Value: "1"}}, []model.Comparison{{Name: "b", Value: "2"}})
 	q := &fixed{method: []byte("GET"), query: []byte("a=1&b=2"), header: []byte("1")}
 	if n := testing.AllocsPerRun(100, func() {
 		if !c.Fit(q) {

@@ -111,13 +111,7 @@ func TestAgreesWithTheRouter(t *testing.T) {
 // compiled returns conditions as a proxy gets them.
 func compiled(t *testing.T, c *model.Conditions) *route.Conditions {
 	t.Helper()
-	list := func(of []model.Comparison) (out []route.Comparison) {
-		for _, one := range of {
-			out = append(out, route.Comparison(one))
-		}
-		return out
-	}
-	out, err := route.NewConditions(c.Method, list(c.Headers), list(c.Query))
+	out, err := route.NewConditions(c.Method, c.Headers, c.Query)
 	if err != nil {
 		t.Fatal(err)
 	}

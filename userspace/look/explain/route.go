@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/kerngate/kerngate/userspace/look/status"
-	"github.com/kerngate/kerngate/userspace/model"
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
 	"github.com/kerngate/kerngate/userspace/route"
 )
@@ -224,13 +223,7 @@ func (w *walk) fits(r *status.Route) bool {
 	if err != nil {
 		return false
 	}
-	comparisons := func(list []model.Comparison) (out []route.Comparison) {
-		for _, one := range list {
-			out = append(out, route.Comparison{Name: one.Name, Value: one.Value, Regexp: one.Regexp})
-		}
-		return out
-	}
-	c, err := route.NewConditions(r.When.Method, comparisons(r.When.Headers), comparisons(r.When.Query))
+	c, err := route.NewConditions(r.When.Method, r.When.Headers, r.When.Query)
 	return err == nil && (c == nil || c.Fit(http1.ForRoute{Head: head.Request}))
 }
 

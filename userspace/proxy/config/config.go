@@ -237,9 +237,9 @@ func objectOf(kind, source string) model.ObjectRef {
 }
 
 func conditions(c *feedpb.Conditions) (*route.Conditions, error) {
-	comparisons := func(list []*feedpb.Comparison) (out []route.Comparison) {
+	comparisons := func(list []*feedpb.Comparison) (out []model.Comparison) {
 		for _, one := range list {
-			out = append(out, route.Comparison{Name: one.Name, Value: one.Value, Regexp: one.Regexp})
+			out = append(out, model.Comparison{Name: one.Name, Value: one.Value, Regexp: one.Regexp})
 		}
 		return out
 	}

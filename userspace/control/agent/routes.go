@@ -2,6 +2,7 @@ package agent
 
 import (
 	"cmp"
+
 	"github.com/kerngate/kerngate/userspace/control/compile"
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
 	"github.com/kerngate/kerngate/userspace/look/status"
@@ -20,7 +21,7 @@ func Routes(m *model.Model, exclude compile.Exclude) status.Routes {
 	for _, h := range m.Hosts {
 		host := status.Host{Name: h.Name, TLS: tlsOf(h.TLS), Routes: []status.Route{}}
 		for i := range h.Routes {
-			if r := published(&h.Routes[i], exclude); r != nil {
+			if r := exclude.Route(&h.Routes[i]); r != nil {
 				host.Routes = append(host.Routes, routeOf(r))
 			}
 		}
@@ -40,33 +41,19 @@ func Rules(m *model.Model, exclude compile.Exclude, settings *feedpb.Settings, o
 			continue
 		}
 		for j := range m.Hosts[i].Routes {
-			r := published(&m.Hosts[i].Routes[j], exclude)
+			r := exclude.Route(&m.Hosts[i].Routes[j])
 			if r == nil || r.Path != of.Path || r.Match.String() != of.Match || routeOf(r).Conditions() != of.When {
 				continue
 			}
 			out.Policy, out.Locations = r.Policy, r.Locations
 			for _, c := range r.Splits {
-				if exclude == nil || exclude(c.Source) == compile.Included {
+				if exclude.Of(c.Source) == compile.Included {
 					out.Splits = append(out.Splits, c)
 				}
 			}
 		}
 	}
 	return out
-}
-
-// published returns a route as proxies have it, nil if they do not.
-func published(r *model.Route, exclude compile.Exclude) *model.Route {
-	if exclude == nil {
-		return r
-	}
-	switch exclude(r.Source) {
-	case compile.Dropped:
-		return nil
-	case compile.Closed:
-		return compile.ClosedRoute(r)
-	}
-	return r
 }
 
 func routeOf(r *model.Route) status.Route {

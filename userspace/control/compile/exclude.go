@@ -28,7 +28,8 @@ const (
 // Exclude says which objects a proxy could not take. It may be nil: none.
 type Exclude func(model.ObjectRef) Exclusion
 
-func (e Exclude) of(ref model.ObjectRef) Exclusion {
+// Of says how much of an object's configuration reaches proxies.
+func (e Exclude) Of(ref model.ObjectRef) Exclusion {
 	if e == nil {
 		return Included
 	}
@@ -37,8 +38,19 @@ func (e Exclude) of(ref model.ObjectRef) Exclusion {
 
 var closedPolicy = &model.Policy{Access: &model.Access{Closed: "the proxy could not take the configuration of this object; see its events"}}
 
-// ClosedRoute returns what takes the place of a route whose object is Closed.
-func ClosedRoute(r *model.Route) *model.Route {
+// Route returns a route as proxies get it, nil if they do not.
+func (e Exclude) Route(r *model.Route) *model.Route {
+	switch e.Of(r.Source) {
+	case Dropped:
+		return nil
+	case Closed:
+		return closedRoute(r)
+	}
+	return r
+}
+
+// closedRoute returns what takes the place of a route whose object is Closed.
+func closedRoute(r *model.Route) *model.Route {
 	return &model.Route{Path: r.Path, Match: r.Match, When: r.When, Rank: r.Rank, Source: r.Source, RedirectHTTPS: r.RedirectHTTPS, Policy: closedPolicy}
 }
 

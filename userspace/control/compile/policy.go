@@ -38,7 +38,7 @@ func (r *Routing) rules(host *feedpb.Host, out *feedpb.Route, route *model.Route
 		out.Locations = known.locations[l]
 	}
 	for _, c := range route.Splits {
-		if exclude.of(c.Source) == Included {
+		if exclude.Of(c.Source) == Included {
 			split := r.split(c, ids)
 			split.Policy = policy(c.Policy)
 			out.Splits = append(out.Splits, split)

@@ -118,12 +118,9 @@ func (r *Routing) host(h *model.Host, ids IDs, exclude Exclude) *feedpb.Host {
 	out := &feedpb.Host{Name: h.Name, Tls: r.tls(h.TLS, ids, exclude)}
 	known := &knownRules{policies: map[*model.Policy]uint32{}, locations: map[*model.Locations]uint32{}}
 	for i := range h.Routes {
-		route := &h.Routes[i]
-		switch exclude.of(route.Source) {
-		case Dropped:
+		route := exclude.Route(&h.Routes[i])
+		if route == nil {
 			continue
-		case Closed:
-			route = ClosedRoute(route)
 		}
 		message := &feedpb.Route{
 			Path:    route.Path,

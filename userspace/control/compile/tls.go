@@ -95,7 +95,7 @@ func (r *Routing) tls(t *model.TLS, ids IDs, exclude Exclude) *feedpb.TLS {
 		return nil
 	}
 	kind, source := Source(t.Source)
-	if exclude.of(t.Source) != Included {
+	if exclude.Of(t.Source) != Included {
 		if t.Client == nil {
 			return nil
 		}

@@ -86,7 +86,8 @@ func newIndex(objects Objects) *index {
 		objects:    objects,
 	}
 	for _, o := range objects.Slices {
-		if n, ok := serviceOf(o); ok {
+		if service, ok := ServiceOf(o); ok {
+			n := nameFrom(service)
 			i.slices[n] = append(i.slices[n], o)
 		}
 	}

@@ -158,14 +158,8 @@ func newPartOf(objects Objects, o Options, l lookup, read *secretMemory) *transl
 
 // ServiceOf returns the Service that a slice says it belongs to.
 func ServiceOf(slice *discoveryv1.EndpointSlice) (types.NamespacedName, bool) {
-	n, ok := serviceOf(slice)
-	return n.namespaced(), ok
-}
-
-// serviceOf returns the Service that a slice says it belongs to.
-func serviceOf(slice *discoveryv1.EndpointSlice) (name, bool) {
 	service := slice.Labels[discoveryv1.LabelServiceName]
-	return name{slice.Namespace, service}, service != ""
+	return types.NamespacedName{Namespace: slice.Namespace, Name: service}, service != ""
 }
 
 func (t *translation) addRules(ingress *networkingv1.Ingress) {

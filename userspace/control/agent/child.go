@@ -17,7 +17,7 @@ import (
 const (
 	restartFirst = 200 * time.Millisecond // wait before a proxy that ended is started again
 	restartMost  = 30 * time.Second
-	stable       = time.Minute // a proxy that lived so long starts the wait anew
+	stable       = time.Minute // after a proxy has lived this long, the next wait is restartFirst again
 	// restartServed bounds the wait after one that had served: clients are waiting, and whatever
 	// ended it did not keep it from serving. If it served for longer than this there is none.
 	restartServed = 500 * time.Millisecond

@@ -58,7 +58,7 @@ func Writers(fields []metav1.ManagedFieldsEntry) (out []metav1.ManagedFieldsEntr
 type Author uint8
 
 const (
-	Others Author = iota // or by nobody, or nobody knows
+	Others Author = iota // another manager, nobody, or unknown
 	Legacy               // an agent of an older version, of whichever class
 	Us
 )

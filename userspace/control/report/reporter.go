@@ -38,7 +38,7 @@ type Options struct {
 	Namespace     string // of the Lease
 	Class         string
 	Identity      string        // of this agent: the node's name
-	Tickets       *TicketSecret // kept by whoever holds the Lease; nil: nobody's business
+	Tickets       *TicketSecret // maintained by the holder of the Lease; nil: ticket keys are not shared
 	Log           zerolog.Logger
 }
 

@@ -76,11 +76,17 @@ static __always_inline bool leads_to(const struct kg_flow *flow, const struct kg
 	       !__builtin_memcmp(&flow->address, address, sizeof(flow->address));
 }
 
-/* store_in writes both directions of a flow, and reports whether there was room. One after
+/*
+ * store_in writes both directions of a flow, and reports whether there was room. One after
  * the other in the same place on the stack: before 6.3 the kernel takes keys and values
- * from there, and not from the arguments of a function that is not static. */
+ * from there, and not from the arguments of a function that is not static.
+ *
+ * used: the entries count as used at once, by a lookup. A map of this type that becomes full
+ * pushes out first what was never looked up, which are the newest entries where all others
+ * were, and be they of connections that are long gone.
+ */
 static __always_inline bool store_in(void *map, const struct kg_flow_key *key,
-				     const struct kg_flow *flow, struct kg_flow_key *at)
+				     const struct kg_flow *flow, struct kg_flow_key *at, bool used)
 {
 	struct kg_flow value = *flow;
 
@@ -90,11 +96,17 @@ static __always_inline bool store_in(void *map, const struct kg_flow_key *key,
 	reverse_key(at, key, &flow->address, flow->port);
 	if (bpf_map_update_elem(map, at, &value, BPF_ANY))
 		return false;
+	if (used)
+		bpf_map_lookup_elem(map, at);
 	*at = *key;
 	value.address = flow->address;
 	value.port = flow->port;
 	value.marks = flow->marks;
-	return !bpf_map_update_elem(map, at, &value, BPF_ANY);
+	if (bpf_map_update_elem(map, at, &value, BPF_ANY))
+		return false;
+	if (used)
+		bpf_map_lookup_elem(map, at);
+	return true;
 }
 
 /* leave_opening removes both directions of a flow from kg_opening. at: room on the stack. */
@@ -127,9 +139,9 @@ __noinline int store_settled(const struct kg_flow_key *key, const struct kg_flow
 	if (!key || !flow)
 		return false;
 	if (key->protocol == IPPROTO_UDP || is_one_way(flow))
-		stored = store_in(&kg_loose, key, flow, &at);
+		stored = store_in(&kg_loose, key, flow, &at, false);
 	else
-		stored = store_in(&kg_flows, key, flow, &at);
+		stored = store_in(&kg_flows, key, flow, &at, true);
 	if (stored && confirmed)
 		leave_opening(key, flow, &at);
 	return stored;
@@ -140,7 +152,7 @@ __noinline int store_opening(const struct kg_flow_key *key, const struct kg_flow
 {
 	struct kg_flow_key at;
 
-	return key && flow && store_in(&kg_opening, key, flow, &at);
+	return key && flow && store_in(&kg_opening, key, flow, &at, false);
 }
 
 /* find_settled returns the flow of a key in kg_flows or kg_loose, or NULL. */

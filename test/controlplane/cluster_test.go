@@ -379,7 +379,7 @@ func TestUnnamedService(t *testing.T) {
 	time.Sleep(200 * time.Millisecond)
 	f.mu.Lock()
 	if f.updates != before {
-		t.Errorf("%d updates for a Service that nobody names", f.updates-before)
+		t.Errorf("%d updates for a Service that nobody names; the last: %+v, services %+v", f.updates-before, f.last.Changed, f.last.Services)
 	}
 	f.mu.Unlock()
 

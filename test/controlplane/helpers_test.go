@@ -221,6 +221,7 @@ type follower struct {
 	model    *model.Model
 	problems []model.Problem
 	updates  int
+	last     model.Update
 	rings    []tickets.Ring // each that came
 	stop     func()
 }
@@ -298,6 +299,7 @@ func (f *follower) take(u model.Update) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.updates++
+	f.last = u
 	f.problems = u.Problems
 	if u.Model != nil {
 		own := *u.Model

@@ -3,6 +3,7 @@ package kube
 import (
 	"bytes"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -76,7 +77,7 @@ type changed struct {
 }
 
 func (c *changed) any() bool {
-	return len(c.hosts)+len(c.keys) > 0 || c.trust || c.general || c.served || c.problems
+	return len(c.hosts) > 0 || c.trust || c.general || c.served || c.problems
 }
 
 func newChanged() changed {
@@ -438,10 +439,14 @@ func (t *routeTranslator) finish(host string) {
 	if t.bases[host] != nil {
 		f = finishHost(host, t.bases)
 	}
+	last, was := t.hosts[host]
 	if f.published {
 		t.hosts[host] = f.host
 	} else {
 		delete(t.hosts, host)
+	}
+	if was == f.published && reflect.DeepEqual(last, f.host) {
+		delete(t.changed.hosts, host) // what was touched says the same about it as before
 	}
 	if !slices.Equal(f.found, t.told[host]) {
 		t.changed.problems = true
@@ -494,7 +499,8 @@ func (t *routeTranslator) translateUnnamed() {
 	g.l4 = part.l4()
 	g.published, g.findings = l4Statuses(g.l4, part.found)
 	part.keys = keys
-	t.general, t.changed.general = g, true
+	t.changed.general = t.changed.general || !reflect.DeepEqual(t.general, g)
+	t.general = g
 	t.unnamed = groupOf(part)
 	t.add(t.unnamed)
 }

@@ -10,10 +10,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	gocmp "github.com/google/go-cmp/cmp"
 	"golang.org/x/tools/txtar"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kerngate/kerngate/userspace/control/kube"
 	"github.com/kerngate/kerngate/userspace/model"
@@ -97,6 +99,41 @@ func TestTranslatorAgrees(t *testing.T) {
 	t.Logf("%d objects at the end; %d hosts were translated again in %d steps of %d hosts on average", len(there), narrow, steps, hosts/steps)
 	if narrow*4 > hosts {
 		t.Errorf("%d hosts were translated again of %d: a change is to cost what it concerns", narrow, hosts)
+	}
+}
+
+// TestNothingNew: objects that are written again with the same content, as controllers do with
+// EndpointSlices and people with `kubectl apply`, are no update for anybody.
+func TestNothingNew(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+			archive, err := txtar.ParseFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			first, options := read(t, archive)
+			translator := kube.NewTranslator(options)
+			translator.Replace(first)
+			if _, ok := translator.Update(); !ok {
+				t.Fatal("the first update never says that nothing has changed")
+			}
+			again, _ := read(t, archive)
+			translator.Replace(again)
+			if u, ok := translator.Update(); ok {
+				t.Errorf("an update although nothing has changed: %+v", u.Changed)
+			}
+			services := map[types.NamespacedName]struct{}{}
+			for _, s := range again.Services {
+				services[types.NamespacedName{Namespace: s.Namespace, Name: s.Name}] = struct{}{}
+			}
+			if u, ok := translator.EndpointsChanged(services); ok {
+				t.Errorf("an update of endpoints that have not changed: %+v %+v", u.Services, u.L4)
+			}
+		})
 	}
 }
 

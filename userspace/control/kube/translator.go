@@ -3,6 +3,7 @@ package kube
 import (
 	"cmp"
 	"maps"
+	"reflect"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -174,6 +175,7 @@ func (t *Translator) Update() (u model.Update, ok bool) {
 	t.routes.update()
 	changed := t.routes.takeChanged()
 	u.Changed = &model.Changed{Hosts: slices.Sorted(maps.Keys(changed.hosts)), Trust: changed.trust || changed.general}
+	lastProblems := t.problems
 	m := t.model
 	m.Hosts = t.routes.mergeHosts(m.Hosts, changed.hosts)
 	if changed.served {
@@ -192,14 +194,11 @@ func (t *Translator) Update() (u model.Update, ok bool) {
 		g := &t.routes.general
 		m.Default, m.DefaultCertificate, m.Defence, m.L4 = g.service, g.certificate, g.defence, t.translateL4(g.l4)
 	}
-	members := t.staleMembers
-	if members {
-		t.translateMembers(&m)
-	}
+	members := t.staleMembers && t.translateMembers(&m)
 	services := t.translateKeys(changed.keys)
 	u.Changed.Services = services || changed.general || members
-	if t.started && !changed.any() && !u.Changed.Services {
-		t.complete(&u)
+	t.complete(&u)
+	if changed.problems = !slices.Equal(lastProblems, t.problems); t.started && !changed.any() && !u.Changed.Services {
 		u.Model = &m
 		return u, false
 	}
@@ -208,28 +207,78 @@ func (t *Translator) Update() (u model.Update, ok bool) {
 	}
 	m.Services, m.L4 = t.renewServices(m.Services), t.renewL4(m.L4)
 	t.model, u.Model = m, &m
-	t.complete(&u)
 	return u, true
 }
 
 // EndpointsChanged translates the services whose endpoints have changed. ok is false if no
-// route leads to them.
+// route leads to them, or if they have the same backends as before: controllers write a slice
+// again when nothing has changed that matters to a route.
 func (t *Translator) EndpointsChanged(changed map[types.NamespacedName]struct{}) (u model.Update, ok bool) {
 	for namespaced := range changed {
 		n := nameFrom(namespaced)
 		for _, key := range t.keys[n] {
 			s := t.translateService(key, t.store.Service(n.namespaced())) // nil: deleted, its routes are about to be translated
-			t.renewed[key] = s
-			u.Services = append(u.Services, s)
+			if t.renew(s) {
+				u.Services = append(u.Services, s)
+			}
 		}
 		for _, s := range t.l4[n] {
-			s = t.completeL4(s, t.store.Service(n.namespaced()))
-			t.renewedL4[s.L4Key] = s
-			u.L4 = append(u.L4, s)
+			if s = t.completeL4(s, t.store.Service(n.namespaced())); t.renewOneL4(s) {
+				u.L4 = append(u.L4, s)
+			}
 		}
 	}
+	problems := t.problems == nil
 	t.complete(&u)
-	return u, len(u.Services)+len(u.L4) > 0
+	return u, len(u.Services)+len(u.L4) > 0 || problems
+}
+
+// renew notes a service as it is now. It reports whether it differs from what is known of it.
+func (t *Translator) renew(s model.Service) bool {
+	last, known := t.renewed[s.Key]
+	if !known {
+		i, found := slices.BinarySearchFunc(t.model.Services, s.Key, func(a model.Service, key model.ServiceKey) int { return CompareKeys(a.Key, key) })
+		if known = found; found {
+			last = t.model.Services[i]
+		}
+	}
+	if known && sameService(last, s) {
+		return false
+	}
+	t.renewed[s.Key] = s
+	return true
+}
+
+// renewOneL4 is renew for an L4 service.
+func (t *Translator) renewOneL4(s model.L4Service) bool {
+	last, known := t.renewedL4[s.L4Key]
+	if !known {
+		i := slices.IndexFunc(t.model.L4, func(a model.L4Service) bool { return a.L4Key == s.L4Key })
+		if known = i >= 0; known {
+			last = t.model.L4[i]
+		}
+	}
+	if known && sameL4(last, s) {
+		return false
+	}
+	t.renewedL4[s.L4Key] = s
+	return true
+}
+
+func sameService(a, b model.Service) bool {
+	if !slices.Equal(a.Backends, b.Backends) { // reflection takes its time with thousands
+		return false
+	}
+	a.Backends, b.Backends = nil, nil
+	return reflect.DeepEqual(a, b)
+}
+
+func sameL4(a, b model.L4Service) bool {
+	if !slices.Equal(a.Backends, b.Backends) {
+		return false
+	}
+	a.Backends, b.Backends = nil, nil
+	return reflect.DeepEqual(a, b)
 }
 
 // complete adds what every update repeats: all problems and statuses.
@@ -262,9 +311,11 @@ func (t *Translator) translateL4(services []model.L4Service) (out []model.L4Serv
 	return out
 }
 
-// translateMembers translates the nodes of the fabric, and those with proxies.
-func (t *Translator) translateMembers(m *model.Model) {
+// translateMembers translates the nodes of the fabric, and those with proxies. It reports whether
+// they are others than before.
+func (t *Translator) translateMembers(m *model.Model) (any bool) {
 	t.staleMembers = false
+	members, proxies := m.Members, m.Proxies
 	if n, ok := t.options.fabricService(); ok {
 		m.Members, t.memberProblems = translateMembers(t.store.Endpoints(n.namespaced()))
 		t.problems = nil
@@ -272,6 +323,7 @@ func (t *Translator) translateMembers(m *model.Model) {
 	if n, ok := t.options.proxyService(); ok {
 		m.Proxies = countProxies(t.store.Endpoints(n.namespaced()))
 	}
+	return m.Proxies != proxies || !reflect.DeepEqual(m.Members, members)
 }
 
 // translateKeys translates the services that routes have begun to name, and those whose
@@ -299,12 +351,10 @@ func (t *Translator) translateKeys(changed map[model.ServiceKey]struct{}) (any b
 	}
 	for n := range t.staleServices {
 		for _, key := range t.keys[n] {
-			t.renewed[key] = t.translateService(key, t.store.Service(n.namespaced()))
-			any = true
+			any = t.renew(t.translateService(key, t.store.Service(n.namespaced()))) || any
 		}
 		for _, s := range t.l4[n] {
-			t.renewedL4[s.L4Key] = t.completeL4(s, t.store.Service(n.namespaced()))
-			any = true
+			any = t.renewOneL4(t.completeL4(s, t.store.Service(n.namespaced()))) || any
 		}
 	}
 	clear(t.staleServices)

@@ -34,7 +34,7 @@ func TestConfigMaps(t *testing.T) {
 	s := newScene(t, "maps")
 	f := s.follow(plane.Config, "one")
 	s.createNaming("web", "maps.example.com", "custom-headers", "kgt-maps/fields")
-	const missing = "Warning Ingress kgt-maps/web AnnotationInvalid: annotation nginx.ingress.kubernetes.io/custom-headers: ConfigMap kgt-maps/fields does not exist; responses do not get its headers"
+	const missing = "Warning Ingress kgt-maps/web AnnotationInvalid: annotation nginx.ingress.kubernetes.io/custom-headers: ConfigMap kgt-maps/fields does not exist; responses do not carry its headers"
 	f.untilHas(t, "no ConfigMap", missing)
 
 	maps := s.client.CoreV1().ConfigMaps(s.namespace)

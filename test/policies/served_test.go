@@ -260,14 +260,14 @@ func TestValuesThatTheProxyRefused(t *testing.T) {
 		form        uint32
 		want        string // of a problem; "": there is none
 	}{
-		{name: "a part of a SameSite", annotations: "session-cookie-samesite: stric", want: "Warning Ingress default/web AnnotationInvalid: annotation nginx.ingress.kubernetes.io/session-cookie-samesite: \"stric\" is not allowed"},
-		{name: "the end of a SameSite", annotations: "session-cookie-samesite: one", want: "session-cookie-samesite: \"one\" is not allowed"},
-		{name: "the middle of a SameSite", annotations: "session-cookie-samesite: non", want: "session-cookie-samesite: \"non\" is not allowed"},
-		{name: "a canary by Host", annotations: "canary-by-header: Host", want: "Warning Ingress default/web AnnotationUnsupported: annotation nginx.ingress.kubernetes.io/canary-by-header: header Host is managed by the proxy and cannot be used here; it decides about no request"},
+		{name: "a part of a SameSite", annotations: "session-cookie-samesite: stric", want: "Warning Ingress default/web AnnotationInvalid: annotation nginx.ingress.kubernetes.io/session-cookie-samesite: invalid value \"stric\""},
+		{name: "the end of a SameSite", annotations: "session-cookie-samesite: one", want: "session-cookie-samesite: invalid value \"one\""},
+		{name: "the middle of a SameSite", annotations: "session-cookie-samesite: non", want: "session-cookie-samesite: invalid value \"non\""},
+		{name: "a canary by Host", annotations: "canary-by-header: Host", want: "Warning Ingress default/web AnnotationUnsupported: annotation nginx.ingress.kubernetes.io/canary-by-header: header Host is managed by the proxy and cannot be used here; it selects no request"},
 		{name: "a canary by Connection", annotations: "canary-by-header: Connection\ncanary-weight: 5", want: "canary-by-header: header Connection is managed by the proxy"},
 		{name: "a canary by te", annotations: "canary-by-header: te\ncanary-by-header-value: trailers", want: "canary-by-header: header te is managed by the proxy"},
 		{name: "an answer's header that frames", annotations: "auth-response-headers: X-User, Content_Length", want: "Refused Ingress default/web AccessClosed: annotation nginx.ingress.kubernetes.io/auth-response-headers: header Content_Length is managed by the proxy"},
-		{name: "a tab in a header", annotations: chosenValue + ": a\tb", want: "AnnotationInvalid: annotation nginx.ingress.kubernetes.io/custom-headers: control character '\\t' is not allowed; responses do not get it"},
+		{name: "a tab in a header", annotations: chosenValue + ": a\tb", want: "AnnotationInvalid: annotation nginx.ingress.kubernetes.io/custom-headers: control character '\\t' is not allowed; responses do not carry it"},
 		{name: "a status that neither redirects nor answers", annotations: "configuration-snippet: return 305;", want: "Refused Ingress default/web AccessClosed: annotation nginx.ingress.kubernetes.io/configuration-snippet: line 1: the directive \"return 305\": status 305 needs a URL"},
 		{name: "a status of several choices", annotations: "server-snippet: return 300 https://a.example;", want: "server-snippet: line 1: the directive \"return 300 https://a.example\": status 300 needs a URL"},
 		{name: "a status that does not exist", annotations: "configuration-snippet: location /x { return 399; }", want: snippets + "line 1: the directive \"return 399\": status 399 needs a URL; requests of this location"},

@@ -41,7 +41,7 @@ func (r *reader) access() {
 			a.Any = true
 		case "all":
 		default:
-			r.invalid("satisfy", v, "all or any", "all is taken to be meant")
+			r.invalid("satisfy", v, "all or any", "all is used")
 		}
 	}
 	a.External = r.external()
@@ -63,7 +63,7 @@ func (r *reader) basic() (*model.BasicAuth, bool) {
 	_, realm, _ := r.text("auth-realm")
 	switch {
 	case !set && named:
-		r.find("auth-secret", Difference, "has no effect without auth-type, as in ingress-nginx: nobody is asked for a password")
+		r.find("auth-secret", Difference, "has no effect without auth-type, as in ingress-nginx: no password is required")
 		return nil, false
 	case !set:
 		return nil, false
@@ -126,7 +126,7 @@ func (r *reader) users(secret, form string) (model.Credentials, error) {
 		return nil, fmt.Errorf("Secret %s: %w", name, err)
 	}
 	if len(problems) > 0 {
-		r.find("auth-secret", Invalid, "Secret %s: %s; these users do not get in", name, strings.Join(problems[:min(len(problems), 5)], "; "))
+		r.find("auth-secret", Invalid, "Secret %s: %s; these users cannot sign in", name, strings.Join(problems[:min(len(problems), 5)], "; "))
 	}
 	return file, nil
 }

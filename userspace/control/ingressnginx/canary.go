@@ -16,7 +16,7 @@ func (r *reader) canary() {
 			if rule.ProxyOwn(v) {
 				verdict = Unsupported
 			}
-			r.find("canary-by-header", verdict, "%v; it decides about no request", err)
+			r.find("canary-by-header", verdict, "%v; it selects no request", err)
 		} else {
 			c.Header = v
 		}
@@ -25,7 +25,7 @@ func (r *reader) canary() {
 		if rule.Token(v) {
 			c.Cookie = v
 		} else {
-			r.invalid("canary-by-cookie", v, "a name without spaces and separators", "it decides about no request")
+			r.invalid("canary-by-cookie", v, "a name without spaces and separators", "it selects no request")
 		}
 	}
 	_, value, valued := r.text("canary-by-header-value")
@@ -41,7 +41,7 @@ func (r *reader) canary() {
 		c.Value = value
 	case patterned:
 		if _, err := rule.Expression(pattern); err != nil {
-			r.find("canary-by-header-pattern", Invalid, "%q: %v; the header decides about no request", rule.Shorten(pattern), err)
+			r.find("canary-by-header-pattern", Invalid, "%q: %v; the header selects no request", rule.Shorten(pattern), err)
 			c.Header = ""
 			break
 		}

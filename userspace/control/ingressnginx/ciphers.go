@@ -115,10 +115,10 @@ func (r *reader) ciphers(key string) []string {
 		r.invalid(key, v, "names of suites as OpenSSL writes them, separated by colons", "the proxy's own suites are used")
 		return nil
 	case len(chosen) == 0:
-		r.find(key, Invalid, "no suite of %q is one that crypto/tls has and holds secure; the proxy's own are used", rule.Shorten(v))
+		r.find(key, Invalid, "crypto/tls has no secure suite of %q; the proxy's own are used", rule.Shorten(v))
 		return nil
 	case len(lacking) > 0:
-		r.find(key, Difference, "%s: crypto/tls does not have this, or holds it insecure; the others are used", rule.Shorten(strings.Join(lacking, ", ")))
+		r.find(key, Difference, "%s: crypto/tls lacks it or considers it insecure; the others are used", rule.Shorten(strings.Join(lacking, ", ")))
 	}
 	return chosen
 }
@@ -145,15 +145,15 @@ func (r *reader) tls() {
 		case "SSLv2", "SSLv3", "TLSv1", "TLSv1.1":
 			old = word
 		default:
-			r.invalid(key, word, "TLSv1.2 and TLSv1.3", "this word changes nothing")
+			r.invalid(key, word, "TLSv1.2 and TLSv1.3", "this word is ignored")
 		}
 	}
 	switch {
 	case !has["1.2"] && !has["1.3"]:
-		r.find(key, Invalid, "%q has neither TLSv1.2 nor TLSv1.3, and older versions are not spoken; both are", rule.Shorten(v))
+		r.find(key, Invalid, "%q names neither TLSv1.2 nor TLSv1.3, and older versions are not supported; both are used", rule.Shorten(v))
 		return
 	case old != "":
-		r.find(key, Difference, "%s is not spoken to pods any more; the others are", old)
+		r.find(key, Difference, "%s is no longer offered to pods; the other versions are", old)
 	}
 	r.out.UpstreamMin, r.out.UpstreamMax = "1.2", "1.3"
 	if !has["1.2"] {

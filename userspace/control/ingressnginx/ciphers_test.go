@@ -63,13 +63,13 @@ func TestCiphers(t *testing.T) {
 	for _, c := range []struct {
 		value, suites, finding string
 	}{
-		{"ECDHE-RSA-AES128-GCM-SHA256:DHE-RSA-AES128-GCM-SHA256", "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "difference: DHE-RSA-AES128-GCM-SHA256: crypto/tls does not have this, or holds it insecure; the others are used"},
+		{"ECDHE-RSA-AES128-GCM-SHA256:DHE-RSA-AES128-GCM-SHA256", "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "difference: DHE-RSA-AES128-GCM-SHA256: crypto/tls lacks it or considers it insecure; the others are used"},
 		{"ECDHE-RSA-AES128-GCM-SHA256:!aNULL:!AES256-SHA", "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "difference: " + whySuites},
-		{"AES256-SHA", "", `invalid: no suite of "AES256-SHA" is one that crypto/tls has and holds secure; the proxy's own are used`},
-		{"HIGH'; evil", "", `invalid: "HIGH'; evil" is not allowed: it can be names of suites as OpenSSL writes them, separated by colons; the proxy's own suites are used`},
-		{"!", "", `invalid: "!" is not allowed: it can be names of suites as OpenSSL writes them, separated by colons; the proxy's own suites are used`},
-		{strings.Repeat("A-B:", 1025), "", `invalid: "` + strings.Repeat("A-B:", 25) + `..." is not allowed: it can be a list of up to 4096 bytes; the proxy's own suites are used`},
-		{":", "", `invalid: no suite of ":" is one that crypto/tls has and holds secure; the proxy's own are used`},
+		{"AES256-SHA", "", `invalid: crypto/tls has no secure suite of "AES256-SHA"; the proxy's own are used`},
+		{"HIGH'; evil", "", `invalid: invalid value "HIGH'; evil": use names of suites as OpenSSL writes them, separated by colons; the proxy's own suites are used`},
+		{"!", "", `invalid: invalid value "!": use names of suites as OpenSSL writes them, separated by colons; the proxy's own suites are used`},
+		{strings.Repeat("A-B:", 1025), "", `invalid: invalid value "` + strings.Repeat("A-B:", 25) + `...": use a list of up to 4096 bytes; the proxy's own suites are used`},
+		{":", "", `invalid: crypto/tls has no secure suite of ":"; the proxy's own are used`},
 	} {
 		r := read("ssl-ciphers: " + c.value)
 		if got := strings.Join(r.Suites, " "); got != c.suites {

@@ -44,14 +44,14 @@ func (r *reader) client() {
 	r.out.Client = c
 	if _, v, set := r.text("auth-tls-error-page"); set {
 		if !rule.AbsoluteURL(v) {
-			r.invalid("auth-tls-error-page", v, "a URL that begins with http:// or https://", "none, so that such clients get 400, is taken to be meant")
+			r.invalid("auth-tls-error-page", v, "a URL that begins with http:// or https://", "such clients get 400")
 		} else {
 			c.Auth.ErrorPage = v
 		}
 	}
 	if _, v, set := r.text("auth-tls-match-cn"); set {
 		if _, err := rule.Subject(v); err != nil {
-			r.find("auth-tls-match-cn", Invalid, "%q is no expression of RE2 of up to 1000 bytes (%v); so that nobody whom it keeps out gets in, every client is refused", rule.Shorten(v), err)
+			r.find("auth-tls-match-cn", Invalid, "%q is not an RE2 expression of up to 1000 bytes (%v); to fail closed, every client is refused", rule.Shorten(v), err)
 			c.Auth.Authority, c.Secret = id+"/", "" // no Secret has this name
 			return
 		}

@@ -79,7 +79,7 @@ func (r *reader) customHeaders() {
 	}
 	fields, err := r.fieldsOf(v)
 	if err != nil {
-		r.find(key, verdictOf(err), "%v; responses do not get its headers", err)
+		r.find(key, verdictOf(err), "%v; responses do not carry its headers", err)
 		return
 	}
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
@@ -94,7 +94,7 @@ func (r *reader) customHeaders() {
 			err = r.checkTemplate(fields[name])
 		}
 		if err != nil {
-			r.find(key, verdictOf(err), "%v; responses do not get it", err)
+			r.find(key, verdictOf(err), "%v; responses do not carry it", err)
 			continue
 		}
 		p := r.want()

@@ -51,7 +51,7 @@ func (r *reader) external() *model.ExternalAuth {
 		if rule.Token(v) {
 			e.SignInParameter = v
 		} else {
-			r.invalid("auth-signin-redirect-param", v, "a name without spaces and separators", "rd is taken to be meant")
+			r.invalid("auth-signin-redirect-param", v, "a name without spaces and separators", "rd is used")
 		}
 	}
 	if v, ok := r.template("auth-request-redirect", "the URI asked for is taken"); ok {
@@ -77,7 +77,7 @@ func (r *reader) signIn(v string) error {
 // in lists separated by commas. What cannot be read keeps answers from being kept.
 func (r *reader) authCache(e *model.ExternalAuth) {
 	_, durations, timed := r.text("auth-cache-duration")
-	key, ok := r.template("auth-cache-key", "answers are not kept")
+	key, ok := r.template("auth-cache-key", "answers are not cached")
 	if !ok {
 		return
 	}
@@ -88,14 +88,14 @@ func (r *reader) authCache(e *model.ExternalAuth) {
 		words := strings.Fields(item)
 		kept, err := duration(words[len(words)-1])
 		if err != nil {
-			r.invalid("auth-cache-duration", item, "statuses and a time, such as 200 202 10m", "answers are not kept")
+			r.invalid("auth-cache-duration", item, "statuses and a time, such as 200 202 10m", "answers are not cached")
 			return
 		}
 		c := model.CacheTime{For: kept}
 		for _, word := range words[:len(words)-1] {
 			status, err := strconv.Atoi(word)
 			if err != nil || status < 200 || status > 599 {
-				r.invalid("auth-cache-duration", item, "statuses and a time, such as 200 202 10m", "answers are not kept")
+				r.invalid("auth-cache-duration", item, "statuses and a time, such as 200 202 10m", "answers are not cached")
 				return
 			}
 			c.Status = append(c.Status, status)
@@ -124,7 +124,7 @@ func duration(text string) (time.Duration, error) {
 func (r *reader) mirror() {
 	_, body, _ := r.text("mirror-request-body")
 	if body != "" && body != "on" && body != "off" {
-		r.invalid("mirror-request-body", body, "on or off", "on is taken to be meant")
+		r.invalid("mirror-request-body", body, "on or off", "on is used")
 	}
 	host, _ := r.template("mirror-host", "the copies have the target's host")
 	_, v, set := r.text("mirror-target")
@@ -164,7 +164,7 @@ func (r *reader) errorPages() {
 	for _, item := range list(v) {
 		status, err := strconv.Atoi(item)
 		if err != nil || !rule.ErrorStatus(status) {
-			r.invalid("custom-http-errors", item, "statuses from 400 to 599, separated by commas", "this one is passed on as it is")
+			r.invalid("custom-http-errors", item, "statuses from 400 to 599, separated by commas", "this status is passed on unchanged")
 			continue
 		}
 		pages.Status = append(pages.Status, status)

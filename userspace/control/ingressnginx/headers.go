@@ -24,10 +24,10 @@ func (r *reader) headers() {
 	_, to, both := r.text("proxy-redirect-to")
 	switch {
 	case !set && both:
-		r.invalid("proxy-redirect-to", to, "used together with proxy-redirect-from", "Location stays as pods write it")
+		r.invalid("proxy-redirect-to", to, "it together with proxy-redirect-from", "Location is passed on unchanged")
 	case set && (from == "off" || from == "default"):
 	case set && !both:
-		r.invalid("proxy-redirect-from", from, "used together with proxy-redirect-to", "Location stays as pods write it")
+		r.invalid("proxy-redirect-from", from, "it together with proxy-redirect-to", "Location is passed on unchanged")
 	case set:
 		if v, ok := r.replacement("proxy-redirect-from", from, to); ok {
 			p := r.want()
@@ -44,7 +44,7 @@ func (r *reader) pair(key string) (model.Replacement, bool) {
 	}
 	words := strings.Fields(strings.TrimSuffix(v, ";"))
 	if len(words) != 2 {
-		r.invalid(key, v, "off, or what is replaced and what by, separated by a space", "cookies stay as pods write them")
+		r.invalid(key, v, "off, or what is replaced and what by, separated by a space", "cookies are passed on unchanged")
 		return model.Replacement{}, false
 	}
 	return r.replacement(key, words[0], words[1])
@@ -67,18 +67,18 @@ func (r *reader) replacement(key, from, to string) (v model.Replacement, ok bool
 		v.From = flags + ".*?(?:" + expression + ").*"
 	}
 	if strings.ContainsFunc(v.From+v.To, func(c rune) bool { return c <= ' ' || c == 0x7f || c == ';' }) {
-		r.invalid(key, from+" "+to, "without control characters and semicolons", "nothing is replaced")
+		r.invalid(key, from+" "+to, "a text without control characters and semicolons", "nothing is replaced")
 		return v, false
 	}
 	if strings.Contains(v.To, "$") && (!v.Pattern || rule.Rewrite(v.To) != nil) {
-		r.invalid(key, to, "without values of the request: of those only groups of an expression, $1 to $9, can be used", "nothing is replaced")
+		r.invalid(key, to, "a text without variables of the request; only groups of the regular expression, $1 to $9, may stand in it", "nothing is replaced")
 		return v, false
 	}
 	if key == "proxy-cookie-domain" && !v.Pattern { // nginx compares the whole domain, with or without a dot before it
 		v.From, v.Pattern = `(?i)\.?`+regexp.QuoteMeta(v.From)+"$", true
 	}
 	if len(v.From)+len(v.To) > maxReplacement {
-		r.invalid(key, from, fmt.Sprintf("shorter than %d bytes", maxReplacement), "nothing is replaced")
+		r.invalid(key, from, fmt.Sprintf("a text shorter than %d bytes", maxReplacement), "nothing is replaced")
 		return v, false
 	}
 	if _, err := rule.Replacement(v.From, v.To, v.Pattern); err != nil {
@@ -109,7 +109,7 @@ func (r *reader) cors() {
 		return
 	}
 	if len(c.Origins) == 0 {
-		r.find("cors-allow-origin", Invalid, "no origin is left that may read responses: CORS stays off")
+		r.find("cors-allow-origin", Invalid, "no valid origin is left: CORS stays off")
 		return
 	}
 	r.want().CORS = c
@@ -124,7 +124,7 @@ func (r *reader) origins() []string {
 	for _, o := range list(v) {
 		o = strings.ToLower(o)
 		if _, _, err := rule.Origin(o); err != nil && o != "*" {
-			r.invalid("cors-allow-origin", o, "*, or origins such as https://www.example.com or https://*.example.com", "this one may not read responses")
+			r.invalid("cors-allow-origin", o, "*, or origins such as https://www.example.com or https://*.example.com", "this origin is not allowed")
 			continue
 		}
 		out = append(out, o)
@@ -140,7 +140,7 @@ func (r *reader) tokens(key, fallback string) []string {
 	var out []string
 	for _, item := range list(v) {
 		if !rule.Token(item) {
-			r.invalid(key, item, "names, separated by commas", "this one is left out")
+			r.invalid(key, item, "names, separated by commas", "this entry is ignored")
 			continue
 		}
 		out = append(out, item)

@@ -25,7 +25,7 @@ func (r *reader) limits() {
 	if key, v, set := r.text("limit-allowlist", "limit-whitelist"); set {
 		exempt, err := prefixes(v)
 		if err != nil {
-			r.find(key, Invalid, "%v; nobody is exempt", err)
+			r.find(key, Invalid, "%v; no client is exempt", err)
 		}
 		l.Exempt = exempt
 	}
@@ -43,7 +43,7 @@ func (r *reader) body() {
 	}
 	n, err := size(v)
 	if err != nil {
-		r.invalid("proxy-body-size", v, "bytes such as 512k, 8m or 1g, or 0 for no limit", "the proxy's own limit holds")
+		r.invalid("proxy-body-size", v, "bytes such as 512k, 8m or 1g, or 0 for no limit", "the proxy's own limit applies")
 		return
 	}
 	r.want().MaxBody = &n
@@ -59,7 +59,7 @@ func (r *reader) requestBuffering() {
 		r.want().Buffering = model.BufferOff
 		r.find(key, Supported, "")
 	default:
-		r.invalid(key, v, "on or off", "the default holds: a body without a length is buffered")
+		r.invalid(key, v, "on or off", "the default applies: a body without a length is buffered")
 	}
 }
 
@@ -74,11 +74,11 @@ func (r *reader) responseHead() {
 	}
 	n, err := size(v)
 	if err != nil || n == 0 {
-		r.invalid("proxy-buffer-size", v, "bytes such as 8k or 128k", "the proxy's own limit holds")
+		r.invalid("proxy-buffer-size", v, "bytes such as 8k or 128k", "the proxy's own limit applies")
 		return
 	}
 	if n > maxResponseHead {
-		r.find("proxy-buffer-size", Difference, "heads of responses of up to 1 MiB are taken, not %s", rule.Shorten(v))
+		r.find("proxy-buffer-size", Difference, "response headers of up to 1 MiB are accepted, not %s", rule.Shorten(v))
 	}
 	r.want().MaxResponseHead = uint32(min(n, maxResponseHead))
 }
@@ -97,6 +97,6 @@ func (r *reader) pod() {
 		r.want().Unlogged = true
 	}
 	if _, v, set := r.text("proxy-http-version"); set && v != "1.1" {
-		r.find("proxy-http-version", Difference, "pods are spoken to in HTTP/1.1, or in HTTP/2 by backend-protocol, not in %s", rule.Shorten(v))
+		r.find("proxy-http-version", Difference, "pods are sent HTTP/1.1, or HTTP/2 if backend-protocol says so, not %s", rule.Shorten(v))
 	}
 }

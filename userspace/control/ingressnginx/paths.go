@@ -17,7 +17,7 @@ func (r *reader) paths() {
 		if elsewhere(v) {
 			r.elsewhere(v)
 		} else if why := badTarget(v); why != nil {
-			r.find("rewrite-target", Invalid, "%q %v; the path stays as it is", rule.Shorten(v), why)
+			r.find("rewrite-target", Invalid, "%q %v; the path is not rewritten", rule.Shorten(v), why)
 		} else {
 			r.want().Rewrite = &model.Rewrite{Target: v}
 		}
@@ -25,7 +25,7 @@ func (r *reader) paths() {
 	if _, v, set := r.text("server-alias"); set {
 		for _, alias := range aliases(v) {
 			if !rule.HostName(alias) {
-				r.invalid("server-alias", alias, "host names, separated by commas", "this one is left out")
+				r.invalid("server-alias", alias, "host names, separated by commas", "this entry is ignored")
 				continue
 			}
 			r.out.Aliases = append(r.out.Aliases, alias)
@@ -69,7 +69,7 @@ func (r *reader) elsewhere(target string) {
 		err = errors.New("it must name the host that clients are sent to")
 	}
 	if err != nil {
-		r.find("rewrite-target", Invalid, "%q: %v; the path stays as it is", rule.Shorten(target), err)
+		r.find("rewrite-target", Invalid, "%q: %v; the path is not rewritten", rule.Shorten(target), err)
 		return
 	}
 	r.out.Elsewhere = &d

@@ -52,12 +52,12 @@ func (r *reader) find(key string, v Verdict, format string, args ...any) {
 }
 
 func (r *reader) invalid(key, value, allowed, instead string) {
-	r.find(key, Invalid, "%q is not allowed: it can be %s; %s", rule.Shorten(value), allowed, instead)
+	r.find(key, Invalid, "invalid value %q: use %s; %s", rule.Shorten(value), allowed, instead)
 }
 
 // close lets nobody in.
 func (r *reader) close(key, why string) {
-	r.find(key, Closed, "%s; so that nobody gets in who should not, every request is refused", why)
+	r.find(key, Closed, "%s; to fail closed, every request is refused", why)
 	p := r.want()
 	if p.Access == nil {
 		p.Access = &model.Access{}
@@ -75,7 +75,7 @@ func (r *reader) boolean(key string, fallback bool) bool {
 	}
 	b, err := strconv.ParseBool(v)
 	if err != nil {
-		r.invalid(key, v, "true or false", fmt.Sprintf("%t is taken to be meant", fallback))
+		r.invalid(key, v, "true or false", fmt.Sprintf("%t is used", fallback))
 		return fallback
 	}
 	return b
@@ -88,7 +88,7 @@ func (r *reader) number(key string, fallback, least, most int) int {
 	}
 	n, err := strconv.Atoi(v)
 	if err != nil || n < least || n > most {
-		r.invalid(key, v, fmt.Sprintf("%d to %d", least, most), fmt.Sprintf("%d is taken to be meant", fallback))
+		r.invalid(key, v, fmt.Sprintf("%d to %d", least, most), fmt.Sprintf("%d is used", fallback))
 		return fallback
 	}
 	return n
@@ -101,7 +101,7 @@ func (r *reader) oneOfOr(key, fallback string, allowed ...string) string {
 	case !set:
 		return fallback
 	case !slices.Contains(allowed, v):
-		r.invalid(key, v, strings.Join(allowed, ", "), fallback+" is taken to be meant")
+		r.invalid(key, v, strings.Join(allowed, ", "), fallback+" is used")
 		return fallback
 	}
 	return v
@@ -120,7 +120,7 @@ func (r *reader) seconds(key string) time.Duration {
 	}
 	n, err := strconv.Atoi(strings.TrimSuffix(v, "s"))
 	if err != nil || n < 1 || n > 7*24*3600 {
-		r.invalid(key, v, "1 to 604800 seconds", "the proxy's own time-out holds")
+		r.invalid(key, v, "1 to 604800 seconds", "the proxy's own time-out applies")
 		return 0
 	}
 	return time.Duration(n) * time.Second

@@ -35,7 +35,7 @@ func (r *reader) redirects() {
 func (r *reader) redirect(key, codeKey string, code int) *model.Redirect {
 	code = r.number(codeKey, code, 300, 308)
 	if code == 304 || code == 305 || code == 306 {
-		r.invalid(codeKey, "", "300 to 303, 307 or 308", "302 is taken to be meant")
+		r.invalid(codeKey, "", "300 to 303, 307 or 308", "302 is used")
 		code = 302
 	}
 	v, ok := r.template(key, "requests go to the pod")

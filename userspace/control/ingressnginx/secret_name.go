@@ -26,7 +26,7 @@ func (r *reader) secretName(key string) (name, id string, set bool) {
 			Message: fmt.Sprintf("Secret %s is of another namespace: only Secrets of namespace %s are used", rule.Shorten(v), r.in.Namespace)})
 		return "", r.in.Namespace + "/" + rule.Shorten(v), true
 	case name == "" || strings.Contains(name, "/"):
-		r.invalid(key, v, "NAME, or "+r.in.Namespace+"/NAME", "a Secret that does not exist is taken to be meant")
+		r.invalid(key, v, "NAME, or "+r.in.Namespace+"/NAME", "the Secret counts as missing")
 		return "", r.in.Namespace + "//", true
 	}
 	return name, namespace + "/" + name, true

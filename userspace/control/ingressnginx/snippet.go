@@ -74,7 +74,7 @@ func (r *reader) snippet(key string, at place) *snippet {
 	s.read(directives)
 	s.finish()
 	if at == inServer && slices.ContainsFunc(directives, ofServer) {
-		r.find(key, Difference, "its headers, returns, redirects, allow and deny hold for the Ingress's own paths, in ingress-nginx for all paths of its hosts")
+		r.find(key, Difference, "its headers, returns, redirects, allow and deny apply only to paths of this Ingress; in ingress-nginx they apply to every path of its hosts")
 	}
 	return s
 }

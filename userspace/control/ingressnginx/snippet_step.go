@@ -173,7 +173,7 @@ func (s *snippet) holdsAt(level uint8) bool {
 // in, and cannot be read, keeps out those that the condition is about.
 func (s *snippet) inIf(d nginxconf.Directive) {
 	refuse := func(why string) {
-		s.r.find(s.key, Invalid, "line %d: the directive %q: %s; requests that its if is about are refused", d.Line, rule.Shorten(d.String()), why)
+		s.r.find(s.key, Invalid, "line %d: the directive %q: %s; requests that match its if are refused", d.Line, rule.Shorten(d.String()), why)
 		s.script.add(model.Step{Op: model.StepAnswer, Answer: model.Redirect{Status: http.StatusServiceUnavailable, By: Prefix + s.key}})
 	}
 	var err error
@@ -271,7 +271,7 @@ func (s *snippet) methods(d nginxconf.Directive) {
 		names = append(names, "HEAD")
 	}
 	if len(d.Block) != 1 || d.Block[0].String() != "deny all" {
-		s.r.find(s.key, Invalid, "line %d: the directive %q: of its block, deny all; alone can be read; requests by other methods are refused", d.Line, rule.Shorten(d.String()))
+		s.r.find(s.key, Invalid, "line %d: the directive %q: only deny all; is supported in its block; requests by other methods are refused", d.Line, rule.Shorten(d.String()))
 	}
 	for i, name := range names {
 		names[i] = strings.NewReplacer("-", `\-`, ".", `\.`, "*", `\*`, "+", `\+`, "^", `\^`, "|", `\|`, "$", `\$`).Replace(name)

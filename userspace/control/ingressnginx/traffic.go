@@ -18,7 +18,7 @@ func (r *reader) traffic() {
 		case "ewma":
 			b.Algorithm = model.EWMA
 		default:
-			r.invalid("load-balance", v, "round_robin or ewma", "the Service's own algorithm holds")
+			r.invalid("load-balance", v, "round_robin or ewma", "the Service's own algorithm is used")
 		}
 	}
 	subset, size := r.boolean("upstream-hash-by-subset", false), r.number("upstream-hash-by-subset-size", 3, 1, 1000)
@@ -52,7 +52,7 @@ func (r *reader) affinity() *model.Affinity {
 		if rule.Token(v) {
 			a.Cookie = v
 		} else {
-			r.invalid("session-cookie-name", v, "a name without spaces and separators", "INGRESSCOOKIE is taken to be meant")
+			r.invalid("session-cookie-name", v, "a name without spaces and separators", "INGRESSCOOKIE is used")
 		}
 	}
 	if _, v, set := r.text("session-cookie-samesite"); set {
@@ -69,7 +69,7 @@ func (r *reader) affinity() *model.Affinity {
 	case !set:
 		return nil
 	case kind != "cookie":
-		r.invalid("affinity", kind, "cookie", "clients are not kept at a pod")
+		r.invalid("affinity", kind, "cookie", "affinity is off")
 		return nil
 	}
 	return a
@@ -86,7 +86,7 @@ func (r *reader) oneOf(key string, allowed ...string) string {
 			return v
 		}
 	}
-	r.invalid(key, v, strings.Join(allowed, " or "), allowed[0]+" is taken to be meant")
+	r.invalid(key, v, strings.Join(allowed, " or "), allowed[0]+" is used")
 	return allowed[0]
 }
 
@@ -139,7 +139,7 @@ func (r *reader) retry() {
 			case word == "off":
 				out.On = 0
 			default:
-				r.invalid("proxy-next-upstream", word, "error, timeout, invalid_header, http_500, 502, 503, 504, 403, 404, 429, non_idempotent or off", "this word changes nothing")
+				r.invalid("proxy-next-upstream", word, "error, timeout, invalid_header, http_500, 502, 503, 504, 403, 404, 429, non_idempotent or off", "this word is ignored")
 			}
 		}
 	}

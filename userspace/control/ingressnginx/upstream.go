@@ -47,7 +47,7 @@ func (r *reader) upstream() {
 		case strings.EqualFold(v, "FCGI"):
 			r.find("backend-protocol", Unsupported, "%q is not supported: use HTTP, HTTPS, GRPC, GRPCS or AUTO_HTTP; what the Service's appProtocol says, or HTTP, is used", v)
 		default:
-			r.invalid("backend-protocol", v, "HTTP, HTTPS, GRPC, GRPCS, AUTO_HTTP", "what the Service's appProtocol says, or HTTP, is taken to be meant")
+			r.invalid("backend-protocol", v, "HTTP, HTTPS, GRPC, GRPCS or AUTO_HTTP", "what the Service's appProtocol says, or HTTP, is used")
 		}
 	}
 	if _, _, set := r.text("proxy-ssl-verify"); set {
@@ -57,7 +57,7 @@ func (r *reader) upstream() {
 	r.oneOfOr("proxy-ssl-server-name", "off", "on", "off") // checked; the name is always sent, as pods that need none ignore it
 	if _, v, set := r.text("proxy-ssl-name"); set {
 		if name := strings.ToLower(v); !rule.HostName(name) || name[0] == '*' {
-			r.invalid("proxy-ssl-name", v, "a DNS name", "the host of the request is taken to be meant")
+			r.invalid("proxy-ssl-name", v, "a DNS name", "the host of the request is used")
 		} else {
 			u.TLS.ServerName = name
 		}

@@ -93,7 +93,7 @@ func (a annotations) oneOf(key, fallback string, allowed ...string) string {
 
 // invalid reports a value and what counts in its place.
 func (a annotations) invalid(key, value, allowed, instead string) {
-	a.warn("AnnotationInvalid", key, fmt.Sprintf("%q is not allowed: it can be %s; %s is taken to be meant", rule.Shorten(value), allowed, instead))
+	a.warn("AnnotationInvalid", key, fmt.Sprintf("invalid value %q: use %s; %s is used", rule.Shorten(value), allowed, instead))
 }
 
 func (a annotations) warn(reason, key, message string) {

@@ -24,7 +24,7 @@ func (a annotations) compression() *model.Compression {
 		names = append(names, strings.TrimSpace(name))
 	}
 	if _, err := compression.ParseEncodings(names); err != nil {
-		a.warn("AnnotationInvalid", annotationCompression, err.Error()+`; want "off" or some of zstd, br and gzip by commas; what the agent's --compression says is taken to be meant`)
+		a.warn("AnnotationInvalid", annotationCompression, err.Error()+`; want "off" or some of zstd, br and gzip by commas; what the agent's --compression says is used`)
 		return nil
 	}
 	return &model.Compression{Encodings: names}

@@ -43,10 +43,10 @@ func (t *translation) defence() (d model.Defence) {
 	d.Connections = t.sourceLimit(ref, config.Data, "connections")
 	d.Deny, d.Allow = prefixlist.Sort(d.Deny), prefixlist.Sort(d.Allow)
 	if len(others) > 0 {
-		t.found.add(ref, model.Warning, "KeysUnknown", fmt.Sprintf("not read, for only deny, allow, block-cidrs and source-{packets,connections}-{per-second,burst} are: %s", firstOf(others, maxLineProblems)))
+		t.found.add(ref, model.Warning, "KeysUnknown", fmt.Sprintf("these keys are ignored; only deny, allow, block-cidrs and source-{packets,connections}-{per-second,burst} are known: %s", firstOf(others, maxLineProblems)))
 	}
 	if everybody := slices.IndexFunc(d.Deny, prefixlist.HoldsEverybody); everybody >= 0 && len(d.Allow) == 0 {
-		t.found.add(ref, model.Warning, "EverybodyDenied", fmt.Sprintf("%s is denied and nobody is allowed: nothing reaches the ingress addresses", d.Deny[everybody]))
+		t.found.add(ref, model.Warning, "EverybodyDenied", fmt.Sprintf("%s is denied and no prefix is allowed: no client can reach the ingress addresses", d.Deny[everybody]))
 	}
 	return d
 }
@@ -62,7 +62,7 @@ func (t *translation) sourceLimit(ref model.ObjectRef, data map[string]string, w
 		}
 		n, err := strconv.ParseUint(strings.TrimSpace(text), 10, 32)
 		if err != nil || n > state.MostPerSecond {
-			t.found.add(ref, model.Refused, "LimitInvalid", fmt.Sprintf("data[%q]: %q is not a number from 0 to %d; the agent's flags hold", key, text, uint32(state.MostPerSecond)))
+			t.found.add(ref, model.Refused, "LimitInvalid", fmt.Sprintf("data[%q]: %q is not a number from 0 to %d; the agent's flags apply", key, text, uint32(state.MostPerSecond)))
 			valid = false
 		}
 		*into = uint32(n)
@@ -71,7 +71,7 @@ func (t *translation) sourceLimit(ref model.ObjectRef, data map[string]string, w
 	rate, burst := "source-"+what+"-per-second", "source-"+what+"-burst"
 	l.Set = read(rate, &l.PerSecond)
 	if read(burst, &l.Burst) && valid && l.Burst > 0 && l.PerSecond == 0 {
-		t.found.add(ref, model.Refused, "LimitInvalid", fmt.Sprintf("data[%q]: of no use without %s; the agent's flags hold", burst, rate))
+		t.found.add(ref, model.Refused, "LimitInvalid", fmt.Sprintf("data[%q]: has no effect without %s; the agent's flags apply", burst, rate))
 		valid = false
 	}
 	if !valid {

@@ -55,7 +55,7 @@ func translateMembers(endpoints []*discoveryv1.EndpointSlice) ([]model.Member, p
 		for i, endpoint := range slice.Endpoints {
 			field := fmt.Sprintf("endpoints[%d]", i)
 			if endpoint.NodeName == nil || *endpoint.NodeName == "" {
-				found.add(refOf("EndpointSlice", slice), model.Refused, "NodeUnnamed", field+": has no nodeName, by which nodes of the fabric are known")
+				found.add(refOf("EndpointSlice", slice), model.Refused, "NodeUnnamed", field+": nodeName is missing; nodes of the fabric are known by it")
 				continue
 			}
 			address, err := memberAddress(endpoint.Addresses)

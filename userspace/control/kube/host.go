@@ -95,7 +95,7 @@ func shared(host string, all map[string]*base, found *problems) (map[routeKey]pu
 	}
 	if lessTLS.client != nil {
 		if tls.client != nil && *tls.client != *lessTLS.client {
-			found.add(tls.clientSource, model.Warning, "ClientAuthConflict", fmt.Sprintf("annotation %s: host %q has no rule of its own: its clients are asked for what host %q asks for", annotationAuthTLSSecret, host, name))
+			found.add(tls.clientSource, model.Warning, "ClientAuthConflict", fmt.Sprintf("annotation %s: host %q has no rule of its own: the client-certificate policy of host %q applies", annotationAuthTLSSecret, host, name))
 		}
 		tls.client, tls.clientSource = lessTLS.client, lessTLS.clientSource
 	}

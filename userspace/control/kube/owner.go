@@ -86,7 +86,7 @@ func (t *translation) guestsOf(ingress *networkingv1.Ingress) (namespaces []stri
 			continue
 		}
 		if text != "*" && !rule.HostName(text) {
-			t.found.add(refOf("Ingress", ingress), model.Warning, "AnnotationInvalid", fmt.Sprintf("annotation %s: %q is no namespace; it is given nothing", annotationShareHost, rule.Shorten(text)))
+			t.found.add(refOf("Ingress", ingress), model.Warning, "AnnotationInvalid", fmt.Sprintf("annotation %s: %q is not a namespace; it is ignored", annotationShareHost, rule.Shorten(text)))
 			continue
 		}
 		namespaces = append(namespaces, text)

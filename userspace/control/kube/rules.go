@@ -69,7 +69,7 @@ func (t *translation) rulesOf(ingress *networkingv1.Ingress) ingressnginx.Readin
 	if p := reading.Policy; p != nil && p.ErrorPages != nil && p.ErrorPages.Service == (model.ServiceKey{}) {
 		if p.ErrorPages.Service = t.classDefault(); p.ErrorPages.Service == (model.ServiceKey{}) {
 			p.ErrorPages = nil
-			t.found.add(ref, model.Warning, "AnnotationIneffective", "annotation "+ingressnginx.Prefix+"custom-http-errors: there is no service that could answer: name one by default-backend, or the agent's --default-backend")
+			t.found.add(ref, model.Warning, "AnnotationIneffective", "annotation "+ingressnginx.Prefix+"custom-http-errors: no service can answer: name one by default-backend, or by the agent's --default-backend")
 		}
 	}
 	for _, f := range reading.Findings {
@@ -113,7 +113,7 @@ func (t *translation) readCompat() (strict bool) {
 		}
 		if strict = v == "strict"; !strict && v != "ingress-nginx" {
 			t.found.add(refOf("IngressClass", class), model.Warning, "AnnotationInvalid",
-				fmt.Sprintf("annotation %s: %q is neither ingress-nginx nor strict; ingress-nginx is taken to be meant", annotationCompat, rule.Shorten(v)))
+				fmt.Sprintf("annotation %s: %q is neither ingress-nginx nor strict; ingress-nginx is used", annotationCompat, rule.Shorten(v)))
 		}
 	}
 	return strict
@@ -208,11 +208,11 @@ func (t *translation) addCanaries(served []*networkingv1.Ingress) {
 				key := routeKey{text, match}
 				main, there := t.hosts[rule.Host][key]
 				if !there {
-					t.found.add(ref, model.Refused, "CanaryAlone", fmt.Sprintf("%s: no Ingress that is no canary has %s of host %q, so there is nothing to take a part of", field, matchText(key), rule.Host))
+					t.found.add(ref, model.Refused, "CanaryAlone", fmt.Sprintf("%s: no regular (non-canary) Ingress serves %s of host %q; a canary needs one to split traffic from", field, matchText(key), rule.Host))
 					continue
 				}
 				if main.Source.Namespace != ingress.Namespace {
-					t.found.add(ref, model.Refused, "CanaryForeign", fmt.Sprintf("%s: %s of host %q is served for another namespace, of whose requests a canary of namespace %s gets no part", field, matchText(key), rule.Host, ingress.Namespace))
+					t.found.add(ref, model.Refused, "CanaryForeign", fmt.Sprintf("%s: %s of host %q is served for another namespace: a canary of namespace %s gets none of its requests", field, matchText(key), rule.Host, ingress.Namespace))
 					continue
 				}
 				c := *p.rules.Canary
@@ -286,7 +286,7 @@ func (t *translation) addHosts(served []*networkingv1.Ingress) {
 			if t.standing(ingress, rule.Host) != owning {
 				// Its names would stand for paths of others, who ask other things of clients.
 				if i == 0 && len(p.rules.Aliases) > 0 || p.rules.RedirectWWW {
-					t.found.add(ref, model.Warning, "HostOwned", fmt.Sprintf("annotations server-alias and from-to-www-redirect: host %q belongs to another namespace, which has an older Ingress for it, and which alone gives it further names", rule.Host))
+					t.found.add(ref, model.Warning, "HostOwned", fmt.Sprintf("annotations server-alias and from-to-www-redirect: host %q belongs to another namespace, which has an older Ingress for it: only that namespace can add names to it", rule.Host))
 				}
 				continue
 			}

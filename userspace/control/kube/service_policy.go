@@ -80,7 +80,7 @@ func readPolicy(service *corev1.Service, result *model.Service, found *problems)
 	a.read(annotationPending, func(v string) (err error) { bounds.Pending, err = parseCount(v, mostRequests); return err })
 	if bounds.Pending > 0 && bounds.Connections == 0 && !a.wrong {
 		bounds.Pending = 0
-		found.add(refOf("Service", service), model.Warning, "AnnotationIneffective", "annotation "+annotationPending+": nothing waits without "+annotationConnections)
+		found.add(refOf("Service", service), model.Warning, "AnnotationIneffective", "annotation "+annotationPending+": has no effect without "+annotationConnections)
 	}
 }
 
@@ -108,7 +108,7 @@ func readHealthCheck(service *corev1.Service, found *problems) *model.HealthChec
 	a.count(annotationCheckPasses, &h.Healthy)
 	if a.wrong {
 		if check != nil {
-			found.add(refOf("Service", service), model.Warning, "HealthCheckIgnored", "pods are not asked for their health, as an annotation kerngate.dev/health-check-* cannot be read")
+			found.add(refOf("Service", service), model.Warning, "HealthCheckIgnored", "health checks are off, because an annotation kerngate.dev/health-check-* is invalid")
 		}
 		return nil
 	}

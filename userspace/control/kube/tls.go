@@ -136,7 +136,7 @@ func (t *translation) addTLS(ingress *networkingv1.Ingress) {
 
 // tellForeign says that an Ingress has no say in the TLS of a host.
 func (t *translation) tellForeign(ref model.ObjectRef, host, what string) {
-	t.found.add(ref, model.Warning, "HostOwned", fmt.Sprintf("%s: host %q belongs to another namespace, which has an older Ingress for it, and whose certificates and demands of clients alone count", what, host))
+	t.found.add(ref, model.Warning, "HostOwned", fmt.Sprintf("%s: host %q belongs to another namespace, which has an older Ingress for it: only that namespace sets its certificates and its client-certificate policy", what, host))
 }
 
 // addCertificate adds one entry of spec.tls and returns its valid hosts. An entry without
@@ -146,7 +146,7 @@ func (t *translation) addCertificate(ingress *networkingv1.Ingress, ref model.Ob
 	field := fmt.Sprintf("spec.tls[%d]", i)
 	for j, host := range entry.Hosts {
 		if err := checkHost(host); err != nil || host == "" {
-			t.found.add(ref, model.Refused, "HostInvalid", fmt.Sprintf("%s.hosts[%d]: %q is no host name", field, j, host))
+			t.found.add(ref, model.Refused, "HostInvalid", fmt.Sprintf("%s.hosts[%d]: %q is not a host name", field, j, host))
 			continue
 		}
 		if !t.settles(ref, host) {
@@ -249,7 +249,7 @@ func (t *translation) addSuites(host string, ref model.ObjectRef, suites []strin
 func (t *translation) addPassthrough(ref model.ObjectRef, hosts []string) {
 	for _, host := range hosts {
 		if host == "" {
-			t.found.add(ref, model.Refused, "PassthroughInvalid", "annotation "+annotationSSLPassthrough+": a rule without host cannot be passed through, as its connections are told apart by their host alone")
+			t.found.add(ref, model.Refused, "PassthroughInvalid", "annotation "+annotationSSLPassthrough+": a rule without a host cannot be passed through: such connections are routed by host alone")
 			continue
 		}
 		if owner := t.owners[host]; owner != ref {

@@ -170,7 +170,7 @@ func (t *translation) addRules(ingress *networkingv1.Ingress) {
 	}
 	refused := t.refusedBy(policy)
 	if refused != "" {
-		t.found.add(ref, model.Refused, "AnnotationsRefused", fmt.Sprintf("annotation %s is not honoured, so that by --strict-annotations nothing of this Ingress is served", refused))
+		t.found.add(ref, model.Refused, "AnnotationsRefused", fmt.Sprintf("annotation %s is not supported and --strict-annotations is set: this Ingress is not served", refused))
 	}
 	for i, rule := range ingress.Spec.Rules {
 		field := fmt.Sprintf("spec.rules[%d]", i)
@@ -232,7 +232,7 @@ func (t *translation) addRoute(ingress *networkingv1.Ingress, host, field, path 
 	route.Upstream = t.upstream(p, &route.Route)
 	if p.client != nil && !t.settles(route.Source, host) {
 		// Of this host it cannot ask what its pods count on.
-		t.found.add(route.Source, model.Refused, "AccessClosed", fmt.Sprintf("annotation %s: %s of host %q: the host belongs to another namespace, which alone says what certificates its clients show; so that nobody gets in who should not, every request is refused", annotationAuthTLSSecret, matchText(key), host))
+		t.found.add(route.Source, model.Refused, "AccessClosed", fmt.Sprintf("annotation %s: %s of host %q: the host belongs to another namespace, which alone can set its client-certificate policy; to fail closed, every request is refused", annotationAuthTLSSecret, matchText(key), host))
 		route.Policy = closedFor(host)
 	}
 	if isChallenge(&route.Route) {
@@ -284,7 +284,7 @@ func (t *translation) backend(ref model.ObjectRef, field string, b networkingv1.
 			fmt.Sprintf("%s.resource: %s %q: only Services are supported as backends", field, b.Resource.Kind, b.Resource.Name))
 		return model.ServiceKey{}
 	case b.Service == nil || b.Service.Name == "":
-		t.found.add(ref, model.Refused, "BackendInvalid", field+": names no Service")
+		t.found.add(ref, model.Refused, "BackendInvalid", field+": no Service is named")
 		return model.ServiceKey{}
 	}
 	return t.resolve(ref, field+".service", name{ref.Namespace, b.Service.Name}, b.Service.Port, "503")

@@ -2,9 +2,13 @@ package manifests
 
 import (
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 )
+
+// pinned is an image that is named by version and digest.
+var pinned = regexp.MustCompile(`^[^:@]+:[0-9]+\.[0-9]+\.[0-9]+[^@]*@sha256:[0-9a-f]{64}$`)
 
 // TestContainerfile reads the Containerfile as far as that can be done without an engine:
 // stages, what is copied between them, and that what is built exists.
@@ -22,11 +26,15 @@ func TestContainerfile(t *testing.T) {
 		}
 		switch fields[0] {
 		case "FROM":
-			if n := len(fields); n < 4 || fields[n-2] != "AS" {
+			n := len(fields)
+			if n < 4 || fields[n-2] != "AS" {
 				t.Errorf("a stage without a name: %s", line)
-			} else {
-				stages[fields[n-1]] = true
+				continue
 			}
+			if base := fields[n-3]; base != "scratch" && !stages[base] && !pinned.MatchString(base) {
+				t.Errorf("the image %q is not named by its digest", base)
+			}
+			stages[fields[n-1]] = true
 		case "COPY":
 			if from, ok := strings.CutPrefix(fields[1], "--from="); ok && !stages[from] {
 				t.Errorf("copies from stage %q, which is not above: %s", from, line)

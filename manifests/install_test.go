@@ -154,6 +154,47 @@ func TestSpool(t *testing.T) {
 	}
 }
 
+// TestMemoryIsBounded: without a limit the proxy never sheds for memory and Go's collector has no
+// goal, so that what one client makes it take is the node's.
+func TestMemoryIsBounded(t *testing.T) {
+	for _, c := range install(t).daemonSet.Spec.Template.Spec.Containers {
+		asked, most := c.Resources.Requests.Memory().Value(), c.Resources.Limits.Memory().Value()
+		if asked == 0 || most < asked {
+			t.Errorf("container %s requests %d bytes of memory, and its limit is %d", c.Name, asked, most)
+		}
+		if !c.Resources.Limits.Cpu().IsZero() {
+			t.Errorf("container %s has a limit of CPU: its workers would stop for a part of each period", c.Name)
+		}
+	}
+}
+
+// TestMetricsAtThePod: in the node's network namespace an address without a host is every address of
+// the node, the ingress addresses among them. Probes ask where the metrics are.
+func TestMetricsAtThePod(t *testing.T) {
+	for _, c := range install(t).daemonSet.Spec.Template.Spec.Containers {
+		var port string
+		for _, a := range c.Args {
+			if address, ok := strings.CutPrefix(a, "--metrics-address="); ok {
+				port, ok = strings.CutPrefix(address, "[$(POD_IP)]:")
+				if !ok {
+					t.Errorf("container %s serves metrics on %q", c.Name, address)
+				}
+			}
+		}
+		named := slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool {
+			return e.Name == "POD_IP" && e.ValueFrom != nil && e.ValueFrom.FieldRef.FieldPath == "status.podIP"
+		})
+		if port == "" || !named {
+			t.Errorf("container %s: metrics port %q; POD_IP is set: %v", c.Name, port, named)
+		}
+		for _, p := range []*corev1.Probe{c.LivenessProbe, c.ReadinessProbe} {
+			if p != nil && (p.HTTPGet.Host != "" || p.HTTPGet.Port.String() != port) {
+				t.Errorf("container %s is probed at %+v", c.Name, p.HTTPGet)
+			}
+		}
+	}
+}
+
 func TestTokenIsTheAgentsAlone(t *testing.T) {
 	in := install(t)
 	pod := in.daemonSet.Spec.Template.Spec

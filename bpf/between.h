@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * What the two ways in, kg_xdp and kg_ingress, do about packets between nodes: before a
- * packet is judged (receive), and after (hand_over, stay). Without --fabric and --l4-dsr
+ * packet is judged (receive), and after (hand_over, decapsulate). Without --fabric and --l4-dsr
  * nothing of it is left in the programs.
  */
 #ifndef KG_BETWEEN_H
@@ -10,22 +10,8 @@
 #include "handover.h"
 #include "icmp.h"
 
-/* reason_of returns the counter of an end: the reasons of a program are in three runs, and
- * one. */
-static __always_inline enum kg_reason reason_of(bool tc, enum end end)
-{
-	if (end < NODE_BACKEND)
-		return (tc ? KG_INGRESS_NOT_IP : KG_XDP_NOT_IP) + end;
-	if (end < SPOOFED_SOURCE)
-		return (tc ? KG_INGRESS_NODE_BACKEND : KG_XDP_NODE_BACKEND) + (end - NODE_BACKEND);
-	if (end == NO_PROXY)
-		return tc ? KG_INGRESS_NO_PROXY : KG_XDP_NO_PROXY;
-	if (end == COOKIE_SENT)
-		return tc ? KG_INGRESS_COOKIE_SENT : KG_XDP_COOKIE_SENT;
-	return (tc ? KG_INGRESS_SPOOFED_SOURCE : KG_XDP_SPOOFED_SOURCE) + (end - SPOOFED_SOURCE);
-}
-
-/* begin_passage makes a packet one that has come from nowhere and goes nowhere. */
+/* begin_passage clears both passages: the packet did not arrive from another node, and is not yet
+ * destined for one. */
 static __always_inline void begin_passage(struct passage *in, struct passage *out)
 {
 	in->kind = 0;
@@ -37,10 +23,10 @@ static __always_inline void begin_passage(struct passage *in, struct passage *ou
 
 /* receive looks whether a packet has come from another node. If so, the headers found are
  * from here on those inside. It returns PASSED if the packet may be judged. */
-static __always_inline enum end receive(const struct hook *h, enum located located,
-					struct headers *headers, struct passage *in)
+static __always_inline enum verdict receive(const struct hook *h, enum located located,
+					    struct headers *headers, struct passage *in)
 {
-	int arrival;
+	enum arrival arrival;
 
 	if (!kg_tunnel_port || located != LOCATED || headers->protocol != IPPROTO_UDP)
 		return PASSED;
@@ -52,21 +38,22 @@ static __always_inline enum end receive(const struct hook *h, enum located locat
 		return NODE_HEADER;
 	case TOO_MANY_HOPS:
 		return NODE_HOPS;
+	default:
+		return PASSED;
 	}
-	return PASSED;
 }
 
 /* hand_over sends a packet to the node that was found for it, and returns how it ends. It
  * comes last: afterwards nothing is known of the packet. */
-static __always_inline enum end hand_over(const struct hook *h, const struct headers *headers,
-					  const struct passage *in, const struct passage *out,
-					  enum end end)
+static __always_inline enum verdict hand_over(const struct hook *h, const struct headers *headers,
+					      const struct passage *in, const struct passage *out,
+					      enum verdict verdict)
 {
 	struct parcel parcel = {};
-	int handed;
+	enum handed handed;
 
 	if (!kg_tunnel_port)
-		return end;
+		return verdict;
 	if (out->hops > KG_MAX_HOPS)
 		return NODE_HOPS;
 	if (!weigh(&parcel, h->data, h->end, headers, in))
@@ -87,16 +74,17 @@ static __always_inline enum end hand_over(const struct hook *h, const struct hea
 		return NODE_NO_WAY;
 	case LEFT:
 		return NODE_LEFT;
+	default:
+		return verdict;
 	}
-	return end;
 }
 
-/* stay makes a packet that was handed to this node one as the client sent it, and reports
- * whether that worked. */
-static __always_inline bool stay(const struct hook *h, const struct headers *headers,
-				 const struct passage *in)
+/* decapsulate takes off the outer headers of a packet that another node handed to this one, and
+ * reports whether that worked. */
+static __always_inline bool decapsulate(const struct hook *h, const struct headers *headers,
+					const struct passage *in)
 {
-	int unwrapped;
+	enum handed unwrapped;
 
 	if (!kg_tunnel_port || !in->kind)
 		return true;
@@ -111,23 +99,10 @@ static __always_inline bool stay(const struct hook *h, const struct headers *hea
  * them it would take the packet for one that has just come, and two nodes that disagree
  * about an owner would send it to each other for ever.
  */
-static __always_inline bool leaves(const struct passage *in, enum end end)
+static __always_inline bool leaves(const struct passage *in, enum verdict verdict)
 {
-	return kg_tunnel_port && in->kind && !drops(end) && !goes_on(end) &&
-	       !(end >= L4_FORWARDED && end <= L4_FRAGMENT);
-}
-
-/* mode_of returns the mode of the listener at the destination, 0 if there is none. */
-static __always_inline __u32 mode_of(const struct kg_flow_key *key)
-{
-	struct kg_listener_key listener_key = {
-		.address = key->destination,
-		.port = key->destination_port,
-		.protocol = key->protocol,
-	};
-	struct kg_listener *listener = bpf_map_lookup_elem(&kg_listeners, &listener_key);
-
-	return listener ? listener->mode : 0;
+	return kg_tunnel_port && in->kind && !drops(verdict) && !goes_on(verdict) &&
+	       !(verdict >= L4_FORWARDED && verdict <= L4_FRAGMENT);
 }
 
 /* has_connection reports whether this node's stack has a TCP connection. */
@@ -147,13 +122,13 @@ static __always_inline bool has_connection(const struct hook *h, const struct kg
  * An ICMP error goes where the packets do that it is about, be they the proxies' or of an
  * L4 flow that this node does not have.
  */
-static __always_inline enum end to_proxy(const struct hook *h, struct packet *p,
-					 const struct headers *headers)
+static __always_inline enum verdict to_proxy(const struct hook *h, struct packet *p,
+					     const struct headers *headers)
 {
 	bool connected = is_connected(p);
 	const struct kg_flow_key *key = &p->key;
+	struct kg_listener *listener;
 	struct quote q = {};
-	__u32 mode;
 
 	if (!h->tc && (h->in->kind || !p->check))
 		return PASSED; /* kg_ingress does it: see leaves */
@@ -164,10 +139,10 @@ static __always_inline enum end to_proxy(const struct hook *h, struct packet *p,
 		key = &q.key;
 		connected = key->protocol == IPPROTO_TCP;
 	}
-	mode = mode_of(key);
-	if (!mode || (p->check && mode != KG_MODE_L7))
+	listener = find_listener(key);
+	if (!listener || (p->check && listener->mode != KG_MODE_L7))
 		return PASSED;
-	if (connected && mode == KG_MODE_L7 && has_connection(h, key, headers))
+	if (connected && listener->mode == KG_MODE_L7 && has_connection(h, key, headers))
 		return PASSED;
 	return to_owner(h, p, key, connected);
 }

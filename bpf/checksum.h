@@ -6,6 +6,7 @@
 #ifndef KG_CHECKSUM_H
 #define KG_CHECKSUM_H
 
+#include "kernel.h"
 #include "types.h"
 
 /* difference returns what replacing a word does to a sum. */

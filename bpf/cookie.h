@@ -17,7 +17,8 @@
 
 #include "clock.h"
 #include "fabric.h"
-#include "translate.h"
+#include "hook.h"
+#include "verdict.h"
 
 /* Words of the longest TCP header, and of the one that is sent: with one option, the
  * greatest segment (RFC 9293 section 3.7.1). */
@@ -238,8 +239,7 @@ __noinline __s64 cookie_in_skb(struct __sk_buff *ctx, const struct headers *h)
 	return issue_cookie(ctx, h, &syn, length);
 }
 
-/* These return enum answered. */
-__noinline int answer_in_xdp(struct xdp_md *ctx, __u32 cookie, const struct headers *h)
+__noinline enum answered answer_in_xdp(struct xdp_md *ctx, __u32 cookie, const struct headers *h)
 {
 	struct cookie_sums sums;
 	struct tcphdr *tcp;
@@ -260,7 +260,7 @@ __noinline int answer_in_xdp(struct xdp_md *ctx, __u32 cookie, const struct head
 	return ANSWERED;
 }
 
-__noinline int answer_in_skb(struct __sk_buff *ctx, __u32 cookie, const struct headers *h)
+__noinline enum answered answer_in_skb(struct __sk_buff *ctx, __u32 cookie, const struct headers *h)
 {
 	struct cookie_sums sums;
 	__u32 check;
@@ -299,11 +299,11 @@ static __always_inline bool are_too_many(void)
 
 /* challenge answers a SYN to the proxies if there is cause to. One that another node has
  * handed over is left to the stack: the answer would not find its way. */
-static __always_inline enum end challenge(const struct hook *h, const struct packet *p,
-					  const struct headers *headers)
+static __always_inline enum verdict challenge(const struct hook *h, const struct packet *p,
+					      const struct headers *headers)
 {
+	enum answered answered;
 	__s64 cookie;
-	int answered;
 
 	if (!p->syn || p->ack || p->fragment || h->in->kind || !are_too_many())
 		return PASSED;

@@ -7,6 +7,7 @@
 #ifndef KG_EVENTS_H
 #define KG_EVENTS_H
 
+#include "maps.h"
 #include "packet.h"
 
 _Static_assert(KG_REASONS <= 64 * KG_WATCH_WORDS, "kg_watch has a bit for each reason");

@@ -235,7 +235,8 @@ static __always_inline bool has_ended(const struct kg_flow *flow, __u8 protocol,
  *
  * There is no such proof of a one-way flow, nor in UDP. A one-way TCP flow is believed when a
  * second packet continues the first; UDP when the backend has replied and the client goes on.
- * These flows have a table of their own, kg_loose, so that forged ones push out none that is proven.
+ * These flows have a table of their own, kg_loose, so that forged ones push out none that is
+ * proven.
  */
 static __always_inline bool confirms(const struct packet *p, const struct kg_flow *flow,
 				     const void *end)
@@ -350,13 +351,12 @@ static __always_inline bool is_others(const struct kg_flow *reverse, const struc
 }
 
 /*
- * taken says to whom the packets of a backend to this client belong (enum claim): one client port may
- * talk to two listeners, but not through both to one backend's port, for the backend could
- * not tell the two apart. What a flow that has ended left there is removed. Not static, as
- * store_opening.
+ * taken says whose the packets of a backend to this client are: one client port may talk to two
+ * listeners, but not through both to one backend's port, for the backend could not tell the two
+ * apart. What a flow that has ended left there is removed. Not static, as store_opening.
  */
-__noinline int taken(const struct kg_flow_key *key, const struct kg_address *backend, __be16 port,
-		     __u32 now)
+__noinline enum claim taken(const struct kg_flow_key *key, const struct kg_address *backend,
+			    __be16 port, __u32 now)
 {
 	struct kg_flow_key back;
 	struct kg_flow *reverse;

@@ -28,8 +28,8 @@ struct parcel {
 	__u32 mtu;    /* of the way, if it is TOO_BIG */
 	__be16 port;  /* UDP source port of the outer header */
 	__u16 at;     /* offset of its IP header */
-	__u8 outer;   /* bytes of the headers that come before it */
-	__u8 had;     /* and of those that it came behind */
+	__u8 outer;   /* size of the outer headers that it gets */
+	__u8 had;     /* and of those with which it arrived, 0: none */
 	__u8 class;   /* of service */
 	__u8 flags;   /* enum parcel_flag */
 };
@@ -130,8 +130,8 @@ static __always_inline __u32 mtu_of(const struct bpf_fib_lookup *fib, __u32 aske
  * find_way_in_skb finds out how a packet gets to its node: SENT if it can be sent,
  * TOO_BIG or NO_WAY. Of several segments in one the kernel makes ones that fit.
  */
-__noinline int find_way_in_skb(struct __sk_buff *skb, struct parcel *parcel,
-			       const struct passage *out)
+__noinline enum handed find_way_in_skb(struct __sk_buff *skb, struct parcel *parcel,
+				       const struct passage *out)
 {
 	struct bpf_fib_lookup fib = {};
 	struct kg_node *node;
@@ -191,8 +191,8 @@ static __always_inline long make_room(struct __sk_buff *skb, const struct parcel
 
 /* send_from_skb sends a packet on the way that was found. If it is SENT, the program must
  * return TC_ACT_REDIRECT. */
-__noinline int send_from_skb(struct __sk_buff *skb, const struct parcel *parcel,
-			     const struct passage *out)
+__noinline enum handed send_from_skb(struct __sk_buff *skb, const struct parcel *parcel,
+				     const struct passage *out)
 {
 	struct kg_node *node;
 	kg_node_id id;
@@ -236,8 +236,8 @@ __noinline int answer_too_big(struct __sk_buff *skb, const struct parcel *parcel
 }
 
 /* unwrap_in_skb takes off the headers that a packet came behind which stays here. */
-__noinline int unwrap_in_skb(struct __sk_buff *skb, const struct headers *h,
-			     const struct passage *in)
+__noinline enum handed unwrap_in_skb(struct __sk_buff *skb, const struct headers *h,
+				     const struct passage *in)
 {
 	if (!h || !in || (in->link && in->link != ETH_HLEN))
 		return NO_WAY;
@@ -261,7 +261,7 @@ static __always_inline bool move_link(struct xdp_md *ctx, __u32 tags, __u32 by)
 }
 
 /* unwrap_in_xdp takes off the headers that a packet came behind, VLAN tags or not. */
-__noinline int unwrap_in_xdp(struct xdp_md *ctx, const struct passage *in)
+__noinline enum handed unwrap_in_xdp(struct xdp_md *ctx, const struct passage *in)
 {
 	bool moved = false;
 
@@ -308,8 +308,8 @@ static __always_inline bool write_in_xdp(struct xdp_md *ctx, const struct parcel
 
 /* send_from_xdp sends a packet to its node: if it is SENT, the program must return XDP_TX.
  * What it cannot do it leaves as it was. */
-__noinline int send_from_xdp(struct xdp_md *ctx, const struct parcel *parcel,
-			     const struct passage *out)
+__noinline enum handed send_from_xdp(struct xdp_md *ctx, const struct parcel *parcel,
+				     const struct passage *out)
 {
 	struct bpf_fib_lookup fib = {};
 	struct kg_node *node;

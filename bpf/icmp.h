@@ -33,7 +33,8 @@ static __always_inline bool is_error(const struct packet *p)
 	return type == ICMP_UNREACHABLE || type == ICMP_TIME_EXCEEDED || type == ICMP_PARAMETER;
 }
 
-/* read_quote reads the quoted packet, and reports whether it is TCP or UDP and has ports. */
+/* read_quote reads the quoted packet, and reports whether it is TCP or UDP and has ports: a later
+ * fragment has none. */
 static __always_inline bool read_quote(const struct packet *p, struct quote *q)
 {
 	struct cursor c = p->rest;
@@ -104,7 +105,7 @@ static __always_inline void requote(const struct packet *p, struct quote *q, boo
 
 /* icmp_to_backend passes an error that somebody on the way to the client sent about a
  * reply, on to the backend that sent the reply. */
-static __always_inline enum end icmp_to_backend(const struct hook *h, struct packet *p)
+static __always_inline enum verdict icmp_to_backend(const struct hook *h, struct packet *p)
 {
 	struct quote q = {};
 	struct kg_flow *flow;

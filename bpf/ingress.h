@@ -53,8 +53,8 @@ static __always_inline bool is_initial(const struct packet *p)
 }
 
 /* exceeds reports why a packet is more than its source may send, PASSED if it is not. */
-static __always_inline enum end exceeds(const struct hook *h, struct packet *p,
-					const struct kg_address_info *address)
+static __always_inline enum verdict exceeds(const struct hook *h, struct packet *p,
+					    const struct kg_address_info *address)
 {
 	const struct kg_defence *d = defence();
 	bool opens = p->syn && !p->ack;
@@ -74,14 +74,14 @@ static __always_inline enum end exceeds(const struct hook *h, struct packet *p,
 
 /* judge decides about a packet and changes it if it is one of an L4 flow. Without l4 it
  * changes none. */
-static __always_inline enum end judge(const struct hook *h, enum located located,
-				      const struct headers *headers, bool l4)
+static __always_inline enum verdict judge(const struct hook *h, enum located located,
+					  const struct headers *headers, bool l4)
 {
 	struct packet p = {};
 	struct kg_address_info *address;
-	enum end otherwise = PASSED;
+	enum verdict otherwise = PASSED;
 	bool excepted = false, read;
-	enum end end = PASSED;
+	enum verdict verdict = PASSED;
 
 	/* 1. Find the IP header. */
 	if (located == LOCATED_NOT_IP)
@@ -99,7 +99,7 @@ static __always_inline enum end judge(const struct hook *h, enum located located
 	if (kg_strict && is_spoofed(h, &p, address))
 		return SPOOFED_SOURCE;
 	if (!(headers->flags & HEADERS_SIEVED)) {
-		int listed = find_listed(&p.key.source, p.v6);
+		enum listed listed = find_listed(&p.key.source, p.v6);
 
 		if (listed == LISTED)
 			return DENIED;
@@ -111,16 +111,16 @@ static __always_inline enum end judge(const struct hook *h, enum located located
 	/* 4. Then the headers. What is not all in what we see is the kernel's to judge. */
 	read = read_transport(&p, h->data, h->end, headers);
 	if (kg_strict) {
-		end = inspect(&p, h->end, headers, read);
-		if (drops(end))
-			return end;
-		end = PASSED;
+		verdict = inspect(&p, h->end, headers, read);
+		if (drops(verdict))
+			return verdict;
+		verdict = PASSED;
 	}
 
 	/* 5. More than one source may send? */
-	end = exceeds(h, &p, address);
-	if (end != PASSED)
-		return end;
+	verdict = exceeds(h, &p, address);
+	if (verdict != PASSED)
+		return verdict;
 	if (!read)
 		return excepted ? ALLOWED : MALFORMED;
 	if (!l4) {
@@ -132,24 +132,24 @@ static __always_inline enum end judge(const struct hook *h, enum located located
 
 	/* 6. L4 flows. PASSED means that it is of none. */
 	if (p.later && (kg_fabric_on || address->flags & KG_ADDRESS_L4))
-		end = follow_fragment(h, &p);
+		verdict = follow_fragment(h, &p);
 	else if (p.check && may_be_l4(address, p.key.destination_port))
-		end = to_backend(h, &p);
+		verdict = to_backend(h, &p);
 	else if (!p.check && address->flags & KG_ADDRESS_L4)
-		end = icmp_to_backend(h, &p);
+		verdict = icmp_to_backend(h, &p);
 
 	/* 7. Connections of the proxies, here or on another node. */
-	if (kg_fabric_on && end == PASSED && !p.later)
-		end = to_proxy(h, &p, headers);
+	if (kg_fabric_on && verdict == PASSED && !p.later)
+		verdict = to_proxy(h, &p, headers);
 
 	/* 8. Nobody would answer. */
-	if (end == PASSED && p.syn && !p.ack && unanswered(&p.key, p.v6))
+	if (verdict == PASSED && p.syn && !p.ack && unanswered(&p.key, p.v6))
 		return NO_PROXY;
 
 	/* 9. Too many new ones. */
-	if (kg_syn_cookies && end == PASSED && p.check)
-		end = challenge(h, &p, headers);
-	return end == PASSED ? otherwise : end;
+	if (kg_syn_cookies && verdict == PASSED && p.check)
+		verdict = challenge(h, &p, headers);
+	return verdict == PASSED ? otherwise : verdict;
 }
 
 #endif

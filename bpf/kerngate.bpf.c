@@ -2,14 +2,7 @@
 /*
  * The object that the agent loads: one file per hook, one set of maps.
  */
-#include <stdbool.h>
-#include <stddef.h>
-
-#include <linux/bpf.h>
-#include <linux/in.h>
-
-#include <bpf/bpf_endian.h>
-#include <bpf/bpf_helpers.h>
+#include "kernel.h"
 
 #include "config.h"
 #include "maps.h"

@@ -11,75 +11,10 @@
 #define KG_L4_H
 
 #include "fabric.h"
+#include "listener.h"
 #include "rate.h"
 #include "translate.h"
-
-/* How a packet ends, relative to KG_XDP_NOT_IP or KG_INGRESS_NOT_IP. */
-enum end {
-	NOT_IP = 0,
-	NOT_OURS,
-	PASSED,
-	ALLOWED,
-	DENIED,
-	MALFORMED,
-	L4_FORWARDED,
-	L4_NEW,
-	L4_ICMP,
-	L4_FRAGMENT,
-	L4_FRAGMENT_LOST,
-	L4_NO_BACKEND,
-	L4_SOURCE_REFUSED,
-	L4_NO_ROOM,
-	/* relative to KG_XDP_NODE_BACKEND or KG_INGRESS_NODE_BACKEND, from here on */
-	NODE_BACKEND,
-	NODE_OWNER,
-	NODE_SECOND,
-	NODE_TOO_BIG,
-	NODE_NO_WAY,
-	NODE_SENDER,
-	NODE_HEADER,
-	NODE_TARGET,
-	NODE_HOPS,
-	NODE_LEFT,
-	NODE_ARRIVED,
-	/* relative to KG_XDP_SPOOFED_SOURCE or KG_INGRESS_SPOOFED_SOURCE, from here on */
-	SPOOFED_SOURCE,
-	CUT_SHORT,
-	BAD_LENGTH,
-	BAD_PORT,
-	BAD_FLAGS,
-	BAD_FRAGMENT,
-	RATE_PACKETS,
-	RATE_CONNECTIONS,
-	COOKIE_SENT,
-	NO_PROXY,
-};
-_Static_assert(KG_XDP_NOT_IP + (int)L4_NO_ROOM == (int)KG_XDP_L4_NO_ROOM, "reasons of kg_xdp");
-_Static_assert(KG_INGRESS_NOT_IP + (int)L4_NO_ROOM == (int)KG_INGRESS_L4_NO_ROOM,
-	       "reasons of kg_ingress");
-_Static_assert(NODE_ARRIVED - NODE_BACKEND == KG_XDP_NODE_ARRIVED - KG_XDP_NODE_BACKEND &&
-		       NODE_ARRIVED - NODE_BACKEND ==
-			       KG_INGRESS_NODE_ARRIVED - KG_INGRESS_NODE_BACKEND,
-	       "reasons of packets between nodes");
-_Static_assert(RATE_CONNECTIONS - SPOOFED_SOURCE ==
-			       KG_XDP_RATE_CONNECTIONS - KG_XDP_SPOOFED_SOURCE &&
-		       BAD_FRAGMENT - SPOOFED_SOURCE ==
-			       KG_INGRESS_BAD_FRAGMENT - KG_INGRESS_SPOOFED_SOURCE,
-	       "reasons of packets that are shed");
-
-/* drops reports whether a packet that ends so is dropped. */
-static __always_inline bool drops(enum end end)
-{
-	return end == DENIED || end == L4_SOURCE_REFUSED || end == L4_NO_ROOM ||
-	       (end >= NODE_NO_WAY && end <= NODE_HOPS) ||
-	       (end >= SPOOFED_SOURCE && end <= RATE_CONNECTIONS) || end == NO_PROXY;
-}
-
-/* goes_on reports whether a packet that ends so is to be handed to another node. */
-static __always_inline bool goes_on(enum end end)
-{
-	return end == NODE_BACKEND || end == NODE_OWNER || end == NODE_SECOND;
-}
+#include "verdict.h"
 
 /* remember_first lets later fragments of a packet follow its first, which goes to an address
  * or, if out is not NULL, to a node. Not static, so that it has a stack of its own. */
@@ -122,12 +57,7 @@ static __always_inline struct kg_fragment *find_fragment(const struct packet *p,
 /* find_l4_service returns the service of the L4 listener that a packet is for, or NULL. */
 static __always_inline struct kg_service *find_l4_service(const struct packet *p, kg_service_id *id)
 {
-	struct kg_listener_key key = {
-		.address = p->key.destination,
-		.port = p->key.destination_port,
-		.protocol = p->key.protocol,
-	};
-	struct kg_listener *listener = bpf_map_lookup_elem(&kg_listeners, &key);
+	struct kg_listener *listener = find_listener(&p->key);
 
 	if (!listener || listener->mode != KG_MODE_L4)
 		return NULL;
@@ -145,8 +75,8 @@ static __always_inline bool takes(kg_service_id service, const struct kg_address
 
 /* forward sends a packet of a known or new flow to its backend, and returns how it ends:
  * as given, unless the backend is on another node. */
-static __always_inline enum end forward(const struct hook *h, struct packet *p,
-					const struct kg_flow *flow, enum end here)
+static __always_inline enum verdict forward(const struct hook *h, struct packet *p,
+					    const struct kg_flow *flow, enum verdict here)
 {
 	struct translation t = {.address = flow->address, .port = flow->port};
 
@@ -170,8 +100,8 @@ static __always_inline enum end forward(const struct hook *h, struct packet *p,
 
 /* to_owner returns how a packet ends that belongs on another node (see seek_owner), or
  * PASSED if it stays. */
-static __always_inline enum end to_owner(const struct hook *h, const struct packet *p,
-					 const struct kg_flow_key *key, bool connected)
+static __always_inline enum verdict to_owner(const struct hook *h, const struct packet *p,
+					     const struct kg_flow_key *key, bool connected)
 {
 	enum sought sought;
 
@@ -192,7 +122,8 @@ static __always_inline bool begins(const struct packet *p)
 }
 
 /* store_new stores a flow that a packet opens, and reports whether there was room. */
-static __always_inline bool store_new(const struct packet *p, struct kg_flow *flow, int claim)
+static __always_inline bool store_new(const struct packet *p, struct kg_flow *flow,
+				      enum claim claim)
 {
 	if (claim == SAME_LISTENER && !begins(p)) {
 		flow->state = KG_FLOW_OPEN;
@@ -210,13 +141,13 @@ static __always_inline bool store_new(const struct packet *p, struct kg_flow *fl
  * here as well; by its hash it goes to the backend that it had. If kg_flows still has the
  * entry of that backend's replies, the flow is proven. Only RST leaves no entry.
  */
-static __always_inline enum end open_flow(const struct hook *h, struct packet *p, __u32 now)
+static __always_inline enum verdict open_flow(const struct hook *h, struct packet *p, __u32 now)
 {
 	struct kg_flow flow = {.state = KG_FLOW_OPENING, .seen = now};
 	kg_service_id id;
 	struct kg_service *service = find_l4_service(p, &id);
 	__u32 hash, flags;
-	enum end end;
+	enum verdict verdict;
 
 	if (!service)
 		return PASSED;
@@ -229,14 +160,14 @@ static __always_inline enum end open_flow(const struct hook *h, struct packet *p
 		return L4_SOURCE_REFUSED;
 	/* What has pods of this node alone is served where the network brings it. */
 	if (!(flags & KG_SERVICE_LOCAL_ONLY)) {
-		end = to_owner(h, p, &p->key, is_connected(p));
-		if (end != PASSED)
-			return end;
+		verdict = to_owner(h, p, &p->key, is_connected(p));
+		if (verdict != PASSED)
+			return verdict;
 	}
 	hash = hash_flow(&p->key, flags & KG_SERVICE_AFFINITY);
 	for (int i = 0; i < KG_TRIES; i++) {
 		struct kg_backend *backend;
-		int claim;
+		enum claim claim;
 
 		flow.backend = choose_backend(id, hash);
 		backend = bpf_map_lookup_elem(&kg_backends, &flow.backend);
@@ -263,7 +194,7 @@ static __always_inline enum end open_flow(const struct hook *h, struct packet *p
  * take_over opens the flow of a packet for which another node has chosen the backend: a pod
  * of this node, and of an L4 service, or it is refused.
  */
-static __always_inline enum end take_over(const struct hook *h, struct packet *p, __u32 now)
+static __always_inline enum verdict take_over(const struct hook *h, struct packet *p, __u32 now)
 {
 	struct kg_flow flow = {
 		.address = h->in->backend,
@@ -279,7 +210,7 @@ static __always_inline enum end take_over(const struct hook *h, struct packet *p
 	struct kg_local_backend *local;
 	struct kg_backend *backend;
 	kg_service_id id;
-	int claim;
+	enum claim claim;
 
 	if (!find_l4_service(p, &id))
 		return NODE_TARGET;
@@ -322,8 +253,8 @@ static __always_inline bool belongs(const struct hook *h, const struct packet *p
 }
 
 /* go_on sends a packet of a flow in kg_opening on, which may confirm the flow. */
-static __always_inline enum end go_on(const struct hook *h, struct packet *p, struct kg_flow *flow,
-				      bool confirmed, __u32 now)
+static __always_inline enum verdict go_on(const struct hook *h, struct packet *p,
+					  struct kg_flow *flow, bool confirmed, __u32 now)
 {
 	struct kg_flow copy;
 
@@ -346,8 +277,8 @@ static __always_inline enum end go_on(const struct hook *h, struct packet *p, st
  * the old one is replaced when the new one is confirmed, and not by the SYN, which can be
  * forged. Until then the packets that do not confirm the new one belong to the old one.
  */
-static __always_inline enum end to_opening(const struct hook *h, struct packet *p,
-					   struct kg_flow *old, __u32 now)
+static __always_inline enum verdict to_opening(const struct hook *h, struct packet *p,
+					       struct kg_flow *old, __u32 now)
 {
 	struct kg_flow *flow = find_opening(&p->key);
 	bool confirmed;
@@ -376,7 +307,7 @@ static __always_inline enum end to_opening(const struct hook *h, struct packet *
 
 /* to_backend handles a TCP or UDP packet, or its first fragment, that may be for an L4
  * listener. */
-static __always_inline enum end to_backend(const struct hook *h, struct packet *p)
+static __always_inline enum verdict to_backend(const struct hook *h, struct packet *p)
 {
 	__u32 now = now_ticks();
 	struct kg_flow *flow = find_settled(&p->key);
@@ -391,7 +322,7 @@ static __always_inline enum end to_backend(const struct hook *h, struct packet *
 
 /* follow_fragment sends a later fragment where its first went. Without that nobody can say
  * whose it is; the kernel drops it if it is nobody's. */
-static __always_inline enum end follow_fragment(const struct hook *h, struct packet *p)
+static __always_inline enum verdict follow_fragment(const struct hook *h, struct packet *p)
 {
 	struct kg_fragment *first = find_fragment(p, KG_TO_BACKEND);
 	struct translation t = {};

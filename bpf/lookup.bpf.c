@@ -106,8 +106,8 @@ static __always_inline enum attempt assign(struct bpf_sk_lookup *ctx, kg_worker_
  * a backlog beats being refused. Not static, so that the verifier checks it once and not
  * for each turn of the loop.
  */
-__noinline int try_worker(struct bpf_sk_lookup *ctx, kg_worker_id first, __u32 count_all,
-			  __u32 chosen, __u32 i)
+__noinline enum attempt try_worker(struct bpf_sk_lookup *ctx, kg_worker_id first, __u32 count_all,
+				   __u32 chosen, __u32 i)
 {
 	struct kg_worker *worker;
 	kg_worker_id id;
@@ -134,10 +134,10 @@ static __always_inline enum kg_reason steer(struct bpf_sk_lookup *ctx,
 					    const struct kg_workers_of *workers)
 {
 	__u32 chosen = choose(workers, bpf_ktime_get_ns());
-	int outcome = NO_SOCKET;
+	enum attempt outcome = NO_SOCKET;
 
 	for (__u32 i = 0; i < 2 * KG_GENERATION_WORKERS; i++) {
-		int attempt = try_worker(ctx, workers->first, workers->count, chosen, i);
+		enum attempt attempt = try_worker(ctx, workers->first, workers->count, chosen, i);
 
 		if (attempt == TAKEN)
 			return KG_LOOKUP_STEERED;

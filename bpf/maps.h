@@ -15,11 +15,13 @@
 #ifndef KG_MAPS_H
 #define KG_MAPS_H
 
+#include "kernel.h"
 #include "reasons.h"
 #include "types.h"
 
 /* Which addresses, ports and protocols are ours. Written by the agent; read by
- * kg_lookup, kg_xdp and kg_ingress. Full: the listener is not published and the agent says so; the others stand. */
+ * kg_lookup, kg_xdp and kg_ingress. Full: the listener is not published and the agent says so;
+ * the others stand. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, KG_LISTENERS);

@@ -5,6 +5,7 @@
 
 #include <linux/in6.h>
 
+#include "kernel.h"
 #include "types.h"
 
 #define AF_INET 2 /* UAPI has no header for them */

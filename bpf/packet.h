@@ -63,6 +63,7 @@ static __always_inline enum located locate_ipv4(struct cursor *c, void *data, st
 #define KG_MAX_EXTENSIONS 8
 
 /* What step_extension returns. */
+#define EXTENSION_CUT -1                          /* cut short, or ends beyond what we follow */
 #define EXTENSION_NEXT(step) ((step) & 0xff)      /* protocol of what follows */
 #define EXTENSION_AT(step) ((step) >> 8 & 0xffff) /* and where that is */
 #define EXTENSION_LATER 0x1000000                 /* a fragment header of a later fragment */
@@ -75,7 +76,7 @@ static __always_inline bool is_extension(__u8 protocol)
 }
 
 /* step_extension looks at the extension header of a protocol at an offset, and says what
- * is behind it; -1 if it is cut short or ends beyond what we follow. */
+ * is behind it. */
 static __always_inline int step_extension(void *data, void *end, __u32 at, __u8 protocol)
 {
 	struct cursor c = {data + (at & KG_MAX_TRANSPORT), end};
@@ -84,7 +85,7 @@ static __always_inline int step_extension(void *data, void *end, __u32 at, __u8 
 	int later = 0;
 
 	if (!header)
-		return -1;
+		return EXTENSION_CUT;
 	length = ((struct extension *)header)->length;
 	switch (protocol) {
 	case IPPROTO_FRAGMENT:
@@ -100,7 +101,7 @@ static __always_inline int step_extension(void *data, void *end, __u32 at, __u8 
 	}
 	at += length;
 	if (at > KG_MAX_TRANSPORT || data + at > end)
-		return -1;
+		return EXTENSION_CUT;
 	return later | at << 8 | header->next;
 }
 
@@ -151,7 +152,7 @@ static __always_inline enum located locate_ipv6(void *ctx, bool skb, struct curs
 	for (int i = 0; i < KG_MAX_EXTENSIONS && is_extension(next); i++) {
 		int step = skb ? step_in_skb(ctx, at, next) : step_in_xdp(ctx, at, next);
 
-		if (step < 0) {
+		if (step == EXTENSION_CUT) {
 			h->flags |= HEADERS_CUT;
 			return LOCATED;
 		}
@@ -238,7 +239,7 @@ static __always_inline bool locate_plain(void *data, void *end, struct headers *
  * headers can follow each other once, and not again for each of them through all that
  * comes after.
  */
-__noinline int locate_in_xdp(struct xdp_md *ctx, struct headers *h)
+__noinline enum located locate_in_xdp(struct xdp_md *ctx, struct headers *h)
 {
 	if (!h)
 		return LOCATED_MALFORMED;
@@ -246,7 +247,7 @@ __noinline int locate_in_xdp(struct xdp_md *ctx, struct headers *h)
 	return locate(ctx, false, (void *)(long)ctx->data, (void *)(long)ctx->data_end, h);
 }
 
-__noinline int locate_in_skb(struct __sk_buff *ctx, struct headers *h)
+__noinline enum located locate_in_skb(struct __sk_buff *ctx, struct headers *h)
 {
 	if (!h)
 		return LOCATED_MALFORMED;
@@ -254,7 +255,7 @@ __noinline int locate_in_skb(struct __sk_buff *ctx, struct headers *h)
 	return locate(ctx, true, (void *)(long)ctx->data, (void *)(long)ctx->data_end, h);
 }
 
-__noinline int locate_bare_in_skb(struct __sk_buff *ctx, struct headers *h)
+__noinline enum located locate_bare_in_skb(struct __sk_buff *ctx, struct headers *h)
 {
 	if (!h)
 		return LOCATED_MALFORMED;

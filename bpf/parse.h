@@ -11,6 +11,8 @@
 #include <linux/ip.h>
 #include <linux/ipv6.h>
 
+#include "kernel.h"
+
 /* VLAN tags that are looked through: a customer's and a provider's. */
 #define KG_MAX_VLANS 2
 struct cursor {

@@ -77,7 +77,7 @@ static __always_inline bool is_excepted(const struct kg_address *source)
  * many. What is dropped is not counted, so a source that goes on gets its rate through. Not
  * static, so that it has a stack of its own.
  */
-__noinline int spend(const struct kg_address *source, int is_v6, int what)
+__noinline int spend(const struct kg_address *source, int is_v6, enum limited what)
 {
 	struct kg_defence *d = defence();
 	const struct kg_address *mask;

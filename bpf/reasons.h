@@ -66,8 +66,8 @@ enum kg_reason {
 	KG_XDP_NODE_SENDER,  /* dropped: handed over by who is none of our nodes */
 	KG_XDP_NODE_HEADER,  /* dropped: handed over with a header that we do not understand */
 	KG_XDP_NODE_TARGET, /* dropped: handed over, but not to an ingress address or a pod of this node */
-	KG_XDP_NODE_HOPS, /* dropped: handed over too often */
-	KG_XDP_NODE_LEFT, /* passed to kg_ingress as it is: no neighbour known, another interface, or to be judged there */
+	KG_XDP_NODE_HOPS,    /* dropped: handed over too often */
+	KG_XDP_NODE_LEFT,    /* passed as it is, for kg_ingress to judge or to hand on */
 	KG_XDP_NODE_ARRIVED, /* handed over by another node, and taken (not an end) */
 	/* the same in the same order */
 	KG_INGRESS_NODE_BACKEND,

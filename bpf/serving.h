@@ -6,7 +6,7 @@
 #ifndef KG_SERVING_H
 #define KG_SERVING_H
 
-#include "maps.h"
+#include "listener.h"
 
 /* A proxy generation's workers: ids [first, first + count). */
 struct kg_workers_of {
@@ -39,7 +39,6 @@ static __always_inline bool serving_workers(struct kg_workers_of *workers)
  */
 __noinline int unanswered(const struct kg_flow_key *syn, int v6)
 {
-	struct kg_listener_key key = {};
 	struct kg_workers_of workers = {};
 	struct kg_listener *listener;
 
@@ -57,10 +56,7 @@ __noinline int unanswered(const struct kg_flow_key *syn, int v6)
 			return false;
 		}
 	}
-	key.address = syn->destination;
-	key.port = syn->destination_port;
-	key.protocol = IPPROTO_TCP;
-	listener = bpf_map_lookup_elem(&kg_listeners, &key);
+	listener = find_listener(syn);
 	return listener && listener->mode == KG_MODE_L7;
 }
 

@@ -7,6 +7,8 @@
 #ifndef KG_SIEVE_H
 #define KG_SIEVE_H
 
+#include "config.h"
+#include "maps.h"
 #include "packet.h"
 
 /* 2^64 divided by the golden ratio: its product has well-mixed upper bits. */
@@ -165,9 +167,9 @@ enum listed {
 	EXCEPTED, /* and kg_allow does, too */
 };
 
-/* find_listed returns enum listed. Not static, so that the verifier walks through it once, and
+/* find_listed looks a source up. Not static, so that the verifier walks through it once, and
  * not through all that follows for each way out. */
-__noinline int find_listed(const struct kg_address *source, __u32 v6)
+__noinline enum listed find_listed(const struct kg_address *source, __u32 v6)
 {
 	struct kg_prefix key = {.prefix_len = 128};
 	const __u32 *words = (const __u32 *)source;

@@ -31,10 +31,9 @@ static __always_inline __u32 bit_of(const struct kg_address *address)
 
 /*
  * is_nobodys reports whether no host may send from an address: this network, loopback,
- * multicast and broadcast (RFC 6890; of the reserved 240.0.0.0/4 Linux takes the rest, and networks use it);
- * unspecified, loopback, multicast, and
- * anything else in ::/96 and ::ffff:0:0/96, of which none is seen on a wire (RFC 4291
- * section 2.5.5).
+ * multicast and broadcast (RFC 6890; of the reserved 240.0.0.0/4 Linux takes the rest, and
+ * networks use it); unspecified, loopback, multicast, and anything else in ::/96 and
+ * ::ffff:0:0/96, of which none is seen on a wire (RFC 4291 section 2.5.5).
  */
 static __always_inline bool is_nobodys(const struct kg_address *source, bool v6)
 {
@@ -76,8 +75,8 @@ static __always_inline bool is_whole(const struct packet *p, void *end, __u32 to
 
 /* check_fragment judges where a fragment lies in its packet. room: its length without
  * headers. */
-static __always_inline enum end check_fragment(const struct packet *p, const struct headers *h,
-					       __u32 room)
+static __always_inline enum verdict check_fragment(const struct packet *p, const struct headers *h,
+						   __u32 room)
 {
 	__u32 at = (h->fragment & KG_FRAGMENT_OFFSET) * 8;
 
@@ -91,7 +90,7 @@ static __always_inline enum end check_fragment(const struct packet *p, const str
 	return PASSED;
 }
 
-static __always_inline enum end check_tcp(const struct packet *p, __u32 room)
+static __always_inline enum verdict check_tcp(const struct packet *p, __u32 room)
 {
 	if (p->length < sizeof(struct tcphdr) || p->length > room)
 		return BAD_LENGTH;
@@ -101,7 +100,7 @@ static __always_inline enum end check_tcp(const struct packet *p, __u32 room)
 }
 
 /* check_udp lets source port 0 pass: who wants no answer may say so (RFC 768). */
-static __always_inline enum end check_udp(const struct packet *p, __u32 room)
+static __always_inline enum verdict check_udp(const struct packet *p, __u32 room)
 {
 	if (p->length < sizeof(struct udphdr) || (!p->fragment && p->length > room))
 		return BAD_LENGTH;
@@ -125,8 +124,8 @@ static __always_inline __u32 promised(const struct packet *p)
 }
 
 /* inspect judges the headers behind the addresses. read: whether they could be read. */
-static __always_inline enum end inspect(const struct packet *p, void *end, const struct headers *h,
-					bool read)
+static __always_inline enum verdict inspect(const struct packet *p, void *end,
+					    const struct headers *h, bool read)
 {
 	__u32 total = promised(p), headers = h->transport - h->ip, room;
 
@@ -138,7 +137,7 @@ static __always_inline enum end inspect(const struct packet *p, void *end, const
 		return BAD_LENGTH;
 	room = total - headers;
 	if (p->fragment) {
-		enum end fragment = check_fragment(p, h, room);
+		enum verdict fragment = check_fragment(p, h, room);
 
 		if (fragment != PASSED || p->later)
 			return fragment;

@@ -40,22 +40,22 @@ static __always_inline int run_ingress(struct __sk_buff *skb, bool l3)
 	struct passage in, out;
 	struct hook h = {.tc = true, .in = &in, .out = &out};
 	enum located located = begin(skb, &h, &headers, l3);
-	enum end end;
+	enum verdict verdict;
 
 	begin_passage(&in, &out);
-	end = receive(&h, located, &headers, &in);
-	if (end == PASSED)
-		end = judge(&h, located, &headers, true);
-	if (goes_on(end))
-		end = hand_over(&h, &headers, &in, &out, end);
-	count(reason_of(true, end));
-	if (is_watched(reason_of(true, end)))
-		emit_from_skb(skb, reason_of(true, end), &headers);
-	if (goes_on(end) || end == NODE_TOO_BIG || end == COOKIE_SENT)
+	verdict = receive(&h, located, &headers, &in);
+	if (verdict == PASSED)
+		verdict = judge(&h, located, &headers, true);
+	if (goes_on(verdict))
+		verdict = hand_over(&h, &headers, &in, &out, verdict);
+	count(reason_of(true, verdict));
+	if (is_watched(reason_of(true, verdict)))
+		emit_from_skb(skb, reason_of(true, verdict), &headers);
+	if (goes_on(verdict) || verdict == NODE_TOO_BIG || verdict == COOKIE_SENT)
 		return TC_ACT_REDIRECT;
-	if (drops(end))
+	if (drops(verdict))
 		return TC_ACT_SHOT;
-	return stay(&h, &headers, &in) ? TC_ACT_UNSPEC : TC_ACT_SHOT;
+	return decapsulate(&h, &headers, &in) ? TC_ACT_UNSPEC : TC_ACT_SHOT;
 }
 
 SEC("tc")

@@ -7,6 +7,8 @@
 #ifndef KG_TOOBIG_H
 #define KG_TOOBIG_H
 
+#include <linux/pkt_cls.h>
+
 #include "checksum.h"
 #include "packet.h"
 

@@ -11,24 +11,12 @@
 #define KG_TRANSLATE_H
 
 #include "checksum.h"
-#include "tunnel.h"
+#include "hook.h"
 
 /* A change of one end of a packet. */
 struct translation {
 	struct kg_address address;
 	__be16 port; /* 0: only the address, of a later fragment */
-};
-
-/* A packet where a hook sees it. */
-struct hook {
-	struct __sk_buff *skb;
-	void *data; /* the packet's first byte */
-	void *end;  /* one past its last */
-	/* The packet's way between nodes; set where kg_tunnel_port is. */
-	const struct passage *in;
-	struct passage *out;
-	struct xdp_md *xdp;
-	bool tc; /* skb is set, else xdp: a constant, so that no program holds both ways */
 };
 
 /* write_address replaces the source or destination address in an IP header, its checksum
@@ -61,9 +49,9 @@ static __always_inline __u64 write_address(void *header, void *end, bool v6, boo
 /*
  * sum_of_addresses corrects the sum of the whole packet that a device may have given with it
  * (CHECKSUM_COMPLETE), for an IPv6 address that was replaced. IPv4 needs nothing: its header's
- * checksum outweighs the change. For a TCP or UDP packet nothing would be needed here either, as that
- * checksum does the same, but bpf_l4_csum_replace takes every pseudo header for one of IPv4 and has changed
- * the sum; its flag BPF_F_IPV6 says otherwise, and only since Linux 6.16.
+ * checksum outweighs the change. For a TCP or UDP packet nothing would be needed here either, as
+ * that checksum does the same, but bpf_l4_csum_replace takes every pseudo header for one of IPv4
+ * and has changed the sum; its flag BPF_F_IPV6 says otherwise, and only since Linux 6.16.
  */
 static __always_inline void sum_of_addresses(struct __sk_buff *skb, __u64 diff)
 {

@@ -16,6 +16,8 @@
 #define KG_TUNNEL_H
 
 #include "checksum.h"
+#include "config.h"
+#include "maps.h"
 #include "packet.h"
 
 /* Of what follows the UDP header. Other versions are refused. */
@@ -149,14 +151,14 @@ static __always_inline enum arrival arrive(void *ctx, bool skb, void *data, void
 }
 
 /* arrive for either hook; not static, as locate_in_xdp. */
-__noinline int arrive_in_xdp(struct xdp_md *ctx, struct headers *h, struct passage *in)
+__noinline enum arrival arrive_in_xdp(struct xdp_md *ctx, struct headers *h, struct passage *in)
 {
 	if (!h || !in)
 		return NOT_HANDED_OVER;
 	return arrive(ctx, false, (void *)(long)ctx->data, (void *)(long)ctx->data_end, h, in);
 }
 
-__noinline int arrive_in_skb(struct __sk_buff *ctx, struct headers *h, struct passage *in)
+__noinline enum arrival arrive_in_skb(struct __sk_buff *ctx, struct headers *h, struct passage *in)
 {
 	if (!h || !in)
 		return NOT_HANDED_OVER;

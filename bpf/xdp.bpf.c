@@ -22,7 +22,7 @@ static __always_inline int run_xdp(struct xdp_md *ctx, bool l4)
 		.out = &out,
 		.xdp = ctx,
 	};
-	enum end end = PASSED;
+	enum verdict verdict = PASSED;
 
 	switch (glance(h.data, h.end, &headers)) {
 	case GLANCE_NOT_OURS:
@@ -42,24 +42,24 @@ static __always_inline int run_xdp(struct xdp_md *ctx, bool l4)
 	}
 	begin_passage(&in, &out);
 	if (l4)
-		end = receive(&h, located, &headers, &in);
-	if (end == PASSED)
-		end = judge(&h, located, &headers, l4);
-	if (l4 && leaves(&in, end))
-		end = NODE_LEFT;
-	if (l4 && goes_on(end))
-		end = hand_over(&h, &headers, &in, &out, end);
-	count(reason_of(false, end));
-	if (is_watched(reason_of(false, end)))
-		emit_from_xdp(ctx, reason_of(false, end), &headers);
-	if (l4 && (goes_on(end) || end == COOKIE_SENT))
+		verdict = receive(&h, located, &headers, &in);
+	if (verdict == PASSED)
+		verdict = judge(&h, located, &headers, l4);
+	if (l4 && leaves(&in, verdict))
+		verdict = NODE_LEFT;
+	if (l4 && goes_on(verdict))
+		verdict = hand_over(&h, &headers, &in, &out, verdict);
+	count(reason_of(false, verdict));
+	if (is_watched(reason_of(false, verdict)))
+		emit_from_xdp(ctx, reason_of(false, verdict), &headers);
+	if (l4 && (goes_on(verdict) || verdict == COOKIE_SENT))
 		return XDP_TX;
-	if (drops(end))
+	if (drops(verdict))
 		return XDP_DROP;
 	/* Left as it is to kg_ingress, which takes it up from its outer headers. */
-	if (!l4 || end == NODE_LEFT)
+	if (!l4 || verdict == NODE_LEFT)
 		return XDP_PASS;
-	return stay(&h, &headers, &in) ? XDP_PASS : XDP_DROP;
+	return decapsulate(&h, &headers, &in) ? XDP_PASS : XDP_DROP;
 }
 
 SEC("xdp")

@@ -48,6 +48,14 @@ static __always_inline bool read_quote(const struct packet *p, struct quote *q)
 		__builtin_memcpy(&q->key.source, &ip->saddr, sizeof(q->key.source));
 		__builtin_memcpy(&q->key.destination, &ip->daddr, sizeof(q->key.destination));
 		q->key.protocol = ip->nexthdr;
+		/* A fragment: the path's MTU is learnt by those that are sent in pieces too. */
+		if (ip->nexthdr == IPPROTO_FRAGMENT) {
+			struct fragment *fragment = take(&c, sizeof(*fragment));
+
+			if (!fragment || fragment->offset & bpf_htons(0xfff8))
+				return false;
+			q->key.protocol = fragment->next;
+		}
 	} else {
 		struct iphdr *ip = take_ipv4(&c);
 

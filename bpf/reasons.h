@@ -16,11 +16,11 @@ enum kg_reason {
 	KG_LOOKUP_ASSIGN_FAILED,  /* dropped: bpf_sk_assign refused the socket */
 	KG_LOOKUP_WORKER_SKIPPED, /* a hung worker was passed over (not an end) */
 	/* kg_xdp, per packet */
-	KG_XDP_NOT_IP,   /* passed */
-	KG_XDP_NOT_OURS, /* passed: not to an ingress address */
-	KG_XDP_PASSED,   /* passed: to an ingress address */
-	KG_XDP_ALLOWED,  /* passed: source in kg_deny, but excepted by kg_allow */
-	KG_XDP_DENIED,   /* dropped: source in kg_deny */
+	KG_XDP_NOT_IP, /* passed */
+	KG_XDP_NOT_OURS, /* passed: not to an ingress address, or (kg_ingress) to another host's MAC */
+	KG_XDP_PASSED,    /* passed: to an ingress address */
+	KG_XDP_ALLOWED,   /* passed: source in kg_deny, but excepted by kg_allow */
+	KG_XDP_DENIED,    /* dropped: source in kg_deny */
 	KG_XDP_MALFORMED, /* passed for the kernel to judge: headers cut short, or in another piece */
 	KG_XDP_L4_FORWARDED,      /* translated: a packet of a known flow */
 	KG_XDP_L4_NEW,            /* translated: the first of a flow */

@@ -8,6 +8,7 @@
  * Interfaces without a link layer (tun, WireGuard, ipip, GRE) get kg_ingress_l3 and kg_egress_l3:
  * packets there begin with their IP header, and nothing in a packet tells one kind from the other.
  */
+#include <linux/if_packet.h>
 #include <linux/pkt_cls.h>
 
 #include "ingress.h"
@@ -43,7 +44,9 @@ static __always_inline int run_ingress(struct __sk_buff *skb, bool l3)
 	enum verdict verdict;
 
 	begin_passage(&in, &out);
-	verdict = receive(&h, located, &headers, &in);
+	/* A promiscuous interface shows frames to other hosts, which the kernel will not take. */
+	verdict =
+		skb->pkt_type == PACKET_OTHERHOST ? NOT_OURS : receive(&h, located, &headers, &in);
 	if (verdict == PASSED)
 		verdict = judge(&h, located, &headers, true);
 	if (goes_on(verdict))

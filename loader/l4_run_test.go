@@ -444,6 +444,9 @@ func sameICMP(t *testing.T, got, want []byte, protocol uint8) {
 	message, quoted := 14+20, 14+20+8+20
 	if got[12] == 0x86 {
 		message, quoted = 14+40, 14+40+8+40
+		if got[message+8+6] == 44 { // the quote has a fragment header
+			quoted += 8
+		}
 	}
 	check := quoted + 16
 	if protocol == 17 {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -40,6 +41,7 @@ type uplink struct {
 	*Datapath
 	ns    *netnstest.Namespace
 	index int
+	mac   net.HardwareAddr
 }
 
 // openNode opens a datapath for the first of three nodes, with an uplink on which the
@@ -96,7 +98,7 @@ func openNode(t testing.TB, change ...func(*Options)) *uplink {
 		o.MaxSlots = 16384
 		o.Node, o.TunnelPort, o.DSR, o.Fabric = nodeName(0), tunnelPort, true, true
 	}}, change...)...)
-	return &uplink{d, ns, link.Index}
+	return &uplink{d, ns, link.Index, mac(t, 0)}
 }
 
 func mac(t testing.TB, i int) net.HardwareAddr {
@@ -108,7 +110,8 @@ func mac(t testing.TB, i int) net.HardwareAddr {
 	return a
 }
 
-// run runs a program on a packet that came in on the uplink.
+// run runs a program on a packet that came in on the uplink. The tests leave Ethernet addresses
+// zero, which to tc would be another host's; so they are the uplink's meanwhile.
 func (u *uplink) run(t testing.TB, program string, packet []byte) (uint32, []byte) {
 	t.Helper()
 	o := ebpf.RunOptions{Data: packet, DataOut: make([]byte, len(packet)+512)}
@@ -121,12 +124,18 @@ func (u *uplink) run(t testing.TB, program string, packet []byte) (uint32, []byt
 		c := make([]byte, 44) // struct __sk_buff, as far as ifindex
 		binary.NativeEndian.PutUint32(c[40:], uint32(u.index))
 		o.Context = c
+		o.Data = append(slices.Clone(u.mac), packet[len(u.mac):]...)
 	}
 	var verdict uint32
 	var err error
 	u.ns.Do(func() { verdict, err = u.programs[program].Run(&o) }) // subtests are on other threads
 	if err != nil {
 		t.Fatalf("run %s on %d bytes: %v", program, len(packet), err)
+	}
+	for at := 0; program != "kg_xdp" && at < 2*len(u.mac); at += len(u.mac) { // the source if it goes back
+		if field := o.DataOut[at : at+len(u.mac)]; bytes.Equal(field, u.mac) {
+			copy(field, packet)
+		}
 	}
 	return verdict, o.DataOut
 }

@@ -155,8 +155,7 @@ type Exchange struct {
 	packTurn  int64            // the loop's turn in which
 	packedNow int              // so many bytes were compressed
 	goOn      func()           // wakes the coroutine
-	turn      int64            // the loop's turn in which
-	turnBytes int              // so much of the response was moved
+	turns     turns
 
 	badStatus int  // what a body that is not valid is answered with
 	unlogged  bool // a rule keeps it out of the access log
@@ -200,7 +199,7 @@ func (x *Exchange) Init(w *Worker, down Downstream, r *http1.Request, c *Connect
 	x.conf = w.Config.Load()
 	x.tries, x.idLen, x.ownIDed, x.responded, x.tunnel, x.upClosed, x.noSplice = 0, 0, false, false, false, false, false
 	x.trace.on = false
-	x.slow, x.turnBytes, x.asked = slowBody{}, 0, false
+	x.slow, x.asked = slowBody{}, false
 	x.badStatus, x.gathered, x.received = 0, false, nil
 	x.bodyBytes, x.webSocket, x.leaving, x.unlogged = 0, false, false, false
 	x.Outcome = Outcome{Start: w.Loop.Now()}
@@ -216,6 +215,8 @@ func (x *Exchange) Setup() {
 		}
 	})
 	x.goOn = func() {
+		x.turns.request.Woken()
+		x.turns.response.Woken()
 		if x.co != nil {
 			x.co.Wake()
 		}

@@ -52,14 +52,17 @@ func (x *Exchange) moveRequest() (moved bool, reason Reason, ok bool) {
 			return x.spliceRequest(moved)
 		}
 		starved := false
-		if !x.reqEnded && !x.up.Pending() && x.openUpload() {
+		if !x.reqEnded && !x.up.Pending() && !x.restsRequest() && x.openUpload() {
 			continue
 		}
-		if !x.reqEnded && !x.up.Blocked() {
+		if !x.reqEnded && x.restsRequest() {
+			starved = true
+		} else if !x.reqEnded && !x.up.Blocked() {
 			p, err := x.readBody()
 			switch {
 			case err == nil:
 				moved = true
+				x.turns.request.Add(x.worker.Loop, len(p))
 				if !x.takeBody(p) {
 					return moved, BodyTooLarge, false
 				}
@@ -164,7 +167,7 @@ func (x *Exchange) moveResponse() (moved bool, reason Reason, ok bool) {
 				continue
 			}
 		}
-		if x.holdsBack() || x.restsPacking() || x.restsTurn() {
+		if x.holdsBack() || x.restsPacking() || x.restsResponse() {
 			if x.down.Pending() {
 				if err := x.down.Flush(); err != nil && err != reactor.ErrWouldBlock {
 					return moved, ClientAborted, false
@@ -199,7 +202,7 @@ func (x *Exchange) receive() error {
 		return x.head(r)
 	}
 	p, err := x.up.ReadBody()
-	x.movedInTurn(len(p))
+	x.turns.response.Add(x.worker.Loop, len(p))
 	if x.rules.replacing != nil {
 		p = x.rules.replacing.Next(p, err == io.EOF)
 	}

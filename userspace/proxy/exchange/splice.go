@@ -30,8 +30,12 @@ func (x *Exchange) openDownload() bool {
 
 // spliceResponse moves the rest of the response's body.
 func (x *Exchange) spliceResponse(before bool) (moved bool, reason Reason, ok bool) {
+	if x.restsResponse() {
+		return before, 0, true
+	}
 	sent := x.download.Sent
-	moved, err := x.download.Move()
+	moved, err := x.download.Move(reactor.Quantum)
+	x.turns.response.AddSpliced(x.worker.Loop, x.download.Sent-sent)
 	x.down.Sent(x.download.Sent - sent)
 	x.up.Took(x.download.Sent - sent)
 	moved = moved || before
@@ -75,8 +79,12 @@ func (x *Exchange) openUpload() bool {
 
 // spliceRequest moves the rest of the request's body.
 func (x *Exchange) spliceRequest(before bool) (moved bool, reason Reason, ok bool) {
+	if x.restsRequest() {
+		return before, 0, true
+	}
 	sent := x.upload.Sent
-	moved, err := x.upload.Move()
+	moved, err := x.upload.Move(reactor.Quantum)
+	x.turns.request.AddSpliced(x.worker.Loop, x.upload.Sent-sent)
 	x.down.Took(x.upload.Sent - sent)
 	x.slow.spliced += x.upload.Sent - sent
 	moved = moved || before

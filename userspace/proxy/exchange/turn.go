@@ -1,23 +1,13 @@
 package exchange
 
-// turnQuantum is how much of a response is moved in one turn of the loop before others have
-// theirs, in bytes: over TLS about a quarter of a millisecond's work. A pod and a client that are
-// both fast would keep everybody else waiting for as long as neither blocks.
-const turnQuantum = 256 << 10
+import "github.com/kerngate/kerngate/userspace/proxy/io/reactor"
 
-// movedInTurn counts bytes of the response.
-func (x *Exchange) movedInTurn(n int) {
-	if now := x.worker.Loop.Now(); x.turn != now {
-		x.turn, x.turnBytes = now, 0
-	}
-	x.turnBytes += n
-}
+// turns is what the directions of an exchange have had of the loop's turn. Each has a share of its
+// own: a request that never pauses would leave nothing to its response.
+type turns struct{ request, response reactor.Share }
 
-// restsTurn reports whether the response has had its part of this turn. It goes on in the next.
-func (x *Exchange) restsTurn() bool {
-	if x.turnBytes < turnQuantum || x.turn != x.worker.Loop.Now() {
-		return false
-	}
-	x.worker.Loop.Submit(x.goOn)
-	return true
-}
+// restsRequest reports whether the request has had its share of this turn. It goes on in the next.
+func (x *Exchange) restsRequest() bool { return x.turns.request.Spent(x.worker.Loop, x.goOn) }
+
+// restsResponse is the same for the response.
+func (x *Exchange) restsResponse() bool { return x.turns.response.Spent(x.worker.Loop, x.goOn) }

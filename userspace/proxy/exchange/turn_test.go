@@ -4,6 +4,7 @@ import (
 	"io"
 	"testing"
 
+	"github.com/kerngate/kerngate/userspace/proxy/config"
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
 	"github.com/kerngate/kerngate/userspace/proxy/io/reactor"
 )
@@ -38,27 +39,22 @@ func (d *taker) Flush() error       { return nil }
 func (d *taker) WriteBody(p []byte) { d.taken += len(p) }
 func (d *taker) End([]http1.Field)  {}
 
-// TestResponsesTakeTurns: however fast pod and client are, others have their turn.
-func TestResponsesTakeTurns(t *testing.T) {
-	loop, err := reactor.New(reactor.Stats{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	const size = 10 << 20
-	down := &taker{}
-	turns, largest := 0, 0
-	x := &Exchange{worker: &Worker{Loop: loop}, Request: new(http1.Request), down: down, phase: passBody, reqDone: true,
-		up: &endless{left: size, piece: make([]byte, 16<<10)}}
+// inTurns has move called once in each turn of a loop until done, and returns in how many turns
+// it was, and how much of taken it moved in one at most.
+func inTurns(t *testing.T, x *Exchange, taken *int, move func() (Reason, bool), done func() bool) (turns, largest int) {
+	t.Helper()
+	loop := x.worker.Loop
 	x.goOn = func() {
-		before := down.taken
-		_, reason, ok := x.moveResponse()
+		x.turns.request.Woken()
+		x.turns.response.Woken()
+		before := *taken
+		reason, ok := move()
 		turns++
-		largest = max(largest, down.taken-before)
-		switch {
-		case !ok:
+		largest = max(largest, *taken-before)
+		if !ok {
 			t.Errorf("it ended by %v", reason)
-			loop.Stop()
-		case x.phase == finished:
+		}
+		if !ok || done() {
 			loop.Stop()
 		}
 	}
@@ -66,7 +62,103 @@ func TestResponsesTakeTurns(t *testing.T) {
 	if err := loop.Run(); err != nil {
 		t.Fatal(err)
 	}
-	if down.taken != size || turns < size/turnQuantum || largest > turnQuantum+16<<10 {
+	return turns, largest
+}
+
+const turnPiece, turnSize = 16 << 10, 10 << 20
+
+// TestResponsesTakeTurns: however fast pod and client are, others have their turn.
+func TestResponsesTakeTurns(t *testing.T) {
+	loop, err := reactor.New(reactor.Stats{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	down := &taker{}
+	x := &Exchange{worker: &Worker{Loop: loop}, Request: new(http1.Request), down: down, phase: passBody, reqDone: true,
+		up: &endless{left: turnSize, piece: make([]byte, turnPiece)}}
+	turns, largest := inTurns(t, x, &down.taken, func() (Reason, bool) {
+		_, reason, ok := x.moveResponse()
+		return reason, ok
+	}, func() bool { return x.phase == finished })
+	if down.taken != turnSize || turns < turnSize/reactor.Quantum || largest > reactor.Quantum+turnPiece {
 		t.Errorf("%d bytes in %d turns, at most %d in one", down.taken, turns, largest)
+	}
+}
+
+// eager is a client whose request's body is always there.
+type eager struct {
+	Downstream
+	left  int
+	piece []byte
+}
+
+func (d *eager) Source() (*reactor.Conn, int64) { return nil, 0 }
+func (d *eager) Trailers() []http1.Field        { return nil }
+func (d *eager) ReadBody() ([]byte, error) {
+	if d.left == 0 {
+		return nil, io.EOF
+	}
+	n := min(d.left, len(d.piece))
+	d.left -= n
+	return d.piece[:n], nil
+}
+
+// swallower is a pod that takes everything at once.
+type swallower struct {
+	Upstream
+	taken int
+}
+
+func (u *swallower) Pending() bool      { return false }
+func (u *swallower) Blocked() bool      { return false }
+func (u *swallower) WriteBody(p []byte) { u.taken += len(p) }
+func (u *swallower) End([]http1.Field)  {}
+
+// TestRequestsTakeTurns is the same for uploads.
+func TestRequestsTakeTurns(t *testing.T) {
+	loop, err := reactor.New(reactor.Stats{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	up := &swallower{}
+	x := &Exchange{worker: &Worker{Loop: loop}, Request: new(http1.Request), conf: config.Empty(), up: up,
+		down: &eager{left: turnSize, piece: make([]byte, turnPiece)}}
+	turns, largest := inTurns(t, x, &up.taken, func() (Reason, bool) {
+		_, reason, ok := x.moveRequest()
+		return reason, ok
+	}, func() bool { return x.reqDone })
+	if up.taken != turnSize || turns < turnSize/reactor.Quantum || largest > reactor.Quantum+turnPiece {
+		t.Errorf("%d bytes in %d turns, at most %d in one", up.taken, turns, largest)
+	}
+}
+
+// TestSplicedResponsesRest: a response that is spliced ends its turn as others do.
+func TestSplicedResponsesRest(t *testing.T) {
+	loop, err := reactor.New(reactor.Stats{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	woken := 0
+	x := &Exchange{worker: &Worker{Loop: loop}}
+	x.goOn = func() {
+		woken++
+		loop.Stop()
+	}
+	loop.Submit(func() {
+		x.turns.response.AddSpliced(loop, 4*reactor.Quantum)
+		x.turns.request.AddSpliced(loop, 4*reactor.Quantum)
+		// Neither is open: one that moved anything would crash.
+		if moved, _, ok := x.spliceResponse(false); moved || !ok {
+			t.Error("the response went on")
+		}
+		if moved, _, ok := x.spliceRequest(false); moved || !ok {
+			t.Error("the request went on")
+		}
+	})
+	if err := loop.Run(); err != nil {
+		t.Fatal(err)
+	}
+	if woken == 0 {
+		t.Error("nothing goes on in the next turn")
 	}
 }

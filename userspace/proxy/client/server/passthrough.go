@@ -142,9 +142,14 @@ func (t *tunnel) move() exchange.Reason {
 	t.toPod.from, t.toPod.to = &c.Conn, pod
 	t.toClient.from, t.toClient.to = pod, &c.Conn
 	timeout := c.server.worker.Config.Load().Settings.TunnelTimeout
+	goOn := func() {
+		t.toPod.turn.Woken()
+		t.toClient.turn.Woken()
+		t.co.Wake()
+	}
 	for {
-		up, upFault := t.toPod.move()
-		down, downFault := t.toClient.move()
+		up, upFault := t.toPod.move(goOn)
+		down, downFault := t.toClient.move(goOn)
 		if upFault || downFault {
 			return exchange.ClientAborted // either side was reset; so is the other
 		}
@@ -177,17 +182,22 @@ type direction struct {
 	pending  []byte // of buf, still to be written
 	moved    int64
 	ended    bool // the source's end was passed on
+	turn     reactor.Share
 }
 
-// move moves what it can and reports whether that was anything, and whether a side failed.
-func (d *direction) move() (moved, fault bool) {
-	for !d.ended {
+// move moves what it can in this turn of the loop, and reports whether that was anything, and
+// whether a side failed. If more could be moved goOn is called in the next turn.
+func (d *direction) move(goOn func()) (moved, fault bool) {
+	loop := d.from.Loop()
+	for !d.ended && !d.turn.Spent(loop, goOn) {
 		var n int64
 		var err error
 		if d.splice.IsOpen() || d.buf == nil && d.openSplice() {
 			n, err = d.spliceSome()
+			d.turn.AddSpliced(loop, n)
 		} else {
 			n, err = d.copySome()
+			d.turn.Add(loop, int(n))
 		}
 		d.moved += n
 		moved = moved || n > 0
@@ -216,7 +226,7 @@ func (d *direction) openSplice() bool {
 
 func (d *direction) spliceSome() (int64, error) {
 	before := d.splice.Sent
-	moved, err := d.splice.Move()
+	moved, err := d.splice.Move(reactor.Quantum)
 	n := d.splice.Sent - before
 	if _, blocked := d.splice.Wants(); blocked == 0 {
 		d.splice.Close()

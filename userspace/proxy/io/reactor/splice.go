@@ -93,10 +93,11 @@ func (s *Splice) Wants() (from, to Interest) {
 	return from, to
 }
 
-// Move moves what can be moved now and reports whether that was anything. An error is a
-// *SpliceError; io.EOF of the source is one.
-func (s *Splice) Move() (moved bool, err error) {
-	for {
+// Move moves what can be moved now and reports whether that was anything. It ends after most
+// bytes, beyond which it goes by what the pipe holds. An error is a *SpliceError; io.EOF of the
+// source is one.
+func (s *Splice) Move(most int64) (moved bool, err error) {
+	for before := s.Sent; s.Sent-before < most; {
 		in, err := s.fill()
 		if err != nil && s.inside == 0 {
 			return moved, err // what came before the end goes out first
@@ -113,6 +114,7 @@ func (s *Splice) Move() (moved bool, err error) {
 			return true, nil
 		}
 	}
+	return moved, nil
 }
 
 // fill takes bytes from the source.

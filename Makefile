@@ -4,6 +4,8 @@
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 # How long `make fuzz` runs each fuzz target.
 FUZZTIME ?= 20s
+# Where `make push` pushes the images: a registry and a path in it.
+REGISTRY ?=
 
 # Static binaries, the same bytes on every machine.
 export CGO_ENABLED ?= 0
@@ -12,7 +14,7 @@ COMMANDS = kerngate-agent kerngate-proxy kerngatectl
 
 .DEFAULT_GOAL := build
 .PHONY: help build $(COMMANDS:%=bin/%) generate check-generate fmt lint test test-unit \
-	test-kernel test-controlplane e2e test-applications test-vm test-matrix test-bare demo bench bench-l4 bench-flood bench-control fuzz setup clean
+	test-kernel test-controlplane e2e test-applications test-vm test-matrix test-bare images push demo bench bench-l4 bench-flood bench-control fuzz setup clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -22,6 +24,12 @@ build: $(COMMANDS:%=bin/%) ## build bin/kerngate-agent, bin/kerngate-proxy and b
 # Go decides what is up to date, and it is quick about it.
 $(COMMANDS:%=bin/%): bin/%:
 	$(GOBUILD) -o $@ ./cmd/$*
+
+images: ## make the container images for amd64 and arm64 in bin/images, without an engine
+	@VERSION=$(VERSION) scripts/images-build
+
+push: ## push the images of bin/images to REGISTRY
+	@VERSION=$(VERSION) scripts/images-build --push "$(REGISTRY)"
 
 generate: ## compile the BPF C and the feed's protobuf again (clang-19, protoc)
 	@scripts/setup build

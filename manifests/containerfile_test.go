@@ -47,7 +47,7 @@ func TestContainerfile(t *testing.T) {
 					}
 				}
 			}
-		case "ARG", "WORKDIR", "ENTRYPOINT", "USER":
+		case "ARG", "WORKDIR", "ENTRYPOINT", "USER", "LABEL":
 		default:
 			t.Errorf("unknown instruction: %s", line)
 		}

@@ -68,6 +68,7 @@ var followedShell = map[string]string{
 	"scripts/bench-l4: \"$work/benchl4\"":           built,
 	"scripts/bench: \"$bin/bench\"":                 built,
 	"scripts/demo: \"$bin/demo\"":                   built,
+	"scripts/images-build: \"$work/images\"":        built,
 	"scripts/setup: \"$proof\"":                     "what scripts/setup looks for",
 	"scripts/setup: $list":                          flag,
 	"scripts/test-bare: \"${environment[@]}\"":      "assignments for env, and then scripts of this repository",

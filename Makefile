@@ -14,7 +14,7 @@ COMMANDS = kerngate-agent kerngate-proxy kerngatectl
 
 .DEFAULT_GOAL := build
 .PHONY: help build $(COMMANDS:%=bin/%) generate check-generate fmt lint test test-unit \
-	test-kernel test-controlplane e2e test-applications test-vm test-matrix test-bare images push demo bench bench-l4 bench-flood bench-control fuzz setup clean
+	test-kernel test-controlplane e2e test-applications test-vm test-matrix test-bare images push demo bench bench-l4 bench-flood bench-control attack fuzz setup clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -95,6 +95,10 @@ bench-flood: ## measure what clients get during a SYN flood (root)
 bench-control: ## measure changes beside up to 100,000 Ingresses (root)
 	@scripts/setup build test
 	@scripts/bench-control
+
+attack: ## run load attacks beside nginx and haproxy, and write docs/attacks.md (root; 20 minutes)
+	@scripts/setup bench
+	@scripts/attack -o docs/attacks.md
 
 fuzz: ## run each fuzz target for FUZZTIME (20s)
 	@scripts/fuzz $(FUZZTIME)

@@ -44,9 +44,10 @@ type Lab struct {
 	VIP4   Address // published ingress address, routed to Nodes[0] at first
 	VIP6   Address // zero without IPv6
 
-	lock  *os.File
-	mu    sync.Mutex
-	hosts []*Host // in order of creation
+	clients int // that AddClient has added
+	lock    *os.File
+	mu      sync.Mutex
+	hosts   []*Host // in order of creation
 }
 
 // Missing reports what this machine lacks for running labs, in words for a skip message;

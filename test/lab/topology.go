@@ -131,6 +131,44 @@ func (l *Lab) RouteVIPs(to *Node) error {
 	return l.Client.addRoute(vipNet6, to.IPv6)
 }
 
+// AddClient adds a host beside Client, from where the ingress addresses are reached through the
+// first node. It has more addresses of IPv4, wherever they are from.
+func (l *Lab) AddClient(name string, more ...Address) (*Host, error) {
+	fabric := l.host("fabric")
+	bridge, err := fabric.links.LinkByName("br0")
+	if err != nil {
+		return nil, err
+	}
+	host, err := l.addHost(name)
+	if err != nil {
+		return nil, err
+	}
+	l.clients++
+	number := 100 + l.clients
+	if err := l.plug(fabric, bridge, host, fmt.Sprintf("%s%d/24", fabricPrefix4, number), fmt.Sprintf("%s%d/64", fabricPrefix6, number)); err != nil {
+		return nil, err
+	}
+	if err := host.addRoute(vipNet4, l.Nodes[0].IPv4); err != nil {
+		return nil, err
+	}
+	if l.VIP6.IsValid() {
+		if err := host.addRoute(vipNet6, l.Nodes[0].IPv6); err != nil {
+			return nil, err
+		}
+	}
+	eth0, err := host.links.LinkByName("eth0")
+	if err != nil {
+		return nil, err
+	}
+	for _, address := range more {
+		only := netip.PrefixFrom(address, 32).String()
+		if err := errors.Join(host.addAddress(eth0, only), l.Nodes[0].addRoute(only, host.IPv4)); err != nil {
+			return nil, err
+		}
+	}
+	return host, nil
+}
+
 func (l *Lab) addNode(n int, fabric *Host, fabricBridge netlink.Link) (*Node, error) {
 	host, err := l.addHost(fmt.Sprintf("node-%d", n))
 	if err != nil {

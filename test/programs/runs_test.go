@@ -42,6 +42,8 @@ var followedGo = map[string]string{
 	"test/applications: w.program()":                         built,
 	"test/applications: phpBinary()":                         "php-fpm, which has a version in its name: scripts/setup applications",
 	"test/applications: s.listen()":                          "no program: listen of lab.Pod has a parameter of that name",
+	"test/attack: filepath.Join()":                           built,
+	"test/attack: k.Binaries.Path()":                         built,
 	"test/bench: filepath.Join()":                            built,
 	"test/bench: k.Binaries.Path()":                          built,
 	"test/benchcontrol: bin.Path()":                          built,
@@ -63,6 +65,7 @@ var followedGo = map[string]string{
 
 // followedShell: the same for words of scripts.
 var followedShell = map[string]string{
+	"scripts/attack: \"$bin/attack\"":               built,
 	"scripts/bench-control: \"$work/benchcontrol\"": built,
 	"scripts/bench-flood: \"$work/flood\"":          built,
 	"scripts/bench-l4: \"$work/benchl4\"":           built,

@@ -82,9 +82,13 @@ func (r *reader) customHeaders() {
 		r.find(key, verdictOf(err), "%v; responses do not carry its headers", err)
 		return
 	}
+	allowed := r.in.AllowedFields
+	if c := r.in.Controller; len(allowed) == 0 && c != nil {
+		allowed = c.allowedFields
+	}
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		err := checkField(name, fields[name])
-		if allowed := r.in.AllowedFields; err == nil && len(allowed) > 0 && !slices.ContainsFunc(allowed, func(a string) bool { return strings.EqualFold(a, name) }) {
+		if err == nil && len(allowed) > 0 && !slices.ContainsFunc(allowed, func(a string) bool { return strings.EqualFold(a, name) }) {
 			err = unsupported(fmt.Sprintf("header %s is not among those that the agent allows (--global-allowed-response-headers)", name))
 		}
 		if err == nil && strings.Contains(fields[name], "$") {
@@ -98,7 +102,7 @@ func (r *reader) customHeaders() {
 			continue
 		}
 		p := r.want()
-		p.ResponseHeaders = append(p.ResponseHeaders, model.HeaderRule{Op: model.SetHeader, Name: name, Value: fields[name], By: Prefix + key})
+		p.ResponseHeaders = append(p.ResponseHeaders, model.HeaderRule{Op: model.SetHeader, Name: name, Value: fields[name], By: r.by(key)})
 	}
 }
 
@@ -118,7 +122,7 @@ func (r *reader) authHeaders() (rules []model.HeaderRule) {
 		if err == nil {
 			err = r.checkTemplate(fields[name])
 		}
-		rules = append(rules, model.HeaderRule{Op: model.SetHeader, Name: name, Value: fields[name], By: Prefix + key})
+		rules = append(rules, model.HeaderRule{Op: model.SetHeader, Name: name, Value: fields[name], By: r.by(key)})
 	}
 	if err != nil {
 		r.close(key, err.Error())

@@ -34,6 +34,8 @@ type Ingress struct {
 	// are the node's or its.
 	Own     []netip.Addr
 	Allowed []netip.Prefix
+	// Controller is what holds for all Ingresses; nil: nothing.
+	Controller *Controller
 }
 
 // References finds what annotations refer to.
@@ -96,6 +98,20 @@ type Finding struct {
 	Verdict Verdict
 	Reason  string // of the problem that it becomes; "": that of the Verdict
 	Message string
+	// Setting is the ConfigMap of the controller, "namespace/name", of which Key is a key; "": it
+	// is one of an annotation.
+	Setting string
+}
+
+// Text is the message with what it is about.
+func (f Finding) Text() string {
+	switch {
+	case f.Setting == "":
+		return fmt.Sprintf("annotation %s%s: %s", Prefix, f.Key, f.Message)
+	case f.Key == "":
+		return fmt.Sprintf("ConfigMap %s: %s", f.Setting, f.Message)
+	}
+	return fmt.Sprintf("ConfigMap %s: %s: %s", f.Setting, f.Key, f.Message)
 }
 
 // Verdict says what becomes of an annotation.
@@ -124,9 +140,15 @@ func Read(in Ingress, refs References) Reading {
 	for key := range in.Annotations {
 		r.out.Used = r.out.Used || strings.HasPrefix(key, Prefix)
 	}
-	if !r.out.Used {
+	if !r.out.Used && in.Controller == nil {
 		return r.out
 	}
+	return r.read()
+}
+
+// read reads all that there is.
+func (r *reader) read() Reading {
+	r.controller()
 	r.paths()
 	r.redirects()
 	r.headers()
@@ -144,6 +166,7 @@ func Read(in Ingress, refs References) Reading {
 	r.errorPages()
 	r.pace()
 	r.snippets()
+	r.blocked()
 	r.canary()
 	r.https()
 	r.client()
@@ -153,17 +176,21 @@ func Read(in Ingress, refs References) Reading {
 		r.noteOrigins()
 		r.out.Policy = &r.policy
 	}
-	slices.SortFunc(r.out.Findings, func(a, b Finding) int {
+	sortFindings(r.out.Findings)
+	return r.out
+}
+
+func sortFindings(found []Finding) {
+	slices.SortFunc(found, func(a, b Finding) int {
 		return strings.Compare(a.Key+"\x00"+a.Message, b.Key+"\x00"+b.Message)
 	})
-	return r.out
 }
 
 // judge adds what the registry says of keys that nobody complained about.
 func (r *reader) judge() {
 	for key := range r.in.Annotations {
 		name, ours := strings.CutPrefix(key, Prefix)
-		if !ours || slices.ContainsFunc(r.out.Findings, func(f Finding) bool { return f.Key == name }) {
+		if !ours || slices.ContainsFunc(r.out.Findings, func(f Finding) bool { return f.Key == name && f.Setting == "" }) {
 			continue
 		}
 		k, known := Lookup(name)

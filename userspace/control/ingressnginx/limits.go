@@ -12,6 +12,9 @@ const maxRate = 1 << 24
 // limits reads what bounds a client address. ingress-nginx answers 503.
 func (r *reader) limits() {
 	l := model.Limits{Status: 503, Scope: r.in.Namespace + "/" + r.in.Name}
+	if c := r.in.Controller; c != nil && c.limitStatus != 0 {
+		l.Status = c.limitStatus
+	}
 	multiplier := r.number("limit-burst-multiplier", 5, 1, 1000)
 	for _, rate := range []struct {
 		key    string

@@ -8,18 +8,26 @@ import (
 
 // setBy notes that an annotation asked for a kind of rule, and no other did.
 func (r *reader) setBy(kind model.RuleKind, key string) {
+	r.setOrigin(kind, r.by(key))
+}
+
+func (r *reader) setOrigin(kind model.RuleKind, by string) {
 	if r.policy.Origins == nil {
 		r.policy.Origins = model.Origins{}
 	}
-	r.policy.Origins[kind] = []string{Prefix + key}
+	r.policy.Origins[kind] = []string{by}
 }
 
 // addBy notes that an annotation asked for a part of a kind of rules.
 func (r *reader) addBy(kind model.RuleKind, key string) {
+	r.addOrigin(kind, r.by(key))
+}
+
+func (r *reader) addOrigin(kind model.RuleKind, by string) {
 	if have := r.policy.Origins[kind]; len(have) == 0 {
-		r.setBy(kind, key)
-	} else if !slices.Contains(have, Prefix+key) {
-		r.policy.Origins[kind] = append(have, Prefix+key)
+		r.setOrigin(kind, by)
+	} else if !slices.Contains(have, by) {
+		r.policy.Origins[kind] = append(have, by)
 	}
 }
 
@@ -56,7 +64,7 @@ func (r *reader) noteOrigins() {
 		{model.RuleTrace, p.Trace != nil, []string{"enable-opentelemetry", "opentelemetry-operation-name", "opentelemetry-trust-incoming-span"}},
 	} {
 		for _, key := range o.keys {
-			if o.used && r.in.Annotations[Prefix+key] != "" {
+			if _, from := r.setting(key); o.used && (from || r.in.Annotations[Prefix+key] != "") {
 				r.addBy(o.kind, key)
 			}
 		}

@@ -40,7 +40,7 @@ func (r *reader) paths() {
 	v, ok := r.template("x-forwarded-prefix", "the header is removed from requests")
 	if _, _, set := r.text("x-forwarded-prefix"); ok || set {
 		p := r.want()
-		p.RequestHeaders = append(p.RequestHeaders, model.HeaderRule{Op: model.SetHeader, Name: "X-Forwarded-Prefix", Value: v, By: Prefix + "x-forwarded-prefix"})
+		p.RequestHeaders = append(p.RequestHeaders, model.HeaderRule{Op: model.SetHeader, Name: "X-Forwarded-Prefix", Value: v, By: r.by("x-forwarded-prefix")})
 	}
 }
 
@@ -56,7 +56,7 @@ func elsewhere(target string) bool {
 
 // elsewhere reads a rewrite-target that sends clients to another place.
 func (r *reader) elsewhere(target string) {
-	d := model.Redirect{Status: http.StatusFound, Target: target, Query: true, By: Prefix + "rewrite-target"}
+	d := model.Redirect{Status: http.StatusFound, Target: target, Query: true, By: r.by("rewrite-target")}
 	if rest, alone := strings.CutSuffix(target, "?"); alone {
 		d.Target, d.Query = rest, false
 	}

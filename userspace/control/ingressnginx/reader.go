@@ -26,6 +26,9 @@ type reader struct {
 
 	policy  model.Policy
 	touched bool // policy says something
+
+	global bool // external authentication is the ConfigMap's
+	alone  bool // the ConfigMap is read, and no Ingress
 }
 
 // want returns the policy to write to.
@@ -39,8 +42,17 @@ func (r *reader) text(keys ...string) (key, value string, set bool) {
 	for _, key := range keys {
 		r.seen[key] = true
 	}
+	if r.global && slices.Contains(authKeys, keys[0]) { // the Ingress's own belong to an auth-url
+		v := r.in.Controller.auth[keys[0]]
+		return keys[0], v, v != ""
+	}
 	for _, key := range keys {
 		if v := strings.TrimSpace(r.in.Annotations[Prefix+key]); v != "" {
+			return key, v, true
+		}
+	}
+	for _, key := range keys {
+		if v := r.fallback(key); v != "" {
 			return key, v, true
 		}
 	}
@@ -48,7 +60,19 @@ func (r *reader) text(keys ...string) (key, value string, set bool) {
 }
 
 func (r *reader) find(key string, v Verdict, format string, args ...any) {
-	r.out.Findings = append(r.out.Findings, Finding{Key: key, Verdict: v, Message: fmt.Sprintf(format, args...)})
+	r.report(Finding{Key: key, Verdict: v, Message: fmt.Sprintf(format, args...)})
+}
+
+// report notes a finding. What is wrong with the ConfigMap is said of it, once, and of an
+// Ingress only if nobody gets in therefore.
+func (r *reader) report(f Finding) {
+	if setting, from := r.setting(f.Key); from {
+		if !r.alone && f.Verdict != Closed {
+			return
+		}
+		f.Key, f.Setting = setting, r.in.Controller.Name
+	}
+	r.out.Findings = append(r.out.Findings, f)
 }
 
 func (r *reader) invalid(key, value, allowed, instead string) {
@@ -58,13 +82,22 @@ func (r *reader) invalid(key, value, allowed, instead string) {
 // close lets nobody in.
 func (r *reader) close(key, why string) {
 	r.find(key, Closed, "%s; to fail closed, every request is refused", why)
+	named := key
+	if setting, from := r.setting(key); from {
+		named = r.in.Controller.origin(setting)
+	}
+	r.shut(named+": "+why, r.by(key))
+}
+
+// shut refuses every request, for a reason that people are told.
+func (r *reader) shut(why, by string) {
 	p := r.want()
 	if p.Access == nil {
 		p.Access = &model.Access{}
 	}
 	if p.Access.Closed == "" {
-		p.Access.Closed = key + ": " + why
-		r.setBy(model.RuleClosed, key)
+		p.Access.Closed = why
+		r.setOrigin(model.RuleClosed, by)
 	}
 }
 
@@ -109,7 +142,7 @@ func (r *reader) oneOfOr(key, fallback string, allowed ...string) string {
 
 // ineffective says of an annotation that can be read why it does nothing.
 func (r *reader) ineffective(key, why string) {
-	r.out.Findings = append(r.out.Findings, Finding{Key: key, Verdict: Difference, Reason: "AnnotationIneffective", Message: why})
+	r.report(Finding{Key: key, Verdict: Difference, Reason: "AnnotationIneffective", Message: why})
 }
 
 // seconds reads a number of seconds, with or without an "s". 0: not set.

@@ -29,7 +29,7 @@ func (r *reader) redirects() {
 		return
 	}
 	p := r.want()
-	p.Redirects = append(p.Redirects, model.Redirect{Path: "/", Status: 302, Target: here + v, By: Prefix + "app-root"})
+	p.Redirects = append(p.Redirects, model.Redirect{Path: "/", Status: 302, Target: here + v, By: r.by("app-root")})
 }
 
 func (r *reader) redirect(key, codeKey string, code int) *model.Redirect {
@@ -53,5 +53,5 @@ func (r *reader) redirect(key, codeKey string, code int) *model.Redirect {
 		r.invalid(key, v, "a URL that begins with http://, https:// or $scheme://, or a path", "requests go to the pod")
 		return nil
 	}
-	return &model.Redirect{Status: code, Target: v, By: Prefix + key}
+	return &model.Redirect{Status: code, Target: v, By: r.by(key)}
 }

@@ -1,6 +1,9 @@
 package ingressnginx
 
-import "slices"
+import (
+	"iter"
+	"slices"
+)
 
 // Key is an annotation of ingress-nginx 1.15, the last release, and what becomes of it.
 type Key struct {
@@ -39,7 +42,7 @@ const (
 	whySuites    = "of TLS 1.2 those count that crypto/tls has and holds secure, in its own order; those of TLS 1.3 cannot be chosen"
 	whyOrder     = "the order is that of crypto/tls, which considers whether both sides have AES in hardware"
 	whyPushOver  = "browsers have removed server push, and nginx 1.25 did; Link fields are passed on"
-	whyNoGlobal  = "there is no global authentication that could be left out"
+	whyNoGlobal  = "global authentication is that of the ConfigMap which the agent's --ingress-nginx-configmap names; without it there is none"
 	whyLegacyOne = "an older name, read if there is no "
 )
 
@@ -186,10 +189,29 @@ var keys = []Key{
 
 // nearest returns the key that is most like name, "" if none is like it.
 func nearest(name string) string {
+	return nearestOf(name, func(yield func(string) bool) {
+		for _, k := range keys {
+			if !yield(k.Name) {
+				return
+			}
+		}
+	})
+}
+
+// settingNames yields the keys of the ConfigMap.
+func settingNames(yield func(string) bool) {
+	for _, s := range settings {
+		if !yield(s.Name) {
+			return
+		}
+	}
+}
+
+func nearestOf(name string, all iter.Seq[string]) string {
 	best, found := 4, ""
-	for _, k := range keys {
-		if d := distance(name, k.Name); d < best {
-			best, found = d, k.Name
+	for one := range all {
+		if d := distance(name, one); d < best {
+			best, found = d, one
 		}
 	}
 	return found

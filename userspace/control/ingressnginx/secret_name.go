@@ -22,7 +22,7 @@ func (r *reader) secretName(key string) (name, id string, set bool) {
 	}
 	switch {
 	case namespace != r.in.Namespace:
-		r.out.Findings = append(r.out.Findings, Finding{Key: key, Verdict: Invalid, Reason: "SecretRefused",
+		r.report(Finding{Key: key, Verdict: Invalid, Reason: "SecretRefused",
 			Message: fmt.Sprintf("Secret %s is of another namespace: only Secrets of namespace %s are used", rule.Shorten(v), r.in.Namespace)})
 		return "", r.in.Namespace + "/" + rule.Shorten(v), true
 	case name == "" || strings.Contains(name, "/"):

@@ -61,16 +61,32 @@ func (r *reader) snippets() {
 // snippet reads one snippet.
 func (r *reader) snippet(key string, at place) *snippet {
 	s := &snippet{r: r, key: key, place: at, policy: &r.policy}
+	var before []shared
 	_, text, set := r.text(key)
-	if !set {
-		return s
+	if c := r.in.Controller; c != nil {
+		before = map[place][]shared{inServer: c.server, inLocation: c.location}[at]
+		if _, from := r.setting(key); set && !from && c.noSnippets {
+			r.find(key, Unsupported, "allow-snippet-annotations of ConfigMap %s is false: it is not read", c.Name)
+			set = false
+		}
 	}
-	directives, err := nginxconf.Parse(text)
-	if err != nil {
-		r.close(key, fmt.Sprintf("it cannot be read: %v", err))
-		return s
+	var directives []nginxconf.Directive
+	if set {
+		var err error
+		if directives, err = nginxconf.Parse(text); err != nil {
+			r.close(key, fmt.Sprintf("it cannot be read: %v", err))
+			return s
+		}
+	}
+	for _, part := range before {
+		s.announce(part.directives)
 	}
 	s.announce(directives)
+	for _, part := range before {
+		s.key = ofController + part.key
+		s.read(part.directives)
+	}
+	s.key = key
 	s.read(directives)
 	s.finish()
 	if at == inServer && slices.ContainsFunc(directives, ofServer) {

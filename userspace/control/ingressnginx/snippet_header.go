@@ -276,7 +276,7 @@ func (r *reader) appendHeader(to *[]model.HeaderRule, key string, h model.Header
 		return fmt.Errorf("more than %d headers", nginxconf.MaxDirectives)
 	}
 	r.touched = true
-	h.By = Prefix + key
+	h.By = r.by(key)
 	*to = append(*to, h)
 	return nil
 }

@@ -145,7 +145,7 @@ func (s *snippet) settle(d nginxconf.Directive) {
 			s.note(d, "sources that may ask for it get 503, since nothing answers there; ingress-nginx answers with 404")
 		}
 	default:
-		s.policy.Redirects = append(s.policy.Redirects, model.Redirect{Status: http.StatusNotFound, By: Prefix + s.key})
+		s.policy.Redirects = append(s.policy.Redirects, model.Redirect{Status: http.StatusNotFound, By: s.r.by(s.key)})
 		if len(s.policy.Steps) == 0 {
 			s.note(d, "nothing answers there, as in ingress-nginx: requests get 404")
 		}

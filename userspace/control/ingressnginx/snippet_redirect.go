@@ -32,7 +32,7 @@ func (s *snippet) returns(d nginxconf.Directive) error {
 }
 
 func (s *snippet) answer(d nginxconf.Directive) (model.Redirect, error) {
-	answer := model.Redirect{Status: http.StatusFound, By: Prefix + s.key}
+	answer := model.Redirect{Status: http.StatusFound, By: s.r.by(s.key)}
 	code, err := 0, error(nil)
 	switch len(d.Args) {
 	case 1:
@@ -105,7 +105,7 @@ func (s *snippet) rewrites(statement nginxconf.Directive) error {
 	if len(args) != 2 && len(args) != 3 {
 		return errors.New("it is written rewrite EXPRESSION URL redirect")
 	}
-	d := model.Redirect{Pattern: args[0], Status: http.StatusFound, Query: true, By: Prefix + s.key}
+	d := model.Redirect{Pattern: args[0], Status: http.StatusFound, Query: true, By: s.r.by(s.key)}
 	target, absolute := args[1], false
 	for _, scheme := range []string{"http://", "https://", "$scheme://"} {
 		absolute = absolute || strings.HasPrefix(target, scheme)

@@ -174,7 +174,7 @@ func (s *snippet) holdsAt(level uint8) bool {
 func (s *snippet) inIf(d nginxconf.Directive) {
 	refuse := func(why string) {
 		s.r.find(s.key, Invalid, "line %d: the directive %q: %s; requests that match its if are refused", d.Line, rule.Shorten(d.String()), why)
-		s.script.add(model.Step{Op: model.StepAnswer, Answer: model.Redirect{Status: http.StatusServiceUnavailable, By: Prefix + s.key}})
+		s.script.add(model.Step{Op: model.StepAnswer, Answer: model.Redirect{Status: http.StatusServiceUnavailable, By: s.r.by(s.key)}})
 	}
 	var err error
 	switch d.Name {
@@ -277,7 +277,7 @@ func (s *snippet) methods(d nginxconf.Directive) {
 		names[i] = strings.NewReplacer("-", `\-`, ".", `\.`, "*", `\*`, "+", `\+`, "^", `\^`, "|", `\|`, "$", `\$`).Replace(name)
 	}
 	s.script.add(model.Step{Op: model.StepIf, Value: "$request_method", Test: model.TestNoMatch, To: "^(?:" + strings.Join(names, "|") + ")$", Skip: 1})
-	s.script.add(model.Step{Op: model.StepAnswer, Answer: model.Redirect{Status: http.StatusForbidden, By: Prefix + s.key}})
+	s.script.add(model.Step{Op: model.StepAnswer, Answer: model.Redirect{Status: http.StatusForbidden, By: s.r.by(s.key)}})
 	s.r.touched = true
 }
 
@@ -332,8 +332,8 @@ func (r *reader) steps(server, location []model.Step) {
 		return
 	}
 	r.want().ServerSteps, r.policy.Steps = server, location
-	r.addBy(model.RuleSteps, "server-snippet")
-	r.addBy(model.RuleSteps, "configuration-snippet")
+	r.stepsBy("server-snippet", func(c *Controller) []shared { return c.server })
+	r.stepsBy("configuration-snippet", func(c *Controller) []shared { return c.location })
 	if len(server) > 0 && !isPlain(server) {
 		begin(r.out.ServerLocations, server)
 		begin(r.out.Locations, server)
@@ -361,4 +361,17 @@ func answers(steps []model.Step) (out []model.Redirect) {
 		out = append(out, s.Answer)
 	}
 	return out
+}
+
+// stepsBy notes where steps come from.
+func (r *reader) stepsBy(key string, of func(*Controller) []shared) {
+	if c := r.in.Controller; c != nil {
+		for _, part := range of(c) {
+			r.addBy(model.RuleSteps, ofController+part.key)
+		}
+		if r.in.Annotations[Prefix+key] == "" {
+			return
+		}
+	}
+	r.addBy(model.RuleSteps, key)
 }

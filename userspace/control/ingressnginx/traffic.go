@@ -119,7 +119,9 @@ func (r *reader) retry() {
 	_, conditions, set := r.text("proxy-next-upstream")
 	_, _, tries := r.text("proxy-next-upstream-tries")
 	_, _, within := r.text("proxy-next-upstream-timeout")
-	if !set && !tries && !within {
+	c := r.in.Controller
+	nonIdempotent := c != nil && c.nonIdempotent
+	if !set && !tries && !within && !nonIdempotent {
 		return
 	}
 	out := &model.Retry{
@@ -143,5 +145,6 @@ func (r *reader) retry() {
 			}
 		}
 	}
+	out.NonIdempotent = out.NonIdempotent || nonIdempotent
 	r.want().Retry = out
 }

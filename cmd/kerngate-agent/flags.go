@@ -23,6 +23,9 @@ type flags struct {
 
 	manifests, kubeconfig string
 	ingressClass          string
+	ingressNginx          string
+	withoutClass          bool
+	noCatchAll            bool
 	defaultBackend        string
 	allowExternalName     bool
 	sharedHosts           string
@@ -164,6 +167,9 @@ func (f *flags) define() {
 	s.StringVar(&f.manifests, "manifests", "", "`folder` of manifests to serve; changes to its files are applied")
 	s.StringVar(&f.kubeconfig, "kubeconfig", "", "kubeconfig `file` of the cluster to serve; if neither this nor --manifests is set, the agent serves the cluster that its pod runs in")
 	s.StringVar(&f.ingressClass, "ingress-class", "kerngate", "`name` of the IngressClass to serve")
+	s.BoolVar(&f.withoutClass, "watch-ingress-without-class", false, "also serve Ingresses that name no class, even if --ingress-class is not the default class")
+	s.BoolVar(&f.noCatchAll, "disable-catch-all", false, "do not serve Ingresses that have spec.defaultBackend")
+	s.StringVar(&f.ingressNginx, "ingress-nginx-configmap", "", "ConfigMap of ingress-nginx's controller, as NAMESPACE/NAME, whose settings are applied to all Ingresses (docs/configmap.md); empty: none")
 	s.StringVar(&f.defaultBackend, "default-backend", "", "Service that gets the requests that match no route, as NAMESPACE/NAME:PORT; empty: they get 404")
 	s.StringSliceVar(&f.allowedFields, "global-allowed-response-headers", nil, "response headers that the annotation custom-headers may set, separated by commas; empty: every header except those that the proxy manages itself")
 	s.BoolVar(&f.strictAnnotations, "strict-annotations", false, "do not serve an Ingress that has an ingress-nginx annotation which Kerngate does not support")

@@ -35,6 +35,9 @@ func (o *options) checkL4() error {
 	if o.kube.UDPServices, err = configMapName("--udp-services-configmap", f.udpServices); err != nil {
 		return err
 	}
+	if o.kube.IngressNginx, err = configMapName("--ingress-nginx-configmap", o.flags.ingressNginx); err != nil {
+		return err
+	}
 	o.kube.Addresses = o.node.Addresses
 	if o.kube.Allowed, err = parsePrefixes("--allow-destinations", o.flags.allowDestinations); err != nil {
 		return err

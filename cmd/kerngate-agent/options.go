@@ -142,7 +142,7 @@ func (o *options) checkSource(e env) error {
 		return fmt.Errorf("--shared-hosts: %w", err)
 	}
 	o.kube = kube.Options{
-		Class: f.ingressClass, SharedHosts: shared, AllowExternalName: f.allowExternalName, StrictAnnotations: f.strictAnnotations, AllowedResponseHeaders: f.allowedFields,
+		Class: f.ingressClass, WithoutClass: f.withoutClass, NoCatchAll: f.noCatchAll, SharedHosts: shared, AllowExternalName: f.allowExternalName, StrictAnnotations: f.strictAnnotations, AllowedResponseHeaders: f.allowedFields,
 		Node: f.nodeName, Algorithm: algorithm, PreferLocal: f.preferLocal,
 	}
 	if f.ingressClass == "" {

@@ -28,7 +28,7 @@ func (e unreadError) Unwrap() error { return e.err }
 
 func newCheck(e env, o *options) *cobra.Command {
 	var all, sarif bool
-	var class string
+	var judge check.Options
 	var of cluster
 	command := &cobra.Command{
 		Use:   "check FILE|DIR|-|--cluster",
@@ -75,10 +75,10 @@ the command line is wrong, and 3 if something could not be read and all the rest
 			return nil
 		},
 		RunE: func(c *cobra.Command, args []string) error {
-			checker := check.New(class)
+			checker := check.New(judge)
 			var unread error
 			if of.asked {
-				if err := of.check(c.Context(), checker); err != nil {
+				if err := of.check(c.Context(), checker, judge.IngressNginx); err != nil {
 					return err
 				}
 			} else if unread = checkAll(e, checker, args[0]); unread != nil {
@@ -101,7 +101,8 @@ the command line is wrong, and 3 if something could not be read and all the rest
 		},
 	}
 	command.Flags().BoolVar(&all, "all", false, "also list annotations that do what they did under ingress-nginx")
-	command.Flags().StringVar(&class, "ingress-class", "", "check only Ingresses of this class, as the agent with this --ingress-class does; empty: check all Ingresses as if they were of the agent's class")
+	command.Flags().StringVar(&judge.Class, "ingress-class", "", "check only Ingresses of this class, as the agent with this --ingress-class does; empty: check all Ingresses as if they were of the agent's class")
+	command.Flags().StringVar(&judge.IngressNginx, "ingress-nginx-configmap", "", "ConfigMap of ingress-nginx's controller, as NAMESPACE/NAME, that the agent is to have by its flag of this name; empty: none")
 	command.Flags().BoolVar(&of.asked, "cluster", false, "read the Ingresses of all namespaces of a cluster, with kubectl")
 	command.Flags().StringVar(&of.kubeconfig, "kubeconfig", "", "kubeconfig `file` for kubectl, with --cluster; empty: kubectl's default")
 	command.Flags().StringVar(&of.context, "context", "", "`name` of the kubeconfig context for kubectl, with --cluster; empty: the current one")

@@ -36,6 +36,9 @@ func (m Model) Dump() string {
 		fmt.Fprintf(&b, "limits are shared by %d\n", m.Proxies)
 	}
 	m.Defence.dump(&b)
+	if m.HSTS != "" {
+		fmt.Fprintf(&b, "hsts %s\n", m.HSTS)
+	}
 	for _, member := range m.Members {
 		fmt.Fprintf(&b, "node %s\n", member)
 	}

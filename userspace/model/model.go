@@ -23,6 +23,10 @@ type Model struct {
 
 	Defence Defence
 
+	// HSTS is the Strict-Transport-Security of responses over TLS where the proxies' settings have
+	// none; "": none.
+	HSTS string
+
 	Members []Member // of the fabric, by Name
 	Proxies uint32   // that share the limits of requests; 0: each has them for itself
 

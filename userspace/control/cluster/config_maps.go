@@ -17,7 +17,7 @@ import (
 // watchConfigMaps adds informers for the ConfigMaps that the options name. Each watches
 // that one object: the agent needs no right to read others.
 func (c *Source) watchConfigMaps(client kubernetes.Interface) {
-	names := []string{c.options.TCPServices, c.options.UDPServices, c.options.Defence}
+	names := []string{c.options.TCPServices, c.options.UDPServices, c.options.Defence, c.options.IngressNginx}
 	slices.Sort(names)
 	for _, n := range slices.Compact(names) {
 		namespace, config, ok := strings.Cut(n, "/")

@@ -15,12 +15,14 @@ type class struct {
 	served    bool   // there is such a class, and it is ours
 	foreign   bool   // the IngressClass object belongs to another controller
 	isDefault bool   // Ingresses that name no class belong to it
+	any       bool   // so they do if it is not the default
+	specific  bool   // Ingresses with a default backend do not belong to it
 	why       string // !served: what to do about it
 }
 
 // classOf looks the class up among the IngressClass objects.
 func classOf(o Options, classes []*networkingv1.IngressClass, found *problems) class {
-	c := class{name: o.Class}
+	c := class{name: o.Class, any: o.WithoutClass, specific: o.NoCatchAll}
 	i := slices.IndexFunc(classes, func(ic *networkingv1.IngressClass) bool { return ic.Name == o.Class })
 	switch {
 	case i >= 0 && classes[i].Spec.Controller != Controller:
@@ -66,7 +68,14 @@ func defaultClass(classes []*networkingv1.IngressClass) string {
 
 // serves reports whether the Ingress is to be served now.
 func (c class) serves(ingress *networkingv1.Ingress, found *problems) bool {
-	return ingress.DeletionTimestamp == nil && c.has(ingress, found)
+	if ingress.DeletionTimestamp != nil || !c.has(ingress, found) {
+		return false
+	}
+	if c.specific && ingress.Spec.DefaultBackend != nil {
+		found.add(refOf("Ingress", ingress), model.Refused, "CatchAllDisabled", "spec.defaultBackend: by --disable-catch-all no Ingress is served that has one: write rules, or remove the flag of the agent")
+		return false
+	}
+	return true
 }
 
 // has reports whether the Ingress is to be served. An Ingress that asks for the class by
@@ -92,6 +101,6 @@ func (c class) has(ingress *networkingv1.Ingress, found *problems) bool {
 		// object of that name that belongs to somebody else is respected.
 		return annotation == c.name && !c.foreign
 	default:
-		return c.isDefault
+		return c.isDefault || c.any && c.served
 	}
 }

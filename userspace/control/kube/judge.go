@@ -114,7 +114,7 @@ func Judge(objects []Object, o Options) ([]Judgement, []model.Problem) {
 // saysFinding reports whether a problem is the report of a finding.
 func saysFinding(findings []ingressnginx.Finding, message string) bool {
 	return slices.ContainsFunc(findings, func(f ingressnginx.Finding) bool {
-		return message == fmt.Sprintf("annotation %s: %s", ingressnginx.Prefix+f.Key, f.Message)
+		return message == f.Text()
 	})
 }
 

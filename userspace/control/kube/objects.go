@@ -61,6 +61,8 @@ type Objects struct {
 // Options of a translation.
 type Options struct {
 	Class             string           // name of the class that is served
+	WithoutClass      bool             // Ingresses that name no class are served, too
+	NoCatchAll        bool             // Ingresses with a default backend are not
 	ClassOptional     bool             // the class is served although no IngressClass object exists (a folder of manifests)
 	DefaultBackend    model.ServiceKey // answers what no route matches; zero: 404. Port is a name or a number
 	AllowExternalName bool             // forward to Services of type ExternalName
@@ -75,7 +77,10 @@ type Options struct {
 	AddressPool []netip.Prefix   // further addresses that L4 services may name
 	TCPServices string           // "namespace/name" of a ConfigMap as ingress-nginx's tcp-services; "": none
 	UDPServices string           // the same for UDP
-	Defence     string           // "namespace/name" of a ConfigMap with prefixes to deny and to allow; "": none
+	// IngressNginx is "namespace/name" of the ConfigMap of ingress-nginx's controller, whose
+	// settings hold here, too; "": none.
+	IngressNginx string
+	Defence      string // "namespace/name" of a ConfigMap with prefixes to deny and to allow; "": none
 
 	ProxyService  string // "namespace/name" of the Service whose endpoints' nodes share limits of requests; "": none
 	FabricService string // "namespace/name" of the Service whose endpoints are the nodes of the fabric; "": none

@@ -18,7 +18,7 @@ import (
 type variant struct {
 	of            *networkingv1.Ingress
 	kept          bool   // the path equals rewrite-target and is left alone
-	challenge     bool   // of ACME
+	challenge     bool   // of ACME, or left out of authentication like it
 	elsewhere     string // the path whose groups stand in a redirect; "": there is none
 	host          string
 	service, port string
@@ -120,9 +120,14 @@ func isChallenge(r *model.Route) bool {
 	if r.Match != model.Regexp {
 		return true
 	}
-	// Where another Ingress makes expressions of the host's paths, a literal one still is one
-	// path, but for the case of letters and what stands for its dots.
-	return !strings.ContainsFunc(r.Path, func(c rune) bool {
+	return isLiteral(r.Path)
+}
+
+// isLiteral reports whether an expression is one path. Where another Ingress makes expressions
+// of the host's paths, a literal one still is, but for the case of letters and what stands for
+// its dots.
+func isLiteral(path string) bool {
+	return !strings.ContainsFunc(path, func(c rune) bool {
 		return !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.ContainsRune("/._-", c))
 	})
 }

@@ -31,6 +31,11 @@ type routeTranslator struct {
 	strict        bool
 	classProblems problems
 
+	controller         *ingressnginx.Controller
+	controllerProblems problems
+	controllerUses     map[reference]struct{} // ConfigMaps that it was read from
+	controllerStale    bool
+
 	entries map[name]*entry
 	named   map[string]map[*entry]struct{} // by host
 	users   map[reference]map[*group]struct{}
@@ -58,6 +63,7 @@ type general struct {
 	service     model.ServiceKey // of the class, for what no route matches
 	certificate string
 	defence     model.Defence
+	hsts        string
 	l4          []model.L4Service // without backends
 	published   []model.Published // of Services
 	findings    []model.Finding
@@ -115,7 +121,7 @@ func newRouteTranslator(o Options, s Store) *routeTranslator {
 		bases: map[string]*base{}, hosts: map[string]model.Host{}, told: map[string]problems{}, below: map[string]map[string]struct{}{}, tlsOnly: map[string]struct{}{},
 		keys: counted[model.ServiceKey, struct{}]{}, certificates: counted[string, model.Certificate]{},
 		authorities: counted[string, model.Authority]{}, wants: counted[reference, struct{}]{},
-		dirty: map[*entry]struct{}{}, changed: newChanged(),
+		dirty: map[*entry]struct{}{}, changed: newChanged(), controllerStale: true,
 	}
 	t.setClasses(nil)
 	return t
@@ -277,6 +283,9 @@ func (t *routeTranslator) remove(n name) {
 // touch notes that an object has come, gone or changed that Ingresses may refer to. Without a
 // name that is said of all objects of the kind in the namespace.
 func (t *routeTranslator) touch(r reference) {
+	if _, used := t.controllerUses[r]; used {
+		t.controllerStale = true
+	}
 	for g := range t.users[r] {
 		t.dissolve(g)
 	}
@@ -398,6 +407,7 @@ func (t *routeTranslator) setBase(host string, b *base) {
 
 // update translates what has changed.
 func (t *routeTranslator) update() {
+	t.renewController()
 	// A group that has a host of a dirty Ingress becomes one with it.
 	work := slices.Collect(maps.Keys(t.dirty))
 	for len(work) > 0 {
@@ -481,7 +491,7 @@ func (t *routeTranslator) translate(members []*entry) {
 		ingresses[i] = e.ingress
 	}
 	part := newPartOf(Objects{Classes: t.classes}, t.options, newLookup(t.store), t.read)
-	part.class, part.strict = t.class, t.strict
+	part.class, part.strict, part.controller = t.class, t.strict, t.controller
 	part.routes(ingresses)
 	g := groupOf(part)
 	g.members = members
@@ -494,7 +504,7 @@ func (t *routeTranslator) translate(members []*entry) {
 // translateUnnamed translates what no Ingress names.
 func (t *routeTranslator) translateUnnamed() {
 	part := newPartOf(t.store.Unnamed(), t.options, newLookup(t.store), t.read)
-	g := general{service: part.classDefault(), certificate: part.defaultCertificate(), defence: part.defence()}
+	g := general{service: part.classDefault(), certificate: part.defaultCertificate(), defence: part.defence(), hsts: hstsOf(t.controller)}
 	keys := maps.Clone(part.keys) // proxies know nothing of services to which the kernel forwards
 	g.l4 = part.l4()
 	g.published, g.findings = l4Statuses(g.l4, part.found)
@@ -558,7 +568,7 @@ func equalAuthorities(a, b model.Authority) bool {
 
 // problems returns those of all Ingresses and classes, in no order.
 func (t *routeTranslator) problems() (all problems) {
-	all = slices.Clone(t.classProblems)
+	all = slices.Concat(t.classProblems, t.controllerProblems)
 	if t.unnamed != nil {
 		all = append(all, t.unnamed.problems...)
 	}

@@ -58,7 +58,7 @@ func (r references) Service(namespace, service string, port int) (none model.Ser
 // rulesOf reads the annotations of ingress-nginx that package ingressnginx knows, and
 // reports what does not come to what their author may expect.
 func (t *translation) rulesOf(ingress *networkingv1.Ingress) ingressnginx.Reading {
-	in := ingressnginx.Ingress{Namespace: ingress.Namespace, Name: ingress.Name, Annotations: ingress.Annotations, AllowedFields: t.options.AllowedResponseHeaders, Own: t.options.Addresses, Allowed: t.options.Allowed}
+	in := ingressnginx.Ingress{Namespace: ingress.Namespace, Name: ingress.Name, Annotations: ingress.Annotations, AllowedFields: t.options.AllowedResponseHeaders, Own: t.options.Addresses, Allowed: t.options.Allowed, Controller: t.controller}
 	ref := refOf("Ingress", ingress)
 	var reading ingressnginx.Reading
 	if t.options.assume {
@@ -68,12 +68,13 @@ func (t *translation) rulesOf(ingress *networkingv1.Ingress) ingressnginx.Readin
 	}
 	if p := reading.Policy; p != nil && p.ErrorPages != nil && p.ErrorPages.Service == (model.ServiceKey{}) {
 		if p.ErrorPages.Service = t.classDefault(); p.ErrorPages.Service == (model.ServiceKey{}) {
-			p.ErrorPages = nil
-			t.found.add(ref, model.Warning, "AnnotationIneffective", "annotation "+ingressnginx.Prefix+"custom-http-errors: no service can answer: name one by default-backend, or by the agent's --default-backend")
+			if p.ErrorPages = nil; ingress.Annotations[ingressnginx.Prefix+"custom-http-errors"] != "" {
+				t.found.add(ref, model.Warning, "AnnotationIneffective", "annotation "+ingressnginx.Prefix+"custom-http-errors: no service can answer: name one by default-backend, or by the agent's --default-backend")
+			}
 		}
 	}
 	for _, f := range reading.Findings {
-		message := fmt.Sprintf("annotation %s: %s", ingressnginx.Prefix+f.Key, f.Message)
+		message := f.Text()
 		if f.Reason != "" {
 			t.found.add(ref, model.Warning, f.Reason, message)
 			continue
@@ -97,7 +98,7 @@ func (t *translation) refusedBy(p *policy) string {
 	if !t.options.StrictAnnotations {
 		return ""
 	}
-	i := slices.IndexFunc(p.rules.Findings, func(f ingressnginx.Finding) bool { return f.Verdict.Refused() })
+	i := slices.IndexFunc(p.rules.Findings, func(f ingressnginx.Finding) bool { return f.Verdict.Refused() && f.Setting == "" })
 	if i < 0 {
 		return p.unread
 	}
@@ -254,8 +255,10 @@ func (t *translation) addSlashes(served []*networkingv1.Ingress) {
 				if p.rules.RelativeRedirects {
 					target = "$uri/$is_args$args"
 				}
+				r := model.Route{Path: text, Match: model.Exact}
+				_, clear := t.leftOut(&r, path.Path)
 				t.hosts[rule.Host][key] = published{Route: model.Route{Path: text, Match: model.Exact, Source: ref,
-					RedirectHTTPS: t.redirectsHTTPS(ingress, p, rule.Host),
+					RedirectHTTPS: !clear && t.redirectsHTTPS(ingress, p, rule.Host),
 					Policy:        &model.Policy{Redirects: []model.Redirect{{Status: 301, Target: target, By: "the path of the Ingress, which ends with a slash"}}}}}
 			}
 		}

@@ -53,10 +53,12 @@ func TestTranslatorAgrees(t *testing.T) {
 	options := kube.Options{
 		Class: "kerngate", ClassOptional: true, Node: "n1", AllowExternalName: true,
 		DefaultBackend: model.ServiceKey{Namespace: "default", Name: "web", Port: "80"}, DefaultCertificate: "default/web-tls",
-		Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, TCPServices: "default/tcp", Defence: "default/defence",
+		Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, TCPServices: "default/tcp", Defence: "default/defence", IngressNginx: "default/settings",
 		FabricService: "kerngate-system/kerngate", ProxyService: "kerngate-system/kerngate",
 	}
 	there := map[model.ObjectRef]kube.Objects{}
+	settings := model.ObjectRef{Kind: "ConfigMap", Namespace: "default", Name: "settings"}
+	there[settings] = versions[settings][0]
 	translator := kube.NewTranslator(options)
 	var sum state
 	steps := int(number("KERNGATE_TRANSLATOR_STEPS", 400))
@@ -65,8 +67,11 @@ func TestTranslatorAgrees(t *testing.T) {
 		var changed []string
 		for range 1 + r.IntN(3) {
 			ref := refs[r.IntN(len(refs))]
-			for ref.Kind == "IngressClass" && r.IntN(10) > 0 { // most of them take the class away
+			for (ref.Kind == "IngressClass" || ref == settings) && r.IntN(10) > 0 { // they concern everything
 				ref = refs[r.IntN(len(refs))]
+			}
+			if step%20 == 7 && r.IntN(2) == 0 {
+				ref = settings
 			}
 			if _, has := there[ref]; has && r.IntN(4) == 0 {
 				delete(there, ref)

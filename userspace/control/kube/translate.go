@@ -12,6 +12,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/kerngate/kerngate/userspace/control/ingressnginx"
 	"github.com/kerngate/kerngate/userspace/model"
 )
 
@@ -49,6 +50,7 @@ func Translate(objects Objects, o Options) (model.Model, []model.Problem) {
 func (t *translation) all() (model.Model, []*networkingv1.Ingress) {
 	t.class = classOf(t.options, t.objects.Classes, &t.found)
 	t.strict = t.readCompat()
+	t.controller = t.readController()
 	var served []*networkingv1.Ingress
 	for _, ingress := range t.objects.Ingresses {
 		if t.class.serves(ingress, &t.found) {
@@ -58,7 +60,7 @@ func (t *translation) all() (model.Model, []*networkingv1.Ingress) {
 	slices.SortFunc(served, byAge)
 	t.routes(served)
 	bases := t.bases()
-	m := model.Model{Default: t.classDefault(), DefaultCertificate: t.defaultCertificate(), Defence: t.defence()}
+	m := model.Model{Default: t.classDefault(), DefaultCertificate: t.defaultCertificate(), Defence: t.defence(), HSTS: hstsOf(t.controller)}
 	for _, host := range slices.Sorted(maps.Keys(bases)) {
 		f := finishHost(host, bases)
 		t.found = append(t.found, f.found...)
@@ -110,6 +112,7 @@ type translation struct {
 	policies     map[*networkingv1.Ingress]*policy
 	variants     map[variant]*model.Policy  // of policies, for routes
 	strict       bool                       // annotationCompat of the class
+	controller   *ingressnginx.Controller   // of Options.IngressNginx; nil: none
 	regexpHosts  map[string]bool            // all paths are expressions
 	owners       map[string]model.ObjectRef // the oldest Ingress that has a rule for the host
 	guests       map[string][]string        // namespaces that may publish paths of a host that is not theirs
@@ -228,14 +231,15 @@ func (t *translation) addRoute(ingress *networkingv1.Ingress, host, field, path 
 	route.Service = t.backend(route.Source, backendField, backend)
 	p := t.policyOf(ingress)
 	route.RedirectHTTPS = t.redirectsHTTPS(ingress, p, host)
-	route.Policy = t.routePolicy(ingress, host, path, backend, isChallenge(&route.Route))
+	open, clear := t.leftOut(&route.Route, path)
+	route.Policy = t.routePolicy(ingress, host, path, backend, open)
 	route.Upstream = t.upstream(p, &route.Route)
 	if p.client != nil && !t.settles(route.Source, host) {
 		// Of this host it cannot ask what its pods count on.
 		t.found.add(route.Source, model.Refused, "AccessClosed", fmt.Sprintf("annotation %s: %s of host %q: the host belongs to another namespace, which alone can set its client-certificate policy; to fail closed, every request is refused", annotationAuthTLSSecret, matchText(key), host))
 		route.Policy = closedFor(host)
 	}
-	if isChallenge(&route.Route) {
+	if clear {
 		route.RedirectHTTPS = false
 	}
 	routes[key] = route

@@ -54,7 +54,7 @@ func TestScenarios(t *testing.T) {
 			checkSteps(t, objects, options, got["model"]+got["problems"])
 
 			options.Listeners, options.Addresses, options.AddressPool = nil, nil, nil // L4 services have nothing to be published on
-			options.FabricService, options.ProxyService, options.Defence = "", "", ""
+			options.FabricService, options.ProxyService, options.Defence, options.IngressNginx = "", "", "", ""
 			objects.Ingresses, options.DefaultBackend, options.DefaultCertificate = nil, model.ServiceKey{}, ""
 			if m, _ := kube.Translate(objects, options); m.Dump() != "" {
 				t.Errorf("without Ingresses something is left:\n%s", m.Dump())
@@ -196,7 +196,7 @@ func (s *state) take(t *testing.T, from *kube.Translator) (u model.Update) {
 	}
 	if u.Changed.Services {
 		s.model.Services, s.model.L4, s.model.Members, s.model.Proxies = u.Model.Services, u.Model.L4, u.Model.Members, u.Model.Proxies
-		s.model.Default, s.model.Defence = u.Model.Default, u.Model.Defence
+		s.model.Default, s.model.Defence, s.model.HSTS = u.Model.Default, u.Model.Defence, u.Model.HSTS
 	}
 	return u
 }
@@ -233,6 +233,9 @@ func read(t testing.TB, archive *txtar.Archive) (kube.Objects, kube.Options) {
 		SecretsUnreadable  map[string]string `json:"secretsUnreadable"`
 
 		ConfigMapsUnreadable   map[string]string `json:"configMapsUnreadable"`
+		IngressNginx           string            `json:"ingressNginx"`
+		WithoutClass           bool              `json:"withoutClass"`
+		NoCatchAll             bool              `json:"noCatchAll"`
 		AllowedResponseHeaders []string          `json:"allowedResponseHeaders"`
 		SharedHosts            string            `json:"sharedHosts"`
 	}{Class: "kerngate", ClassOptional: true, SharedHosts: "warn"}
@@ -260,6 +263,9 @@ func read(t testing.TB, archive *txtar.Archive) (kube.Objects, kube.Options) {
 		Listeners:          model.IngressListeners(options.Addresses, options.HTTPPort, options.HTTPSPort, options.HTTP3),
 		Addresses:          options.Addresses, AddressPool: options.AddressPool, TCPServices: options.TCPServices, UDPServices: options.UDPServices,
 		Defence:                options.Defence,
+		IngressNginx:           options.IngressNginx,
+		WithoutClass:           options.WithoutClass,
+		NoCatchAll:             options.NoCatchAll,
 		ProxyService:           options.ProxyService,
 		FabricService:          options.FabricService,
 		AllowedResponseHeaders: options.AllowedResponseHeaders,

@@ -147,6 +147,7 @@ func (t *Translator) HasMembers(service types.NamespacedName) bool {
 // Wants returns what must be known before Ingresses are translated: namespaces whose Secrets they
 // name, and ConfigMaps.
 func (t *Translator) Wants() (secretsOf map[string]bool, configMaps map[types.NamespacedName]bool) {
+	t.routes.renewController()
 	secretsOf, configMaps = map[string]bool{}, map[types.NamespacedName]bool{}
 	if n, ok := cutName(t.options.DefaultCertificate); ok {
 		secretsOf[n.namespace] = true
@@ -192,7 +193,7 @@ func (t *Translator) Update() (u model.Update, ok bool) {
 	}
 	if changed.general {
 		g := &t.routes.general
-		m.Default, m.DefaultCertificate, m.Defence, m.L4 = g.service, g.certificate, g.defence, t.translateL4(g.l4)
+		m.Default, m.DefaultCertificate, m.Defence, m.HSTS, m.L4 = g.service, g.certificate, g.defence, g.hsts, t.translateL4(g.l4)
 	}
 	members := t.staleMembers && t.translateMembers(&m)
 	services := t.translateKeys(changed.keys)

@@ -34,12 +34,12 @@ func TestCases(t *testing.T) {
 			"shop/old not served", "shop/nas not served", "shop/HelmRelease app:spec.values.ingress.main.annotations served, but",
 			"3 error ManifestInvalid  Ingress of apiVersion extensions/v1beta1", "8 error IngressClassForeign  IngressClass nginx belongs to another controller",
 			`19 error PathInvalid  spec.rules[0].http.paths[0]: path "/share/(.*)"`,
-			"25 warning setting use-forwarded-headers a setting of ingress-nginx's controller; here it is the agent's --trusted-proxy", "26 warning setting proxy-body-size a setting of ingress-nginx's controller; here it is the agent's --max-body",
-			"27 error setting custom-http-errors a setting", "28 error setting block-user-agents a setting", "29 error setting hide-headers a setting", "30 error setting global-auth-url a setting",
+			"25 warning setting use-forwarded-headers a setting of ingress-nginx's controller; here it is the agent's --trusted-proxy", "26 warning setting proxy-body-size a setting of ingress-nginx's controller that is honoured if the agent has --ingress-nginx-configmap",
+			"27 warning setting custom-http-errors a setting", "28 warning setting block-user-agents a setting", "29 warning setting hide-headers a setting", "30 warning setting global-auth-url a setting",
 			`35 error setting 5432 "shop/db:5432:PROXY"`, "46 error unsupported modsecurity-snippet there is no web application firewall",
 		},
 	} {
-		c := New("")
+		c := New(Options{})
 		f, err := os.Open(filepath.Join("testdata", "cases", file))
 		if err != nil {
 			t.Fatal(err)

@@ -89,8 +89,19 @@ type placed struct {
 	field string // annotations stand here and not in an Ingress; "": it is one
 }
 
-// New returns a Checker. class is the IngressClass whose Ingresses are judged; "": all.
-func New(class string) *Checker { return &Checker{options: kube.Options{Class: class}} }
+// Options of a check: what the agent is to be told.
+type Options struct {
+	// Class is the IngressClass whose Ingresses are judged; "": all.
+	Class string
+	// IngressNginx is the ConfigMap of ingress-nginx's controller that the agent is to read,
+	// "namespace/name". "": none.
+	IngressNginx string
+}
+
+// New returns a Checker.
+func New(o Options) *Checker {
+	return &Checker{options: kube.Options{Class: o.Class, IngressNginx: o.IngressNginx}}
+}
 
 // Add reads one file. An error is about the file; what can be used of it is judged.
 func (c *Checker) Add(name string, r io.Reader) error {
@@ -213,11 +224,22 @@ func (c *Checker) sets() [][]placed {
 func (c *Checker) judge(set []placed, r *Report) {
 	objects := make([]kube.Object, len(set))
 	byRef := map[model.ObjectRef]placed{}
+	read := false
 	for i, p := range set {
 		objects[i], byRef[p.Ref] = p.Object, p
-		r.Findings = append(r.Findings, configMap(p)...)
+		named := p.Ref.Kind == "ConfigMap" && cmp.Or(p.Ref.Namespace, "default")+"/"+p.Ref.Name == c.options.IngressNginx
+		read = read || named
+		r.Findings = append(r.Findings, configMap(p, named)...)
 	}
-	judged, rest := kube.Judge(objects, c.options)
+	o := c.options
+	if !read {
+		o.IngressNginx = "" // it must be in the cluster, and nothing is known of it
+		if c.options.IngressNginx != "" && len(set) > 0 {
+			r.Findings = append(r.Findings, Finding{File: set[0].file, Line: 1, Verdict: kube.ReasonAbsent, Level: Warning,
+				Message: "ConfigMap " + c.options.IngressNginx + " is not in these manifests; it must be in the cluster"})
+		}
+	}
+	judged, rest := kube.Judge(objects, o)
 	for _, j := range judged {
 		p := set[j.Index]
 		findings := append(p.annotations(j), p.problems(j.Problems)...)
@@ -267,6 +289,10 @@ func refText(ref model.ObjectRef) string {
 // annotations are the findings about annotations of ingress-nginx.
 func (p placed) annotations(j kube.Judgement) (out []Finding) {
 	for _, f := range j.Findings {
+		if f.Setting != "" {
+			out = append(out, Finding{File: p.file, Line: p.line("metadata", "name"), Object: p.object(), Verdict: "AccessClosed", Level: Error, Message: f.Text()})
+			continue
+		}
 		key := ingressnginx.Prefix + f.Key
 		if slices.ContainsFunc(j.Problems, func(problem model.Problem) bool { return keyOf(problem.Message) == key }) {
 			continue // the problem says it of this value
@@ -293,6 +319,9 @@ var annotationVerdicts = map[string]ingressnginx.Verdict{
 func (p placed) problems(problems []model.Problem) (out []Finding) {
 	for _, problem := range problems {
 		f := Finding{File: p.file, Object: p.object(), Verdict: problem.Reason, Level: Error, Message: problem.Message}
+		if problem.Reason == "SettingElsewhere" || problem.Reason == "SettingUnsupported" {
+			continue // configMap says it
+		}
 		if problem.Reason == kube.ReasonAbsent || problem.Reason == "AnnotationDiffers" {
 			f.Level = Warning
 		}
@@ -307,6 +336,10 @@ func (p placed) problems(problems []model.Problem) (out []Finding) {
 			f.Message = strings.TrimPrefix(f.Message, "annotation "+f.Key+": ")
 		} else {
 			f.Line = p.line(fieldOf(problem.Message)...)
+			if rest, ok := strings.CutPrefix(problem.Message, "data["); ok {
+				f.Key, f.Message, _ = strings.Cut(rest, "]: ")
+				f.Line = p.line("data", f.Key)
+			}
 		}
 		out = append(out, f)
 	}

@@ -35,7 +35,7 @@ const prefix = "nginx.ingress.kubernetes.io/"
 // judged is what is said of files, in short.
 func judged(t *testing.T, files ...string) (outcomes, findings []string, r Report) {
 	t.Helper()
-	c := New("")
+	c := New(Options{})
 	for i, text := range files {
 		if err := c.Add(fmt.Sprintf("%d.yaml", i), strings.NewReader(text)); err != nil {
 			t.Fatal(err)
@@ -80,9 +80,9 @@ func TestOutcomes(t *testing.T) {
 		{"the class of another controller", []string{"apiVersion: networking.k8s.io/v1\nkind: IngressClass\nmetadata: {name: nginx}\nspec: {controller: k8s.io/ingress-nginx}\n"},
 			nil, []string{"0.yaml:3 error IngressClassForeign "}},
 		{"settings of the controller", []string{"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: ingress-nginx-controller}\ndata:\n  proxy-body-size: 20m\n  global-auth-url: http://x/\n"},
-			nil, []string{"0.yaml:5 warning setting proxy-body-size", "0.yaml:6 error setting global-auth-url"}},
-		{"settings of the controller that are as here", []string{"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: ingress-nginx-controller}\ndata:\n  use-forwarded-headers: \"false\"\n  enable-modsecurity: \"False\"\n  proxy-body-size: \"0\"\n  hide-headers: \"\"\n  proxy-buffer-size: 128k\n"},
-			nil, []string{"0.yaml:9 warning setting proxy-buffer-size"}},
+			nil, []string{"0.yaml:5 warning setting proxy-body-size", "0.yaml:6 warning setting global-auth-url"}},
+		{"settings of the controller that are as here", []string{"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: ingress-nginx-controller}\ndata:\n  use-forwarded-headers: \"false\"\n  enable-modsecurity: \"False\"\n  proxy-body-size: \"0\"\n  hide-headers: \"\"\n  proxy-buffer-size: 128k\n  use-geoip2: \"true\"\n  keep-alive: \"10\"\n"},
+			nil, []string{"0.yaml:9 warning setting proxy-buffer-size", "0.yaml:10 error setting use-geoip2", "0.yaml:11 warning setting keep-alive"}},
 		{"a HelmRelease", []string{"apiVersion: helm.toolkit.fluxcd.io/v2\nkind: HelmRelease\nmetadata: {name: app, namespace: shop}\nspec:\n  values:\n    ingress:\n      annotations:\n        " + prefix + "modsecurity-snippet: x\n"},
 			[]string{"0.yaml:7 shop/HelmRelease app:spec.values.ingress.annotations served, but"}, []string{"0.yaml:8 error unsupported modsecurity-snippet"}},
 		{"values of a chart", []string{"ingress:\n  annotations:\n    " + prefix + "enable-modsecurity: \"true\"\n"},
@@ -161,7 +161,7 @@ func TestForms(t *testing.T) {
 }
 
 func TestBrokenDocument(t *testing.T) {
-	c := New("")
+	c := New(Options{})
 	err := c.Add("x.yaml", strings.NewReader("a: [\n---\n"+ingress("a", "a.example.com", "/", "")))
 	if err == nil || !strings.Contains(err.Error(), "x.yaml, document in line 1") || len(c.Report().Ingresses) != 1 {
 		t.Errorf("%d Ingresses, %v", len(c.Report().Ingresses), err)
@@ -171,7 +171,7 @@ func TestBrokenDocument(t *testing.T) {
 func FuzzAdd(f *testing.F) {
 	f.Add(ingress("a", "a.example.com", "/", prefix+`use-regex: "true"`) + "---\n" + service)
 	f.Fuzz(func(t *testing.T, text string) {
-		c := New("")
+		c := New(Options{})
 		c.Add("x", strings.NewReader(text))
 		r := c.Report()
 		if _, err := r.SARIF(""); err != nil {
@@ -183,4 +183,34 @@ func FuzzAdd(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestController: with the ConfigMap that the agent is to have, Ingresses are judged as it would
+// serve them, and what is wrong with a key is told with its line.
+func TestController(t *testing.T) {
+	c := New(Options{IngressNginx: "ingress-nginx/controller"})
+	config := "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: controller, namespace: ingress-nginx}\ndata:\n  proxy-body-size: much\n  keep-alive: \"10\"\n  use-geoip2: \"true\"\n  global-auth-url: ftp://x/\n  add-headers: a/b\n"
+	for file, text := range map[string]string{"i.yaml": ingress("a", "a.example.com", "/", "") + "---\n" + service, "c.yaml": config} {
+		if err := c.Add(file, strings.NewReader(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := c.Report()
+	var got []string
+	for _, f := range r.Findings {
+		if f.Level != Note {
+			got = append(got, fmt.Sprintf("%s:%d %s %s %s", f.File, f.Line, f.Level, f.Verdict, f.Key))
+		}
+	}
+	want := []string{"c.yaml:3 warning NotInManifests ", "c.yaml:5 error SettingInvalid proxy-body-size", "c.yaml:6 warning setting keep-alive", "c.yaml:7 error setting use-geoip2", "c.yaml:8 error AccessClosed global-auth-url", "i.yaml:4 error AccessClosed "}
+	if !slices.Equal(got, want) || len(r.Ingresses) != 1 || r.Ingresses[0].Outcome != Closed {
+		t.Errorf("%+v\n%q, want\n%q", r.Ingresses, got, want)
+	}
+	c = New(Options{IngressNginx: "ingress-nginx/controller"})
+	if err := c.Add("i.yaml", strings.NewReader(ingress("a", "a.example.com", "/", "")+"---\n"+service)); err != nil {
+		t.Fatal(err)
+	}
+	if r := c.Report(); len(r.Findings) != 1 || r.Findings[0].Verdict != "NotInManifests" || r.Ingresses[0].Outcome != Served {
+		t.Errorf("%+v", r)
+	}
 }

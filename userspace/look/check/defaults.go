@@ -1,10 +1,13 @@
 package check
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/kerngate/kerngate/userspace/control/ingressnginx"
 )
 
 // defaults are what holds for Ingresses without any annotation, where ingress-nginx and
@@ -22,65 +25,11 @@ var defaults = []string{
 	"Regular expressions: Kerngate's are RE2's, without look-around and back references; a path that has them is not served.",
 }
 
-// settings are keys of ingress-nginx's ConfigMap, and what does the same here; "": nothing.
-var settings = map[string]string{
-	"proxy-body-size":              "the agent's --max-body, in bytes",
-	"hsts":                         "the agent's --hsts",
-	"hsts-max-age":                 "the agent's --hsts, such as \"max-age=31536000\"",
-	"hsts-include-subdomains":      "the agent's --hsts, such as \"max-age=31536000; includeSubDomains\"",
-	"hsts-preload":                 "the agent's --hsts, such as \"max-age=31536000; preload\"",
-	"use-forwarded-headers":        "the agent's --trusted-proxy, which takes the addresses of the proxies in front",
-	"proxy-real-ip-cidr":           "the agent's --trusted-proxy",
-	"enable-real-ip":               "the agent's --trusted-proxy",
-	"use-proxy-protocol":           "the agent's --proxy-protocol-from",
-	"keep-alive":                   "the agent's --idle-timeout",
-	"client-header-timeout":        "the agent's --head-timeout",
-	"client-body-timeout":          "the agent's --body-timeout",
-	"proxy-connect-timeout":        "the agent's --connect-timeout",
-	"proxy-read-timeout":           "the agent's --response-timeout",
-	"enable-brotli":                "the agent's --compression, with br",
-	"use-gzip":                     "the agent's --compression, with gzip",
-	"gzip-types":                   "the agent's --compression-types",
-	"brotli-types":                 "the agent's --compression-types",
-	"log-format-upstream":          "the agent's --access-log-format",
-	"disable-access-log":           "the agent's --access-log",
-	"block-cidrs":                  "the agent's --defence, which reads this ConfigMap",
-	"proxy-buffer-size":            "the agent's --max-response-head, in bytes, if it is more than 32k",
-	"custom-http-errors":           "",
-	"block-user-agents":            "",
-	"block-referers":               "",
-	"hide-headers":                 "",
-	"forwarded-for-header":         "",
-	"force-ssl-redirect":           "",
-	"ssl-redirect":                 "",
-	"use-geoip2":                   "",
-	"proxy-set-headers":            "",
-	"add-headers":                  "",
-	"global-auth-url":              "",
-	"no-auth-locations":            "",
-	"limit-req-status-code":        "",
-	"server-snippet":               "",
-	"location-snippet":             "",
-	"http-snippet":                 "",
-	"main-snippet":                 "",
-	"enable-modsecurity":           "",
-	"enable-owasp-modsecurity-crs": "",
-}
-
-// same are values of settings that ask for nothing but what Kerngate does by default.
-var same = map[string][]string{
-	"proxy-body-size": {"0"}, "hsts": {"false"}, "use-forwarded-headers": {"false"}, "enable-real-ip": {"false"},
-	"use-proxy-protocol": {"false"}, "keep-alive": {"75"}, "client-header-timeout": {"15"}, "client-body-timeout": {"60"},
-	"proxy-connect-timeout": {"5"}, "proxy-read-timeout": {"60"}, "enable-brotli": {"false"}, "use-gzip": {"false"},
-	"disable-access-log": {"true"}, "proxy-buffer-size": {"4k", "8k", "16k", "32k"}, "force-ssl-redirect": {"false"},
-	"ssl-redirect": {"true"}, "use-geoip2": {"false"}, "no-auth-locations": {"/.well-known/acme-challenge"},
-	"limit-req-status-code": {"503"}, "enable-modsecurity": {"false"}, "enable-owasp-modsecurity-crs": {"false"},
-}
-
-// configMap judges the ConfigMaps of ingress-nginx itself.
-func configMap(p placed) (out []Finding) {
+// configMap judges the ConfigMaps of ingress-nginx itself. read is set if it is judged as the
+// agent's --ingress-nginx-configmap, whose problems are told by the translation.
+func configMap(p placed, read bool) (out []Finding) {
 	data := p.ConfigData()
-	if data == nil || p.Ref.Name != "tcp-services" && p.Ref.Name != "udp-services" && !strings.Contains(p.Ref.Name, "nginx") {
+	if data == nil || !read && p.Ref.Name != "tcp-services" && p.Ref.Name != "udp-services" && !strings.Contains(p.Ref.Name, "nginx") {
 		return nil
 	}
 	find := func(key string, level Level, message string) {
@@ -96,13 +45,19 @@ func configMap(p placed) (out []Finding) {
 			find(key, Warning, "is read if the agent has "+flag)
 			continue
 		}
-		value := strings.TrimSpace(data[key])
-		switch equal, known := settings[key]; {
-		case value == "" || slices.Contains(same[key], strings.ToLower(value)):
-		case known && equal == "":
-			find(key, Error, "a setting of ingress-nginx's controller that has no equal for all Ingresses here; annotations may do it for each")
-		case known:
-			find(key, Warning, "a setting of ingress-nginx's controller; here it is "+equal)
+		s, known := ingressnginx.LookupSetting(key)
+		why := ""
+		if s.Why != "" {
+			why = ": " + s.Why
+		}
+		switch {
+		case !known || !s.Asks(data[key]):
+		case s.By == ingressnginx.ByFlag:
+			find(key, Warning, "a setting of ingress-nginx's controller; here it is the agent's "+s.Equal+why)
+		case s.By == ingressnginx.NotSupported:
+			find(key, Error, "a setting of ingress-nginx's controller that is not supported"+why)
+		case !read:
+			find(key, Warning, fmt.Sprintf("a setting of ingress-nginx's controller that is honoured if the agent has --ingress-nginx-configmap %s/%s%s", cmp.Or(p.Ref.Namespace, "default"), p.Ref.Name, why))
 		}
 	}
 	return out

@@ -96,8 +96,9 @@ func (f *flooder) dial(i int, to netip.AddrPort) (net.Conn, error) {
 			f.count("not accepted", 1)
 		default:
 			var number syscall.Errno
-			errors.As(err, &number)
-			f.count(unix.ErrnoName(number), 1)
+			if errors.As(err, &number) {
+				f.count(unix.ErrnoName(number), 1)
+			}
 		}
 		return nil, err
 	}

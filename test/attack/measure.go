@@ -134,11 +134,15 @@ func (s *site) attack(a *attack, p *product, o options) (*result, error) {
 	return r, nil
 }
 
-// warmUp has a product be asked for a while, so that what it keeps for the next requests is there.
+// warmUpRate is how often each product is asked before the first attack, per second.
+const warmUpRate = 300
+
+// warmUp has a product serve for a while, so that the memory before the first attack is not that of
+// a process that has just started.
 func (s *site) warmUp(p *product) error {
 	var v visits
 	out := new(bytes.Buffer)
-	client, err := s.start(s.lab.Client, 0, out, role{name: roleClient, plain: p.plain.String(), secure: p.secure.String(), duration: 3 * time.Second})
+	client, err := s.start(s.lab.Client, 0, out, role{name: roleClient, plain: p.plain.String(), secure: p.secure.String(), duration: 4 * time.Second, rate: warmUpRate})
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -24,6 +25,7 @@ type role struct {
 	sources  string
 	parts    int
 	duration time.Duration
+	rate     int
 	http3    bool
 }
 
@@ -42,6 +44,7 @@ func (r *role) flags() {
 	flag.StringVar(&r.sources, "role-sources", "", "internal: addresses to come from")
 	flag.IntVar(&r.parts, "role-parts", 1, "internal: among how many attackers the attack is divided")
 	flag.DurationVar(&r.duration, "role-duration", time.Second, "internal: for how long")
+	flag.IntVar(&r.rate, "role-rate", clientRate, "internal: requests per second of the honest client")
 	flag.BoolVar(&r.http3, "role-http3", false, "internal: ask by HTTP/3, too")
 }
 
@@ -49,7 +52,7 @@ func (r *role) flags() {
 func (r *role) args() []string {
 	return []string{
 		"-role=" + r.name, "-role-attack=" + r.attack, "-role-plain=" + r.plain, "-role-secure=" + r.secure, "-role-sources=" + r.sources,
-		fmt.Sprintf("-role-parts=%d", r.parts), fmt.Sprintf("-role-duration=%s", r.duration), fmt.Sprintf("-role-http3=%v", r.http3),
+		fmt.Sprintf("-role-parts=%d", r.parts), fmt.Sprintf("-role-duration=%s", r.duration), fmt.Sprintf("-role-http3=%v", r.http3), fmt.Sprintf("-role-rate=%d", cmp.Or(r.rate, clientRate)),
 	}
 }
 
@@ -70,7 +73,7 @@ func (r *role) play() error {
 	switch r.name {
 	case roleClient:
 		c := client{plain: plain, secure: secure, http3: r.http3}
-		came = c.visit(clientRate, r.duration)
+		came = c.visit(r.rate, r.duration)
 	case roleAttacker:
 		a := attackOf(r.attack)
 		if a == nil {

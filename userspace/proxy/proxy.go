@@ -87,7 +87,7 @@ func New(o Options) (*Proxy, error) {
 	}
 	p := &Proxy{options: o, log: o.Log, limiter: limit.New(limit.Sets), drained: make(chan struct{}), failed: make(chan error, o.Workers)}
 	p.over.MemoryOf = overload.OwnCgroup().Memory
-	p.over.Free = debug.FreeOSMemory
+	p.over.Free = p.giveBack
 	p.setConnections(overload.DefaultConnections())
 	empty := config.Empty()
 	empty.Usage = usage.NewBook(cmp.Or(o.Series, usage.Most), o.Workers)

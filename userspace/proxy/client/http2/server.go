@@ -50,6 +50,7 @@ func NewServer(w *exchange.Worker, access *accesslog.Buffer, stats *Stats, log z
 	s.framer.SetReuseFrames()
 	s.framer.SetMaxReadFrameSize(maxFrame)
 	w.Loop.EndOfTurn(s.flush)
+	w.Loop.OnTrim(func() { s.free = reactor.Trimmed(s.free) })
 	return s
 }
 

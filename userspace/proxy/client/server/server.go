@@ -65,6 +65,7 @@ func New(w *exchange.Worker, access *accesslog.Buffer, stats *Stats, open *uint3
 	s := &Server{worker: w, log: log, access: access, stats: stats, conns: map[*conn]struct{}{}, published: open, accepted: accepted}
 	s.http2 = http2.NewServer(w, access, &stats.HTTP2, log, func() { stats.Panics.Add(1) })
 	s.paused.Init(s.resume)
+	w.Loop.OnTrim(func() { s.sessions = reactor.Trimmed(s.sessions) })
 	s.budget = tlsconn.NewBudget(w.Loop, handshakeBudget)
 	if s.published == nil {
 		s.published = new(uint32)

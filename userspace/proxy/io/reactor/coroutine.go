@@ -131,11 +131,16 @@ func (l *Loop) runQueued() {
 		l.spare = batch[:0]
 	}
 	for len(l.idle) > maxIdleCoroutines {
-		n := len(l.idle) - 1
-		co := l.idle[n]
-		l.idle[n] = nil
-		l.idle = l.idle[:n]
-		co.stop()
-		l.coroutines--
+		l.endIdle()
 	}
+}
+
+// endIdle ends a coroutine that waits in the pool.
+func (l *Loop) endIdle() {
+	n := len(l.idle) - 1
+	co := l.idle[n]
+	l.idle[n] = nil
+	l.idle = l.idle[:n]
+	co.stop()
+	l.coroutines--
 }

@@ -65,6 +65,7 @@ type Loop struct {
 	Buffers Buffers
 	pipes   []pipe // free
 	endTurn []func()
+	trims   []func()
 }
 
 // New makes a loop. It does nothing until Run.

@@ -14,7 +14,7 @@ func TestFree(t *testing.T) {
 	run := func(connections int64, seconds int) {
 		for range seconds {
 			at = at.Add(time.Second)
-			if c.left(connections, at) {
+			if c.left(connections, largeCrowd, at) {
 				times++
 			}
 		}

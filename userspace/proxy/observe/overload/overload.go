@@ -54,6 +54,8 @@ type Monitor struct {
 	mostPods    atomic.Int64 // likewise
 	clients     crowd
 	servers     crowd
+	work        crowd
+	allocated   allocation
 
 	// MemoryOf tells use and limit in bytes, 0 for no limit; nil: nobody knows.
 	MemoryOf func() (use, limit uint64)

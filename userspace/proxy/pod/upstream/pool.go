@@ -146,10 +146,12 @@ type Stats struct {
 
 // NewPool makes a pool for backend ids below n.
 func NewPool(l *reactor.Loop, n int) *Pool {
-	return &Pool{
+	p := &Pool{
 		loop: l, backends: make([]perBackend, n), MaxIdle: 1024, IdleTime: 60 * time.Second,
 		Silence: 30 * time.Second, PingWait: 10 * time.Second,
 	}
+	l.OnTrim(func() { p.free, p.streams = reactor.Trimmed(p.free), reactor.Trimmed(p.streams) })
+	return p
 }
 
 // maxGroups bounds the ways in which one pod is spoken to at a time: names come from clients.

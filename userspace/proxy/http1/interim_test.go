@@ -19,8 +19,8 @@ func TestInterims(t *testing.T) {
 	for storm.Take(start + int64(n)*int64(time.Millisecond)) {
 		n++
 	}
-	if n != interimBurst {
-		t.Errorf("%d at once are taken, want %d", n, interimBurst)
+	if n != int(interimRate.Burst) {
+		t.Errorf("%d at once are taken, want %d", n, interimRate.Burst)
 	}
 	if !storm.Take(start + 10*int64(time.Second)) {
 		t.Error("nothing is forgiven after 10 s")

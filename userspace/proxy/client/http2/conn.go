@@ -79,7 +79,6 @@ func (s *Server) Open(c *reactor.Conn, about *exchange.Connection, owner Owner) 
 	h.decoder = hpack.NewDecoder(tableSize, h.field)
 	h.window = connWindow
 	h.out.init(h)
-	h.debts.at = s.worker.Loop.Now()
 	s.stats.Connections.Add(1)
 	h.queueSettings()
 	return h

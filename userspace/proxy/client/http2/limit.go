@@ -2,7 +2,8 @@ package http2
 
 import (
 	"sync/atomic"
-	"time"
+
+	"github.com/kerngate/kerngate/userspace/proxy/io/leaky"
 )
 
 // Limit is something that a client may not do without end. Its token stands in the metric
@@ -31,36 +32,35 @@ const (
 // limits holds what a connection may do at once (burst) and from then on (per second). A
 // burst of zero: it is measured where it happens, and the first time is the last.
 var limits = [Limits]struct {
-	token     string
-	burst     uint32
-	perSecond uint32
-	text      string
+	token string
+	rate  leaky.Rate
+	text  string
 }{
-	LimitResets:       {"resets", 400, 50, "requests taken back before they were answered (rapid reset)"},
-	LimitRefused:      {"refused_streams", 400, 50, "streams opened beyond the number allowed"},
-	LimitMalformed:    {"malformed_requests", 100, 10, "requests, or frames of one, that are not valid, or whose head is too large"},
-	LimitContinuation: {"continuation_frames", 0, 0, "more than 10 CONTINUATION frames in a header block"},
-	LimitHeaderBlock:  {"header_block", 0, 0, "a header block, or a string in it, of more than 4 times the largest head"},
-	LimitHeaderTime:   {"header_block_time", 0, 0, "a header block that is not complete within the head time-out"},
-	LimitSettings:     {"settings_frames", 100, 5, "SETTINGS frames, and acknowledgements that are not owed"},
-	LimitPings:        {"ping_frames", 200, 10, "PING frames while nothing is sent, and answers to none"},
-	LimitEmptyData:    {"empty_data_frames", 100, 10, "DATA frames without data"},
-	LimitPriority:     {"priority_frames", 500, 50, "PRIORITY frames"},
-	LimitWindows:      {"window_update_frames", 1000, 100, "WINDOW_UPDATE frames beyond one per KiB of data sent"},
-	LimitOther:        {"unknown_frames", 500, 50, "frames of no known type, and frames for requests that have ended"},
-	LimitTinyWindow:   {"tiny_windows", 500, 50, "windows that let only some bytes of a response out"},
-	LimitStalled:      {"stalled_windows", 10, 0, "responses given up because their window stayed shut, and none sent whole since"},
-	LimitBacklog:      {"backlog", 0, 0, "nothing read of what was sent for the response time-out"},
+	LimitResets:       {"resets", leaky.Rate{Burst: 400, PerSecond: 50}, "requests taken back before they were answered (rapid reset)"},
+	LimitRefused:      {"refused_streams", leaky.Rate{Burst: 400, PerSecond: 50}, "streams opened beyond the number allowed"},
+	LimitMalformed:    {"malformed_requests", leaky.Rate{Burst: 100, PerSecond: 10}, "requests, or frames of one, that are not valid, or whose head is too large"},
+	LimitContinuation: {"continuation_frames", leaky.Rate{Burst: 0, PerSecond: 0}, "more than 10 CONTINUATION frames in a header block"},
+	LimitHeaderBlock:  {"header_block", leaky.Rate{Burst: 0, PerSecond: 0}, "a header block, or a string in it, of more than 4 times the largest head"},
+	LimitHeaderTime:   {"header_block_time", leaky.Rate{Burst: 0, PerSecond: 0}, "a header block that is not complete within the head time-out"},
+	LimitSettings:     {"settings_frames", leaky.Rate{Burst: 100, PerSecond: 5}, "SETTINGS frames, and acknowledgements that are not owed"},
+	LimitPings:        {"ping_frames", leaky.Rate{Burst: 200, PerSecond: 10}, "PING frames while nothing is sent, and answers to none"},
+	LimitEmptyData:    {"empty_data_frames", leaky.Rate{Burst: 100, PerSecond: 10}, "DATA frames without data"},
+	LimitPriority:     {"priority_frames", leaky.Rate{Burst: 500, PerSecond: 50}, "PRIORITY frames"},
+	LimitWindows:      {"window_update_frames", leaky.Rate{Burst: 1000, PerSecond: 100}, "WINDOW_UPDATE frames beyond one per KiB of data sent"},
+	LimitOther:        {"unknown_frames", leaky.Rate{Burst: 500, PerSecond: 50}, "frames of no known type, and frames for requests that have ended"},
+	LimitTinyWindow:   {"tiny_windows", leaky.Rate{Burst: 500, PerSecond: 50}, "windows that let only some bytes of a response out"},
+	LimitStalled:      {"stalled_windows", leaky.Rate{Burst: 10, PerSecond: 0}, "responses given up because their window stayed shut, and none sent whole since"},
+	LimitBacklog:      {"backlog", leaky.Rate{Burst: 0, PerSecond: 0}, "nothing read of what was sent for the response time-out"},
 }
 
 // Text returns the sentence for people.
 func (l Limit) Text() string { return limits[l].text }
 
 // Burst returns how much of it is allowed at once.
-func (l Limit) Burst() uint32 { return limits[l].burst }
+func (l Limit) Burst() int64 { return limits[l].rate.Burst }
 
 // Rate returns how much of it is allowed per second once the burst is used up.
-func (l Limit) Rate() uint32 { return limits[l].perSecond }
+func (l Limit) Rate() int64 { return limits[l].rate.PerSecond }
 
 // String returns the limit's stable token.
 func (l Limit) String() string { return limits[l].token }
@@ -81,20 +81,7 @@ type credit struct {
 }
 
 // debts is how much of each limit's burst a connection has used.
-type debts struct {
-	used [Limits]uint32
-	at   int64 // loop time up to which they were forgiven
-}
+type debts [Limits]leaky.Bucket
 
-// charge counts one more and reports whether the connection is within its limit.
-func (d *debts) charge(l Limit, now int64) bool {
-	if now-d.at >= int64(time.Second) {
-		seconds := (now - d.at) / int64(time.Second)
-		d.at += seconds * int64(time.Second)
-		for i := range d.used {
-			d.used[i] -= uint32(min(int64(d.used[i]), seconds*int64(limits[i].perSecond)))
-		}
-	}
-	d.used[l]++
-	return d.used[l] <= limits[l].burst
-}
+// charge counts one more at a loop time and reports whether the connection is within its limit.
+func (d *debts) charge(l Limit, now int64) bool { return d[l].Take(1, now, limits[l].rate) }

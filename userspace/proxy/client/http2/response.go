@@ -42,7 +42,7 @@ func (s *stream) endHead(b []byte, start int, end bool) {
 	}
 	appendFrameHeader(b[:at], len(b)-at-frameHeader, kind, flags, s.id)
 	s.sent += int64(len(b) - start)
-	s.conn.debts.used[LimitPings] = 0
+	s.conn.debts[LimitPings].Empty()
 	s.conn.out.extend(b)
 }
 
@@ -212,7 +212,7 @@ func (s *stream) emitFrame() {
 		s.quantum += n
 		s.sent += int64(n + frameHeader)
 		o.explained += int64(n)
-		c.debts.used[LimitPings] = 0
+		c.debts[LimitPings].Empty()
 		if tiny && !c.charge(LimitTinyWindow) {
 			return
 		}
@@ -224,7 +224,7 @@ func (s *stream) emitFrame() {
 	if !s.ending || s.done {
 		return
 	}
-	c.debts.used[LimitStalled] = 0
+	c.debts[LimitStalled].Empty()
 	if len(s.tail) > 0 {
 		start := len(o.tail())
 		s.endHead(appendEndToEnd(s.beginHead(), s.tail, ownFraming), start, true)

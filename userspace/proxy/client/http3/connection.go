@@ -9,6 +9,7 @@ import (
 	"github.com/quic-go/quic-go/http3"
 
 	"github.com/kerngate/kerngate/userspace/proxy/exchange"
+	"github.com/kerngate/kerngate/userspace/proxy/io/leaky"
 	"github.com/kerngate/kerngate/userspace/proxy/io/linger"
 )
 
@@ -25,9 +26,8 @@ type connection struct {
 	dropped linger.Budget
 	open    int // requests
 	served  bool
-	resets  int         // requests taken back, less those forgiven
-	resetAt int64       // second up to which they were
-	idle    *time.Timer // while there are none
+	resets  leaky.Bucket // requests taken back
+	idle    *time.Timer  // while there are none
 }
 
 type connectionKey struct{}
@@ -79,24 +79,17 @@ func (c *connection) crowded() bool {
 	return c.open > 1 && c.open > w.Overload.Requests(w.Config.Load().Settings.MaxStreams)
 }
 
-// How many requests a client may take back before they are answered: at once, and with each
-// second. As over HTTP/2: they cost pods work for nothing (rapid reset, CVE-2023-44487).
-const (
-	maxResets       = 400
-	resetsPerSecond = 50
-)
+// resetRate is how many requests a client may take back before they are answered, as over HTTP/2:
+// they cost pods work for nothing (rapid reset, CVE-2023-44487).
+var resetRate = leaky.Rate{Burst: 400, PerSecond: 50}
 
 // takenBack notes that the client has taken back a request that was not answered, and ends the
 // connection of one who does nothing else.
 func (c *connection) takenBack() {
 	c.mu.Lock()
-	now := int64(time.Since(c.began) / time.Second)
-	c.resets -= int(min(int64(c.resets), (now-c.resetAt)*resetsPerSecond))
-	c.resetAt = now
-	c.resets++
-	excess := c.resets > maxResets
+	within := c.resets.Take(1, int64(time.Since(c.began)), resetRate)
 	c.mu.Unlock()
-	if excess {
+	if !within {
 		c.quic.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeExcessiveLoad), "resets")
 	}
 }

@@ -11,6 +11,8 @@ package linger
 import (
 	"sync/atomic"
 	"time"
+
+	"github.com/kerngate/kerngate/userspace/proxy/io/leaky"
 )
 
 const (
@@ -29,17 +31,12 @@ const (
 )
 
 // Budget counts the bytes of one connection. The zero value has the whole Burst.
-type Budget struct{ used, at int64 }
+type Budget struct{ bucket leaky.Bucket }
 
 // Take counts n bytes that came at a loop time, and reports whether they are within the
 // budget.
 func (b *Budget) Take(n int, now int64) bool {
-	if seconds := (now - b.at) / int64(time.Second); seconds > 0 {
-		b.at += seconds * int64(time.Second)
-		b.used -= min(b.used, min(seconds, Burst)*PerSecond)
-	}
-	b.used += int64(n)
-	return b.used <= Burst
+	return b.bucket.Take(int64(n), now, leaky.Rate{Burst: Burst, PerSecond: PerSecond})
 }
 
 // Stats counts what became of such bodies; anybody may add and read.

@@ -47,7 +47,7 @@ func (s *session) data(st *Stream, p []byte, last bool) int {
 	s.out = append(s.out, byte(n>>16), byte(n>>8), byte(n), byte(http2.FrameData), byte(flags),
 		byte(st.id>>24), byte(st.id>>16), byte(st.id>>8), byte(st.id))
 	s.out = append(s.out, p[:n]...)
-	s.idle.used = 0
+	s.idle.Empty()
 	return int(n)
 }
 

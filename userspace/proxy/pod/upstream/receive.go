@@ -40,7 +40,7 @@ func (s *session) readFrame() error {
 		}
 		return err
 	}
-	if !s.idle.take(s.pool.loop.Now()) {
+	if !s.idle.Take(1, s.pool.loop.Now(), idleRate) {
 		return errFlood
 	}
 	switch f := f.(type) {
@@ -102,7 +102,7 @@ func (s *session) takeData(f *http2.DataFrame) error {
 		return s.idleStream(f.StreamID)
 	}
 	if len(f.Data()) > 0 || f.StreamEnded() {
-		s.idle.used = 0
+		s.idle.Empty()
 	}
 	if fault, code := st.takeData(f.Data(), size, f.StreamEnded()); fault != nil {
 		s.framer.WriteRSTStream(st.id, code)

@@ -52,7 +52,8 @@ func (st *Stream) endBlock(trailer, last bool) *Fault {
 		return nil
 	}
 	st.headed = true
-	st.session.served, st.session.idle.used = true, 0
+	st.session.served = true
+	st.session.idle.Empty()
 	st.remaining = -1
 	switch r.Body {
 	case http1.BodyNone:

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
+	"github.com/kerngate/kerngate/userspace/proxy/io/leaky"
 	"github.com/kerngate/kerngate/userspace/proxy/io/reactor"
 )
 
@@ -65,8 +66,8 @@ type session struct {
 	r, w    int
 	decoder *hpack.Decoder
 	block   block
-	unacked int // bytes of DATA not given back to the session's window
-	idle    idleFrames
+	unacked int          // bytes of DATA not given back to the session's window
+	idle    leaky.Bucket // frames that have brought nothing further
 	heardAt int64
 
 	// Sending.

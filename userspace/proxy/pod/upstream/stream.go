@@ -179,7 +179,7 @@ func (st *Stream) sendBlock(last bool) {
 		n = min(len(b), s.maxFrame)
 		s.framer.WriteContinuation(st.id, n == len(b), b[:n])
 	}
-	s.idle.used = 0
+	s.idle.Empty()
 	s.kick()
 }
 

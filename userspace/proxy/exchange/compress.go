@@ -57,9 +57,9 @@ func describe(r *http1.Response) described {
 			d.keep = d.keep || containsFold(f.Value, "no-transform")
 		case http1.FieldOther:
 			switch {
-			case foldEqual(f.Name, "etag"):
+			case http1.EqualFold(f.Name, "etag"):
 				d.etag = f
-			case foldEqual(f.Name, "vary"):
+			case http1.EqualFold(f.Name, "vary"):
 				d.varies = d.varies || containsFold(f.Value, "accept-encoding") || bytes.IndexByte(f.Value, '*') >= 0
 			}
 		}

@@ -21,7 +21,8 @@ func (x *Exchange) connect(p balance.Pick, fresh bool) (reason Reason, again boo
 	if !t.Transport.HTTP2 && !fresh {
 		if c := pool.Idle(t); c != nil {
 			c.Own(x.co)
-			x.up = x.http1.attach(x, c)
+			x.http1.Open(c, &x.outgoing.Outgoing)
+			x.up = &x.http1
 			return Forwarded, false
 		}
 	}
@@ -35,17 +36,19 @@ func (x *Exchange) connect(p balance.Pick, fresh bool) (reason Reason, again boo
 	if t.Transport.HTTP2 {
 		var s *upstream.Stream
 		if s, err = pool.Stream(x.co, t, fresh, deadline); err == nil {
-			x.up = x.http2.attach(x, s)
+			x.http2.Open(s, &x.outgoing.Outgoing)
+			x.up = &x.http2
 		}
 	} else {
 		var c *upstream.Conn
 		if c, err = pool.Dial(x.co, t, deadline); err == nil {
-			x.up = x.http1.attach(x, c)
+			x.http1.Open(c, &x.outgoing.Outgoing)
+			x.up = &x.http1
 		}
 	}
 	x.worker.Loop.Clear(&x.timer)
 	switch {
-	case err == nil && x.http2.refusesTunnel(x.up):
+	case err == nil && t.Transport.HTTP2 && x.http2.RefusesTunnel():
 		x.up.Close()
 		x.up = nil
 		return NoWebSocket, false
@@ -60,11 +63,6 @@ func (x *Exchange) connect(p balance.Pick, fresh bool) (reason Reason, again boo
 		return ClientAborted, false
 	}
 	return x.connectReason(err), true
-}
-
-// refusesTunnel reports whether a WebSocket is asked for that the pod does not take.
-func (p *podHTTP2) refusesTunnel(up Upstream) bool {
-	return up == Upstream(p) && p.connect && !p.Tunnels()
 }
 
 // connectReason classifies why no connection to a pod could be had.

@@ -20,6 +20,7 @@ import (
 	"github.com/kerngate/kerngate/userspace/proxy/io/reactor"
 	"github.com/kerngate/kerngate/userspace/proxy/observe/usage"
 	"github.com/kerngate/kerngate/userspace/proxy/pod/balance"
+	"github.com/kerngate/kerngate/userspace/proxy/pod/upstream"
 	"github.com/kerngate/kerngate/userspace/proxy/rules/compress"
 	"github.com/kerngate/kerngate/userspace/proxy/rules/policy"
 )
@@ -92,8 +93,8 @@ type Exchange struct {
 
 	// The pod's side.
 	up        Upstream // nil between attempts
-	http1     podHTTP1
-	http2     podHTTP2
+	http1     upstream.HTTP1
+	http2     upstream.HTTP2
 	transport *config.Transport
 	pick      balance.Pick
 	upload    reactor.Splice
@@ -131,12 +132,12 @@ type Exchange struct {
 	// received is the path as the client has sent it, resolved what is forwarded in its place.
 	received, resolved []byte
 	origin             origin
-	added              []Added
+	outgoing           outgoing
 	values             []byte // of added
 	// trailers are those of the request that go on; none do behind a body that was gathered.
 	trailers []http1.Field
 	gathered bool
-	answer   []Added
+	answer   []http1.Added
 	// location is where the client is sent, if the reason is to send it somewhere.
 	location []byte
 	id       [maxRequestID]byte
@@ -272,7 +273,7 @@ func (x *Exchange) route() (config.Target, Reason) {
 	if x.Request.PathNeedsNormalise {
 		var err error
 		if path, err = http1.NormalisePath(x.scratch[:0], path); err != nil {
-			x.Outcome.Detail = token(err)
+			x.Outcome.Detail = http1.Token(err)
 			return config.Target{}, BadPath
 		}
 		x.scratch = path[:0]
@@ -290,7 +291,7 @@ func (x *Exchange) route() (config.Target, Reason) {
 		x.Outcome.Source, x.Outcome.Usage = r.Value.Source, r.Value.Usage
 		target, ok := config.At(r, path)
 		if !ok {
-			x.rules.policy, x.Outcome.Detail = nil, token(http1.ErrPathCost)
+			x.rules.policy, x.Outcome.Detail = nil, http1.Token(http1.ErrPathCost)
 			return config.Target{}, BadPath
 		}
 		x.beginRules(&target, path, turn > 0)
@@ -315,7 +316,7 @@ func (x *Exchange) route() (config.Target, Reason) {
 		return target, Forwarded
 	}
 	if x.conf.Routes.TooCostly(x.Request.Host, path) {
-		x.Outcome.Detail = token(http1.ErrPathCost)
+		x.Outcome.Detail = http1.Token(http1.ErrPathCost)
 		return config.Target{}, BadPath
 	}
 	if x.conf.Default == nil {

@@ -14,6 +14,8 @@ func (x *Exchange) forward(s *config.Service) {
 	if !x.gather() {
 		return
 	}
+	o := &x.outgoing
+	o.Secure, o.Upgrade, o.Limits = x.transport.TLS, x.upgrades(), x.responseLimits()
 	x.beginChoice(s)
 	last, stale := NoEndpoint, false
 	var pick balance.Pick

@@ -74,7 +74,7 @@ func nextForwarded(s []byte) (e forwardedElement, rest []byte, more, ok bool) {
 				return e, nil, false, false
 			}
 			for i, known := range [...]string{"for", "proto", "host"} {
-				if !foldEqual(name, known) {
+				if !http1.EqualFold(name, known) {
 					continue
 				}
 				if seen[i] {
@@ -157,5 +157,3 @@ func tokenLen(s []byte) int {
 	}
 	return len(s)
 }
-
-func foldEqual(s []byte, lower string) bool { return len(s) == len(lower) && foldPrefix(s, lower) }

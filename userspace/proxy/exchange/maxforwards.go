@@ -29,7 +29,7 @@ func (x *Exchange) endsHere() bool {
 		r.Drop("max-forwards")
 		at := len(x.values)
 		x.values = http1.AppendUint(x.values, uint64(n-1))
-		x.add("Max-Forwards", x.values[at:])
+		x.outgoing.add("Max-Forwards", x.values[at:])
 		return false
 	case r.MethodID == http1.MethodTrace:
 		x.respond(http.StatusMethodNotAllowed, RuleAnswered, []policy.AnswerField{{Name: "Allow", Value: "OPTIONS"}})

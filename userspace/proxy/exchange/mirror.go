@@ -120,8 +120,8 @@ func (x *Exchange) copyTo() {
 // podFields are the request's fields as a pod gets them.
 func (x *Exchange) podFields() http.Header {
 	h := x.clientFields()
-	for i := range x.added {
-		h.Add(x.added[i].Name, string(x.added[i].Value))
+	for i := range x.outgoing.Added {
+		h.Add(x.outgoing.Added[i].Name, string(x.outgoing.Added[i].Value))
 	}
 	return h
 }

@@ -119,9 +119,9 @@ func first(r *http1.Request, id http1.FieldID) []byte {
 // of a WebSocket, which some proxies say where one is opened. Else what was known stands.
 func readScheme(scheme []byte, known bool) (secure, told bool) {
 	switch {
-	case bytes.EqualFold(scheme, schemeHTTPS), foldEqual(scheme, "wss"):
+	case bytes.EqualFold(scheme, schemeHTTPS), http1.EqualFold(scheme, "wss"):
 		return true, true
-	case bytes.EqualFold(scheme, schemeHTTP), foldEqual(scheme, "ws"):
+	case bytes.EqualFold(scheme, schemeHTTP), http1.EqualFold(scheme, "ws"):
 		return false, true
 	}
 	return known, false

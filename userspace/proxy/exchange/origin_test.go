@@ -36,7 +36,7 @@ func originOf(t testing.TB, peer string, lines ...string) *Exchange {
 func (x *Exchange) told() string {
 	var values []string
 	for _, name := range []string{"X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port"} {
-		for _, a := range x.added {
+		for _, a := range x.outgoing.Added {
 			if a.Name == name {
 				values = append(values, string(a.Value))
 			}

@@ -294,19 +294,6 @@ func (x *Exchange) end() {
 	}
 }
 
-// podFault notes why the pod's side has ended.
-func (x *Exchange) podFault(err error) Reason {
-	f, ok := err.(*fault)
-	if !ok {
-		return UpstreamAborted
-	}
-	x.repeat = f.repeat
-	if f.detail != "" {
-		x.Outcome.Detail = f.detail
-	}
-	return f.reason
-}
-
 // park waits until either side can go on. It reports false if the exchange is over.
 func (x *Exchange) park() (Reason, bool) {
 	s := &x.conf.Settings

@@ -155,52 +155,24 @@ func (x *Exchange) edit() bool {
 		}
 	}
 	p.DropClaims(q)
-	x.values = p.EditRequest(x.values, q, podHead{x})
-	x.tellAllowed(podHead{x})
+	x.values = p.EditRequest(x.values, q, &x.outgoing)
+	x.tellAllowed(&x.outgoing)
 	return true
 }
-
-// podHead is the request as a pod gets it, whichever protocol that is: its own fields but
-// for those that the proxy writes itself, and those that are added.
-type podHead struct{ x *Exchange }
-
-func (h podHead) Has(lower string) bool {
-	for i := range h.x.added {
-		if strings.EqualFold(h.x.added[i].Name, lower) {
-			return true
-		}
-	}
-	return h.x.Request.Passes(lower)
-}
-
-func (h podHead) Drop(lower string) {
-	h.x.added = slices.DeleteFunc(h.x.added, func(a Added) bool { return strings.EqualFold(a.Name, lower) })
-	policy.DropVariable(h.x.Request, lower)
-}
-
-func (h podHead) Clear(lower string) {
-	h.x.added = slices.DeleteFunc(h.x.added, func(a Added) bool { return policy.BeginsLike(a.Name, lower) })
-	policy.ClearFields(h.x.Request.Fields, lower)
-}
-
-func (h podHead) Type() []byte { return h.x.Request.Lookup("content-type") }
-func (h podHead) Status() int  { return 0 }
-
-func (h podHead) Add(name string, value []byte) { h.x.add(name, value) }
 
 // replyHead is an answer of the proxy's own, which has a line of plain text.
 type replyHead struct{ x *Exchange }
 
 func (h replyHead) Has(lower string) bool {
-	return lower == "content-type" || slices.ContainsFunc(h.x.answer, func(a Added) bool { return strings.EqualFold(a.Name, lower) })
+	return lower == "content-type" || slices.ContainsFunc(h.x.answer, func(a http1.Added) bool { return strings.EqualFold(a.Name, lower) })
 }
 
 func (h replyHead) Drop(lower string) {
-	h.x.answer = slices.DeleteFunc(h.x.answer, func(a Added) bool { return strings.EqualFold(a.Name, lower) })
+	h.x.answer = slices.DeleteFunc(h.x.answer, func(a http1.Added) bool { return strings.EqualFold(a.Name, lower) })
 }
 
 func (h replyHead) Clear(lower string) {
-	h.x.answer = slices.DeleteFunc(h.x.answer, func(a Added) bool { return policy.BeginsLike(a.Name, lower) })
+	h.x.answer = slices.DeleteFunc(h.x.answer, func(a http1.Added) bool { return policy.BeginsLike(a.Name, lower) })
 }
 
 // Add leaves out what describes another body than the line.
@@ -209,7 +181,7 @@ func (h replyHead) Add(name string, value []byte) {
 	case "content-type", "content-encoding", "content-range", "x-content-type-options", "location":
 		return
 	}
-	h.x.answer = append(h.x.answer, Added{name, value})
+	h.x.answer = append(h.x.answer, http1.Added{Name: name, Value: value})
 }
 
 func (h replyHead) Type() []byte { return plainText }

@@ -126,7 +126,7 @@ func (x *Exchange) addClientFields() {
 	}
 	for i := range t.Client.Fields {
 		f := &t.Client.Fields[i]
-		x.add(f.Name, f.Value)
+		x.outgoing.add(f.Name, f.Value)
 	}
 }
 
@@ -146,29 +146,29 @@ var serverName = []byte("kerngate")
 
 // AnswerFields lists what is added to an answer, a pod's or, with present empty, one of the
 // proxy's own. It is valid until it is called again.
-func (x *Exchange) AnswerFields(present http1.FieldSet) []Added {
+func (x *Exchange) AnswerFields(present http1.FieldSet) []http1.Added {
 	x.answer = x.answer[:0]
 	if !present.Has(http1.FieldServer) {
-		x.answer = append(x.answer, Added{"Server", serverName})
+		x.answer = append(x.answer, http1.Added{Name: "Server", Value: serverName})
 	}
 	if len(x.conf.Settings.HSTS) > 0 && x.Connection.TLS != nil && !present.Has(http1.FieldStrictTransport) {
-		x.answer = append(x.answer, Added{"Strict-Transport-Security", x.conf.Settings.HSTS})
+		x.answer = append(x.answer, http1.Added{Name: "Strict-Transport-Security", Value: x.conf.Settings.HSTS})
 	}
 	if c := x.Connection; x.worker.AltSvc != nil && x.conf.Settings.HTTP3 && c.TLS != nil && c.Protocol != HTTP3 {
 		value := x.worker.AltSvc
 		if own := x.conf.Settings.PublicAltSvc; own != nil {
 			value = own
 		}
-		x.answer = append(x.answer, Added{"Alt-Svc", value})
+		x.answer = append(x.answer, http1.Added{Name: "Alt-Svc", Value: value})
 	}
 	return x.answer
 }
 
 // ReplyFields lists what is added to an answer of the proxy's own.
-func (x *Exchange) ReplyFields(reason Reason) []Added {
+func (x *Exchange) ReplyFields(reason Reason) []http1.Added {
 	x.AnswerFields(0)
 	if reason == RedirectHTTPS || reason == ErrorPage {
-		x.answer = append(x.answer, Added{"Location", x.location})
+		x.answer = append(x.answer, http1.Added{Name: "Location", Value: x.location})
 	}
 	if p := x.rules.policy; p != nil && reason != ClientCertificate && reason != Shed {
 		x.values = p.EditReply(x.values, &x.rules.request, replyHead{x})

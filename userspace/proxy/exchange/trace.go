@@ -68,7 +68,7 @@ func (x *Exchange) passTrace() {
 	at := len(x.values)
 	c := tracing.Context{Trace: t.parent.Trace, Span: t.client, Sampled: t.parent.Sampled}
 	x.values = c.Append(x.values)
-	x.add("traceparent", x.values[at:])
+	x.outgoing.add("traceparent", x.values[at:])
 }
 
 // noteAttempt keeps what became of asking a pod, at loop times.

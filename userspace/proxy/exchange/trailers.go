@@ -41,8 +41,8 @@ func (x *Exchange) requestTrailers() []http1.Field {
 
 // owns reports whether the value of a request's field is for the proxy or for a rule to say.
 func (x *Exchange) owns(name []byte) bool {
-	for i := range x.added {
-		if policy.SameVariable(name, x.added[i].Name) {
+	for i := range x.outgoing.Added {
+		if policy.SameVariable(name, x.outgoing.Added[i].Name) {
 			return true
 		}
 	}

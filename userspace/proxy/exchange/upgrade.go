@@ -3,6 +3,8 @@ package exchange
 import (
 	"bytes"
 	"iter"
+
+	"github.com/kerngate/kerngate/userspace/proxy/http1"
 )
 
 // barred are the protocols that nobody may change to through the proxy: a client would talk
@@ -19,7 +21,7 @@ func (x *Exchange) upgrades() bool {
 		n++
 		name, _, _ := bytes.Cut(protocol, []byte("/"))
 		for _, b := range barred {
-			if foldEqual(name, b) {
+			if http1.EqualFold(name, b) {
 				return false
 			}
 		}

@@ -1,12 +1,15 @@
 package exchange
 
 import (
+	"net/http"
+
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
 	"github.com/kerngate/kerngate/userspace/proxy/io/reactor"
+	"github.com/kerngate/kerngate/userspace/proxy/pod/upstream"
 )
 
 // Upstream is the pod's side of one attempt at an exchange, the counterpart of Downstream.
-// Nothing in it blocks. An error that ends the pod's side is a *fault.
+// Nothing in it blocks. An error that ends the pod's side is an *upstream.Fault.
 type Upstream interface {
 	// Begin queues the request's head.
 	Begin()
@@ -57,7 +60,7 @@ type Upstream interface {
 	Abandon()
 }
 
-// fault is why the pod's side of an attempt cannot go on.
+// fault is why the exchange gives the pod's side of an attempt up, by itself.
 type fault struct {
 	reason Reason
 	detail string // a token
@@ -84,3 +87,39 @@ const (
 	// repeatChosen: a rule has another pod asked, and everything is ready for that.
 	repeatChosen
 )
+
+// podFaults says what each kind of fault means for the exchange.
+var podFaults = [...]struct {
+	reason Reason
+	repeat repeat
+}{
+	upstream.Closed:      {UpstreamClosed, repeatNone},
+	upstream.Stale:       {UpstreamClosed, repeatIdempotent},
+	upstream.Reset:       {UpstreamReset, repeatNone},
+	upstream.Unprocessed: {UpstreamRefused, repeatAll},
+	upstream.Aborted:     {UpstreamAborted, repeatNone},
+	upstream.Invalid:     {UpstreamInvalid, repeatNone},
+	upstream.Silent:      {UpstreamTimeout, repeatNone},
+	upstream.TooLarge:    {BadRequest, repeatNone},
+}
+
+// podFault notes why the pod's side has ended.
+func (x *Exchange) podFault(err error) Reason {
+	var f fault
+	switch e := err.(type) {
+	case *fault:
+		f = *e
+	case *upstream.Fault:
+		f = fault{podFaults[e.Kind].reason, e.Detail, podFaults[e.Kind].repeat}
+		if e.Kind == upstream.TooLarge {
+			x.badStatus = http.StatusRequestHeaderFieldsTooLarge
+		}
+	default:
+		return UpstreamAborted
+	}
+	x.repeat = f.repeat
+	if f.detail != "" {
+		x.Outcome.Detail = f.detail
+	}
+	return f.reason
+}

@@ -3,6 +3,8 @@ package exchange
 import (
 	"encoding/binary"
 	"math"
+
+	"github.com/kerngate/kerngate/userspace/proxy/http1"
 )
 
 // A tunnel that is a WebSocket is ended as RFC 6455 asks for: with a close frame, so that
@@ -83,7 +85,7 @@ func (f *frames) between() bool { return f.left == 0 && f.have == 0 && !f.ended 
 // agreed to.
 func (x *Exchange) beginTunnel(protocol []byte) {
 	x.tunnel = true
-	x.webSocket = foldEqual(protocol, "websocket")
+	x.webSocket = http1.EqualFold(protocol, "websocket")
 	x.toPod, x.toClient = frames{}, frames{}
 	if x.worker.tunnels == nil {
 		x.worker.tunnels = make(map[*Exchange]struct{})

@@ -134,6 +134,23 @@ func foldEqual(s []byte, lower string) bool {
 	return true
 }
 
+// EqualFold reports whether s is a token in lower case, but for the case of its letters, which
+// are those of ASCII.
+func EqualFold(s []byte, lower string) bool {
+	if len(s) != len(lower) {
+		return false
+	}
+	for i, c := range s {
+		if classes[c]&classUpper != 0 {
+			c |= 0x20
+		}
+		if c != lower[i] {
+			return false
+		}
+	}
+	return true
+}
+
 // foldEqualWords is foldEqual for longer names: it compares eight bytes at a
 // time, the last eight maybe once more.
 func foldEqualWords(s []byte, lower string) bool {

@@ -148,5 +148,13 @@ var (
 	ErrPathAmbiguous = refuse(400, "ambiguous_path", "path has dot segments beside //, an escaped slash or backslash, or ;, or a backslash that is not escaped: readers differ in what it means")
 )
 
+// Token returns the token of a fault that this package has found, "" of any other error.
+func Token(err error) string {
+	if e, ok := err.(*Error); ok {
+		return e.Reason
+	}
+	return ""
+}
+
 // errMore is what the parsers say to each other when the bytes end too early.
 var errMore = &Error{text: "more bytes are needed"}

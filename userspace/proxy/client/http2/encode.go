@@ -1,7 +1,6 @@
 package http2
 
 import (
-	"github.com/kerngate/kerngate/userspace/proxy/exchange"
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
 )
 
@@ -97,7 +96,7 @@ func appendStringField(dst []byte, name, value string) []byte {
 }
 
 // appendAdded appends fields that the proxy adds; their names may be in any case.
-func appendAdded(dst []byte, fields []exchange.Added) []byte {
+func appendAdded(dst []byte, fields []http1.Added) []byte {
 	for i := range fields {
 		dst = appendField(dst, []byte(fields[i].Name), fields[i].Value)
 	}

@@ -94,7 +94,7 @@ func (s *stream) Reply(status int, reason exchange.Reason, detail string) {
 	s.reply(status, reason.String(), reason.Text(), detail, s.exchange.ReplyFields(reason))
 }
 
-func (s *stream) reply(status int, token, text, detail string, more []exchange.Added) {
+func (s *stream) reply(status int, token, text, detail string, more []http1.Added) {
 	if s.closed() {
 		return
 	}

@@ -167,7 +167,7 @@ func header(fields []http1.Field) http.Header {
 	return h
 }
 
-func addAll(h http.Header, fields []exchange.Added) {
+func addAll(h http.Header, fields []http1.Added) {
 	for _, f := range fields {
 		h.Set(f.Name, string(f.Value))
 	}
@@ -195,7 +195,7 @@ func (p *stream) Reply(status int, reason exchange.Reason, detail string) {
 	p.reply(status, reason.String(), reason.Text(), detail, p.exchange.ReplyFields(reason))
 }
 
-func (p *stream) reply(status int, token, text, detail string, fields []exchange.Added) {
+func (p *stream) reply(status int, token, text, detail string, fields []http1.Added) {
 	p.answered = true
 	line := token + ": " + text
 	if detail != "" {

@@ -57,7 +57,7 @@ func (s *session) Respond(r *http1.Response) {
 	if !r.Present.Has(http1.FieldDate) {
 		dst = append(dst, s.server.dateField()...)
 	}
-	dst = appendAdded(dst, s.exchange.AnswerFields(r.Present))
+	dst = http1.AppendAdded(dst, s.exchange.AnswerFields(r.Present))
 	if r.Status == 101 {
 		dst = append(dst, "Connection: Upgrade\r\n"...)
 		dst = http1.AppendField(dst, "Upgrade", r.Upgrade)
@@ -234,13 +234,6 @@ func (s *session) Reply(status int, reason exchange.Reason, detail string) {
 	s.queueReply(status, reason.String(), reason.Text(), detail, s.exchange.ReplyFields(reason))
 }
 
-func appendAdded(dst []byte, fields []exchange.Added) []byte {
-	for i := range fields {
-		dst = http1.AppendField(dst, fields[i].Name, fields[i].Value)
-	}
-	return dst
-}
-
 // skipBody drops what has come of the request's body, so that a short one does not cost
 // the client its connection.
 func (s *session) skipBody() {
@@ -254,7 +247,7 @@ func (s *session) skipBody() {
 	}
 }
 
-func (s *session) queueReply(status int, token, text, detail string, added []exchange.Added) {
+func (s *session) queueReply(status int, token, text, detail string, added []http1.Added) {
 	if s.server.draining {
 		s.closing = true
 	}
@@ -269,7 +262,7 @@ func (s *session) queueReply(status int, token, text, detail string, added []exc
 	if status == 503 {
 		dst = append(dst, "Retry-After: 1\r\n"...)
 	}
-	dst = appendAdded(dst, added)
+	dst = http1.AppendAdded(dst, added)
 	dst = http1.AppendFieldUint(dst, "Content-Length", uint64(n))
 	dst = s.appendConnection(dst)
 	if !head {

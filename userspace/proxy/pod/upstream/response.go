@@ -32,13 +32,13 @@ func (st *Stream) endBlock(trailer, last bool) *Fault {
 		return &Fault{Invalid, "head_after_the_head"}
 	case trailer:
 		if err := st.trailers.Finish(); err != nil {
-			return &Fault{Invalid, token(err)}
+			return &Fault{Invalid, http1.Token(err)}
 		}
 		return st.end()
 	}
 	r := st.next
 	if err := r.Finish(st.method, last); err != nil {
-		return &Fault{Invalid, token(err)}
+		return &Fault{Invalid, http1.Token(err)}
 	}
 	if r.Interim() {
 		// They are for information: of those that come faster than they are read, the
@@ -119,12 +119,4 @@ func (st *Stream) keep(p []byte) {
 		}
 		st.segments = append(st.segments, st.pool.loop.Buffers.Small()[:0])
 	}
-}
-
-// token returns the parser's token for a fault.
-func token(err error) string {
-	if e, ok := err.(*http1.Error); ok {
-		return e.Reason
-	}
-	return ""
 }

@@ -1,4 +1,4 @@
-package exchange
+package upstream
 
 import (
 	"errors"
@@ -6,13 +6,14 @@ import (
 
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
 	"github.com/kerngate/kerngate/userspace/proxy/io/reactor"
-	"github.com/kerngate/kerngate/userspace/proxy/pod/upstream"
 )
 
-// podHTTP1 is the side of a pod that speaks HTTP/1.1.
-type podHTTP1 struct {
-	x       *Exchange
-	conn    *upstream.Conn // nil once it has been given back
+// HTTP1 is a request to a pod that speaks HTTP/1.1, and its response. It is reused; Open comes
+// before each use. Nothing in it blocks.
+type HTTP1 struct {
+	request *Outgoing
+	conn    *Conn // nil once it has been given back
+	buffers *reactor.Buffers
 	out     reactor.Output
 	chunked bool // the request's body is sent in chunks
 	open    bool // a chunk's data was queued, its CRLF is due
@@ -25,33 +26,35 @@ type podHTTP1 struct {
 	framing   http1.Body
 	remaining int64 // bytes of the response's body, http1.BodyLength
 	decoder   http1.Chunked
-	limits    http1.Limits // of the response
 }
 
-// attach makes p the side of the pod at the other end of c.
-func (p *podHTTP1) attach(x *Exchange, c *upstream.Conn) Upstream {
-	p.x, p.conn = x, c
+// Open makes p a request over c.
+func (p *HTTP1) Open(c *Conn, request *Outgoing) {
+	*p = HTTP1{
+		request: request, conn: c, buffers: &c.pool.loop.Buffers,
+		response: p.response, decoder: p.decoder, // with what they have allocated
+	}
 	p.out.Open(&c.Conn)
-	p.r, p.w, p.got, p.filled = 0, 0, false, false
-	p.open = false
 	p.response.Reset()
-	p.limits = x.responseLimits()
-	p.decoder.Limits = p.limits
-	return p
+	p.decoder.Limits = request.Limits
 }
 
-func (p *podHTTP1) Begin() {
-	p.chunked = p.x.Request.Chunked
-	p.out.Extend(p.x.appendHead(p.out.Tail()))
+// Begin queues the request's head.
+func (p *HTTP1) Begin() {
+	p.chunked = p.request.Request.Chunked
+	p.out.Extend(p.request.AppendHead(p.out.Tail()))
 }
 
 // room is what framing needs around a piece of body.
 const room = 64
 
-func (p *podHTTP1) Blocked() bool { return p.out.Room() <= room }
-func (p *podHTTP1) Pending() bool { return p.out.Pending() }
+// Blocked reports whether there is no room for another piece of body, Pending whether something
+// queued is not sent yet.
+func (p *HTTP1) Blocked() bool { return p.out.Room() <= room }
+func (p *HTTP1) Pending() bool { return p.out.Pending() }
 
-func (p *podHTTP1) WriteBody(b []byte) {
+// WriteBody queues a piece of the body, which must stay as it is until Pending is false.
+func (p *HTTP1) WriteBody(b []byte) {
 	if p.chunked {
 		dst := p.out.Tail()
 		if p.open {
@@ -63,7 +66,8 @@ func (p *podHTTP1) WriteBody(b []byte) {
 	p.out.Send(b)
 }
 
-func (p *podHTTP1) End(trailers []http1.Field) {
+// End queues the end of the body.
+func (p *HTTP1) End(trailers []http1.Field) {
 	if !p.chunked {
 		return
 	}
@@ -74,7 +78,8 @@ func (p *podHTTP1) End(trailers []http1.Field) {
 	p.out.Extend(http1.AppendLastChunk(dst, trailers))
 }
 
-func (p *podHTTP1) Flush() error {
+// Flush sends what is queued. After an error there may still be a response to read.
+func (p *HTTP1) Flush() error {
 	err := p.out.Flush()
 	if err != nil && err != reactor.ErrWouldBlock {
 		p.out.Reset()
@@ -82,12 +87,13 @@ func (p *podHTTP1) Flush() error {
 	return err
 }
 
-func (p *podHTTP1) ReadHead() (*http1.Response, error) {
+// ReadHead returns the next head of a response, valid until it is called again.
+func (p *HTTP1) ReadHead() (*http1.Response, error) {
 	for {
 		if p.r < p.w {
-			n, err := p.response.Parse(p.in[p.r:p.w], p.limits, p.x.Request.MethodID)
+			n, err := p.response.Parse(p.in[p.r:p.w], p.request.Limits, p.request.Request.MethodID)
 			if err != nil {
-				return nil, &fault{reason: UpstreamInvalid, detail: token(err)}
+				return nil, &Fault{Invalid, http1.Token(err)}
 			}
 			if n > 0 {
 				p.r += n
@@ -102,7 +108,7 @@ func (p *podHTTP1) ReadHead() (*http1.Response, error) {
 }
 
 // settle notes how the body behind the response head ends.
-func (p *podHTTP1) settle() {
+func (p *HTTP1) settle() {
 	r := &p.response
 	p.framing, p.remaining = r.Body, r.ContentLength
 	switch {
@@ -113,7 +119,8 @@ func (p *podHTTP1) settle() {
 	}
 }
 
-func (p *podHTTP1) ReadBody() ([]byte, error) {
+// ReadBody returns the next piece of the body, valid until it is called again.
+func (p *HTTP1) ReadBody() ([]byte, error) {
 	for {
 		if p.framing == http1.BodyNone {
 			return nil, io.EOF
@@ -133,7 +140,7 @@ func (p *podHTTP1) ReadBody() ([]byte, error) {
 }
 
 // use returns the next piece of body of what was received, nothing if there is none.
-func (p *podHTTP1) use() ([]byte, error) {
+func (p *HTTP1) use() ([]byte, error) {
 	have := p.in[p.r:p.w]
 	switch p.framing {
 	case http1.BodyLength:
@@ -146,7 +153,7 @@ func (p *podHTTP1) use() ([]byte, error) {
 	case http1.BodyChunked:
 		b, n, done, err := p.decoder.Decode(have)
 		if err != nil {
-			return nil, &fault{reason: UpstreamAborted, detail: token(err)}
+			return nil, &Fault{Aborted, http1.Token(err)}
 		}
 		p.r += n
 		if done {
@@ -159,7 +166,8 @@ func (p *podHTTP1) use() ([]byte, error) {
 	}
 }
 
-func (p *podHTTP1) Trailers() []http1.Field {
+// Trailers returns the fields behind the body.
+func (p *HTTP1) Trailers() []http1.Field {
 	if p.framing == http1.BodyChunked {
 		return p.decoder.Trailers()
 	}
@@ -170,31 +178,29 @@ var errHeadTooLarge = errors.New("response head too large")
 
 // receive reads from the pod behind in[r:w]. Nothing before r is in use any more: a piece of
 // body is valid until ReadBody is called again.
-func (p *podHTTP1) receive() error {
+func (p *HTTP1) receive() error {
 	if p.in == nil {
 		// Whoever waits for a pod holds no buffer.
 		if p.conn.Layer() == nil && p.conn.Ready()&reactor.Readable == 0 {
 			return reactor.ErrWouldBlock
 		}
-		p.in = p.x.worker.Loop.Buffers.Small()
+		p.in = p.buffers.Small()
 	}
 	if p.r == p.w {
 		p.r, p.w = 0, 0
 		if len(p.in) > reactor.LargeBuffer && p.response.Status != 0 {
-			bufs := &p.x.worker.Loop.Buffers // it was needed for the head alone
-			bufs.Put(p.in)
-			p.in = bufs.Large()
+			p.buffers.Put(p.in) // it was needed for the head alone
+			p.in = p.buffers.Large()
 		}
 		if p.filled && p.response.Status != 0 && len(p.in) < reactor.LargeBuffer &&
 			(p.framing != http1.BodyLength || p.remaining > int64(len(p.in))) {
-			bufs := &p.x.worker.Loop.Buffers
-			bufs.Put(p.in)
-			p.in = bufs.Large()
+			p.buffers.Put(p.in)
+			p.in = p.buffers.Large()
 		}
 	}
 	if p.w == len(p.in) {
 		if p.r == 0 {
-			larger, ok := p.x.worker.Loop.Buffers.Grow(p.in, p.limits.Head)
+			larger, ok := p.buffers.Grow(p.in, p.request.Limits.Head)
 			if !ok {
 				return errHeadTooLarge
 			}
@@ -216,78 +222,80 @@ func (p *podHTTP1) receive() error {
 }
 
 // lost says what the failure of a read means.
-func (p *podHTTP1) lost(err error) error {
+func (p *HTTP1) lost(err error) error {
 	switch {
 	case err == reactor.ErrWouldBlock:
 		return err
 	case err == errHeadTooLarge:
-		return &fault{reason: UpstreamInvalid, detail: "head_too_large"}
+		return &Fault{Invalid, "head_too_large"}
 	case p.got:
-		return &fault{reason: UpstreamAborted}
+		return &Fault{Kind: Aborted}
 	case p.conn.Reused:
-		return &fault{reason: UpstreamClosed, repeat: repeatIdempotent}
+		return &Fault{Kind: Stale}
 	default:
-		return &fault{reason: UpstreamClosed}
+		return &Fault{Kind: Closed}
 	}
 }
 
-func (p *podHTTP1) Sink() *reactor.Conn {
+// Sink returns the socket to which body may be sent past WriteBody, nil if it may not.
+func (p *HTTP1) Sink() *reactor.Conn {
 	if p.chunked || p.conn == nil || p.conn.Layer() != nil || p.conn.IsJoined() {
 		return nil
 	}
 	return &p.conn.Conn
 }
 
-func (p *podHTTP1) Source() (*reactor.Conn, int64) {
+// Source returns the socket from which the next n bytes of body may be taken past ReadBody, nil
+// if they may not.
+func (p *HTTP1) Source() (*reactor.Conn, int64) {
 	if p.framing != http1.BodyLength || p.r < p.w || p.conn == nil || p.conn.Layer() != nil || p.conn.IsJoined() {
 		return nil, 0
 	}
 	return &p.conn.Conn, p.remaining
 }
 
-func (p *podHTTP1) Took(n int64) {
+// Took counts body that was taken from Source.
+func (p *HTTP1) Took(n int64) {
 	if p.remaining -= n; p.remaining == 0 {
 		p.framing = http1.BodyNone
 	}
 }
 
-func (p *podHTTP1) Tunnel() {
+// Tunnel makes WriteBody and ReadBody move raw bytes, after a 101.
+func (p *HTTP1) Tunnel() {
 	p.chunked, p.framing = false, http1.BodyUntilClose
 }
 
-func (p *podHTTP1) CloseWrite() { p.conn.CloseWrite() }
+// CloseWrite tells the pod that a tunnel's other side has ended.
+func (p *HTTP1) CloseWrite() { p.conn.CloseWrite() }
 
-func (p *podHTTP1) Want(i reactor.Interest) {
+// Want says what wakes the coroutine that owns the connection.
+func (p *HTTP1) Want(i reactor.Interest) {
 	if p.conn != nil {
 		p.conn.Want(i)
 	}
 }
 
-func (p *podHTTP1) Finish() {
+// Finish lets the connection serve others, as both messages are complete.
+func (p *HTTP1) Finish() {
 	if p.response.KeepAlive && p.framing != http1.BodyUntilClose && p.r == p.w {
 		p.conn.Release()
 		p.conn = nil
 	}
 }
 
-func (p *podHTTP1) Close() {
+// Close ends the request. Without Finish the connection ends with it.
+func (p *HTTP1) Close() {
 	p.Abandon()
 	p.out.Release()
-	p.x.worker.Loop.Buffers.Put(p.in)
+	p.buffers.Put(p.in)
 	p.in = nil
 }
 
-func (p *podHTTP1) Abandon() {
+// Abandon is Close after a panic: the buffers, whose users are not known, are not reused.
+func (p *HTTP1) Abandon() {
 	if p.conn != nil {
 		p.conn.Discard()
 		p.conn = nil
 	}
-}
-
-// token returns the parser's token for a fault, "" if it was none of its own.
-func token(err error) string {
-	if e, ok := err.(*http1.Error); ok {
-		return e.Reason
-	}
-	return ""
 }

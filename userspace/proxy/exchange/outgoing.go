@@ -1,0 +1,62 @@
+package exchange
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/pod/upstream"
+	"github.com/kerngate/kerngate/userspace/proxy/rules/policy"
+)
+
+// outgoing is the request as a pod gets it. Rules edit it: it is a policy.Head.
+type outgoing struct{ upstream.Outgoing }
+
+// rebuilt are the end-to-end fields that the proxy writes itself: what a client says of
+// its own address must not reach a pod. Forwarded is read from trusted proxies, and never
+// passed on: pods get X-Forwarded-*, and one account of the client, not two.
+var rebuilt = http1.Fields(http1.FieldHost, http1.FieldContentLength, http1.FieldXForwardedFor,
+	http1.FieldXForwardedProto, http1.FieldXForwardedHost, http1.FieldXForwardedPort,
+	http1.FieldXForwardedScheme, http1.FieldXScheme, http1.FieldXRealIP, http1.FieldForwarded, http1.FieldXRequestID,
+	http1.FieldSSLClientVerify, http1.FieldSSLClientSubject, http1.FieldSSLClientIssuer, http1.FieldSSLClientCert)
+
+// begin makes it the client's request alone.
+func (o *outgoing) begin(r *http1.Request) {
+	o.Request, o.Own, o.Added = r, rebuilt, o.Added[:0]
+}
+
+// add adds a field; value must stay as it is until the exchange has ended.
+func (o *outgoing) add(name string, value []byte) {
+	o.Added = append(o.Added, http1.Added{Name: name, Value: value})
+}
+
+// Add is add, like the methods below a part of policy.Head.
+func (o *outgoing) Add(name string, value []byte) { o.add(name, value) }
+
+// Has reports whether the pod gets a field.
+func (o *outgoing) Has(lower string) bool {
+	for i := range o.Added {
+		if strings.EqualFold(o.Added[i].Name, lower) {
+			return true
+		}
+	}
+	return o.Request.Passes(lower)
+}
+
+// Drop leaves out all fields of a name.
+func (o *outgoing) Drop(lower string) {
+	o.Added = slices.DeleteFunc(o.Added, func(a http1.Added) bool { return strings.EqualFold(a.Name, lower) })
+	policy.DropVariable(o.Request, lower)
+}
+
+// Clear leaves out all fields whose names begin so.
+func (o *outgoing) Clear(lower string) {
+	o.Added = slices.DeleteFunc(o.Added, func(a http1.Added) bool { return policy.BeginsLike(a.Name, lower) })
+	policy.ClearFields(o.Request.Fields, lower)
+}
+
+// Type returns the value of Content-Type.
+func (o *outgoing) Type() []byte { return o.Request.Lookup("content-type") }
+
+// Status returns 0: it is a request.
+func (o *outgoing) Status() int { return 0 }

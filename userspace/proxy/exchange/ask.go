@@ -30,7 +30,7 @@ func (x *Exchange) ask(e *policy.External) bool {
 		}
 		var answer *subrequest.Answer
 		var err error
-		if !x.errand(x.readTimeout(), func(ctx context.Context) { answer, err = subrequest.Do(ctx, r, 0) }) {
+		if !x.errand(x.bounds().readTimeout(), func(ctx context.Context) { answer, err = subrequest.Do(ctx, r, 0) }) {
 			x.finish(ClientAborted)
 			return false
 		}

@@ -1,6 +1,9 @@
 package exchange
 
 import (
+	"container/list"
+
+	"github.com/kerngate/kerngate/loader/state"
 	"github.com/kerngate/kerngate/userspace/proxy/config"
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
 	"github.com/kerngate/kerngate/userspace/proxy/pod/affinity"
@@ -23,6 +26,11 @@ type choice struct {
 	retrying bool          // as a retry
 	next     balance.Pick  // chosen already, if ahead
 	ahead    bool
+
+	tried  [maxTries]state.BackendID
+	tries  int
+	place  *list.Element // in the line of those that wait for a pod; nil: it does not
+	hashed []byte        // room for what a hash is taken of
 }
 
 // home is where a client's cookie leads.
@@ -36,7 +44,7 @@ func (x *Exchange) beginChoice(s *config.Service) {
 	x.endChoice()
 	s = x.conf.Current(s)
 	c := &x.choice
-	*c = choice{service: s, wish: balance.Wish{SlowStart: s.SlowStart, Most: s.MaxConnections}, limit: balance.MaxTries}
+	*c = choice{service: s, wish: balance.Wish{SlowStart: s.SlowStart, Most: s.MaxConnections}, limit: balance.MaxTries, hashed: c.hashed}
 	p := x.rules.policy
 	if p == nil {
 		return
@@ -47,7 +55,7 @@ func (x *Exchange) beginChoice(s *config.Service) {
 		return
 	}
 	c.wish.Algorithm, c.wish.Subset = b.Algorithm, b.Subset
-	c.wish.Hash, c.wish.Hashed, x.hashed = b.Hash(x.hashed, &x.rules.request)
+	c.wish.Hash, c.wish.Hashed, x.choice.hashed = b.Hash(x.choice.hashed, &x.rules.request)
 	if b.Affinity != nil {
 		c.affinity = b.Affinity
 		c.home, c.known = x.homeAt(b.Affinity, s)
@@ -115,7 +123,7 @@ func (x *Exchange) choose() (balance.Pick, bool) {
 		c.ahead = false
 		return c.next, true
 	}
-	tried := x.tried[:x.tries]
+	tried := x.choice.tried[:x.choice.tries]
 	switch {
 	case !c.known:
 	case c.affinity.Balanced:
@@ -132,7 +140,7 @@ func (x *Exchange) choose() (balance.Pick, bool) {
 // its own leads to one that could not.
 func (x *Exchange) keep(r *http1.Response) {
 	c := &x.choice
-	if c.affinity == nil || c.known && (x.pick.ID == c.home.pod.ID || !c.affinity.ChangeOnFailure) {
+	if c.affinity == nil || c.known && (x.attempt.pick.ID == c.home.pod.ID || !c.affinity.ChangeOnFailure) {
 		return
 	}
 	group := x.worker.Balancer.Groups().Now(c.service.ID)
@@ -143,11 +151,11 @@ func (x *Exchange) keep(r *http1.Response) {
 	of := affinity.Service{ID: c.service.ID, Name: c.service.Name}
 	if !c.affinity.Balanced {
 		var ok bool
-		if v, ok = x.worker.affinity.ForPod(x.conf.AffinityKey, of, group, x.pick.ID); !ok {
+		if v, ok = x.worker.affinity.ForPod(x.conf.AffinityKey, of, group, x.attempt.pick.ID); !ok {
 			return // the pod is leaving
 		}
 	} else {
-		seat, ok := affinity.FindSeat(group, x.pick.ID, uint16(x.worker.Rand.Uint64()))
+		seat, ok := affinity.FindSeat(group, x.attempt.pick.ID, uint16(x.worker.Rand.Uint64()))
 		if !ok {
 			return
 		}

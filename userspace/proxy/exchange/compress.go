@@ -31,6 +31,14 @@ var uncompressedTokens = [UncompressedReasons]string{"not_accepted", "other_type
 
 func (u Uncompressed) String() string { return uncompressedTokens[u] }
 
+// packing is the compression of a response.
+type packing struct {
+	stream *compress.Stream // nil: it is not compressed
+	prompt bool             // nothing is held back while the pod pauses
+	turn   int64            // of the loop, in which
+	bytes  int              // so many were compressed
+}
+
 // described is what a response says of its body.
 type described struct {
 	typ         []byte
@@ -68,14 +76,14 @@ func describe(r *http1.Response) described {
 }
 
 // compress makes of a pod's final response the head of a compressed one where rules, client
-// and response allow it. The body then goes through x.packed.
+// and response allow it. The body then goes through x.packing.
 func (x *Exchange) compress(r *http1.Response) {
 	own := x.conf.Settings.Compression
 	rules := own
 	if p := x.rules.policy; p != nil && p.Compression != nil {
 		rules = p.Compression
 	}
-	if len(rules.Encodings) == 0 || x.grpc {
+	if len(rules.Encodings) == 0 || x.call.on {
 		return
 	}
 	m := x.worker.Metrics
@@ -155,7 +163,7 @@ func (x *Exchange) encode(r *http1.Response, d described, e compression.Encoding
 	r.ContentLength = -1
 	if r.Chunked = true; r.Body != http1.BodyNone {
 		r.Body = http1.BodyChunked
-		x.prompt = d.contentSize < 0
+		x.packing.prompt = d.contentSize < 0
 	}
 }
 
@@ -174,24 +182,23 @@ func (x *Exchange) openEncoder(e compression.Encoding, r *http1.Response) bool {
 	if r.Body == http1.BodyNone {
 		return true
 	}
-	x.packedNow = 0
-	x.packed = x.worker.Encoders.Open(e)
-	return x.packed != nil
+	x.packing = packing{stream: x.worker.Encoders.Open(e)}
+	return x.packing.stream != nil
 }
 
 // pack takes the next piece of a body that is compressed, and what the pod's side said with
 // it.
 func (x *Exchange) pack(p []byte, from error) error {
-	s := x.packed
+	s := x.packing.stream
 	var err error
 	switch {
 	case len(p) > 0:
-		if now := x.worker.Loop.Now(); x.packTurn != now {
-			x.packTurn, x.packedNow = now, 0
+		if now := x.worker.Loop.Now(); x.packing.turn != now {
+			x.packing.turn, x.packing.bytes = now, 0
 		}
-		x.packedNow += len(p)
+		x.packing.bytes += len(p)
 		err = s.Write(p)
-	case from == reactor.ErrWouldBlock && x.prompt:
+	case from == reactor.ErrWouldBlock && x.packing.prompt:
 		err = s.Flush() // of a body without a length, the client may wait for just this
 	}
 	if from == io.EOF {
@@ -202,7 +209,7 @@ func (x *Exchange) pack(p []byte, from error) error {
 	}
 	if out := s.Take(); len(out) > 0 {
 		x.down.WriteBody(out)
-		x.rules.pacing.sent += uint64(len(out))
+		x.response.pacing.sent += uint64(len(out))
 	}
 	return from
 }
@@ -214,22 +221,22 @@ const packQuantum = 64 << 10
 // restsPacking reports whether the exchange has compressed enough for this turn. It goes on
 // in the next.
 func (x *Exchange) restsPacking() bool {
-	if x.packed == nil || x.packedNow < packQuantum || x.packTurn != x.worker.Loop.Now() {
+	if x.packing.stream == nil || x.packing.bytes < packQuantum || x.packing.turn != x.worker.Loop.Now() {
 		return false
 	}
-	x.worker.Loop.Submit(x.goOn)
+	x.worker.Loop.Submit(x.alarm.wake)
 	return true
 }
 
 // endCompression gives the encoder back.
 func (x *Exchange) endCompression() {
-	if x.packed == nil {
+	if x.packing.stream == nil {
 		return
 	}
 	m := x.worker.Metrics
-	m.Compressed[x.packed.Encoding].Add(1)
-	m.PackedIn.Add(x.packed.In)
-	m.PackedOut.Add(x.packed.Out)
-	x.worker.Encoders.Put(x.packed)
-	x.packed = nil
+	m.Compressed[x.packing.stream.Encoding].Add(1)
+	m.PackedIn.Add(x.packing.stream.In)
+	m.PackedOut.Add(x.packing.stream.Out)
+	x.worker.Encoders.Put(x.packing.stream)
+	x.packing.stream = nil
 }

@@ -22,7 +22,7 @@ func (x *Exchange) connect(p balance.Pick, fresh bool) (reason Reason, again boo
 		if c := pool.Idle(t); c != nil {
 			c.Own(x.co)
 			x.http1.Open(c, &x.outgoing.Outgoing)
-			x.up = &x.http1
+			x.attempt.up = &x.http1
 			return Forwarded, false
 		}
 	}
@@ -30,32 +30,32 @@ func (x *Exchange) connect(p balance.Pick, fresh bool) (reason Reason, again boo
 		return Shed, false
 	}
 	x.down.Want(0)
-	x.arm(x.connectTimeout())
-	deadline := x.worker.Loop.Now() + int64(x.connectTimeout())
+	x.arm(x.bounds().connectTimeout())
+	deadline := x.worker.Loop.Now() + int64(x.bounds().connectTimeout())
 	var err error
 	if t.Transport.HTTP2 {
 		var s *upstream.Stream
 		if s, err = pool.Stream(x.co, t, fresh, deadline); err == nil {
 			x.http2.Open(s, &x.outgoing.Outgoing)
-			x.up = &x.http2
+			x.attempt.up = &x.http2
 		}
 	} else {
 		var c *upstream.Conn
 		if c, err = pool.Dial(x.co, t, deadline); err == nil {
 			x.http1.Open(c, &x.outgoing.Outgoing)
-			x.up = &x.http1
+			x.attempt.up = &x.http1
 		}
 	}
-	x.worker.Loop.Clear(&x.timer)
+	x.worker.Loop.Clear(&x.alarm.timer)
 	switch {
 	case err == nil && t.Transport.HTTP2 && x.http2.RefusesTunnel():
-		x.up.Close()
-		x.up = nil
+		x.attempt.up.Close()
+		x.attempt.up = nil
 		return NoWebSocket, false
 	case err == nil && x.down.Broken():
 		// Taken back meanwhile: the pod need not hear of it.
-		x.up.Close()
-		x.up = nil
+		x.attempt.up.Close()
+		x.attempt.up = nil
 		return ClientAborted, false
 	case err == nil:
 		return Forwarded, false

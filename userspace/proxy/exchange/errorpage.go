@@ -18,7 +18,7 @@ const maxPage = 1 << 20
 // status. It is asked once for each request.
 func (x *Exchange) intercepts(status int) bool {
 	p := x.rules.policy
-	return p != nil && !x.rules.paged && p.ErrorPages.Wants(status) && !x.tunnel && !x.speaksGRPC()
+	return p != nil && !x.rules.paged && p.ErrorPages.Wants(status) && !x.tunnel.on && !x.speaksGRPC()
 }
 
 // page has the service for error pages answer. It reports false if that cannot be had: then
@@ -81,7 +81,7 @@ func (x *Exchange) sendPage(a *subrequest.Answer) bool {
 	if a.Status < 200 {
 		return false
 	}
-	r := &x.rules.answer
+	r := &x.reply.head
 	r.Compose(http1.DefaultLimits)
 	err := r.AddField(":status", strconv.Itoa(a.Status))
 	for _, ask := range x.rules.asks {
@@ -112,7 +112,7 @@ func (x *Exchange) sendPage(a *subrequest.Answer) bool {
 	}
 	x.Outcome.Status = a.Status
 	x.editResponse(r)
-	x.responded = true
+	x.response.begun = true
 	x.down.Respond(r)
 	if len(a.Body) > 0 && !bodiless && x.Request.MethodID != http1.MethodHead {
 		x.down.WriteBody(a.Body)
@@ -126,7 +126,7 @@ func (x *Exchange) sendPage(a *subrequest.Answer) bool {
 // reports false if there is none.
 func (x *Exchange) fallback() bool {
 	p := x.rules.policy
-	if p == nil || p.Fallback == 0 || x.rules.fellBack || x.tries > 0 {
+	if p == nil || p.Fallback == 0 || x.rules.fellBack || x.choice.tries > 0 {
 		return false
 	}
 	s := x.conf.Service(p.Fallback)

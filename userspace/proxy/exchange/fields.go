@@ -1,7 +1,6 @@
 package exchange
 
 import (
-	"encoding/binary"
 	"strconv"
 
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
@@ -15,7 +14,6 @@ var oldSchemes = http1.Fields(http1.FieldXForwardedScheme, http1.FieldXScheme)
 // pod speaks.
 func (x *Exchange) addFields() {
 	x.outgoing.begin(x.Request)
-	x.values = x.values[:0]
 	o := &x.origin
 	at := len(x.values)
 	x.values = o.client.AppendTo(x.values)
@@ -67,52 +65,3 @@ func (x *Exchange) AppendForwardedFor(dst []byte) []byte {
 }
 
 var schemeHTTP, schemeHTTPS = []byte("http"), []byte("https")
-
-// maxRequestID is the longest X-Request-ID that is taken over from a client.
-const maxRequestID = 128
-
-// RequestID returns the request's id: the client's if it is a sane one, else 32 random
-// hexadecimal digits.
-func (x *Exchange) RequestID() []byte {
-	if x.idLen > 0 {
-		return x.id[:x.idLen]
-	}
-	if v := x.Request.Value(http1.FieldXRequestID); saneID(v) {
-		x.idLen = copy(x.id[:], v)
-		return x.id[:x.idLen]
-	}
-	x.idLen = copy(x.id[:], x.OwnID())
-	return x.id[:x.idLen]
-}
-
-// OwnID returns 32 random hexadecimal digits, the same ones throughout the exchange, also
-// where the client has chosen the request's id.
-func (x *Exchange) OwnID() []byte {
-	if x.ownIDed {
-		return x.ownID[:]
-	}
-	const digits = "0123456789abcdef"
-	var raw [16]byte
-	binary.LittleEndian.PutUint64(raw[:], x.worker.Rand.Uint64())
-	binary.LittleEndian.PutUint64(raw[8:], x.worker.Rand.Uint64())
-	for i, b := range raw {
-		x.ownID[2*i], x.ownID[2*i+1] = digits[b>>4], digits[b&15]
-	}
-	x.ownIDed = true
-	return x.ownID[:]
-}
-
-func saneID(v []byte) bool {
-	if len(v) == 0 || len(v) > maxRequestID {
-		return false
-	}
-	for _, c := range v {
-		switch {
-		case c >= '0' && c <= '9', c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z':
-		case c == '-', c == '_', c == '.', c == ':', c == '/', c == '+', c == '=':
-		default:
-			return false
-		}
-	}
-	return true
-}

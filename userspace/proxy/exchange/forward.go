@@ -15,15 +15,15 @@ func (x *Exchange) forward(s *config.Service) {
 		return
 	}
 	o := &x.outgoing
-	o.Secure, o.Upgrade, o.Limits = x.transport.TLS, x.upgrades(), x.responseLimits()
+	o.Secure, o.Upgrade, o.Limits = x.transport.TLS, upgrades(x.Request), x.bounds().response()
 	x.beginChoice(s)
 	last, stale := NoEndpoint, false
 	var pick balance.Pick
 	c := &x.choice
-	for x.tries < c.limit {
+	for x.choice.tries < c.limit {
 		next, reason := x.choosePod()
 		// The last try is by a new connection: any pooled one may have gone stale.
-		fresh := x.tries > 0 && x.tries == c.limit-1
+		fresh := x.choice.tries > 0 && x.choice.tries == c.limit-1
 		switch {
 		case reason == Forwarded:
 			pick = next
@@ -39,14 +39,14 @@ func (x *Exchange) forward(s *config.Service) {
 			x.refuse(last, x.Outcome.Detail)
 			return
 		}
-		x.tried[x.tries] = pick.ID
-		x.tries++
-		x.Outcome.Tries = x.tries
+		x.choice.tried[x.choice.tries] = pick.ID
+		x.choice.tries++
+		x.Outcome.Tries = x.choice.tries
 		x.Outcome.Upstream, x.Outcome.Detail = pick.Address, ""
-		x.repeat = repeatNone
+		x.attempt.repeat = repeatNone
 
 		var again bool
-		reason, again = x.attempt(pick, fresh)
+		reason, again = x.try(pick, fresh)
 		if !again || !x.tryAgain(reason) {
 			x.finish(reason)
 			return

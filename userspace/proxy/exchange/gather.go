@@ -58,7 +58,7 @@ func (x *Exchange) plan() (g gathering, ok bool) {
 	if s.Large == config.LargeSpool {
 		g.spool = x.worker.Spool != nil
 	}
-	if x.transport.HTTP2 || x.upgrades() || !r.Chunked && (r.ContentLength <= 0 || !x.fits(g, r.ContentLength)) {
+	if x.transport.HTTP2 || upgrades(x.Request) || !r.Chunked && (r.ContentLength <= 0 || !x.fits(g, r.ContentLength)) {
 		return g, false
 	}
 	if buffering == policy.BufferOff || s.RequestBuffer == 0 {
@@ -79,7 +79,7 @@ func (x *Exchange) fits(g gathering, length int64) bool {
 // pod is held by a client that sends slowly. It reports false if the client was answered or
 // is gone.
 func (x *Exchange) gather() bool {
-	s := &x.body
+	s := &x.body.store
 	if s.open { // for another service before
 		s.rewind()
 		return true
@@ -125,7 +125,7 @@ func (x *Exchange) gather() bool {
 // A request may hold as much as is left for others. So when memory runs short large bodies
 // give way first, and there is always room for small ones.
 func (x *Exchange) overflows(g gathering) (bool, Reason) {
-	s := &x.body
+	s := &x.body.store
 	switch {
 	case !g.wait:
 		return true, Forwarded
@@ -149,13 +149,13 @@ func (x *Exchange) endGather(g gathering, reason Reason) bool {
 		if g.wait && x.Request.Chunked {
 			count[GatheredChunked].Add(1)
 		}
-		x.worker.Loop.Clear(&x.timer)
+		x.worker.Loop.Clear(&x.alarm.timer)
 		return true
 	}
 	switch {
 	case reason == LengthRequired:
 		count[GatheredTooLarge].Add(1)
-	case reason == BuffersFull && x.body.file != nil:
+	case reason == BuffersFull && x.body.store.file != nil:
 		count[GatheredSpoolFull].Add(1)
 	case reason == BuffersFull:
 		count[GatheredFull].Add(1)
@@ -178,9 +178,9 @@ func (x *Exchange) gatherFailed(reason Reason) bool {
 // settleLength makes the request one whose body has a length, now that it is known. Trailers
 // have no place behind such a body (RFC 9110 section 6.5.1 lets a proxy drop them).
 func (x *Exchange) settleLength() {
-	s, r := &x.body, x.Request
-	x.worker.Loop.Clear(&x.timer)
-	s.whole, x.gathered = true, true
+	s, r := &x.body.store, x.Request
+	x.worker.Loop.Clear(&x.alarm.timer)
+	s.whole, x.body.gathered = true, true
 	switch {
 	case s.file != nil:
 		x.worker.Metrics.Gathered[GatheredSpooled].Add(1)
@@ -210,7 +210,7 @@ func (x *Exchange) settleLength() {
 // sends its body gets one (RFC 9110 section 10.1.1), as no pod has been asked yet.
 func (x *Exchange) awaitBody() (Reason, bool) {
 	r := x.Request
-	if r.Expect100 && x.body.size == 0 && r.Passes("expect") {
+	if r.Expect100 && x.body.store.size == 0 && r.Passes("expect") {
 		r.Drop("expect")
 		x.down.Inform(&http1.Response{Status: 100})
 	}
@@ -229,7 +229,7 @@ func (x *Exchange) awaitBody() (Reason, bool) {
 	switch {
 	case x.co.Dying(), x.down.Broken():
 		return ClientAborted, false
-	case x.timedOut, x.waitedForBody(since, x.body.size):
+	case x.alarm.rang, x.waitedForBody(since, x.body.store.size):
 		return ClientTimeout, false
 	}
 	return 0, true
@@ -238,7 +238,7 @@ func (x *Exchange) awaitBody() (Reason, bool) {
 // readBody returns the next piece of the request's body, like Downstream.ReadBody: first
 // what is held here.
 func (x *Exchange) readBody() ([]byte, error) {
-	s := &x.body
+	s := &x.body.store
 	if !s.open {
 		return x.down.ReadBody()
 	}
@@ -265,7 +265,7 @@ func (x *Exchange) readBody() ([]byte, error) {
 
 // rewindBody makes readBody start again. It reports false if the beginning is gone.
 func (x *Exchange) rewindBody() bool {
-	s := &x.body
+	s := &x.body.store
 	switch {
 	case !s.open:
 		return x.down.RewindBody()
@@ -279,26 +279,26 @@ func (x *Exchange) rewindBody() bool {
 // bodySent is called when the pod has the request, or a response has come. It lets go of the
 // body unless another pod may get it yet: the rest of the exchange may take long.
 func (x *Exchange) bodySent() {
-	if !x.body.open || !x.reqDone {
+	if !x.body.store.open || !x.attempt.sent {
 		return
 	}
 	r := x.choice.retry
 	again := x.Request.MethodID.Idempotent() || r != nil && r.NonIdempotent
-	if x.responded || !again {
+	if x.response.begun || !again {
 		x.freeBody()
 	}
 }
 
 // freeBody gives the memory of the body back. What follows it still comes from the client.
 func (x *Exchange) freeBody() {
-	whole := x.body.whole
-	x.body.release(&x.worker.Loop.Buffers)
-	x.body.open, x.body.whole, x.body.passed = true, whole, true
+	whole := x.body.store.whole
+	x.body.store.release(&x.worker.Loop.Buffers)
+	x.body.store.open, x.body.store.whole, x.body.store.passed = true, whole, true
 }
 
 // endBody lets go of what is held of the body.
 func (x *Exchange) endBody() {
-	if x.body.open {
-		x.body.release(&x.worker.Loop.Buffers)
+	if x.body.store.open {
+		x.body.store.release(&x.worker.Loop.Buffers)
 	}
 }

@@ -18,7 +18,7 @@ const probeAfter = time.Second
 // mayAsk reports whether an interim response may ask if the client is there; ended, whether there
 // is a reason to.
 func (x *Exchange) mayAsk() (may, ended bool) {
-	if x.asked || x.phase != awaitHead || !x.reqDone || x.tunnel || x.Request.Minor == 0 {
+	if x.response.asked || x.attempt.phase != awaitHead || !x.attempt.sent || x.tunnel.on || x.Request.Minor == 0 {
 		return false, false
 	}
 	d, ok := x.down.(interface{ PeerEnded() bool })
@@ -27,7 +27,7 @@ func (x *Exchange) mayAsk() (may, ended bool) {
 
 // askClient has the client's system say if nobody is there.
 func (x *Exchange) askClient() {
-	x.asked = true
+	x.response.asked = true
 	x.down.Inform(&http1.Response{Status: 100})
 	x.down.Flush() // what fails shows in Broken
 }

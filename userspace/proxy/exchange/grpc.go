@@ -60,16 +60,23 @@ func isGRPC(r *http1.Request) bool {
 	return len(v) == len(prefix) || v[len(prefix)] == '+' || v[len(prefix)] == ';'
 }
 
+// call is what is known of a request as a call of gRPC.
+type call struct {
+	on        bool          // it is one, or its pods speak gRPC
+	genuine   bool          // it is one
+	deadline  time.Duration // of the client, 0: none
+	openEnded bool          // the head of its response did not say how long the body is
+}
+
 // identifyCall finds out whether the request is a call of gRPC. Where the Ingress says that
 // pods speak gRPC everything else is passed on as one, but gets errors of HTTP: health checks go
 // by the status, and clients of gRPC-Web translate it.
 func (x *Exchange) identifyCall(u *config.Upstream) {
-	x.grpc, x.callsGRPC, x.deadline, x.openEnded = false, false, 0, false
 	switch {
 	case x.Request.Present.Has(http1.FieldContentType) && isGRPC(x.Request):
-		x.grpc, x.callsGRPC, x.deadline = true, true, grpcDeadline(x.Request)
+		x.call = call{on: true, genuine: true, deadline: grpcDeadline(x.Request)}
 	case u != nil && u.GRPC:
-		x.grpc = true
+		x.call.on = true
 	}
 }
 
@@ -109,17 +116,17 @@ func grpcDeadline(r *http1.Request) time.Duration {
 // patience returns how long a side may say nothing: a call that has a deadline of its own
 // is not ended before that, up to the limit for tunnels.
 func (x *Exchange) patience(limit time.Duration) time.Duration {
-	if x.deadline == 0 {
+	if x.call.deadline == 0 {
 		return limit
 	}
-	return max(limit, min(x.deadline, x.conf.Settings.TunnelTimeout))
+	return max(limit, min(x.call.deadline, x.conf.Settings.TunnelTimeout))
 }
 
 // bodyTimeout returns how long the client may send nothing of its body. While both sides speak in
 // turn it may wait for the pod, for as long as the route lets the pod take.
 func (x *Exchange) bodyTimeout() time.Duration {
 	limit := x.conf.Settings.BodyTimeout
-	if p := x.rules.policy; p != nil && (x.grpc || x.responded) {
+	if p := x.rules.policy; p != nil && (x.call.on || x.response.begun) {
 		limit = max(limit, p.ReadTimeout, p.SendTimeout)
 	}
 	return x.patience(limit)
@@ -145,7 +152,7 @@ func grpcCode(status int) int {
 
 // late reports whether the call's own deadline has passed.
 func (x *Exchange) late() bool {
-	return x.deadline > 0 && x.worker.Loop.Clock()-x.Outcome.Start >= int64(x.deadline)
+	return x.call.deadline > 0 && x.worker.Loop.Clock()-x.Outcome.Start >= int64(x.call.deadline)
 }
 
 // grpcFault returns the code for what went wrong here or at the pod. The codes for a stream
@@ -197,7 +204,7 @@ func (x *Exchange) grpcFields(dst []http1.Field, reason Reason, detail string) [
 // replyGRPC answers a call that fails here as a server of gRPC would: status 200, and a
 // head that has the call's status and no body behind it (Trailers-Only).
 func (x *Exchange) replyGRPC(reason Reason, detail string) {
-	r := &x.own
+	r := &x.reply.head
 	r.Reset()
 	r.Minor, r.KeepAlive = 1, true
 	r.Status, r.Body = http.StatusOK, http1.BodyNone
@@ -209,17 +216,17 @@ func (x *Exchange) replyGRPC(reason Reason, detail string) {
 }
 
 // speaksGRPC reports whether the client understands the errors of gRPC.
-func (x *Exchange) speaksGRPC() bool { return x.callsGRPC && x.Connection.Protocol != HTTP1 }
+func (x *Exchange) speaksGRPC() bool { return x.call.genuine && x.Connection.Protocol != HTTP1 }
 
 // endGRPC ends a call whose response breaks off with its status in trailers, if it is such a
 // response.
 func (x *Exchange) endGRPC(reason Reason) bool {
-	if !x.openEnded || !x.speaksGRPC() || x.phase != passBody || reason == ClientAborted {
+	if !x.call.openEnded || !x.speaksGRPC() || x.attempt.phase != passBody || reason == ClientAborted {
 		return false
 	}
-	x.own.Reset()
-	x.own.Fields = x.grpcFields(x.own.Fields, reason, x.Outcome.Detail)
-	x.down.End(x.own.Fields)
+	x.reply.head.Reset()
+	x.reply.head.Fields = x.grpcFields(x.reply.head.Fields, reason, x.Outcome.Detail)
+	x.down.End(x.reply.head.Fields)
 	return true
 }
 

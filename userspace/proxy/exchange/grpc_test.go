@@ -7,7 +7,7 @@ import (
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
 )
 
-func call(t *testing.T, fields string) *http1.Request {
+func callOf(t *testing.T, fields string) *http1.Request {
 	t.Helper()
 	r := new(http1.Request)
 	if n, err := r.Parse([]byte("POST /a.B/C HTTP/1.1\r\nHost: x\r\n"+fields+"\r\n"), http1.Limits{}); n == 0 || err != nil {
@@ -23,11 +23,11 @@ func TestCallsOfGRPC(t *testing.T) {
 		"application/grpc-web": false, "application/grpc-web+proto": false, "application/grpcx": false,
 		"application/json": false, "application/grp": false, "": false,
 	} {
-		if got := isGRPC(call(t, "Content-Type: "+value+"\r\n")); got != want {
+		if got := isGRPC(callOf(t, "Content-Type: "+value+"\r\n")); got != want {
 			t.Errorf("%q is a call: %t, want %t", value, got, want)
 		}
 	}
-	if isGRPC(call(t, "")) {
+	if isGRPC(callOf(t, "")) {
 		t.Error("a request without a type is a call")
 	}
 }
@@ -39,7 +39,7 @@ func TestDeadlines(t *testing.T) {
 		"5u": 5 * time.Microsecond, "7n": 7, "99999999H": 24 * time.Hour, "99999999M": 24 * time.Hour,
 		"0S": 0, "": 0, "S": 0, "1": 0, "1s": 0, "-1S": 0, "+1S": 0, "1.5S": 0, "123456789S": 0, "1S ": time.Second,
 	} {
-		if got := grpcDeadline(call(t, "grpc-timeout: "+value+"\r\n")); got != want {
+		if got := grpcDeadline(callOf(t, "grpc-timeout: "+value+"\r\n")); got != want {
 			t.Errorf("%q is %v, want %v", value, got, want)
 		}
 	}

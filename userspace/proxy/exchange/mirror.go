@@ -36,48 +36,53 @@ var copyNames = [Copies]string{"sent", "failed", "body_too_large", "no_pod", "to
 // String returns the stable token that stands in the metric.
 func (c Copy) String() string { return copyNames[c] }
 
+// mirroring is what the route's mirrors get of the request's body.
+type mirroring struct {
+	on   bool // they get it once it is complete
+	body []byte
+}
+
 // beginCopies prepares what the route's mirrors get: at once where there is no body, else
 // when the client has sent all of it.
 func (x *Exchange) beginCopies() {
-	if x.rules.policy == nil || len(x.rules.policy.Mirrors) == 0 || x.upgrades() {
+	if x.rules.policy == nil || len(x.rules.policy.Mirrors) == 0 || upgrades(x.Request) {
 		return
 	}
-	x.rules.copied = x.rules.copied[:0]
 	if !x.Request.HasBody() {
 		x.copyTo()
 		return
 	}
-	x.rules.copying = true
+	x.mirroring.on = true
 	for i := range x.rules.policy.Mirrors {
 		if x.rules.policy.Mirrors[i].Body {
 			return
 		}
 	}
-	x.rules.copying = false
+	x.mirroring.on = false
 	x.copyTo()
 }
 
 // copyBody keeps a piece of the body for the copies. A body that is too large is not sent
 // to them at all: half of one would be a request that no client made.
 func (x *Exchange) copyBody(p []byte) {
-	if !x.rules.copying {
+	if !x.mirroring.on {
 		return
 	}
-	if x.bodyBytes == int64(len(p)) {
-		x.rules.copied = x.rules.copied[:0] // the first piece, maybe for another pod
+	if x.attempt.bytes == int64(len(p)) {
+		x.mirroring.body = x.mirroring.body[:0] // the first piece, maybe for another pod
 	}
-	if len(x.rules.copied)+len(p) > maxCopyBody {
-		x.rules.copying = false
+	if len(x.mirroring.body)+len(p) > maxCopyBody {
+		x.mirroring.on = false
 		x.worker.Metrics.Mirrored[CopyTooLong].Add(uint64(len(x.rules.policy.Mirrors)))
 		return
 	}
-	x.rules.copied = append(x.rules.copied, p...)
+	x.mirroring.body = append(x.mirroring.body, p...)
 }
 
 // sendCopies sends the copies of a request whose body is complete.
 func (x *Exchange) sendCopies() {
-	if x.rules.copying {
-		x.rules.copying = false
+	if x.mirroring.on {
+		x.mirroring.on = false
 		x.copyTo()
 	}
 }
@@ -90,7 +95,7 @@ func (x *Exchange) copyTo() {
 			Host: string(m.Host(nil, &x.rules.request)), Header: x.podFields(),
 		}
 		if m.Body {
-			r.Body = bytes.Clone(x.rules.copied)
+			r.Body = bytes.Clone(x.mirroring.body)
 		}
 		if !x.address(&m.To, &r) {
 			x.worker.Metrics.Mirrored[CopyNoPod].Add(1)

@@ -39,31 +39,29 @@ func (x *Exchange) Client() netip.Addr { return x.origin.client }
 // Secure reports whether the client speaks https, if only to a trusted proxy before us.
 func (x *Exchange) Secure() bool { return x.origin.secure }
 
-// identify finds the request's origin.
-func (x *Exchange) identify() {
-	c, o := x.Connection, &x.origin
-	o.client, o.secure, o.host, o.port = c.Client.Addr(), c.TLS != nil, nil, c.Local.Port()
-	o.hops = o.hops[:0]
-	if c.TLS != nil && !c.Announced && x.conf.Settings.PublicHTTPSPort != 0 {
-		o.port = x.conf.Settings.PublicHTTPSPort
+// find finds the origin of a request.
+func (o *origin) find(r *http1.Request, c *Connection, s *config.Settings) {
+	*o = origin{client: c.Client.Addr(), secure: c.TLS != nil, port: c.Local.Port(), hops: o.hops[:0]}
+	if c.TLS != nil && !c.Announced && s.PublicHTTPSPort != 0 {
+		o.port = s.PublicHTTPSPort
 	}
 	// A load balancer that has ended TLS says so by no more than the port, as ingress-nginx
 	// takes it.
 	o.secure = o.secure || c.Announced && o.port == 443
-	trusted := x.conf.Settings.TrustedProxies
-	if len(trusted) == 0 || x.Request.Present&claims == 0 || !trusted.Contain(o.client) {
+	trusted := s.TrustedProxies
+	if len(trusted) == 0 || r.Present&claims == 0 || !trusted.Contain(o.client) {
 		return
 	}
 	// A proxy that writes one of the two kinds may pass on what its client wrote of the
 	// other: the more usual one wins.
-	switch r := x.Request; {
+	switch {
 	case r.Present&xForwarded != 0:
 		o.readXForwarded(r, trusted)
 	case r.Present.Has(http1.FieldForwarded):
 		o.readForwarded(r, trusted)
 	}
-	if x.Request.Present&http1.Fields(http1.FieldXForwardedFor, http1.FieldForwarded) == 0 {
-		if a, ok := hopAddress(single(x.Request, http1.FieldXRealIP)); ok {
+	if r.Present&http1.Fields(http1.FieldXForwardedFor, http1.FieldForwarded) == 0 {
+		if a, ok := hopAddress(single(r, http1.FieldXRealIP)); ok {
 			o.believe(a, trusted)
 		}
 	}

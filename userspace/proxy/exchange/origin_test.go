@@ -27,7 +27,7 @@ func originOf(t testing.TB, peer string, lines ...string) *Exchange {
 	x := &Exchange{worker: &Worker{Rand: rand.NewChaCha8([32]byte{})}, conf: conf, Request: r, Connection: &Connection{
 		Peer: netip.MustParseAddrPort(peer), Client: netip.MustParseAddrPort(peer), Local: netip.MustParseAddrPort("203.0.113.1:80"),
 	}}
-	x.identify()
+	x.origin.find(x.Request, x.Connection, &x.conf.Settings)
 	x.addFields()
 	return x
 }
@@ -192,7 +192,7 @@ func TestPortOfBalancer(t *testing.T) {
 		if c.tls {
 			x.Connection.TLS = new(TLS)
 		}
-		x.identify()
+		x.origin.find(x.Request, x.Connection, &x.conf.Settings)
 		if x.origin.secure != c.secure || x.origin.port != c.want {
 			t.Errorf("%+v: secure %t, port %d", c, x.origin.secure, x.origin.port)
 		}

@@ -22,7 +22,7 @@ var rebuilt = http1.Fields(http1.FieldHost, http1.FieldContentLength, http1.Fiel
 
 // begin makes it the client's request alone.
 func (o *outgoing) begin(r *http1.Request) {
-	o.Request, o.Own, o.Added = r, rebuilt, o.Added[:0]
+	o.Outgoing = upstream.Outgoing{Request: r, Own: rebuilt, Added: o.Added[:0]}
 }
 
 // add adds a field; value must stay as it is until the exchange has ended.

@@ -16,11 +16,11 @@ const leastWait = 5 * time.Millisecond
 // is read from the pod for a while, which is all that it takes: what the client is to wait
 // for stays in the pod's socket.
 func (x *Exchange) holdsBack() bool {
-	x.rules.pacing.wait = 0
-	if x.rules.policy == nil || x.rules.policy.Pace == nil || x.phase != passBody || x.tunnel {
+	x.response.pacing.wait = 0
+	if x.rules.policy == nil || x.rules.policy.Pace == nil || x.attempt.phase != passBody || x.tunnel.on {
 		return false
 	}
-	p := &x.rules.pacing
+	p := &x.response.pacing
 	if p.wait = x.rules.policy.Pace.Wait(p.sent, time.Duration(x.worker.Loop.Clock()-p.began)); p.wait == 0 {
 		return false
 	}

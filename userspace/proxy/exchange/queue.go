@@ -39,7 +39,7 @@ func (q *Queue) join(s *config.Service, x *Exchange) bool {
 	case line == nil || line.Len() >= int(s.MaxPending):
 		return false
 	}
-	x.place = line.PushBack(x)
+	x.choice.place = line.PushBack(x)
 	q.waiting.Add(1)
 	return true
 }
@@ -49,8 +49,8 @@ func (q *Queue) leave(id state.ServiceID, x *Exchange) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	line := q.lines[id]
-	line.Remove(x.place)
-	x.place = nil
+	line.Remove(x.choice.place)
+	x.choice.place = nil
 	q.waiting.Add(-1)
 	if line.Len() == 0 {
 		delete(q.lines, id)
@@ -63,7 +63,7 @@ func (q *Queue) leave(id state.ServiceID, x *Exchange) {
 func (q *Queue) isFirst(id state.ServiceID, x *Exchange) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.lines[id].Front() == x.place
+	return q.lines[id].Front() == x.choice.place
 }
 
 // hasLine reports whether others wait for the service, before whom nobody goes.
@@ -90,7 +90,7 @@ func (q *Queue) next(id state.ServiceID) {
 
 func wakeFirst(line *list.List) {
 	first := line.Front().Value.(*Exchange)
-	first.worker.Loop.Submit(first.goOn)
+	first.worker.Loop.Submit(first.alarm.wake)
 }
 
 // lookAgain is how often the first in line looks by itself: requests that end in another
@@ -101,7 +101,7 @@ const lookAgain = 50 * time.Millisecond
 // one, if its service lets it, for as long as a connection may take.
 func (x *Exchange) choosePod() (p balance.Pick, reason Reason) {
 	s := x.choice.service
-	bounded := s.MaxConnections > 0 && x.tries == 0
+	bounded := s.MaxConnections > 0 && x.choice.tries == 0
 	if !bounded || !x.worker.Queue.hasLine(s.ID) {
 		if p, ok := x.choose(); ok {
 			return p, Forwarded
@@ -121,7 +121,7 @@ func (x *Exchange) await(s *config.Service) (p balance.Pick, reason Reason) {
 	}
 	defer q.leave(s.ID, x)
 	x.down.Want(0)
-	deadline := x.worker.Loop.Clock() + int64(x.connectTimeout())
+	deadline := x.worker.Loop.Clock() + int64(x.bounds().connectTimeout())
 	for {
 		if q.isFirst(s.ID, x) {
 			if p, ok := x.choose(); ok {
@@ -138,7 +138,7 @@ func (x *Exchange) await(s *config.Service) (p balance.Pick, reason Reason) {
 		}
 		x.arm(min(left, lookAgain))
 		x.co.Park()
-		x.worker.Loop.Clear(&x.timer)
+		x.worker.Loop.Clear(&x.alarm.timer)
 		if x.co.Dying() || x.down.Broken() {
 			return p, ClientAborted
 		}

@@ -20,7 +20,7 @@ func (x *Exchange) relay() (reason Reason, again bool) {
 		if !ok {
 			return reason, x.mayRepeat(reason)
 		}
-		if x.phase == finished && !x.down.Pending() && (x.reqDone || !x.tunnel) {
+		if x.attempt.phase == finished && !x.down.Pending() && (x.attempt.sent || !x.tunnel.on) {
 			return Forwarded, false
 		}
 		if sent || got {
@@ -34,30 +34,27 @@ func (x *Exchange) relay() (reason Reason, again bool) {
 
 // begin queues the request's head.
 func (x *Exchange) begin() {
-	x.phase, x.interims, x.repeat = awaitHead, http1.Interims{}, repeatNone
-	x.up.Begin()
-	x.reqEnded = !x.Request.HasBody()
-	x.reqDone, x.upFailed = false, false
-	x.bodyBytes = 0
+	x.attempt.up.Begin()
+	x.attempt.ended = !x.Request.HasBody()
 }
 
 // moveRequest sends as much of the request as there is and the pod takes. It reports false
 // if the exchange is over for the given reason.
 func (x *Exchange) moveRequest() (moved bool, reason Reason, ok bool) {
-	if x.reqDone {
+	if x.attempt.sent {
 		return false, 0, true
 	}
 	for {
-		if x.upload.IsOpen() {
+		if x.attempt.upload.IsOpen() {
 			return x.spliceRequest(moved)
 		}
 		starved := false
-		if !x.reqEnded && !x.up.Pending() && !x.restsRequest() && x.openUpload() {
+		if !x.attempt.ended && !x.attempt.up.Pending() && !x.restsRequest() && x.openUpload() {
 			continue
 		}
-		if !x.reqEnded && x.restsRequest() {
+		if !x.attempt.ended && x.restsRequest() {
 			starved = true
-		} else if !x.reqEnded && !x.up.Blocked() {
+		} else if !x.attempt.ended && !x.attempt.up.Blocked() {
 			p, err := x.readBody()
 			switch {
 			case err == nil:
@@ -69,35 +66,35 @@ func (x *Exchange) moveRequest() (moved bool, reason Reason, ok bool) {
 				continue
 			case err == io.EOF:
 				moved = true
-				x.reqEnded = true
+				x.attempt.ended = true
 				x.sendCopies()
-				x.up.End(x.requestTrailers())
+				x.attempt.up.End(x.requestTrailers())
 			case err == reactor.ErrWouldBlock:
 				starved = true
 			default:
 				return moved, x.clientFault(err), false
 			}
 		}
-		if x.up.Pending() {
-			switch err := x.up.Flush(); {
+		if x.attempt.up.Pending() {
+			switch err := x.attempt.up.Flush(); {
 			case err == nil:
 				moved = true
 			case err == reactor.ErrWouldBlock:
 				return moved, 0, true
 			default:
 				// The pod may have answered before it closed: see what it said.
-				x.reqDone, x.reqEnded, x.upFailed = true, true, true
+				x.attempt.sent, x.attempt.ended, x.attempt.deaf = true, true, true
 				return moved, 0, true
 			}
 		}
 		switch {
-		case x.reqEnded && x.tunnel && !x.upClosed:
-			x.upClosed = true
-			x.up.CloseWrite()
-			x.reqDone = true
+		case x.attempt.ended && x.tunnel.on && !x.tunnel.closed:
+			x.tunnel.closed = true
+			x.attempt.up.CloseWrite()
+			x.attempt.sent = true
 			return true, 0, true
-		case x.reqEnded:
-			x.reqDone = true
+		case x.attempt.ended:
+			x.attempt.sent = true
 			x.bodySent()
 			return moved, 0, true
 		case starved:
@@ -108,22 +105,22 @@ func (x *Exchange) moveRequest() (moved bool, reason Reason, ok bool) {
 
 // takeBody queues a piece of the request's body. It reports false if the body is too large.
 func (x *Exchange) takeBody(p []byte) bool {
-	x.bodyBytes += int64(len(p))
-	if x.tooLarge(x.bodyBytes) && !x.tunnel {
+	x.attempt.bytes += int64(len(p))
+	if x.tooLarge(x.attempt.bytes) && !x.tunnel.on {
 		return false
 	}
-	if x.webSocket {
-		x.toPod.pass(p)
+	if x.tunnel.webSocket {
+		x.tunnel.toPod.pass(p)
 	}
 	x.copyBody(p)
-	x.up.WriteBody(p)
+	x.attempt.up.WriteBody(p)
 	return true
 }
 
 func (x *Exchange) clientFault(err error) Reason {
 	switch e := err.(type) {
 	case *http1.Error:
-		x.Outcome.Detail, x.badStatus = e.Reason, e.Status
+		x.Outcome.Detail, x.reply.badRequest = e.Reason, e.Status
 		return BadRequest
 	case *spoolFault:
 		x.Outcome.Detail = e.detail
@@ -136,17 +133,17 @@ func (x *Exchange) clientFault(err error) Reason {
 // reports false if the exchange is over for the given reason.
 func (x *Exchange) moveResponse() (moved bool, reason Reason, ok bool) {
 	for {
-		if x.download.IsOpen() {
+		if x.attempt.download.IsOpen() {
 			return x.spliceResponse(moved)
 		}
-		if x.phase == finished && !x.down.Pending() {
+		if x.attempt.phase == finished && !x.down.Pending() {
 			return moved, 0, true
 		}
-		if x.down.Blocked() || x.phase == finished {
+		if x.down.Blocked() || x.attempt.phase == finished {
 			switch err := x.down.Flush(); {
 			case err == nil:
 				moved = true
-				if x.phase == finished && x.tunnel {
+				if x.attempt.phase == finished && x.tunnel.on {
 					x.down.CloseWrite()
 				}
 				continue
@@ -194,26 +191,26 @@ func (x *Exchange) moveResponse() (moved bool, reason Reason, ok bool) {
 
 // receive takes the next piece of the response and queues it for the client.
 func (x *Exchange) receive() error {
-	if x.phase == awaitHead {
-		r, err := x.up.ReadHead()
+	if x.attempt.phase == awaitHead {
+		r, err := x.attempt.up.ReadHead()
 		if err != nil {
 			return err
 		}
-		return x.head(r)
+		return x.takeHead(r)
 	}
-	p, err := x.up.ReadBody()
+	p, err := x.attempt.up.ReadBody()
 	x.turns.response.Add(x.worker.Loop, len(p))
-	if x.rules.replacing != nil {
-		p = x.rules.replacing.Next(p, err == io.EOF)
+	if x.response.replacing != nil {
+		p = x.response.replacing.Next(p, err == io.EOF)
 	}
-	if x.packed != nil {
+	if x.packing.stream != nil {
 		err = x.pack(p, err)
 	} else if len(p) > 0 {
-		if x.webSocket {
-			x.toClient.pass(p)
+		if x.tunnel.webSocket {
+			x.tunnel.toClient.pass(p)
 		}
 		x.down.WriteBody(p)
-		x.rules.pacing.sent += uint64(len(p))
+		x.response.pacing.sent += uint64(len(p))
 	}
 	if err == io.EOF {
 		x.end()
@@ -222,27 +219,27 @@ func (x *Exchange) receive() error {
 	return err
 }
 
-// head acts on a response head.
-func (x *Exchange) head(r *http1.Response) error {
-	if x.firstByte == 0 {
-		x.firstByte = x.worker.Loop.Clock()
+// takeHead acts on a response head.
+func (x *Exchange) takeHead(r *http1.Response) error {
+	if x.attempt.firstByte == 0 {
+		x.attempt.firstByte = x.worker.Loop.Clock()
 	}
 	x.Outcome.Status = r.Status
 	switch {
 	case r.Status == 101:
-		if !x.upgrades() || !x.asksFor(r.Upgrade) {
+		if !upgrades(x.Request) || !asksFor(x.Request, r.Upgrade) {
 			return &fault{reason: UpstreamInvalid, detail: "unasked_upgrade"}
 		}
-		x.responded = true
+		x.response.begun = true
 		x.down.Respond(r)
 		x.down.Tunnel()
-		x.up.Tunnel()
-		x.reqDone, x.reqEnded = false, false
+		x.attempt.up.Tunnel()
+		x.attempt.sent, x.attempt.ended = false, false
 		x.beginTunnel(r.Upgrade)
-		x.phase = passBody
+		x.attempt.phase = passBody
 		return nil
 	case r.Interim():
-		if !x.interims.Take(x.worker.Loop.Clock()) {
+		if !x.attempt.interims.Take(x.worker.Loop.Clock()) {
 			return &fault{reason: UpstreamInvalid, detail: "too_many_interim_responses"}
 		}
 		if x.Request.Minor > 0 {
@@ -257,15 +254,15 @@ func (x *Exchange) head(r *http1.Response) error {
 		x.noteChallenge(r)
 		return &fault{reason: Intercepted}
 	}
-	x.responded = true
+	x.response.begun = true
 	x.bodySent()
-	x.rules.pacing = pacing{began: x.worker.Loop.Clock()}
+	x.response.pacing = pacing{began: x.worker.Loop.Clock()}
 	x.editResponse(r)
 	x.makeRoomForTrailers(r)
 	x.keep(r)
-	if x.grpc {
+	if x.call.on {
 		x.noteGRPC(r.Fields)
-		x.openEnded = r.Body == http1.BodyChunked
+		x.call.openEnded = r.Body == http1.BodyChunked
 	}
 	x.substitute(r)
 	x.compress(r)
@@ -273,24 +270,24 @@ func (x *Exchange) head(r *http1.Response) error {
 		r.Drop("trailer")
 	}
 	x.down.Respond(r)
-	x.phase = passBody
+	x.attempt.phase = passBody
 	return nil
 }
 
 // end queues the end of the response, and gives the connection to the pod back for reuse
 // if the request is complete, too.
 func (x *Exchange) end() {
-	trailers := x.up.Trailers()
-	if x.grpc {
+	trailers := x.attempt.up.Trailers()
+	if x.call.on {
 		x.noteGRPC(trailers)
 	}
 	x.down.End(x.responseTrailers(trailers))
-	x.phase = finished
-	if x.tunnel && !x.down.Pending() {
+	x.attempt.phase = finished
+	if x.tunnel.on && !x.down.Pending() {
 		x.down.CloseWrite()
 	}
-	if x.reqDone && !x.upFailed {
-		x.up.Finish()
+	if x.attempt.sent && !x.attempt.deaf {
+		x.attempt.up.Finish()
 	}
 }
 
@@ -298,14 +295,14 @@ func (x *Exchange) end() {
 func (x *Exchange) park() (Reason, bool) {
 	s := &x.conf.Settings
 	var up, down reactor.Interest
-	timeout := x.patience(x.readTimeout())
+	timeout := x.patience(x.bounds().readTimeout())
 	late := UpstreamTimeout
-	if !x.reqDone {
+	if !x.attempt.sent {
 		switch {
-		case x.up.Pending():
+		case x.attempt.up.Pending():
 			up |= reactor.Writable
-			timeout = x.patience(x.sendTimeout())
-		case x.body.file.waits():
+			timeout = x.patience(x.bounds().sendTimeout())
+		case x.body.store.file.waits():
 			timeout, late = x.patience(s.BodyTimeout), SpoolFailed
 		default:
 			down |= reactor.Readable
@@ -316,32 +313,32 @@ func (x *Exchange) park() (Reason, bool) {
 		down |= reactor.Writable
 		timeout, late = s.ResponseTimeout, ClientAborted
 	}
-	if !x.down.Blocked() && x.phase != finished {
+	if !x.down.Blocked() && x.attempt.phase != finished {
 		up |= reactor.Readable
 	}
-	if x.upload.IsOpen() {
-		down, up = x.upload.Wants()
+	if x.attempt.upload.IsOpen() {
+		down, up = x.attempt.upload.Wants()
 		if up != 0 {
-			timeout, late = x.patience(x.sendTimeout()), UpstreamTimeout
+			timeout, late = x.patience(x.bounds().sendTimeout()), UpstreamTimeout
 		}
 		if !x.down.Blocked() {
 			up |= reactor.Readable
 		}
 	}
-	if x.download.IsOpen() {
-		from, to := x.download.Wants()
+	if x.attempt.download.IsOpen() {
+		from, to := x.attempt.download.Wants()
 		up, down = up|from, down|to
 		if to != 0 {
 			late = ClientAborted
 		}
 	}
-	if x.tunnel {
+	if x.tunnel.on {
 		timeout, late = s.TunnelTimeout, UpstreamTimeout
 	}
-	held := x.rules.pacing.wait > 0 && x.phase == passBody
+	held := x.response.pacing.wait > 0 && x.attempt.phase == passBody
 	if held && up&reactor.Readable != 0 {
 		up &^= reactor.Readable
-		timeout = min(timeout, x.rules.pacing.wait)
+		timeout = min(timeout, x.response.pacing.wait)
 	}
 	may, ended := x.mayAsk()
 	if may {
@@ -353,22 +350,22 @@ func (x *Exchange) park() (Reason, bool) {
 	}
 	x.arm(timeout)
 	x.down.Want(down)
-	x.up.Want(up)
+	x.attempt.up.Want(up)
 	since := x.worker.Loop.Now()
 	x.co.Park()
-	slow := late == ClientTimeout && x.waitedForBody(since, x.bodyBytes)
+	slow := late == ClientTimeout && x.waitedForBody(since, x.attempt.bytes)
 	switch {
 	case x.co.Dying(), x.down.Broken():
 		return ClientAborted, false
-	case x.tunnel && (x.timedOut || x.leaving):
+	case x.tunnel.on && (x.alarm.rang || x.tunnel.leaving):
 		x.sayGoodbye()
 		return Forwarded, false
-	case x.timedOut && ended:
+	case x.alarm.rang && ended:
 		x.askClient()
 		return 0, true
-	case x.timedOut && held && timeout == x.rules.pacing.wait:
+	case x.alarm.rang && held && timeout == x.response.pacing.wait:
 		return 0, true
-	case x.timedOut:
+	case x.alarm.rang:
 		return late, false
 	case slow:
 		return ClientTimeout, false

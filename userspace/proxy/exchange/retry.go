@@ -94,11 +94,11 @@ func conditions(reason Reason) model.RetryOn {
 func (x *Exchange) mayRepeat(reason Reason) bool {
 	idempotent := x.Request.MethodID.Idempotent()
 	switch {
-	case x.responded:
+	case x.response.begun:
 		return false
-	case x.repeat == repeatChosen:
+	case x.attempt.repeat == repeatChosen:
 		return true // and the body is rewound
-	case x.repeat == repeatAll, x.repeat == repeatIdempotent && idempotent:
+	case x.attempt.repeat == repeatAll, x.attempt.repeat == repeatIdempotent && idempotent:
 	default:
 		r := x.choice.retry
 		if r == nil || !r.On(conditions(reason)) || !idempotent && !r.NonIdempotent {
@@ -115,13 +115,13 @@ func (x *Exchange) tryAgain(reason Reason) bool {
 	switch {
 	case c.retry == nil:
 		return true
-	case x.repeat == repeatChosen:
+	case x.attempt.repeat == repeatChosen:
 		return true // everything was asked already
-	case x.repeat != repeatNone:
+	case x.attempt.repeat != repeatNone:
 		// It was the connection's fault, which had been idle: no pod has had its try.
 		c.limit = min(c.limit+1, maxTries)
 		return true
-	case !c.retry.On(conditions(reason)) || x.tries >= c.limit || x.tooLate() || !x.affords():
+	case !c.retry.On(conditions(reason)) || x.choice.tries >= c.limit || x.tooLate() || !x.affords():
 		return false
 	}
 	x.spend()
@@ -139,7 +139,7 @@ func (x *Exchange) retriesStatus(status int) bool {
 	c := &x.choice
 	r := c.retry
 	if r == nil || !r.OnStatus(status) || !x.Request.MethodID.Idempotent() && !r.NonIdempotent ||
-		x.tries >= c.limit || x.tooLate() {
+		x.choice.tries >= c.limit || x.tooLate() {
 		return false
 	}
 	var ok bool

@@ -1,10 +1,8 @@
 package exchange
 
 import (
-	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
 	"github.com/kerngate/kerngate/userspace/proxy/config"
@@ -14,20 +12,19 @@ import (
 
 // rules are what a route's policy needs while an exchange lasts.
 type rules struct {
-	policy   *policy.Policy // nil: none
+	ruling
 	request  policy.Request
 	admitted policy.Admitted
-	answer   http1.Response  // of the proxy's own
+}
+
+// ruling is what rules have come to.
+type ruling struct {
+	policy   *policy.Policy  // nil: none
 	allowed  *policy.Allowed // by a service that was asked; nil: none was
 	asked    *policy.External
 	fellBack bool     // the fallback is answering
 	paged    bool     // an error page was asked for
 	asks     []string // WWW-Authenticate of the error that a page is about
-	copied   []byte   // of the body, for mirrors
-	copying  bool
-	pacing   pacing
-	// replacing replaces texts in the response's body; nil: none are.
-	replacing *policy.Substitution
 }
 
 // beginRules notes the rules of the request's route. path is normalised.
@@ -40,7 +37,7 @@ func (x *Exchange) beginRules(t *config.Target, path []byte, again bool) {
 		return
 	}
 	x.rules.policy = t.Policy
-	x.unlogged = t.Policy != nil && t.Policy.Unlogged
+	x.Outcome.unlogged = t.Policy != nil && t.Policy.Unlogged
 	q := &x.rules.request
 	if again {
 		return
@@ -59,10 +56,8 @@ func (x *Exchange) endRules() {
 	}
 	x.rules.request.Restore()
 	x.rules.admitted.Release()
-	x.rules.policy, x.rules.allowed, x.rules.asked = nil, nil, nil
-	x.rules.asks = nil
-	x.rules.replacing = nil
-	x.rules.fellBack, x.rules.paged, x.rules.copying, x.rules.copied = false, false, false, nil
+	x.rules.ruling = ruling{}
+	x.response.replacing, x.mirroring = nil, mirroring{}
 }
 
 // split chooses between a route's own service and those that take parts of its requests.
@@ -86,7 +81,7 @@ func (x *Exchange) split(t *config.Target) {
 	}
 	if chosen.Policy != nil {
 		t.Policy, x.rules.policy = chosen.Policy, chosen.Policy
-		x.unlogged = chosen.Policy.Unlogged
+		x.Outcome.unlogged = chosen.Policy.Unlogged
 	}
 }
 
@@ -160,35 +155,6 @@ func (x *Exchange) edit() bool {
 	return true
 }
 
-// replyHead is an answer of the proxy's own, which has a line of plain text.
-type replyHead struct{ x *Exchange }
-
-func (h replyHead) Has(lower string) bool {
-	return lower == "content-type" || slices.ContainsFunc(h.x.answer, func(a http1.Added) bool { return strings.EqualFold(a.Name, lower) })
-}
-
-func (h replyHead) Drop(lower string) {
-	h.x.answer = slices.DeleteFunc(h.x.answer, func(a http1.Added) bool { return strings.EqualFold(a.Name, lower) })
-}
-
-func (h replyHead) Clear(lower string) {
-	h.x.answer = slices.DeleteFunc(h.x.answer, func(a http1.Added) bool { return policy.BeginsLike(a.Name, lower) })
-}
-
-// Add leaves out what describes another body than the line.
-func (h replyHead) Add(name string, value []byte) {
-	switch strings.ToLower(name) {
-	case "content-type", "content-encoding", "content-range", "x-content-type-options", "location":
-		return
-	}
-	h.x.answer = append(h.x.answer, http1.Added{Name: name, Value: value})
-}
-
-func (h replyHead) Type() []byte { return plainText }
-func (h replyHead) Status() int  { return h.x.Outcome.Status }
-
-var plainText = []byte("text/plain")
-
 // editResponse changes a pod's final response.
 func (x *Exchange) editResponse(r *http1.Response) {
 	if p := x.rules.policy; p != nil {
@@ -217,7 +183,7 @@ func (x *Exchange) respondText(status int, reason Reason, fields []policy.Answer
 		x.refuseWith(status, reason, "")
 		return
 	}
-	r := &x.rules.answer
+	r := &x.reply.head
 	r.Compose(http1.DefaultLimits)
 	var room [3]byte
 	err := r.AddField(":status", string(appendStatus(room[:0], status)))
@@ -251,43 +217,3 @@ func (x *Exchange) respondText(status int, reason Reason, fields []policy.Answer
 }
 
 func appendStatus(dst []byte, status int) []byte { return http1.AppendUint(dst, uint64(status)) }
-
-// maxBody returns how many bytes a request's body may have, 0 for no limit.
-func (x *Exchange) maxBody() int64 {
-	if p := x.rules.policy; p != nil && p.MaxBody >= 0 {
-		return p.MaxBody
-	}
-	return x.conf.Settings.MaxBody
-}
-
-// responseLimits returns what bounds the head of the pod's response, and its trailers.
-func (x *Exchange) responseLimits() http1.Limits {
-	s := &x.conf.Settings
-	l := http1.Limits{Head: s.MaxResponseHead, Fields: s.MaxFields}
-	if p := x.rules.policy; p != nil {
-		l.Head = max(l.Head, p.MaxResponseHead)
-	}
-	l.RequestLine = l.Head
-	return l
-}
-
-func (x *Exchange) connectTimeout() time.Duration {
-	if p := x.rules.policy; p != nil && p.ConnectTimeout > 0 {
-		return p.ConnectTimeout
-	}
-	return x.conf.Settings.ConnectTimeout
-}
-
-func (x *Exchange) sendTimeout() time.Duration {
-	if p := x.rules.policy; p != nil && p.SendTimeout > 0 {
-		return p.SendTimeout
-	}
-	return x.conf.Settings.ResponseTimeout
-}
-
-func (x *Exchange) readTimeout() time.Duration {
-	if p := x.rules.policy; p != nil && p.ReadTimeout > 0 {
-		return p.ReadTimeout
-	}
-	return x.conf.Settings.ResponseTimeout
-}

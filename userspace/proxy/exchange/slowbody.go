@@ -15,10 +15,10 @@ type slowBody struct {
 // and calls of gRPC may take their time: both sides talk.
 func (x *Exchange) waitedForBody(since, got int64) bool {
 	rate := x.conf.Settings.MinRequestRate
-	if rate == 0 || x.grpc || x.tunnel || x.responded {
+	if rate == 0 || x.call.on || x.tunnel.on || x.response.begun {
 		return false
 	}
-	s := &x.slow
+	s := &x.body.slow
 	s.waited += time.Duration(x.worker.Loop.Now() - since)
 	if s.waited < x.conf.Settings.BodyTimeout/2 {
 		return false

@@ -12,17 +12,17 @@ const spliceFrom = 128 << 10
 
 // spliceable reports whether the rest of the response's body is worth splicing.
 func (x *Exchange) spliceable() bool {
-	if x.phase != passBody || x.noSplice || x.tunnel || x.packed != nil || x.rules.replacing != nil || x.paced() {
+	if x.attempt.phase != passBody || x.noPipe || x.tunnel.on || x.packing.stream != nil || x.response.replacing != nil || x.paced() {
 		return false
 	}
-	from, n := x.up.Source()
+	from, n := x.attempt.up.Source()
 	return from != nil && n >= spliceFrom && x.down.Sink() != nil
 }
 
 func (x *Exchange) openDownload() bool {
-	from, n := x.up.Source()
-	if x.download.Open(from, x.down.Sink(), n) != nil {
-		x.noSplice = true // no pipe to be had: copy instead
+	from, n := x.attempt.up.Source()
+	if x.attempt.download.Open(from, x.down.Sink(), n) != nil {
+		x.noPipe = true // no pipe to be had: copy instead
 		return false
 	}
 	return true
@@ -33,11 +33,11 @@ func (x *Exchange) spliceResponse(before bool) (moved bool, reason Reason, ok bo
 	if x.restsResponse() {
 		return before, 0, true
 	}
-	sent := x.download.Sent
-	moved, err := x.download.Move(reactor.Quantum)
-	x.turns.response.AddSpliced(x.worker.Loop, x.download.Sent-sent)
-	x.down.Sent(x.download.Sent - sent)
-	x.up.Took(x.download.Sent - sent)
+	sent := x.attempt.download.Sent
+	moved, err := x.attempt.download.Move(reactor.Quantum)
+	x.turns.response.AddSpliced(x.worker.Loop, x.attempt.download.Sent-sent)
+	x.down.Sent(x.attempt.download.Sent - sent)
+	x.attempt.up.Took(x.attempt.download.Sent - sent)
 	moved = moved || before
 	if err != nil {
 		var e *reactor.SpliceError
@@ -46,8 +46,8 @@ func (x *Exchange) spliceResponse(before bool) (moved bool, reason Reason, ok bo
 		}
 		return moved, ClientAborted, false
 	}
-	if x.download.Done() {
-		x.download.Close()
+	if x.attempt.download.Done() {
+		x.attempt.download.Close()
 		x.end()
 		return true, 0, true
 	}
@@ -56,22 +56,22 @@ func (x *Exchange) spliceResponse(before bool) (moved bool, reason Reason, ok bo
 
 // openUpload starts to splice the rest of the request's body if that is worth it.
 func (x *Exchange) openUpload() bool {
-	if x.noSplice || x.tunnel || x.rules.copying || x.body.unread() {
+	if x.noPipe || x.tunnel.on || x.mirroring.on || x.body.store.unread() {
 		return false
 	}
 	from, n := x.down.Source()
 	if from == nil || n < spliceFrom {
 		return false
 	}
-	to := x.up.Sink()
+	to := x.attempt.up.Sink()
 	if to == nil {
 		return false
 	}
-	if x.body.open {
+	if x.body.store.open {
 		x.freeBody() // what was held is sent, and what follows passes it by: no rewind
 	}
-	if x.upload.Open(from, to, n) != nil {
-		x.noSplice = true
+	if x.attempt.upload.Open(from, to, n) != nil {
+		x.noPipe = true
 		return false
 	}
 	return true
@@ -82,11 +82,11 @@ func (x *Exchange) spliceRequest(before bool) (moved bool, reason Reason, ok boo
 	if x.restsRequest() {
 		return before, 0, true
 	}
-	sent := x.upload.Sent
-	moved, err := x.upload.Move(reactor.Quantum)
-	x.turns.request.AddSpliced(x.worker.Loop, x.upload.Sent-sent)
-	x.down.Took(x.upload.Sent - sent)
-	x.slow.spliced += x.upload.Sent - sent
+	sent := x.attempt.upload.Sent
+	moved, err := x.attempt.upload.Move(reactor.Quantum)
+	x.turns.request.AddSpliced(x.worker.Loop, x.attempt.upload.Sent-sent)
+	x.down.Took(x.attempt.upload.Sent - sent)
+	x.body.slow.spliced += x.attempt.upload.Sent - sent
 	moved = moved || before
 	if err != nil {
 		var e *reactor.SpliceError
@@ -94,13 +94,13 @@ func (x *Exchange) spliceRequest(before bool) (moved bool, reason Reason, ok boo
 			return moved, ClientAborted, false
 		}
 		// The pod may have answered before it closed: see what it said.
-		x.upload.Close()
-		x.reqDone, x.reqEnded, x.upFailed = true, true, true
+		x.attempt.upload.Close()
+		x.attempt.sent, x.attempt.ended, x.attempt.deaf = true, true, true
 		return moved, 0, true
 	}
-	if x.upload.Done() {
-		x.upload.Close()
-		x.reqDone, x.reqEnded = true, true
+	if x.attempt.upload.Done() {
+		x.attempt.upload.Close()
+		x.attempt.sent, x.attempt.ended = true, true
 		return true, 0, true
 	}
 	return moved, 0, true

@@ -47,7 +47,7 @@ func (f *spoolFault) Error() string { return "spooled request body: " + f.detail
 // spool moves what is held in memory of the request's body to a file. It reports Forwarded if
 // that is done.
 func (x *Exchange) spool() Reason {
-	s := &x.body
+	s := &x.body.store
 	if s.file == nil {
 		s.file = &spooled{data: x.worker.Spool.New()}
 	}
@@ -84,7 +84,7 @@ func (x *Exchange) spool() Reason {
 // readSpooled returns the next piece of the file, nil after the last. Like one of
 // Downstream.ReadBody it is valid until the call after.
 func (x *Exchange) readSpooled() ([]byte, error) {
-	f := x.body.file
+	f := x.body.store.file
 	if r := f.read; r != nil {
 		if !r.errand.done {
 			return nil, reactor.ErrWouldBlock
@@ -104,11 +104,11 @@ func (x *Exchange) readSpooled() ([]byte, error) {
 	}
 	if f.buf == nil {
 		n := int64(spoolRead)
-		if x.conf.Settings.RequestBuffers-x.body.total.Load() < 4*n {
+		if x.conf.Settings.RequestBuffers-x.body.store.total.Load() < 4*n {
 			n = reactor.LargeBuffer
 		}
 		f.buf = make([]byte, n)
-		x.body.total.Add(n)
+		x.body.store.total.Add(n)
 	}
 	r := &spoolRequest{from: f.at}
 	data, buf := f.data, f.buf

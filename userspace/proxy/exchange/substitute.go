@@ -8,10 +8,10 @@ import (
 
 // substitute changes the head of a pod's final response in whose body rules replace texts: its
 // length and what else describes the pod's bytes do not hold. The body goes through
-// x.rules.replacing.
+// x.response.replacing.
 func (x *Exchange) substitute(r *http1.Response) {
 	p := x.rules.policy
-	if p == nil || r.ContentLength == 0 || r.Status == 204 || r.Status == 206 || r.Status == 304 || r.Present.Has(http1.FieldContentRange) || x.grpc {
+	if p == nil || r.ContentLength == 0 || r.Status == 204 || r.Status == 206 || r.Status == 304 || r.Present.Has(http1.FieldContentRange) || x.call.on {
 		return
 	}
 	d := describe(r)
@@ -34,6 +34,6 @@ func (x *Exchange) substitute(r *http1.Response) {
 	r.ContentLength = -1
 	if r.Chunked = true; r.Body != http1.BodyNone {
 		r.Body = http1.BodyChunked
-		x.rules.replacing = p.Substitute(&x.rules.request)
+		x.response.replacing = p.Substitute(&x.rules.request)
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/kerngate/kerngate/userspace/proxy/config"
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
 	"github.com/kerngate/kerngate/userspace/proxy/rules/clientauth"
 )
 
@@ -67,7 +66,7 @@ func (x *Exchange) trusts(t *TLS) Reason {
 	case t.policy.ErrorPage == "":
 		return ClientCertificate
 	}
-	x.location = append(x.location[:0], t.policy.ErrorPage...)
+	x.reply.location = append(x.reply.location[:0], t.policy.ErrorPage...)
 	return ErrorPage
 }
 
@@ -90,7 +89,7 @@ func (x *Exchange) redirects(t *config.Target) bool {
 		return false
 	}
 	// The host is the one that the route was found by, never what X-Forwarded-Host says.
-	b := append(x.location[:0], "https://"...)
+	b := append(x.reply.location[:0], "https://"...)
 	if len(x.Request.Host) > 0 {
 		b = append(b, x.Request.Host...)
 	} else {
@@ -107,7 +106,7 @@ func (x *Exchange) redirects(t *config.Target) bool {
 		b = append(b, '?')
 		b = append(b, x.Request.Query...)
 	}
-	x.location = b
+	x.reply.location = b
 	return true
 }
 
@@ -138,40 +137,4 @@ func (x *Exchange) ClientCertificate() []byte {
 		return nil
 	}
 	return t.Client.EscapedCertificate()
-}
-
-// serverName is told where a pod names no server of its own (RFC 9110 section 10.2.4),
-// without a version, which is of use to attackers alone.
-var serverName = []byte("kerngate")
-
-// AnswerFields lists what is added to an answer, a pod's or, with present empty, one of the
-// proxy's own. It is valid until it is called again.
-func (x *Exchange) AnswerFields(present http1.FieldSet) []http1.Added {
-	x.answer = x.answer[:0]
-	if !present.Has(http1.FieldServer) {
-		x.answer = append(x.answer, http1.Added{Name: "Server", Value: serverName})
-	}
-	if len(x.conf.Settings.HSTS) > 0 && x.Connection.TLS != nil && !present.Has(http1.FieldStrictTransport) {
-		x.answer = append(x.answer, http1.Added{Name: "Strict-Transport-Security", Value: x.conf.Settings.HSTS})
-	}
-	if c := x.Connection; x.worker.AltSvc != nil && x.conf.Settings.HTTP3 && c.TLS != nil && c.Protocol != HTTP3 {
-		value := x.worker.AltSvc
-		if own := x.conf.Settings.PublicAltSvc; own != nil {
-			value = own
-		}
-		x.answer = append(x.answer, http1.Added{Name: "Alt-Svc", Value: value})
-	}
-	return x.answer
-}
-
-// ReplyFields lists what is added to an answer of the proxy's own.
-func (x *Exchange) ReplyFields(reason Reason) []http1.Added {
-	x.AnswerFields(0)
-	if reason == RedirectHTTPS || reason == ErrorPage {
-		x.answer = append(x.answer, http1.Added{Name: "Location", Value: x.location})
-	}
-	if p := x.rules.policy; p != nil && reason != ClientCertificate && reason != Shed {
-		x.values = p.EditReply(x.values, &x.rules.request, replyHead{x})
-	}
-	return x.answer
 }

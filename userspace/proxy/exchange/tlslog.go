@@ -44,11 +44,11 @@ func (l *tlsLog) take(pod state.BackendID, now int64) (left int, ok bool) {
 
 // logTLS logs why there is no TLS connection to the pod that was picked.
 func (x *Exchange) logTLS(token string, cause error) {
-	left, ok := x.worker.tlsLog.take(x.pick.ID, x.worker.Loop.Now())
+	left, ok := x.worker.tlsLog.take(x.attempt.pick.ID, x.worker.Loop.Now())
 	if !ok {
 		return
 	}
-	e := x.worker.Log.Warn().Err(cause).Str("reason", token).Stringer("pod", x.pick.Address)
+	e := x.worker.Log.Warn().Err(cause).Str("reason", token).Stringer("pod", x.attempt.pick.Address)
 	if s := x.Outcome.Service; s != nil {
 		e = e.Str("service", s.Name)
 	}

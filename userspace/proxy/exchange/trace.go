@@ -23,7 +23,6 @@ type traced struct {
 // dropped, since it would let them write into anybody's trace, and sample as they like.
 func (x *Exchange) beginTrace() {
 	s := x.conf.Settings.Trace
-	x.trace.on = false
 	if s == nil {
 		return
 	}
@@ -37,12 +36,11 @@ func (x *Exchange) beginTrace() {
 		}
 	}
 	t := &x.trace
-	t.on, t.parent, t.state, t.tries = true, tracing.Context{}, nil, t.tries[:0]
-	known := false
+	*t = traced{on: true, tries: t.tries[:0]}
 	if trust && x.Request.Present.Has(http1.FieldTraceparent) {
-		t.parent, known = tracing.Parse(single(x.Request, http1.FieldTraceparent))
+		t.parent, t.known = tracing.Parse(single(x.Request, http1.FieldTraceparent))
 	}
-	if known {
+	if t.known {
 		t.state = x.Request.Lookup("tracestate")
 	} else {
 		random := x.worker.Rand
@@ -52,7 +50,6 @@ func (x *Exchange) beginTrace() {
 	}
 	binary.LittleEndian.PutUint64(t.server[:], x.worker.Rand.Uint64()|1<<63)
 	binary.LittleEndian.PutUint64(t.client[:], x.worker.Rand.Uint64()|1<<63)
-	t.known = known
 }
 
 // passTrace tells the pod of the span that asks it.
@@ -77,9 +74,9 @@ func (x *Exchange) noteAttempt(began int64, reason Reason) {
 	if !t.on || !t.parent.Sampled {
 		return
 	}
-	a := tracing.Attempt{Pod: x.pick.Address, Begin: x.At(began)}
-	if x.firstByte > 0 {
-		a.First = x.At(x.firstByte)
+	a := tracing.Attempt{Pod: x.attempt.pick.Address, Begin: x.At(began)}
+	if x.attempt.firstByte > 0 {
+		a.First = x.At(x.attempt.firstByte)
 	}
 	if reason != Forwarded {
 		a.Error = reason.String()

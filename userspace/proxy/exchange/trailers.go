@@ -9,7 +9,7 @@ import (
 // of its response. A receiver that merges them with the head would accept in them what the rules
 // have kept out of the head, so they go on only if the client has said that it knows of them
 // (RFC 9110 section 6.5.1), and in calls of gRPC, which end with them.
-func (x *Exchange) passesTrailers() bool { return x.Request.TETrailers || x.grpc }
+func (x *Exchange) passesTrailers() bool { return x.Request.TETrailers || x.call.on }
 
 // dropAnnouncement leaves out the names of fields that will not come.
 func (x *Exchange) dropAnnouncement() {
@@ -22,21 +22,21 @@ func (x *Exchange) dropAnnouncement() {
 // a name that the proxy or a rule of the route gives a value.
 func (x *Exchange) requestTrailers() []http1.Field {
 	all := x.down.Trailers()
-	if len(all) == 0 || x.gathered {
+	if len(all) == 0 || x.body.gathered {
 		return nil
 	}
-	x.trailers = x.trailers[:0]
+	x.body.trailers = x.body.trailers[:0]
 	if x.passesTrailers() {
 		for _, f := range all {
 			if !x.owns(f.Name) {
-				x.trailers = append(x.trailers, f)
+				x.body.trailers = append(x.body.trailers, f)
 			}
 		}
 	}
-	if len(x.trailers) < len(all) {
+	if len(x.body.trailers) < len(all) {
 		x.worker.Metrics.TrailersDropped.Add(1)
 	}
-	return x.trailers
+	return x.body.trailers
 }
 
 // owns reports whether the value of a request's field is for the proxy or for a rule to say.

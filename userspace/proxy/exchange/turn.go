@@ -7,7 +7,7 @@ import "github.com/kerngate/kerngate/userspace/proxy/io/reactor"
 type turns struct{ request, response reactor.Share }
 
 // restsRequest reports whether the request has had its share of this turn. It goes on in the next.
-func (x *Exchange) restsRequest() bool { return x.turns.request.Spent(x.worker.Loop, x.goOn) }
+func (x *Exchange) restsRequest() bool { return x.turns.request.Spent(x.worker.Loop, x.alarm.wake) }
 
 // restsResponse is the same for the response.
-func (x *Exchange) restsResponse() bool { return x.turns.response.Spent(x.worker.Loop, x.goOn) }
+func (x *Exchange) restsResponse() bool { return x.turns.response.Spent(x.worker.Loop, x.alarm.wake) }

@@ -44,7 +44,7 @@ func (d *taker) End([]http1.Field)  {}
 func inTurns(t *testing.T, x *Exchange, taken *int, move func() (Reason, bool), done func() bool) (turns, largest int) {
 	t.Helper()
 	loop := x.worker.Loop
-	x.goOn = func() {
+	x.alarm.wake = func() {
 		x.turns.request.Woken()
 		x.turns.response.Woken()
 		before := *taken
@@ -58,7 +58,7 @@ func inTurns(t *testing.T, x *Exchange, taken *int, move func() (Reason, bool), 
 			loop.Stop()
 		}
 	}
-	loop.Submit(x.goOn)
+	loop.Submit(x.alarm.wake)
 	if err := loop.Run(); err != nil {
 		t.Fatal(err)
 	}
@@ -74,12 +74,12 @@ func TestResponsesTakeTurns(t *testing.T) {
 		t.Fatal(err)
 	}
 	down := &taker{}
-	x := &Exchange{worker: &Worker{Loop: loop}, Request: new(http1.Request), down: down, phase: passBody, reqDone: true,
-		up: &endless{left: turnSize, piece: make([]byte, turnPiece)}}
+	x := &Exchange{worker: &Worker{Loop: loop}, Request: new(http1.Request), down: down,
+		attempt: attempt{phase: passBody, sent: true, up: &endless{left: turnSize, piece: make([]byte, turnPiece)}}}
 	turns, largest := inTurns(t, x, &down.taken, func() (Reason, bool) {
 		_, reason, ok := x.moveResponse()
 		return reason, ok
-	}, func() bool { return x.phase == finished })
+	}, func() bool { return x.attempt.phase == finished })
 	if down.taken != turnSize || turns < turnSize/reactor.Quantum || largest > reactor.Quantum+turnPiece {
 		t.Errorf("%d bytes in %d turns, at most %d in one", down.taken, turns, largest)
 	}
@@ -121,12 +121,12 @@ func TestRequestsTakeTurns(t *testing.T) {
 		t.Fatal(err)
 	}
 	up := &swallower{}
-	x := &Exchange{worker: &Worker{Loop: loop}, Request: new(http1.Request), conf: config.Empty(), up: up,
+	x := &Exchange{worker: &Worker{Loop: loop}, Request: new(http1.Request), conf: config.Empty(), attempt: attempt{up: up},
 		down: &eager{left: turnSize, piece: make([]byte, turnPiece)}}
 	turns, largest := inTurns(t, x, &up.taken, func() (Reason, bool) {
 		_, reason, ok := x.moveRequest()
 		return reason, ok
-	}, func() bool { return x.reqDone })
+	}, func() bool { return x.attempt.sent })
 	if up.taken != turnSize || turns < turnSize/reactor.Quantum || largest > reactor.Quantum+turnPiece {
 		t.Errorf("%d bytes in %d turns, at most %d in one", up.taken, turns, largest)
 	}
@@ -140,7 +140,7 @@ func TestSplicedResponsesRest(t *testing.T) {
 	}
 	woken := 0
 	x := &Exchange{worker: &Worker{Loop: loop}}
-	x.goOn = func() {
+	x.alarm.wake = func() {
 		woken++
 		loop.Stop()
 	}

@@ -12,12 +12,12 @@ import (
 var barred = [...]string{"h2", "h2c", "h3", "http", "https", "tls", "ssl"}
 
 // upgrades reports whether the client asks for other protocols, all of which may pass.
-func (x *Exchange) upgrades() bool {
-	if len(x.Request.Upgrade) == 0 {
+func upgrades(r *http1.Request) bool {
+	if len(r.Upgrade) == 0 {
 		return false
 	}
 	n := 0
-	for protocol := range protocolsOf(x.Request.Upgrade) {
+	for protocol := range protocolsOf(r.Upgrade) {
 		n++
 		name, _, _ := bytes.Cut(protocol, []byte("/"))
 		for _, b := range barred {
@@ -31,19 +31,19 @@ func (x *Exchange) upgrades() bool {
 
 // asksFor reports whether the client has asked for each of the protocols that a pod has
 // changed to, and that there is one.
-func (x *Exchange) asksFor(agreed []byte) bool {
+func asksFor(r *http1.Request, agreed []byte) bool {
 	n := 0
 	for protocol := range protocolsOf(agreed) {
 		n++
-		if !x.asksForOne(protocol) {
+		if !asksForOne(r, protocol) {
 			return false
 		}
 	}
 	return n > 0
 }
 
-func (x *Exchange) asksForOne(protocol []byte) bool {
-	for one := range protocolsOf(x.Request.Upgrade) {
+func asksForOne(r *http1.Request, protocol []byte) bool {
+	for one := range protocolsOf(r.Upgrade) {
 		if bytes.EqualFold(one, protocol) {
 			return true
 		}

@@ -112,12 +112,12 @@ func (x *Exchange) podFault(err error) Reason {
 	case *upstream.Fault:
 		f = fault{podFaults[e.Kind].reason, e.Detail, podFaults[e.Kind].repeat}
 		if e.Kind == upstream.TooLarge {
-			x.badStatus = http.StatusRequestHeaderFieldsTooLarge
+			x.reply.badRequest = http.StatusRequestHeaderFieldsTooLarge
 		}
 	default:
 		return UpstreamAborted
 	}
-	x.repeat = f.repeat
+	x.attempt.repeat = f.repeat
 	if f.detail != "" {
 		x.Outcome.Detail = f.detail
 	}

@@ -81,12 +81,19 @@ func (f *frames) begin() {
 // between reports whether a frame may be put in here.
 func (f *frames) between() bool { return f.left == 0 && f.have == 0 && !f.ended }
 
+// tunnel is what an exchange becomes once both sides have changed to another protocol.
+type tunnel struct {
+	on              bool
+	webSocket       bool
+	closed          bool // the client's end was passed on
+	leaving         bool // it is to end: the worker is going away
+	toPod, toClient frames
+}
+
 // beginTunnel notes that the exchange has become a tunnel of the protocol that the pod has
 // agreed to.
 func (x *Exchange) beginTunnel(protocol []byte) {
-	x.tunnel = true
-	x.webSocket = http1.EqualFold(protocol, "websocket")
-	x.toPod, x.toClient = frames{}, frames{}
+	x.tunnel = tunnel{on: true, webSocket: http1.EqualFold(protocol, "websocket")}
 	if x.worker.tunnels == nil {
 		x.worker.tunnels = make(map[*Exchange]struct{})
 	}
@@ -95,7 +102,7 @@ func (x *Exchange) beginTunnel(protocol []byte) {
 
 // endTunnel is called when the exchange has ended.
 func (x *Exchange) endTunnel() {
-	if x.tunnel {
+	if x.tunnel.on {
 		delete(x.worker.tunnels, x)
 	}
 }
@@ -104,26 +111,26 @@ func (x *Exchange) endTunnel() {
 // called on the worker's loop when the drain limit is reached.
 func (w *Worker) EndTunnels() {
 	for x := range w.tunnels {
-		x.leaving = true
+		x.tunnel.leaving = true
 		x.co.Wake()
 	}
 }
 
 // sayGoodbye sends close frames as far as they can be sent at once.
 func (x *Exchange) sayGoodbye() {
-	if !x.webSocket {
+	if !x.tunnel.webSocket {
 		return
 	}
-	if x.toClient.between() && x.down.Flush() == nil && !x.down.Blocked() {
+	if x.tunnel.toClient.between() && x.down.Flush() == nil && !x.down.Blocked() {
 		x.down.WriteBody([]byte{finalFrame | opcodeClose, 2, closeGoingAway >> 8, closeGoingAway & 0xff})
 		x.down.Flush()
 	}
-	if x.toPod.between() && !x.upClosed && x.up.Flush() == nil && !x.up.Blocked() {
+	if x.tunnel.toPod.between() && !x.tunnel.closed && x.attempt.up.Flush() == nil && !x.attempt.up.Blocked() {
 		// Frames to a server are masked (section 5.3).
 		var key [4]byte
 		binary.LittleEndian.PutUint32(key[:], uint32(x.worker.Rand.Uint64()))
-		x.up.WriteBody([]byte{finalFrame | opcodeClose, maskedFrame | 2, key[0], key[1], key[2], key[3],
+		x.attempt.up.WriteBody([]byte{finalFrame | opcodeClose, maskedFrame | 2, key[0], key[1], key[2], key[3],
 			closeGoingAway>>8 ^ key[0], closeGoingAway&0xff ^ key[1]})
-		x.up.Flush()
+		x.attempt.up.Flush()
 	}
 }

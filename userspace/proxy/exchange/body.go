@@ -1,0 +1,16 @@
+package exchange
+
+import "github.com/kerngate/kerngate/userspace/proxy/http1"
+
+// requestBody is the request's body, on its way from the client to a pod.
+type requestBody struct {
+	store    bodyStore
+	gathered bool // it was read whole before a pod was chosen: no trailers go on behind it
+	slow     slowBody
+	trailers []http1.Field // those that go on
+}
+
+func (x *Exchange) tooLarge(n int64) bool {
+	most := x.bounds().maxBody()
+	return most > 0 && n > most
+}

@@ -1,0 +1,135 @@
+package exchange
+
+import (
+	"net/http"
+
+	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/io/reactor"
+)
+
+// refuse answers with a response of the proxy's own and sends it.
+func (x *Exchange) refuse(reason Reason, detail string) {
+	x.refuseWith(reason.Status(), reason, detail)
+}
+
+func (x *Exchange) refuseWith(status int, reason Reason, detail string) {
+	x.Outcome.Detail = detail
+	x.Outcome.Reason, x.Outcome.Status = reason, status
+	if reason != Shed && x.intercepts(status) && x.page(status) {
+		return
+	}
+	if x.speaksGRPC() {
+		x.replyGRPC(reason, detail)
+		x.Outcome.Status = http.StatusOK
+	} else {
+		x.down.Reply(status, reason, detail)
+	}
+	x.flushAll()
+}
+
+// flushAll waits until the client has taken what is queued.
+func (x *Exchange) flushAll() {
+	x.arm(x.conf.Settings.ResponseTimeout)
+	for {
+		switch err := x.down.Flush(); {
+		case err == nil:
+			return
+		case err != reactor.ErrWouldBlock || x.alarm.rang || x.co.Dying():
+			x.down.Abort()
+			return
+		}
+		x.down.Want(reactor.Writable)
+		x.co.Park()
+	}
+}
+
+// Refused prepares an exchange for a request that is not carried out, because its head was
+// refused or did not come whole, with the outcome that log and metrics are to have. The front
+// end answers the client itself.
+func (x *Exchange) Refused(w *Worker, down Downstream, r *http1.Request, c *Connection, reason Reason, status int, detail string) {
+	r.ResetRefused()
+	x.Init(w, down, r, c)
+	x.Outcome.Reason, x.Outcome.Status, x.Outcome.Detail = reason, status, detail
+}
+
+// Crash notes that a fault of the proxy ended the exchange. It reports false if none was under
+// way, so that there is no request to log.
+func (x *Exchange) Crash() bool {
+	if x.co == nil {
+		return false
+	}
+	x.Outcome.Reason = Crashed
+	if !x.response.begun {
+		x.Outcome.Status = Crashed.Status()
+	}
+	return true
+}
+
+// Send waits until the client has taken what the front end has queued itself, after Refused.
+func (x *Exchange) Send(co *reactor.Coroutine) {
+	x.co = co
+	x.flushAll()
+	x.worker.Loop.Clear(&x.alarm.timer)
+	x.co = nil
+}
+
+// finish settles what an attempt came to.
+func (x *Exchange) finish(reason Reason) {
+	if reason == Intercepted {
+		x.Outcome.Reason = reason
+		switch status := x.Outcome.Status; {
+		case x.page(status):
+		case len(x.rules.asks) > 0:
+			x.challenge(reason, x.rules.asks, nil)
+		default:
+			x.refuseWith(status, reason, "")
+		}
+		return
+	}
+	if reason != Forwarded && !x.response.begun {
+		if reason == ClientAborted {
+			x.down.Abort()
+			x.Outcome.Reason, x.Outcome.Status = reason, reason.Status()
+			return
+		}
+		status := reason.Status()
+		if reason == BadRequest && x.reply.badRequest != 0 {
+			status = x.reply.badRequest
+		}
+		x.refuseWith(status, reason, x.Outcome.Detail)
+		return
+	}
+	x.Outcome.Reason = reason
+	switch {
+	case reason == Forwarded:
+	case x.endGRPC(reason):
+		x.flushAll()
+	default:
+		x.down.Abort()
+	}
+}
+
+// Abandon lets go of what a crashed exchange held of others: its count of requests in
+// flight and its connection to the pod.
+func (x *Exchange) Abandon() {
+	if x.worker == nil {
+		return
+	}
+	x.worker.Loop.Drop(&x.alarm.timer)
+	if x.choice.place != nil {
+		x.worker.Queue.leave(x.choice.service.ID, x)
+	}
+	x.endTunnel()
+	x.endCompression()
+	x.endChoice()
+	x.endRules()
+	x.body.store.forget()
+	if x.attempt.up != nil {
+		x.attempt.up.Abandon()
+		x.attempt.up = nil
+	}
+	if x.attempt.counted {
+		x.attempt.counted = false
+		x.worker.Balancer.Finish(x.attempt.pick, false, 0)
+	}
+}

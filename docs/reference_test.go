@@ -198,7 +198,7 @@ func TestReasons(t *testing.T) {
 	table.Reset()
 	table.WriteString("| detail | status | meaning |\n| --- | --- | --- |\n")
 	for _, e := range http1.Errors() {
-		fmt.Fprintf(&table, "| `%s` | %d | %s |\n", e.Reason, e.Status, strings.TrimPrefix(e.Error(), "http1: "))
+		fmt.Fprintf(&table, "| `%s` | %d | %s |\n", e.Reason, e.Status, e.Text())
 	}
 	section(t, "details", table.String())
 

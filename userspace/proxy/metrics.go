@@ -170,7 +170,7 @@ func (p *Proxy) Collect(ch chan<- prometheus.Metric) {
 	gauge(descActive, float64(p.sum(func(w *worker) uint64 { return uint64(w.stats.Active.Load()) })))
 	counter(descAccepted, p.sum(func(w *worker) uint64 { return w.stats.Accepted.Load() }))
 	counter(descAcceptErrors, p.sum(func(w *worker) uint64 { return w.stats.AcceptErrors.Load() }))
-	counter(descPanics, p.sum(func(w *worker) uint64 { return w.stats.Panics.Load() }))
+	counter(descPanics, p.sum(func(w *worker) uint64 { return w.metrics.Panics.Load() }))
 	for i, reason := range server.HeaderFaults {
 		counter(descHeadersRefused, p.sum(func(w *worker) uint64 { return w.stats.HeadersRefused[i].Load() }), reason)
 	}

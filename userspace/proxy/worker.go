@@ -66,11 +66,12 @@ func (p *Proxy) newWorker(i int, kinds []uint32, listeners []int) (*worker, erro
 		Health:   p.health,
 		Spool:    p.options.Spool,
 		Log:      p.log,
+		Access:   w.access,
 	}
 	w.pool.Room = &p.over
-	w.server = server.New(shared, w.access, w.stats, &line.Connections, &line.Accepted, p.log)
+	w.server = server.New(shared, w.stats, &line.Connections, &line.Accepted, p.log)
 	loop.EndOfTurn(w.access.Flush)
-	w.quic.server = http3.New(shared, w.access, &w.quic.stats, http3.IDs{Worker: uint8(id)}, p.log, func() { w.stats.Panics.Add(1) })
+	w.quic.server = http3.New(shared, &w.quic.stats, http3.IDs{Worker: uint8(id)}, p.log)
 	w.quic.shared = shared
 	for j, fd := range listeners {
 		if kinds[j] == abi.SocketUDP4 || kinds[j] == abi.SocketUDP6 {

@@ -52,19 +52,6 @@ func (x *Exchange) Refused(w *Worker, down Downstream, r *http1.Request, c *Conn
 	x.Outcome.Reason, x.Outcome.Status, x.Outcome.Detail = reason, status, detail
 }
 
-// Crash notes that a fault of the proxy ended the exchange. It reports false if none was under
-// way, so that there is no request to log.
-func (x *Exchange) Crash() bool {
-	if x.co == nil {
-		return false
-	}
-	x.Outcome.Reason = Crashed
-	if !x.response.begun {
-		x.Outcome.Status = Crashed.Status()
-	}
-	return true
-}
-
 // Send waits until the client has taken what the front end has queued itself, after Refused.
 func (x *Exchange) Send(co *reactor.Coroutine) {
 	x.co = co
@@ -109,12 +96,8 @@ func (x *Exchange) finish(reason Reason) {
 	}
 }
 
-// Abandon lets go of what a crashed exchange held of others: its count of requests in
-// flight and its connection to the pod.
-func (x *Exchange) Abandon() {
-	if x.worker == nil {
-		return
-	}
+// abandon lets go of what a crashed exchange held of others.
+func (x *Exchange) abandon() {
 	x.worker.Loop.Drop(&x.alarm.timer)
 	if x.choice.place != nil {
 		x.worker.Queue.leave(x.choice.service.ID, x)

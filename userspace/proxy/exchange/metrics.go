@@ -16,6 +16,7 @@ type Metrics struct {
 	Ended           [Reasons]atomic.Uint64
 	Status          [6]atomic.Uint64 // by hundreds; 0: none was sent
 	GRPC            [GRPCStatuses]atomic.Uint64
+	Panics          atomic.Uint64 // faults of the proxy that ended a request or a connection
 	Retries         atomic.Uint64
 	RetriesRefused  atomic.Uint64                        // for want of budget
 	Mirrored        [Copies]atomic.Uint64                // of requests for mirrors; any goroutine adds

@@ -3,10 +3,12 @@ package exchange
 import (
 	"math/rand/v2"
 	"sync/atomic"
+	"time"
 
 	"github.com/rs/zerolog"
 
 	"github.com/kerngate/kerngate/userspace/proxy/config"
+	"github.com/kerngate/kerngate/userspace/proxy/io/linger"
 	"github.com/kerngate/kerngate/userspace/proxy/io/reactor"
 	"github.com/kerngate/kerngate/userspace/proxy/io/spool"
 	"github.com/kerngate/kerngate/userspace/proxy/observe/overload"
@@ -35,6 +37,7 @@ type Worker struct {
 	Tracer   *tracing.Exporter // likewise
 	Spool    *spool.Dir        // likewise; nil: request bodies are not kept in files
 	Log      zerolog.Logger
+	Access   AccessLog
 	Encoders compress.Pool
 	AltSvc   []byte // value of Alt-Svc where HTTP/3 is served, nil: it is not
 
@@ -43,6 +46,15 @@ type Worker struct {
 	retries  retryBudget
 	tlsLog   tlsLog
 	spoolLog spoolLog
+}
+
+// Lingering returns for how long the rest of a body is read after an answer, and for how long
+// its client may send nothing of it (package linger).
+func (w *Worker) Lingering() (total, pause time.Duration) {
+	if w.Overload.Refused() > 0 {
+		return linger.Short, linger.Short
+	}
+	return linger.Total, linger.Pause
 }
 
 // LogFormat returns how the access log's lines look, nil for JSON.

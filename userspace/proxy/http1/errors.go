@@ -20,6 +20,9 @@ type Error struct {
 // Error describes the fault for a log line.
 func (e *Error) Error() string { return "http1: " + e.text }
 
+// Text returns the sentence for people.
+func (e *Error) Text() string { return e.text }
+
 func refuse(status int, reason, text string) *Error {
 	e := &Error{Status: status, Reason: reason, text: text}
 	known = append(known, e)

@@ -41,10 +41,10 @@ type Proxy struct {
 	Loop    *reactor.Loop
 	Server  *server.Server
 	Worker  *exchange.Worker
-	Access  *accesslog.Buffer // of the loop's thread
 	Pool    *upstream.Pool
 	Log     *Log // the access log
 	Said    *Log // what exchanges log
+	Faulty  bool // the test makes the proxy panic; else that fails it
 }
 
 // Log gathers what is written to it.
@@ -105,16 +105,16 @@ func Start(t testing.TB, services []Service, settings *feedpb.Settings) *Proxy {
 	loop.EndOfTurn(access.Flush)
 	worker := &exchange.Worker{
 		Loop: loop, Pool: p.Pool, Balancer: balance.New(v, 1, 1), Config: p.Config,
-		Metrics: p.Metrics, Rand: rand.NewChaCha8([32]byte{1}), Limiter: limit.New(64), Queue: new(exchange.Queue), Overload: new(overload.Monitor), Tracer: new(tracing.Exporter),
+		Metrics: p.Metrics, Rand: rand.NewChaCha8([32]byte{1}), Limiter: limit.New(64), Queue: new(exchange.Queue), Overload: new(overload.Monitor), Tracer: new(tracing.Exporter), Access: access,
 	}
-	p.Worker, p.Access = worker, access
+	p.Worker = worker
 	p.Pool.Room = worker.Overload
 	log := testLog(t)
 	if _, ok := t.(*testing.F); ok {
 		log = zerolog.Nop() // a fuzz target must not use the F that it was made with
 	}
 	worker.Log = zerolog.New(p.Said)
-	p.Server = server.New(worker, access, p.Stats, nil, nil, log)
+	p.Server = server.New(worker, p.Stats, nil, nil, log)
 
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -142,6 +142,9 @@ func Start(t testing.TB, services []Service, settings *feedpb.Settings) *Proxy {
 			t.Error(err)
 		}
 		logger.Close()
+		if n := p.Metrics.Panics.Load(); n > 0 && !p.Faulty {
+			t.Errorf("%d faults of the proxy: %s", n, p.Said)
+		}
 	})
 	return p
 }

@@ -81,7 +81,7 @@ func FuzzFrames(f *testing.F) {
 	})
 	p := start(f, pod(f, echo), &feedpb.Settings{HeadTimeoutMs: 1000, IdleTimeoutMs: 1000, BodyTimeoutMs: 1000, ResponseTimeoutMs: 1000})
 	f.Fuzz(func(t *testing.T, b []byte, split uint16) {
-		panics := p.Stats.Panics.Load()
+		panics := p.Metrics.Panics.Load()
 		c, err := net.Dial("tcp", p.Address)
 		if err != nil {
 			t.Fatal(err)
@@ -110,7 +110,7 @@ func FuzzFrames(f *testing.F) {
 			}
 			rest = rest[size:]
 		}
-		if n := p.Stats.Panics.Load(); n != panics {
+		if n := p.Metrics.Panics.Load(); n != panics {
 			t.Fatalf("%d panics", n-panics)
 		}
 		calm(t, p)

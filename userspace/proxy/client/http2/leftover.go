@@ -33,12 +33,8 @@ type leftover struct {
 // leaveOver has the rest of an answered request's body dropped.
 func (c *Conn) leaveOver(s *stream) {
 	now := c.server.worker.Loop.Now()
-	l := leftover{id: s.id, allowed: s.allowed, window: s.target, last: now + int64(linger.Total)}
-	l.until = now + int64(linger.Pause)
-	if c.server.worker.Overload.Refused() > 0 {
-		l.last = now + int64(linger.Short)
-		l.until = l.last
-	}
+	total, pause := c.server.worker.Lingering()
+	l := leftover{id: s.id, allowed: s.allowed, window: s.target, until: now + int64(pause), last: now + int64(total)}
 	if s.exchange.Outcome.Status < http.StatusMultipleChoices {
 		c.advance(&l, s.missing)
 	}

@@ -91,37 +91,24 @@ var dateName = []byte("date")
 
 // Reply queues a response of the proxy's own: a line of plain text with the reason's token.
 func (s *stream) Reply(status int, reason exchange.Reason, detail string) {
-	s.reply(status, reason.String(), reason.Text(), detail, s.exchange.ReplyFields(reason))
+	s.reply(status, exchange.LineOf(reason, detail), s.exchange.ReplyFields(reason))
 }
 
-func (s *stream) reply(status int, token, text, detail string, more []http1.Added) {
+func (s *stream) reply(status int, line exchange.Line, more []http1.Added) {
 	if s.closed() {
 		return
 	}
-	t := append(s.text[:0], token...)
-	t = append(t, ": "...)
-	t = append(t, text...)
-	if detail != "" {
-		t = append(t, " ("...)
-		t = append(t, detail...)
-		t = append(t, ')')
-	}
-	t = append(t, '\n')
-	s.text = t
+	s.text = line.Append(s.text[:0])
 	start := len(s.conn.out.tail())
 	b := appendStatus(s.beginHead(), status)
 	b = appendField(b, dateName, s.server.dateValue())
-	b = appendStringField(b, "content-type", "text/plain; charset=utf-8")
-	b = appendStringField(b, "x-content-type-options", "nosniff")
-	if status == 503 {
-		b = appendStringField(b, "retry-after", "1")
-	}
+	b = appendAdded(b, line.Fields(status))
 	b = appendAdded(b, more)
-	b = appendLength(b, int64(len(t)))
+	b = appendLength(b, int64(len(s.text)))
 	s.headed = true
 	s.bare = s.request.MethodID == http1.MethodHead
 	s.endHead(b, start, s.bare)
-	s.WriteBody(t)
+	s.WriteBody(s.text)
 	s.End(nil)
 }
 

@@ -10,16 +10,13 @@ import (
 	"github.com/kerngate/kerngate/userspace/proxy/exchange"
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
 	"github.com/kerngate/kerngate/userspace/proxy/io/reactor"
-	"github.com/kerngate/kerngate/userspace/proxy/observe/accesslog"
 )
 
 // Server is what the HTTP/2 connections of one worker share.
 type Server struct {
 	worker *exchange.Worker
-	access *accesslog.Buffer
 	log    zerolog.Logger
 	stats  *Stats
-	panics func() // counts a fault of a stream
 
 	framer *xhttp2.Framer
 	memory bytes.Reader // what framer reads from
@@ -40,10 +37,9 @@ const (
 	readSize = 64 << 10
 )
 
-// NewServer makes what a worker's connections share. panics is called for each fault of the
-// proxy that ended a stream.
-func NewServer(w *exchange.Worker, access *accesslog.Buffer, stats *Stats, log zerolog.Logger, panics func()) *Server {
-	s := &Server{worker: w, access: access, log: log, stats: stats, panics: panics}
+// NewServer makes what a worker's connections share.
+func NewServer(w *exchange.Worker, stats *Stats, log zerolog.Logger) *Server {
+	s := &Server{worker: w, log: log, stats: stats}
 	s.framer = xhttp2.NewFramer(nil, &s.memory)
 	// The order of frames is a connection's affair, and one Framer serves them all.
 	s.framer.AllowIllegalReads = true

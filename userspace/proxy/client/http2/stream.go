@@ -89,7 +89,7 @@ func (s *stream) admit(end bool) {
 	e, _ := err.(*http1.Error)
 	if e != nil && e.Malformed {
 		s.noteRefused(e) // it gets no answer but RST_STREAM
-		s.record()
+		s.exchange.Record(s.sent)
 		c.streamError(s.id, xhttp2.ErrCodeProtocol)
 		s.server.put(s)
 		return
@@ -111,7 +111,7 @@ func (s *stream) Run(co *reactor.Coroutine) {
 	x.Init(s.server.worker, s, &s.request, s.conn.about)
 	switch {
 	case s.broken: // taken back before it was begun
-		x.Outcome.Reason, x.Outcome.Status = exchange.ClientAborted, exchange.ClientAborted.Status()
+		x.TakenBack()
 	case s.refusal != nil:
 		s.refuse(s.refusal)
 	default:
@@ -122,22 +122,18 @@ func (s *stream) Run(co *reactor.Coroutine) {
 	o.Received = s.received
 	switch {
 	case s.fault != nil:
-		o.Reason, o.Detail = exchange.BadRequest, s.fault.Reason
-		if !s.headed {
-			o.Status = s.fault.Status
-		}
+		o.Detail = s.fault.Reason
+		o.Blame(exchange.BadRequest, s.fault.Status, s.headed)
 	case s.evicted:
-		o.Reason = exchange.BuffersFull
-		if !s.headed {
-			o.Status = exchange.BuffersFull.Status()
-		}
+		o.Blame(exchange.BuffersFull, exchange.BuffersFull.Status(), s.headed)
 	case s.socket.refused:
-		o.Reason, o.Status, o.Detail = exchange.UpstreamInvalid, exchange.UpstreamInvalid.Status(), badAccept
+		o.Detail = badAccept
+		o.Blame(exchange.UpstreamInvalid, exchange.UpstreamInvalid.Status(), false)
 	}
 	stalled := o.Reason == exchange.ClientAborted && !s.broken && len(s.piece) > 0 &&
 		(s.window <= 0 || s.conn.out.window <= 0)
 	s.finish()
-	s.record()
+	x.Record(s.sent)
 	c := s.conn
 	s.leave()
 	s.server.put(s)
@@ -149,15 +145,9 @@ func (s *stream) Run(co *reactor.Coroutine) {
 // Crashed ends the stream after a panic; what it held is left to the collector, since its
 // state is unknown.
 func (s *stream) Crashed(reason any, stack []byte) {
-	s.server.panics()
-	if s.exchange.Crash() {
-		s.record()
-	} else {
-		s.server.worker.Metrics.Ended[exchange.Crashed].Add(1)
-	}
-	s.server.log.Error().Interface("panic", reason).Bytes("stack", stack).
-		Stringer("client", s.conn.about.Client).Msg("a fault in the proxy ended this request; please report it")
-	s.exchange.Abandon()
+	w := s.server.worker
+	w.Fault("request", s.conn.about.Client, reason, stack)
+	s.exchange.Crashed(w, s.sent)
 	s.aborted = true
 	s.in = inbox{}
 	s.account()
@@ -168,20 +158,13 @@ func (s *stream) Crashed(reason any, stack []byte) {
 // refuse answers a request whose head was refused, as far as the client takes it at once.
 func (s *stream) refuse(e *http1.Error) {
 	s.noteRefused(e)
-	s.reply(e.Status, exchange.BadRequest.String(), e.Error()[len("http1: "):], e.Reason, s.exchange.ReplyFields(exchange.BadRequest))
+	s.reply(e.Status, exchange.LineOfError(e), s.exchange.ReplyFields(exchange.BadRequest))
 	s.emit()
 }
 
 // noteRefused makes the outcome of the exchange that of a request whose head was refused.
 func (s *stream) noteRefused(e *http1.Error) {
 	s.exchange.Refused(s.server.worker, s, &s.request, s.conn.about, exchange.BadRequest, e.Status, e.Reason)
-}
-
-// record counts and logs the exchange.
-func (s *stream) record() {
-	end := s.server.worker.Loop.Clock()
-	s.server.worker.Metrics.Record(&s.exchange.Outcome, end, s.sent)
-	s.server.access.Log(&s.exchange, end, s.sent)
 }
 
 // finish closes the stream towards the client.

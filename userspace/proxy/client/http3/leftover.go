@@ -23,10 +23,7 @@ func (p *stream) dropBody() {
 		return
 	}
 	w := p.server.worker
-	total, pause := linger.Total, linger.Pause
-	if w.Overload.Refused() > 0 {
-		total, pause = linger.Short, linger.Short
-	}
+	total, pause := w.Lingering()
 	last := time.Now().Add(total)
 	until := time.Now().Add(pause)
 	p.out.wire.SetReadDeadline(until)

@@ -192,30 +192,20 @@ func (p *stream) Respond(r *http1.Response) {
 
 // Reply queues a response of the proxy's own: a line of plain text with the reason's token.
 func (p *stream) Reply(status int, reason exchange.Reason, detail string) {
-	p.reply(status, reason.String(), reason.Text(), detail, p.exchange.ReplyFields(reason))
+	p.reply(status, exchange.LineOf(reason, detail), p.exchange.ReplyFields(reason))
 }
 
-func (p *stream) reply(status int, token, text, detail string, fields []http1.Added) {
+func (p *stream) reply(status int, line exchange.Line, fields []http1.Added) {
 	p.answered = true
-	line := token + ": " + text
-	if detail != "" {
-		line += " (" + detail + ")"
-	}
-	line += "\n"
-	h := http.Header{
-		"Content-Type":           {"text/plain; charset=utf-8"},
-		"X-Content-Type-Options": {"nosniff"},
-		"Content-Length":         {strconv.Itoa(len(line))},
-	}
-	if status == http.StatusServiceUnavailable {
-		h.Set("Retry-After", "1")
-	}
+	text := line.Append(nil)
+	h := http.Header{"Content-Length": {strconv.Itoa(len(text))}}
+	addAll(h, line.Fields(status))
 	for _, f := range fields {
 		h.Add(f.Name, string(f.Value))
 	}
 	p.out.bare = p.request.MethodID == http1.MethodHead
 	p.out.queued = append(p.out.queued, step{status: status, header: h})
-	p.WriteBody([]byte(line))
+	p.WriteBody(text)
 	p.End(nil)
 }
 

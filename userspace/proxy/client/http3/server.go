@@ -23,7 +23,6 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/kerngate/kerngate/userspace/proxy/exchange"
-	"github.com/kerngate/kerngate/userspace/proxy/observe/accesslog"
 )
 
 // Limits of what a client can make the proxy hold of a body, in bytes: a stream's receive window,
@@ -43,10 +42,8 @@ const (
 // Server serves the HTTP/3 connections of one worker.
 type Server struct {
 	worker *exchange.Worker
-	access *accesslog.Buffer // belongs to the worker's loop
 	log    zerolog.Logger
 	stats  *Stats
-	panics func() // counts a fault of the proxy
 
 	// UnprovenPerSecond is how many connections a second are begun with clients that have
 	// not proved their address; beyond it they must (RFC 9000 section 8.1.2, Retry), so that
@@ -79,8 +76,8 @@ type Stats struct {
 
 // New makes a server. ids makes the connection ids by which packets find this worker; nil:
 // random ones.
-func New(w *exchange.Worker, access *accesslog.Buffer, stats *Stats, ids quic.ConnectionIDGenerator, log zerolog.Logger, panics func()) *Server {
-	s := &Server{worker: w, access: access, log: log, stats: stats, ids: ids, panics: panics, UnprovenPerSecond: unprovenPerSecond, MaxUnused: maxUnused}
+func New(w *exchange.Worker, stats *Stats, ids quic.ConnectionIDGenerator, log zerolog.Logger) *Server {
+	s := &Server{worker: w, log: log, stats: stats, ids: ids, UnprovenPerSecond: unprovenPerSecond, MaxUnused: maxUnused}
 	s.http = http3.Server{
 		Handler:     http.HandlerFunc(s.serve),
 		ConnContext: s.opened,

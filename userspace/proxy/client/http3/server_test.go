@@ -42,7 +42,7 @@ func newSite(t testing.TB, pod http.HandlerFunc, change ...func(*http3.Server)) 
 		{Name: "default/a:80", Path: "/", Backends: []string{strings.TrimPrefix(backend.URL, "http://")}},
 	}, &feedpb.Settings{AccessLogSample: 1})
 	s := &site{Proxy: p, stats: new(http3.Stats), backend: strings.TrimPrefix(backend.URL, "http://")}
-	s.server = http3.New(p.Worker, p.Access, s.stats, nil, zerolog.New(zerolog.NewTestWriter(t)), func() { t.Error("a stream panicked") })
+	s.server = http3.New(p.Worker, s.stats, nil, zerolog.New(zerolog.NewTestWriter(t)))
 	for _, f := range change {
 		f(s.server)
 	}

@@ -95,7 +95,7 @@ func (p *stream) Run(co *reactor.Coroutine) {
 	x.Init(p.server.worker, p, &p.request, &p.conn.about)
 	switch {
 	case p.broken: // taken back before it was begun
-		x.Outcome.Reason, x.Outcome.Status = exchange.ClientAborted, exchange.ClientAborted.Status()
+		x.TakenBack()
 	case p.refusal != nil:
 		p.refuse(p.refusal)
 	default:
@@ -110,35 +110,19 @@ func (p *stream) end() {
 	o := &p.exchange.Outcome
 	o.Received = p.body.received
 	if p.evicted && o.Reason == exchange.ClientAborted {
-		o.Reason = exchange.BuffersFull
-		if o.Status == exchange.ClientAborted.Status() {
-			o.Status = exchange.BuffersFull.Status()
-		}
+		o.Blame(exchange.BuffersFull, exchange.BuffersFull.Status(), o.Status != exchange.ClientAborted.Status())
 	}
-	p.record()
+	p.exchange.Record(p.out.sent)
 	p.body.close()
 	p.out.close(p.aborted)
-}
-
-// record counts and logs the exchange.
-func (p *stream) record() {
-	end := p.server.worker.Loop.Clock()
-	p.server.worker.Metrics.Record(&p.exchange.Outcome, end, p.out.sent)
-	p.server.access.Log(&p.exchange, end, p.out.sent)
 }
 
 // Crashed ends the stream after a panic; what it held is left to the collector, since its
 // state is unknown.
 func (p *stream) Crashed(reason any, stack []byte) {
-	p.server.panics()
-	if p.exchange.Crash() {
-		p.record()
-	} else {
-		p.server.worker.Metrics.Ended[exchange.Crashed].Add(1)
-	}
-	p.server.log.Error().Interface("panic", reason).Bytes("stack", stack).
-		Stringer("client", p.conn.about.Client).Msg("a fault in the proxy ended this request; please report it")
-	p.exchange.Abandon()
+	w := p.server.worker
+	w.Fault("request", p.conn.about.Client, reason, stack)
+	p.exchange.Crashed(w, p.out.sent)
 	p.co = nil
 	p.body.close()
 	p.out.close(true)
@@ -148,7 +132,7 @@ func (p *stream) Crashed(reason any, stack []byte) {
 func (p *stream) refuse(e *http1.Error) {
 	x := &p.exchange
 	x.Refused(p.server.worker, p, &p.request, &p.conn.about, exchange.BadRequest, e.Status, e.Reason)
-	p.reply(e.Status, exchange.BadRequest.String(), e.Error()[len("http1: "):], e.Reason, x.ReplyFields(exchange.BadRequest))
+	p.reply(e.Status, exchange.LineOfError(e), x.ReplyFields(exchange.BadRequest))
 	x.Send(p.co)
 }
 

@@ -168,9 +168,7 @@ func (h *handshake) ended() {
 func (h *handshake) Crashed(reason any, stack []byte) {
 	h.ended()
 	s := h.conn.server
-	s.stats.Panics.Add(1)
-	s.log.Error().Interface("panic", reason).Bytes("stack", stack).
-		Stringer("client", h.conn.about.Client).Msg("a fault in the proxy ended this TLS handshake; please report it")
+	s.worker.Fault("TLS handshake", h.conn.about.Client, reason, stack)
 	h.conn.Reset()
 	h.conn.close()
 }

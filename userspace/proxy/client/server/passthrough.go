@@ -57,7 +57,7 @@ func (t *tunnel) Run(co *reactor.Coroutine) {
 	o.Received = t.toPod.moved
 	c.server.stats.Passthrough.Ended[o.Reason].Add(1)
 	c.server.stats.Passthrough.Open.Add(-1)
-	c.server.access.Log(&t.exchange, w.Loop.Clock(), t.toClient.moved)
+	w.Access.Log(&t.exchange, w.Loop.Clock(), t.toClient.moved)
 	if o.Reason != exchange.Forwarded {
 		c.Reset()
 	}
@@ -68,11 +68,9 @@ func (t *tunnel) Run(co *reactor.Coroutine) {
 // Crashed ends both connections after a panic.
 func (t *tunnel) Crashed(reason any, stack []byte) {
 	s := t.conn.server
-	s.stats.Panics.Add(1)
 	s.stats.Passthrough.Open.Add(-1)
 	s.stats.Passthrough.Ended[exchange.Crashed].Add(1)
-	s.log.Error().Interface("panic", reason).Bytes("stack", stack).
-		Stringer("client", t.conn.about.Client).Msg("a fault in the proxy ended this connection; please report it")
+	s.worker.Fault("connection", t.conn.about.Client, reason, stack)
 	t.release(exchange.Crashed)
 	t.conn.opening = nil
 	t.conn.Reset()

@@ -89,7 +89,7 @@ func startRefusing(t *testing.T, services []proxytest.Service, settings *feedpb.
 	if err != nil {
 		t.Fatal(err)
 	}
-	q := http3.New(s.Worker, s.Access, &s.http3, nil, zerolog.New(zerolog.NewTestWriter(t)), func() { s.Stats.Panics.Add(1) })
+	q := http3.New(s.Worker, &s.http3, nil, zerolog.New(zerolog.NewTestWriter(t)))
 	socket, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err == nil {
 		err = q.Listen(socket)

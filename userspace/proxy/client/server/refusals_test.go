@@ -179,6 +179,7 @@ func refusals(t *testing.T) map[exchange.Reason]refusal {
 		}},
 		exchange.Crashed: {status: 500, mute: true, service: to(pod200), before: func(s *refusing, _ front) (func() int, int) {
 			var b *balance.Balancer
+			s.Faulty = true
 			s.OnLoop(func() { b, s.Worker.Balancer = s.Worker.Balancer, nil })
 			return func() int {
 				s.OnLoop(func() { s.Worker.Balancer = b })

@@ -231,7 +231,7 @@ func (s *session) Reply(status int, reason exchange.Reason, detail string) {
 	if reason == exchange.Shed {
 		s.closing = true // what it holds is needed
 	}
-	s.queueReply(status, reason.String(), reason.Text(), detail, s.exchange.ReplyFields(reason))
+	s.queueReply(status, exchange.LineOf(reason, detail), s.exchange.ReplyFields(reason))
 }
 
 // skipBody drops what has come of the request's body, so that a short one does not cost
@@ -247,58 +247,42 @@ func (s *session) skipBody() {
 	}
 }
 
-func (s *session) queueReply(status int, token, text, detail string, added []http1.Added) {
+func (s *session) queueReply(status int, line exchange.Line, added []http1.Added) {
 	if s.server.draining {
 		s.closing = true
 	}
-	head := s.request.MethodID == http1.MethodHead
-	n := len(token) + len(": ") + len(text) + len("\n")
-	if detail != "" {
-		n += len(" (") + len(detail) + len(")")
-	}
 	dst := http1.AppendStatusLine(s.out.Tail(), status)
 	dst = append(dst, s.server.dateField()...)
-	dst = append(dst, "Content-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n"...)
-	if status == 503 {
-		dst = append(dst, "Retry-After: 1\r\n"...)
-	}
+	dst = http1.AppendAdded(dst, line.Fields(status))
 	dst = http1.AppendAdded(dst, added)
-	dst = http1.AppendFieldUint(dst, "Content-Length", uint64(n))
+	dst = http1.AppendFieldUint(dst, "Content-Length", uint64(line.Size()))
 	dst = s.appendConnection(dst)
-	if !head {
-		dst = append(dst, token...)
-		dst = append(dst, ": "...)
-		dst = append(dst, text...)
-		if detail != "" {
-			dst = append(dst, " ("...)
-			dst = append(dst, detail...)
-			dst = append(dst, ')')
-		}
-		dst = append(dst, '\n')
+	if s.request.MethodID != http1.MethodHead {
+		dst = line.Append(dst)
 	}
 	s.out.Extend(dst)
 }
 
 // replyError answers a request that the parser refused. Nothing of its head is trusted.
 func (s *session) replyError(e *http1.Error) {
-	s.refuse(exchange.BadRequest, e.Status, e.Error()[len("http1: "):], e.Reason)
+	s.refuse(exchange.BadRequest, e.Status, exchange.LineOfError(e))
 }
 
 // replyBeforeExchange answers where no request could be read.
 func (s *session) replyBeforeExchange(reason exchange.Reason, detail string) {
-	s.refuse(reason, reason.Status(), reason.Text(), detail)
+	s.refuse(reason, reason.Status(), exchange.LineOf(reason, detail))
 }
 
 // refuse answers without an exchange. It sends the answer as far as the client takes it at
 // once, which is enough for a connection that is about to be closed, then logs and counts it.
-func (s *session) refuse(reason exchange.Reason, status int, text, detail string) {
+func (s *session) refuse(reason exchange.Reason, status int, line exchange.Line) {
 	x := &s.exchange
-	x.Refused(s.server.worker, s, &s.request, &s.conn.about, reason, status, detail)
+	x.Refused(s.server.worker, s, &s.request, &s.conn.about, reason, status, line.Detail)
 	s.closing = true
 	before := s.out.Written()
-	s.queueReply(status, reason.String(), text, detail, x.AnswerFields(0))
+	s.queueReply(status, line, x.AnswerFields(0))
 	s.out.Flush()
-	s.record(int64(s.out.Written() - before))
+	x.Record(int64(s.out.Written() - before))
 }
 
 // abandoned logs and counts a request whose client went away within its head.
@@ -307,21 +291,5 @@ func (s *session) abandoned() { s.refused(exchange.ClientAborted) }
 // refused logs and counts a request that did not come whole and gets no answer.
 func (s *session) refused(reason exchange.Reason) {
 	s.exchange.Refused(s.server.worker, s, &s.request, &s.conn.about, reason, reason.Status(), "")
-	s.record(0)
-}
-
-// recordCrash logs and counts the request that a fault of the proxy ended, if there was one.
-func (s *session) recordCrash() {
-	if s.exchange.Crash() {
-		s.record(int64(s.out.Written() - s.sentAt))
-		return
-	}
-	s.server.worker.Metrics.Ended[exchange.Crashed].Add(1)
-}
-
-// record counts and logs the exchange, whose response took so many bytes.
-func (s *session) record(sent int64) {
-	end := s.server.worker.Loop.Clock()
-	s.server.worker.Metrics.Record(&s.exchange.Outcome, end, sent)
-	s.server.access.Log(&s.exchange, end, sent)
+	s.exchange.Record(0)
 }

@@ -18,7 +18,6 @@ import (
 	"github.com/kerngate/kerngate/userspace/proxy/exchange"
 	"github.com/kerngate/kerngate/userspace/proxy/io/reactor"
 	"github.com/kerngate/kerngate/userspace/proxy/io/tlsconn"
-	"github.com/kerngate/kerngate/userspace/proxy/observe/accesslog"
 	"github.com/kerngate/kerngate/userspace/proxy/observe/overload"
 )
 
@@ -26,7 +25,6 @@ import (
 type Server struct {
 	worker    *exchange.Worker
 	log       zerolog.Logger
-	access    *accesslog.Buffer
 	listeners []*reactor.Conn
 	sessions  []*session // free
 	conns     map[*conn]struct{}
@@ -51,7 +49,6 @@ type Stats struct {
 	Accepted, AcceptErrors atomic.Uint64
 	Full                   atomic.Uint64 // connections closed at once, as there were too many
 	Open, Active           atomic.Int64
-	Panics                 atomic.Uint64
 	Evicted                EvictionStats
 	HeadersRefused         HeaderStats // PROXY headers
 	Handshakes             HandshakeStats
@@ -61,9 +58,9 @@ type Stats struct {
 
 // New makes a server. open and accepted are where the kernel reads the worker's number of
 // connections; they may be nil.
-func New(w *exchange.Worker, access *accesslog.Buffer, stats *Stats, open *uint32, accepted *uint64, log zerolog.Logger) *Server {
-	s := &Server{worker: w, log: log, access: access, stats: stats, conns: map[*conn]struct{}{}, published: open, accepted: accepted}
-	s.http2 = http2.NewServer(w, access, &stats.HTTP2, log, func() { stats.Panics.Add(1) })
+func New(w *exchange.Worker, stats *Stats, open *uint32, accepted *uint64, log zerolog.Logger) *Server {
+	s := &Server{worker: w, log: log, stats: stats, conns: map[*conn]struct{}{}, published: open, accepted: accepted}
+	s.http2 = http2.NewServer(w, &stats.HTTP2, log)
 	s.paused.Init(s.resume)
 	w.Loop.OnTrim(func() { s.sessions = reactor.Trimmed(s.sessions) })
 	s.budget = tlsconn.NewBudget(w.Loop, handshakeBudget)

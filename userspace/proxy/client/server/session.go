@@ -83,12 +83,10 @@ func (s *session) Run(co *reactor.Coroutine) {
 // Crashed ends the connection after a panic; what the session held is left to the
 // collector, since its state is unknown.
 func (s *session) Crashed(reason any, stack []byte) {
-	s.server.stats.Panics.Add(1)
+	w := s.server.worker
 	s.server.stats.Active.Add(-1)
-	s.recordCrash()
-	s.server.log.Error().Interface("panic", reason).Bytes("stack", stack).
-		Stringer("client", s.conn.about.Client).Msg("a fault in the proxy ended this connection; please report it")
-	s.exchange.Abandon()
+	w.Fault("connection", s.conn.about.Client, reason, stack)
+	s.exchange.Crashed(w, int64(s.out.Written()-s.sentAt))
 	s.conn.Reset()
 	s.conn.close()
 }
@@ -244,7 +242,7 @@ func (s *session) serveRequest() {
 	x.Init(w, s, &s.request, &c.about)
 	x.Serve(s.co)
 	x.Outcome.Received = s.body.received
-	s.record(int64(s.out.Written()-s.sentAt) + s.spliced)
+	x.Record(int64(s.out.Written()-s.sentAt) + s.spliced)
 	if !s.body.finished() {
 		s.closing = true
 	}
@@ -269,10 +267,7 @@ func (s *session) linger() {
 	if c.IsBroken() || c.CloseWrite() != nil {
 		return
 	}
-	total, pause := linger.Total, linger.Pause
-	if w.Overload.Refused() > 0 {
-		total, pause = linger.Short, linger.Short
-	}
+	total, pause := w.Lingering()
 	end := w.Loop.Now() + int64(total)
 	var budget linger.Budget
 	again := s.co.Wake

@@ -52,7 +52,7 @@ func (x *Exchange) try(p balance.Pick, fresh bool) (reason Reason, again bool) {
 			// What the pod has sent goes to the client first: it lies in buffers of the pod's side.
 			x.flushAll()
 		}
-		x.release()
+		x.attempt.release()
 	}
 	var latency time.Duration
 	if x.attempt.firstByte > 0 {
@@ -72,9 +72,8 @@ func (x *Exchange) try(p balance.Pick, fresh bool) (reason Reason, again bool) {
 	return reason, again
 }
 
-// release ends the attempt.
-func (x *Exchange) release() {
-	a := &x.attempt
+// release ends it: what is held of the pod is given back.
+func (a *attempt) release() {
 	a.up.Close()
 	a.up = nil
 	a.upload.Close()

@@ -9,8 +9,3 @@ type requestBody struct {
 	slow     slowBody
 	trailers []http1.Field // those that go on
 }
-
-func (x *Exchange) tooLarge(n int64) bool {
-	most := x.bounds().maxBody()
-	return most > 0 && n > most
-}

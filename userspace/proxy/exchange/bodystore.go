@@ -85,6 +85,9 @@ func (s *bodyStore) lose() {
 
 // release gives everything back and empties the store.
 func (s *bodyStore) release(bufs *reactor.Buffers) {
+	if !s.open {
+		return
+	}
 	s.drop(bufs)
 	s.forget()
 }
@@ -96,4 +99,11 @@ func (s *bodyStore) forget() {
 		s.file.close(s.total)
 	}
 	*s = bodyStore{pieces: s.pieces, total: s.total}
+}
+
+// pass gives the memory back, where what follows still comes from the client.
+func (s *bodyStore) pass(bufs *reactor.Buffers) {
+	whole := s.whole
+	s.release(bufs)
+	s.open, s.whole, s.passed = true, whole, true
 }

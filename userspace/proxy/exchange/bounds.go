@@ -9,20 +9,41 @@ import (
 )
 
 // bounds are the limits of an exchange: those of the settings where the rules of its route have
-// none.
+// none, but for what its client says of a call.
 type bounds struct {
 	settings *config.Settings
 	policy   *policy.Policy // nil: none
+	deadline time.Duration  // of a call, 0: none
 }
 
-func (x *Exchange) bounds() bounds { return bounds{&x.conf.Settings, x.rules.policy} }
+func (x *Exchange) bounds() bounds { return bounds{&x.conf.Settings, x.rules.policy, x.call.deadline} }
 
-// maxBody returns how many bytes a request's body may have, 0 for no limit.
-func (b bounds) maxBody() int64 {
-	if b.policy != nil && b.policy.MaxBody >= 0 {
-		return b.policy.MaxBody
+// patience returns how long a side may say nothing: a call that has a deadline of its own
+// is not ended before that, up to the limit for tunnels.
+func (b bounds) patience(limit time.Duration) time.Duration {
+	if b.deadline == 0 {
+		return limit
 	}
-	return b.settings.MaxBody
+	return max(limit, min(b.deadline, b.settings.TunnelTimeout))
+}
+
+// bodyTimeout returns how long the client may send nothing of its body. While both sides speak in
+// turn it may wait for the pod, for as long as the route lets the pod take.
+func (b bounds) bodyTimeout(inTurn bool) time.Duration {
+	limit := b.settings.BodyTimeout
+	if b.policy != nil && inTurn {
+		limit = max(limit, b.policy.ReadTimeout, b.policy.SendTimeout)
+	}
+	return b.patience(limit)
+}
+
+// tooLarge reports whether a request's body may not have n bytes.
+func (b bounds) tooLarge(n int64) bool {
+	most := b.settings.MaxBody
+	if b.policy != nil && b.policy.MaxBody >= 0 {
+		most = b.policy.MaxBody
+	}
+	return most > 0 && n > most
 }
 
 // response returns what bounds the head of the pod's response, and its trailers.

@@ -35,7 +35,7 @@ func (u Uncompressed) String() string { return uncompressedTokens[u] }
 type packing struct {
 	stream *compress.Stream // nil: it is not compressed
 	prompt bool             // nothing is held back while the pod pauses
-	turn   int64            // of the loop, in which
+	at     int64            // loop time of the turn in which
 	bytes  int              // so many were compressed
 }
 
@@ -104,7 +104,7 @@ func (x *Exchange) compress(r *http1.Response) {
 		if !d.varies {
 			r.Add("Vary", acceptEncoding)
 		}
-		e := x.negotiate(rules)
+		e := negotiate(x.Request, rules)
 		switch {
 		case e == compression.Identity:
 			not = NotAccepted
@@ -134,8 +134,7 @@ func compressible(r *http1.Response, method http1.Method) bool {
 
 // negotiate chooses the coding. HTTP/1.0 clients get none: they could not tell a body that
 // ends early from one that is whole.
-func (x *Exchange) negotiate(rules *compress.Rules) compression.Encoding {
-	r := x.Request
+func negotiate(r *http1.Request, rules *compress.Rules) compression.Encoding {
 	if r.Minor == 0 || !r.Present.Has(http1.FieldAcceptEncoding) {
 		return compression.Identity
 	}
@@ -186,57 +185,57 @@ func (x *Exchange) openEncoder(e compression.Encoding, r *http1.Response) bool {
 	return x.packing.stream != nil
 }
 
-// pack takes the next piece of a body that is compressed, and what the pod's side said with
-// it.
-func (x *Exchange) pack(p []byte, from error) error {
-	s := x.packing.stream
+// pack takes the next piece of a body, and what the pod's side said with it. It returns what
+// there is to send, which is valid until it is called again.
+func (k *packing) pack(p []byte, from error, now int64) ([]byte, error) {
 	var err error
 	switch {
 	case len(p) > 0:
-		if now := x.worker.Loop.Now(); x.packing.turn != now {
-			x.packing.turn, x.packing.bytes = now, 0
+		if k.at != now {
+			k.at, k.bytes = now, 0
 		}
-		x.packing.bytes += len(p)
-		err = s.Write(p)
-	case from == reactor.ErrWouldBlock && x.packing.prompt:
-		err = s.Flush() // of a body without a length, the client may wait for just this
+		k.bytes += len(p)
+		err = k.stream.Write(p)
+	case from == reactor.ErrWouldBlock && k.prompt:
+		err = k.stream.Flush() // of a body without a length, the client may wait for just this
 	}
 	if from == io.EOF {
-		err = errors.Join(err, s.Close())
+		err = errors.Join(err, k.stream.Close())
 	}
 	if err != nil {
-		return &fault{reason: Crashed, detail: "compression"}
+		return nil, &fault{reason: Crashed, detail: "compression"}
 	}
-	if out := s.Take(); len(out) > 0 {
-		x.down.WriteBody(out)
-		x.response.pacing.sent += uint64(len(out))
-	}
-	return from
+	return k.stream.Take(), from
 }
 
 // packQuantum is how much of a body is compressed in one turn of the loop before others have
 // theirs: about a millisecond's work.
 const packQuantum = 64 << 10
 
+// spent reports whether the response had its part of the turn at a loop time.
+func (k *packing) spent(now int64) bool {
+	return k.stream != nil && k.bytes >= packQuantum && k.at == now
+}
+
 // restsPacking reports whether the exchange has compressed enough for this turn. It goes on
 // in the next.
 func (x *Exchange) restsPacking() bool {
-	if x.packing.stream == nil || x.packing.bytes < packQuantum || x.packing.turn != x.worker.Loop.Now() {
+	if !x.packing.spent(x.worker.Loop.Now()) {
 		return false
 	}
 	x.worker.Loop.Submit(x.alarm.wake)
 	return true
 }
 
-// endCompression gives the encoder back.
-func (x *Exchange) endCompression() {
-	if x.packing.stream == nil {
+// end gives the encoder back.
+func (k *packing) end(w *Worker) {
+	if k.stream == nil {
 		return
 	}
-	m := x.worker.Metrics
-	m.Compressed[x.packing.stream.Encoding].Add(1)
-	m.PackedIn.Add(x.packing.stream.In)
-	m.PackedOut.Add(x.packing.stream.Out)
-	x.worker.Encoders.Put(x.packing.stream)
-	x.packing.stream = nil
+	m := w.Metrics
+	m.Compressed[k.stream.Encoding].Add(1)
+	m.PackedIn.Add(k.stream.In)
+	m.PackedOut.Add(k.stream.Out)
+	w.Encoders.Put(k.stream)
+	k.stream = nil
 }

@@ -103,7 +103,7 @@ func (x *Exchange) abandon() {
 		x.worker.Queue.leave(x.choice.service.ID, x)
 	}
 	x.endTunnel()
-	x.endCompression()
+	x.packing.end(x.worker)
 	x.endChoice()
 	x.endRules()
 	x.body.store.forget()

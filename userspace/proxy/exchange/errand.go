@@ -99,13 +99,13 @@ func (x *Exchange) address(d *policy.Destination, r *subrequest.Request) bool {
 	if service == 0 {
 		return true
 	}
-	pod, ok := x.podOf(service)
+	pod, ok := x.worker.podOf(service)
 	r.Address = pod.String()
 	return ok
 }
 
 // podOf chooses a pod of a service that answers a request of the proxy's own.
-func (x *Exchange) podOf(service state.ServiceID) (netip.AddrPort, bool) {
-	pick, ok := x.worker.Balancer.Pick(service, nil)
+func (w *Worker) podOf(service state.ServiceID) (netip.AddrPort, bool) {
+	pick, ok := w.Balancer.Pick(service, nil)
 	return pick.Address, ok
 }

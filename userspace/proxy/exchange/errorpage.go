@@ -29,13 +29,13 @@ func (x *Exchange) page(status int) bool {
 	}
 	x.rules.paged = true
 	e := x.rules.policy.ErrorPages
-	pod, ok := x.podOf(e.Service)
+	pod, ok := x.worker.podOf(e.Service)
 	if !ok {
 		return false
 	}
 	r := subrequest.Request{
 		Address: pod.String(), Authority: string(x.Request.Host), Method: http.MethodGet, Target: "/",
-		Header: x.clientFields(), By: x.Outcome.Source.Namespace,
+		Header: clientFields(x.Request), By: x.Outcome.Source.Namespace,
 	}
 	r.Header.Set(passName, string(x.appendPass(nil)))
 	q := &x.rules.request

@@ -132,7 +132,7 @@ func (x *Exchange) Serve(co *reactor.Coroutine) {
 	if !x.readPasses() {
 		target, reason = config.Target{}, Loop
 	}
-	x.identifyCall(target.Upstream)
+	x.call = identifyCall(x.Request, target.Upstream)
 	x.beginTrace()
 	// What the connection may not carry, and what goes to https first, no rule sees.
 	ruled := x.rules.policy != nil && (reason == Forwarded || reason == NoService)
@@ -149,12 +149,12 @@ func (x *Exchange) Serve(co *reactor.Coroutine) {
 			x.forward(target.Service)
 		}
 	}
-	x.endCompression()
+	x.packing.end(x.worker)
 	x.endChoice()
 	x.endTrace()
 	x.endRules()
 	x.path.restore(x.Request)
-	x.endBody()
+	x.body.store.release(&x.worker.Loop.Buffers)
 	x.worker.Loop.Clear(&x.alarm.timer)
 	x.endTunnel()
 	x.co = nil

@@ -47,7 +47,7 @@ func (x *Exchange) addFields() {
 	at = len(x.values)
 	x.values = x.appendPass(x.values)
 	x.outgoing.add(passName, x.values[at:])
-	x.addClientFields()
+	x.Connection.TLS.addTo(&x.outgoing)
 	x.dropAnnouncement()
 }
 

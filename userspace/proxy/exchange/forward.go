@@ -7,7 +7,7 @@ import (
 
 // forward offers the request to pods of the service until one takes it.
 func (x *Exchange) forward(s *config.Service) {
-	if x.tooLarge(x.Request.ContentLength) {
+	if x.bounds().tooLarge(x.Request.ContentLength) {
 		x.refuse(BodyTooLarge, "")
 		return
 	}

@@ -94,10 +94,10 @@ func (x *Exchange) gather() bool {
 		switch {
 		case err == nil:
 			s.add(p, &x.worker.Loop.Buffers)
-			if x.tooLarge(s.size) {
+			if x.bounds().tooLarge(s.size) {
 				return x.gatherFailed(BodyTooLarge)
 			}
-			over, reason := x.overflows(g)
+			over, reason := s.overflows(g, x.conf.Settings.RequestBuffers)
 			if over && g.spool {
 				reason = x.spool()
 				over = reason != Forwarded
@@ -120,12 +120,12 @@ func (x *Exchange) gather() bool {
 	}
 }
 
-// overflows reports whether no more of the body is held, and the reason to refuse it.
+// overflows reports whether no more of the body is held, and the reason to refuse it. room is how
+// much memory all bodies may take.
 //
 // A request may hold as much as is left for others. So when memory runs short large bodies
 // give way first, and there is always room for small ones.
-func (x *Exchange) overflows(g gathering) (bool, Reason) {
-	s := &x.body.store
+func (s *bodyStore) overflows(g gathering, room int64) (bool, Reason) {
 	switch {
 	case !g.wait:
 		return true, Forwarded
@@ -133,7 +133,7 @@ func (x *Exchange) overflows(g gathering) (bool, Reason) {
 		return true, Forwarded
 	case s.file == nil && s.size > g.most:
 		return true, LengthRequired
-	case s.memory > x.conf.Settings.RequestBuffers-s.total.Load():
+	case s.memory > room-s.total.Load():
 		return true, BuffersFull
 	}
 	return false, Forwarded
@@ -162,7 +162,7 @@ func (x *Exchange) endGather(g gathering, reason Reason) bool {
 	default:
 		count[GatheredSpoolFailed].Add(1)
 	}
-	x.endBody()
+	x.body.store.release(&x.worker.Loop.Buffers)
 	x.finish(reason)
 	return false
 }
@@ -170,7 +170,7 @@ func (x *Exchange) endGather(g gathering, reason Reason) bool {
 // gatherFailed ends a request whose body cannot be had.
 func (x *Exchange) gatherFailed(reason Reason) bool {
 	x.worker.Metrics.Gathered[GatheredFailed].Add(1)
-	x.endBody()
+	x.body.store.release(&x.worker.Loop.Buffers)
 	x.finish(reason)
 	return false
 }
@@ -222,7 +222,7 @@ func (x *Exchange) awaitBody() (Reason, bool) {
 			return ClientAborted, false
 		}
 	}
-	x.arm(x.patience(x.conf.Settings.BodyTimeout))
+	x.arm(x.bounds().patience(x.conf.Settings.BodyTimeout))
 	x.down.Want(want)
 	since := x.worker.Loop.Now()
 	x.co.Park()
@@ -258,7 +258,7 @@ func (x *Exchange) readBody() ([]byte, error) {
 	case err == io.EOF && !s.passed:
 		s.whole = true
 	case err != reactor.ErrWouldBlock && !s.passed:
-		x.freeBody()
+		x.body.store.pass(&x.worker.Loop.Buffers)
 	}
 	return p, err
 }
@@ -285,20 +285,6 @@ func (x *Exchange) bodySent() {
 	r := x.choice.retry
 	again := x.Request.MethodID.Idempotent() || r != nil && r.NonIdempotent
 	if x.response.begun || !again {
-		x.freeBody()
-	}
-}
-
-// freeBody gives the memory of the body back. What follows it still comes from the client.
-func (x *Exchange) freeBody() {
-	whole := x.body.store.whole
-	x.body.store.release(&x.worker.Loop.Buffers)
-	x.body.store.open, x.body.store.whole, x.body.store.passed = true, whole, true
-}
-
-// endBody lets go of what is held of the body.
-func (x *Exchange) endBody() {
-	if x.body.store.open {
-		x.body.store.release(&x.worker.Loop.Buffers)
+		x.body.store.pass(&x.worker.Loop.Buffers)
 	}
 }

@@ -71,13 +71,14 @@ type call struct {
 // identifyCall finds out whether the request is a call of gRPC. Where the Ingress says that
 // pods speak gRPC everything else is passed on as one, but gets errors of HTTP: health checks go
 // by the status, and clients of gRPC-Web translate it.
-func (x *Exchange) identifyCall(u *config.Upstream) {
+func identifyCall(r *http1.Request, u *config.Upstream) call {
 	switch {
-	case x.Request.Present.Has(http1.FieldContentType) && isGRPC(x.Request):
-		x.call = call{on: true, genuine: true, deadline: grpcDeadline(x.Request)}
+	case r.Present.Has(http1.FieldContentType) && isGRPC(r):
+		return call{on: true, genuine: true, deadline: grpcDeadline(r)}
 	case u != nil && u.GRPC:
-		x.call.on = true
+		return call{on: true}
 	}
+	return call{}
 }
 
 // grpcDeadline returns how long the client waits for the call (grpc-timeout), 0 if it does
@@ -111,25 +112,6 @@ func grpcDeadline(r *http1.Request) time.Duration {
 		return longest
 	}
 	return time.Duration(n) * unit
-}
-
-// patience returns how long a side may say nothing: a call that has a deadline of its own
-// is not ended before that, up to the limit for tunnels.
-func (x *Exchange) patience(limit time.Duration) time.Duration {
-	if x.call.deadline == 0 {
-		return limit
-	}
-	return max(limit, min(x.call.deadline, x.conf.Settings.TunnelTimeout))
-}
-
-// bodyTimeout returns how long the client may send nothing of its body. While both sides speak in
-// turn it may wait for the pod, for as long as the route lets the pod take.
-func (x *Exchange) bodyTimeout() time.Duration {
-	limit := x.conf.Settings.BodyTimeout
-	if p := x.rules.policy; p != nil && (x.call.on || x.response.begun) {
-		limit = max(limit, p.ReadTimeout, p.SendTimeout)
-	}
-	return x.patience(limit)
 }
 
 // grpcCode translates a status of HTTP for a client of gRPC, as its "HTTP to gRPC Status
@@ -231,10 +213,10 @@ func (x *Exchange) endGRPC(reason Reason) bool {
 }
 
 // noteGRPC keeps the status that stands among fields.
-func (x *Exchange) noteGRPC(fields []http1.Field) {
+func (o *Outcome) noteGRPC(fields []http1.Field) {
 	for i := range fields {
 		if fields[i].ID == http1.FieldGRPCStatus {
-			x.Outcome.GRPC = readGRPCStatus(fields[i].Value)
+			o.GRPC = readGRPCStatus(fields[i].Value)
 			return
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"net/http"
 
 	"github.com/kerngate/kerngate/userspace/proxy/pod/subrequest"
 	"github.com/kerngate/kerngate/userspace/proxy/rules/limit"
@@ -62,21 +61,18 @@ func (x *Exchange) beginCopies() {
 	x.copyTo()
 }
 
-// copyBody keeps a piece of the body for the copies. A body that is too large is not sent
-// to them at all: half of one would be a request that no client made.
-func (x *Exchange) copyBody(p []byte) {
-	if !x.mirroring.on {
-		return
+// keep keeps a piece of the body for the copies. A body that is too large is not sent to them at
+// all, which it reports by false: half of one would be a request that no client made.
+func (m *mirroring) keep(p []byte, first bool) bool {
+	if first {
+		m.body = m.body[:0] // maybe it was read for another pod before
 	}
-	if x.attempt.bytes == int64(len(p)) {
-		x.mirroring.body = x.mirroring.body[:0] // the first piece, maybe for another pod
+	if len(m.body)+len(p) > maxCopyBody {
+		m.on = false
+		return false
 	}
-	if len(x.mirroring.body)+len(p) > maxCopyBody {
-		x.mirroring.on = false
-		x.worker.Metrics.Mirrored[CopyTooLong].Add(uint64(len(x.rules.policy.Mirrors)))
-		return
-	}
-	x.mirroring.body = append(x.mirroring.body, p...)
+	m.body = append(m.body, p...)
+	return true
 }
 
 // sendCopies sends the copies of a request whose body is complete.
@@ -92,7 +88,7 @@ func (x *Exchange) copyTo() {
 		m := &x.rules.policy.Mirrors[i]
 		r := subrequest.Request{
 			Method: string(x.Request.Method), Target: string(m.To.Target(nil, &x.rules.request)),
-			Host: string(m.Host(nil, &x.rules.request)), Header: x.podFields(),
+			Host: string(m.Host(nil, &x.rules.request)), Header: x.outgoing.header(),
 		}
 		if m.Body {
 			r.Body = bytes.Clone(x.mirroring.body)
@@ -120,26 +116,4 @@ func (x *Exchange) copyTo() {
 			}
 		}()
 	}
-}
-
-// podFields are the request's fields as a pod gets them.
-func (x *Exchange) podFields() http.Header {
-	h := x.clientFields()
-	for i := range x.outgoing.Added {
-		h.Add(x.outgoing.Added[i].Name, string(x.outgoing.Added[i].Value))
-	}
-	return h
-}
-
-// clientFields are the request's own fields, but for those that the proxy writes.
-func (x *Exchange) clientFields() http.Header {
-	h := http.Header{}
-	for i := range x.Request.Fields {
-		if f := &x.Request.Fields[i]; !f.HopByHop && !rebuilt.Has(f.ID) {
-			name := http.CanonicalHeaderKey(string(f.Name))
-			h[name] = append(h[name], string(f.Value))
-		}
-	}
-	h.Del("Expect")
-	return h
 }

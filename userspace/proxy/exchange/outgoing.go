@@ -1,6 +1,7 @@
 package exchange
 
 import (
+	"net/http"
 	"slices"
 	"strings"
 
@@ -60,3 +61,25 @@ func (o *outgoing) Type() []byte { return o.Request.Lookup("content-type") }
 
 // Status returns 0: it is a request.
 func (o *outgoing) Status() int { return 0 }
+
+// header returns the fields as a pod gets them.
+func (o *outgoing) header() http.Header {
+	h := clientFields(o.Request)
+	for i := range o.Added {
+		h.Add(o.Added[i].Name, string(o.Added[i].Value))
+	}
+	return h
+}
+
+// clientFields are a request's own fields, but for those that the proxy writes.
+func clientFields(r *http1.Request) http.Header {
+	h := http.Header{}
+	for i := range r.Fields {
+		if f := &r.Fields[i]; !f.HopByHop && !rebuilt.Has(f.ID) {
+			name := http.CanonicalHeaderKey(string(f.Name))
+			h[name] = append(h[name], string(f.Value))
+		}
+	}
+	h.Del("Expect")
+	return h
+}

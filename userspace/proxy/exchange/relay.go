@@ -106,13 +106,15 @@ func (x *Exchange) moveRequest() (moved bool, reason Reason, ok bool) {
 // takeBody queues a piece of the request's body. It reports false if the body is too large.
 func (x *Exchange) takeBody(p []byte) bool {
 	x.attempt.bytes += int64(len(p))
-	if x.tooLarge(x.attempt.bytes) && !x.tunnel.on {
+	if x.bounds().tooLarge(x.attempt.bytes) && !x.tunnel.on {
 		return false
 	}
 	if x.tunnel.webSocket {
 		x.tunnel.toPod.pass(p)
 	}
-	x.copyBody(p)
+	if m := &x.mirroring; m.on && !m.keep(p, x.attempt.bytes == int64(len(p))) {
+		x.worker.Metrics.Mirrored[CopyTooLong].Add(uint64(len(x.rules.policy.Mirrors)))
+	}
 	x.attempt.up.WriteBody(p)
 	return true
 }
@@ -204,8 +206,9 @@ func (x *Exchange) receive() error {
 		p = x.response.replacing.Next(p, err == io.EOF)
 	}
 	if x.packing.stream != nil {
-		err = x.pack(p, err)
-	} else if len(p) > 0 {
+		p, err = x.packing.pack(p, err, x.worker.Loop.Now())
+	}
+	if len(p) > 0 {
 		if x.tunnel.webSocket {
 			x.tunnel.toClient.pass(p)
 		}
@@ -261,7 +264,7 @@ func (x *Exchange) takeHead(r *http1.Response) error {
 	x.makeRoomForTrailers(r)
 	x.keep(r)
 	if x.call.on {
-		x.noteGRPC(r.Fields)
+		x.Outcome.noteGRPC(r.Fields)
 		x.call.openEnded = r.Body == http1.BodyChunked
 	}
 	x.substitute(r)
@@ -279,7 +282,7 @@ func (x *Exchange) takeHead(r *http1.Response) error {
 func (x *Exchange) end() {
 	trailers := x.attempt.up.Trailers()
 	if x.call.on {
-		x.noteGRPC(trailers)
+		x.Outcome.noteGRPC(trailers)
 	}
 	x.down.End(x.responseTrailers(trailers))
 	x.attempt.phase = finished
@@ -293,20 +296,20 @@ func (x *Exchange) end() {
 
 // park waits until either side can go on. It reports false if the exchange is over.
 func (x *Exchange) park() (Reason, bool) {
-	s := &x.conf.Settings
+	s, b := &x.conf.Settings, x.bounds()
 	var up, down reactor.Interest
-	timeout := x.patience(x.bounds().readTimeout())
+	timeout := b.patience(b.readTimeout())
 	late := UpstreamTimeout
 	if !x.attempt.sent {
 		switch {
 		case x.attempt.up.Pending():
 			up |= reactor.Writable
-			timeout = x.patience(x.bounds().sendTimeout())
+			timeout = b.patience(b.sendTimeout())
 		case x.body.store.file.waits():
-			timeout, late = x.patience(s.BodyTimeout), SpoolFailed
+			timeout, late = b.patience(s.BodyTimeout), SpoolFailed
 		default:
 			down |= reactor.Readable
-			timeout, late = x.bodyTimeout(), ClientTimeout
+			timeout, late = b.bodyTimeout(x.call.on || x.response.begun), ClientTimeout
 		}
 	}
 	if x.down.Pending() {
@@ -319,7 +322,7 @@ func (x *Exchange) park() (Reason, bool) {
 	if x.attempt.upload.IsOpen() {
 		down, up = x.attempt.upload.Wants()
 		if up != 0 {
-			timeout, late = x.patience(x.bounds().sendTimeout()), UpstreamTimeout
+			timeout, late = b.patience(b.sendTimeout()), UpstreamTimeout
 		}
 		if !x.down.Blocked() {
 			up |= reactor.Readable

@@ -16,7 +16,34 @@ const leastRetries = 3
 // retryBudget counts, for one worker, the requests in flight of each service whose route
 // has a rule for retries. Only a part of them may be retries: a service that fails is not
 // asked several times as much as one that works.
-type retryBudget map[state.ServiceID]*struct{ requests, retries int }
+type retryBudget map[state.ServiceID]*inFlight
+
+type inFlight struct{ requests, retries int }
+
+// enter counts a request of a service.
+func (b retryBudget) enter(id state.ServiceID) {
+	if b[id] == nil {
+		b[id] = new(inFlight)
+	}
+	b[id].requests++
+}
+
+// leave takes a request out.
+func (b retryBudget) leave(id state.ServiceID, retrying bool) {
+	of := b[id]
+	if retrying {
+		of.retries--
+	}
+	if of.requests--; of.requests == 0 {
+		delete(b, id) // ids are given to other services
+	}
+}
+
+// hasRoom reports whether percent of the service's requests are more than what are retries.
+func (b retryBudget) hasRoom(id state.ServiceID, percent int) bool {
+	of := b[id]
+	return of.retries < max(leastRetries, of.requests*percent/100)
+}
 
 func (x *Exchange) beginRetries(r *policy.Retry) {
 	if r == nil {
@@ -30,12 +57,7 @@ func (x *Exchange) beginRetries(r *policy.Retry) {
 	if x.worker.retries == nil {
 		x.worker.retries = retryBudget{}
 	}
-	of := x.worker.retries[c.service.ID]
-	if of == nil {
-		of = new(struct{ requests, retries int })
-		x.worker.retries[c.service.ID] = of
-	}
-	of.requests++
+	x.worker.retries.enter(c.service.ID)
 }
 
 // endRetries takes the exchange out of the budget.
@@ -44,22 +66,14 @@ func (x *Exchange) endRetries() {
 	if !c.counted {
 		return
 	}
-	id := c.service.ID
-	of := x.worker.retries[id]
-	if c.retrying {
-		of.retries--
-	}
-	if of.requests--; of.requests == 0 {
-		delete(x.worker.retries, id) // ids are given to other services
-	}
+	x.worker.retries.leave(c.service.ID, c.retrying)
 	c.counted, c.retrying, c.retry = false, false, nil
 }
 
 // affords reports whether the budget has room for a retry of this exchange.
 func (x *Exchange) affords() bool {
 	c := &x.choice
-	of := x.worker.retries[c.service.ID]
-	if c.retrying || of.retries < max(leastRetries, of.requests*x.conf.Settings.RetryPercent/100) {
+	if c.retrying || x.worker.retries.hasRoom(c.service.ID, x.conf.Settings.RetryPercent) {
 		return true
 	}
 	x.worker.Metrics.RetriesRefused.Add(1)
@@ -121,16 +135,16 @@ func (x *Exchange) tryAgain(reason Reason) bool {
 		// It was the connection's fault, which had been idle: no pod has had its try.
 		c.limit = min(c.limit+1, maxTries)
 		return true
-	case !c.retry.On(conditions(reason)) || x.choice.tries >= c.limit || x.tooLate() || !x.affords():
+	case !c.retry.On(conditions(reason)) || x.choice.tries >= c.limit || c.tooLate(x.worker.Loop.Clock()) || !x.affords():
 		return false
 	}
 	x.spend()
 	return true
 }
 
-func (x *Exchange) tooLate() bool {
-	c := &x.choice
-	return c.retry.Within > 0 && x.worker.Loop.Clock()-c.begun >= int64(c.retry.Within)
+// tooLate reports whether no retry may begin at a loop time.
+func (c *choice) tooLate(now int64) bool {
+	return c.retry.Within > 0 && now-c.begun >= int64(c.retry.Within)
 }
 
 // retriesStatus decides whether a response is dropped and another pod asked instead: only
@@ -139,7 +153,7 @@ func (x *Exchange) retriesStatus(status int) bool {
 	c := &x.choice
 	r := c.retry
 	if r == nil || !r.OnStatus(status) || !x.Request.MethodID.Idempotent() && !r.NonIdempotent ||
-		x.choice.tries >= c.limit || x.tooLate() {
+		x.choice.tries >= c.limit || c.tooLate(x.worker.Loop.Clock()) {
 		return false
 	}
 	var ok bool

@@ -68,7 +68,7 @@ func (x *Exchange) openUpload() bool {
 		return false
 	}
 	if x.body.store.open {
-		x.freeBody() // what was held is sent, and what follows passes it by: no rewind
+		x.body.store.pass(&x.worker.Loop.Buffers) // what was held is sent, and what follows passes it by: no rewind
 	}
 	if x.attempt.upload.Open(from, to, n) != nil {
 		x.noPipe = true

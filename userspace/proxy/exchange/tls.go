@@ -117,15 +117,13 @@ func appendHost(b []byte, a netip.Addr) []byte {
 	return append(a.AppendTo(append(b, '[')), ']')
 }
 
-// addClientFields adds what pods are told of the client's certificate.
-func (x *Exchange) addClientFields() {
-	t := x.Connection.TLS
+// addTo adds what pods are told of the client's certificate.
+func (t *TLS) addTo(o *outgoing) {
 	if t == nil || t.Client == nil {
 		return
 	}
 	for i := range t.Client.Fields {
-		f := &t.Client.Fields[i]
-		x.outgoing.add(f.Name, f.Value)
+		o.add(t.Client.Fields[i].Name, t.Client.Fields[i].Value)
 	}
 }
 

@@ -2,9 +2,10 @@
 // came in by: route, pick a pod, connect, move the request there and the response back.
 //
 // A front end (package server for HTTP/1.1) makes an Exchange per request and implements
-// Downstream for it. One coroutine moves the bytes of both directions; whichever side
-// would block, the other goes on, so that early responses, slow bodies and upgrades need
-// no code of their own. No more than one buffer per direction is held.
+// Downstream for it; package upstream has the pod's side. One coroutine moves the bytes of
+// both directions; whichever side would block, the other goes on, so that early responses,
+// slow bodies and upgrades need no code of their own. No more than one buffer per direction
+// is held.
 package exchange
 
 import (
@@ -100,9 +101,9 @@ func (x *Exchange) Init(w *Worker, down Downstream, r *http1.Request, c *Connect
 	x.origin.find(r, c, &x.conf.Settings)
 }
 
-// reset forgets the exchange before. A part becomes its zero value but for what is named here:
-// buffers, which are used again, as are the two codecs, which Open resets. turns stays as it is: what
-// it has submitted to the loop may be still to come.
+// reset forgets the exchange before. Each part becomes its zero value but for the buffers that are
+// named here, which are used again. The codecs are not reset here but by Open, and turns is not at
+// all: what it has submitted to the loop may be still to come.
 func (x *Exchange) reset() {
 	x.id = identity{}
 	x.path = requestPath{matched: x.path.matched, resolved: x.path.resolved}

@@ -20,6 +20,7 @@ import (
 
 	"github.com/kerngate/kerngate/loader"
 	"github.com/kerngate/kerngate/loader/abi"
+	"github.com/kerngate/kerngate/userspace/cgroup"
 	"github.com/kerngate/kerngate/userspace/control/agent"
 	"github.com/kerngate/kerngate/userspace/control/ocsp"
 	"github.com/kerngate/kerngate/userspace/feed"
@@ -27,6 +28,10 @@ import (
 
 // version is set at build time.
 var version = "dev"
+
+// memoryShare is the part of its control group's memory that Go's runtime may use. The BPF maps are
+// charged to the same group.
+const memoryShare = 0.8
 
 // env is what the agent takes from its surroundings.
 type env struct {
@@ -119,6 +124,9 @@ func serve(ctx context.Context, e env, o *options) error {
 	}
 	defer datapath.Close()
 
+	if most := cgroup.Own().LimitGo(memoryShare); most > 0 {
+		log.Info().Int64("bytes", most).Msg("memory of the Go runtime is limited by that of the control group")
+	}
 	o.settings.SkMsg = datapath.Joins()
 	o.feed.MapABI, o.feed.Log = abi.ABI, log
 	server, err := feed.Listen(o.feed)

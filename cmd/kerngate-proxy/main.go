@@ -18,8 +18,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kerngate/kerngate/loader/abi"
+	"github.com/kerngate/kerngate/userspace/cgroup"
 	"github.com/kerngate/kerngate/userspace/model"
 	"github.com/kerngate/kerngate/userspace/proxy"
+	"github.com/kerngate/kerngate/userspace/proxy/confine"
 	"github.com/kerngate/kerngate/userspace/proxy/io/spool"
 	"github.com/kerngate/kerngate/userspace/proxy/observe/accesslog"
 	"github.com/kerngate/kerngate/userspace/proxy/observe/usage"
@@ -30,6 +32,10 @@ var version = "dev"
 
 // mostSeries bounds what a scrape of /metrics can come to.
 const mostSeries = 100_000
+
+// memoryShare is the part of its control group's memory from which the collector works harder. The
+// proxy refuses requests above that.
+const memoryShare = 0.9
 
 type flags struct {
 	socket   string
@@ -131,6 +137,9 @@ func serve(ctx context.Context, f flags, stdout, stderr io.Writer) error {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(400)
 	}
+	if most := cgroup.Own().LimitGo(memoryShare); most > 0 {
+		log.Info().Int64("bytes", most).Msg("memory of the Go runtime is limited by that of the control group")
+	}
 	access := accesslog.New(stdout)
 	defer access.Close()
 	detail := slices.Index(proxy.Details[:], f.detail)
@@ -141,7 +150,10 @@ func serve(ctx context.Context, f flags, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	p, err := proxy.New(proxy.Options{Socket: f.socket, Workers: f.workers, Build: version, Series: f.series, Detail: proxy.Detail(detail), Spool: bodies, Log: log, Access: access})
+	// The workers' threads, which Go's scheduler cannot interrupt, are yet to come.
+	walls := confine.Self(f.spoolDir)
+	tellWalls(log, walls)
+	p, err := proxy.New(proxy.Options{Socket: f.socket, Workers: f.workers, Build: version, Series: f.series, Detail: proxy.Detail(detail), Spool: bodies, Walls: walls, Log: log, Access: access})
 	if err != nil {
 		return err
 	}
@@ -155,6 +167,19 @@ func serve(ctx context.Context, f flags, stdout, stderr io.Writer) error {
 		}()
 	}
 	return p.Run(ctx)
+}
+
+// tellWalls logs what this process has given up, and what it could not: it serves all the same.
+func tellWalls(log zerolog.Logger, walls []confine.Wall) {
+	var raised []string
+	for _, w := range walls {
+		if w.Err != nil {
+			log.Warn().Err(w.Err).Str("wall", w.Name).Msg("the proxy serves without this restriction")
+			continue
+		}
+		raised = append(raised, w.Name)
+	}
+	log.Info().Strs("walls", raised).Msg("the proxy has restricted itself")
 }
 
 // openSpool opens the folder for large request bodies, nil if there is none.

@@ -5,6 +5,7 @@ package e2e
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"regexp"
 	"slices"
 	"strconv"
@@ -13,6 +14,9 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/kerngate/kerngate/test/lab"
+	"github.com/kerngate/kerngate/userspace/proxy/confine"
 )
 
 // The proxy, which faces the clients, holds nothing that would serve an attacker: no root, no
@@ -33,6 +37,7 @@ func TestProxyIsUnprivileged(t *testing.T) {
 		"CapInh": "0000000000000000", "CapPrm": "0000000000000000", "CapEff": "0000000000000000",
 		"CapAmb":     "0000000000000000",
 		"NoNewPrivs": "1", // so that the bounding set means nothing
+		"Seccomp":    "2", // a filter
 	} {
 		if fields[field] != want {
 			t.Errorf("%s of the proxy is %q, want %q", field, fields[field], want)
@@ -48,6 +53,9 @@ func TestProxyIsUnprivileged(t *testing.T) {
 		}
 		if !strings.Contains(string(text), "CapEff:\t0000000000000000") {
 			t.Errorf("thread %s of the proxy has capabilities", task.Name())
+		}
+		if !strings.Contains(string(text), "NoNewPrivs:\t1") || !strings.Contains(string(text), "Seccomp:\t2") {
+			t.Errorf("thread %s of the proxy is not restricted:\n%s", task.Name(), text)
 		}
 	}
 	// What it cannot raise itself the agent has raised for it, if that may.
@@ -85,6 +93,42 @@ func TestProxyIsUnprivileged(t *testing.T) {
 	}
 	if readable < 5 || writable != 2 {
 		t.Errorf("the proxy has %d BPF maps in its memory, %d of them writable, want at least 5 and 2:\n%s", readable, writable, maps)
+	}
+}
+
+// TestProxyIsConfined: nobody but root looks into the proxy, also no process of its own user, and it
+// tells which restrictions it has put on itself.
+func TestProxyIsConfined(t *testing.T) {
+	s := webSite(t, 1)
+	s.get("http://" + webHost + "/")
+	pids, err := s.ProxyPIDs()
+	must(t, err)
+	memory := fmt.Sprintf("/proc/%d/mem", pids[0])
+	var st unix.Stat_t
+	must(t, unix.Stat(memory, &st))
+	if st.Uid != 0 {
+		t.Errorf("%s belongs to user %d, want root: the proxy is dumpable", memory, st.Uid)
+	}
+	limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", pids[0]))
+	must(t, err)
+	if !regexp.MustCompile(`Max core file size\s+0\s+0\s`).Match(limits) {
+		t.Errorf("core dumps of the proxy are not limited to nothing:\n%s", limits)
+	}
+	asProxy := exec.Command("cat", fmt.Sprintf("/proc/%d/maps", pids[0]))
+	asProxy.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: lab.ProxyUser, Gid: lab.ProxyUser}}
+	if out, err := asProxy.CombinedOutput(); err == nil || !strings.Contains(string(out), "Permission denied") {
+		t.Errorf("another process of the proxy's user reads its memory map: %v\n%.200s", err, out)
+	}
+	for _, own := range []string{"process_open_fds", "process_resident_memory_bytes"} { // of /proc/self
+		if s.metrics(lab.ProxyMetricsAddress, own) == "" {
+			t.Errorf("the proxy does not tell %s", own)
+		}
+	}
+	told := s.metrics(lab.ProxyMetricsAddress, "kerngate_proxy_confined")
+	for _, wall := range []string{confine.Undumpable, confine.NoNewPrivs, confine.Seccomp} {
+		if !strings.Contains(told, `{wall="`+wall+`"} 1`) {
+			t.Errorf("%s is not in force:\n%s", wall, told)
+		}
 	}
 }
 

@@ -63,6 +63,8 @@ var (
 		"Version of the configuration in force.", nil, nil)
 	descConfigRefused = prometheus.NewDesc("kerngate_proxy_config_refused_total",
 		"Configurations that could not be used.", nil, nil)
+	descConfined = prometheus.NewDesc("kerngate_proxy_confined",
+		"1 for each restriction that the proxy has put on itself, 0 for those that the kernel or the build lacks (see its log).", []string{"wall"}, nil)
 	descLogDropped = prometheus.NewDesc("kerngate_proxy_access_log_dropped_total",
 		"Access log lines dropped because the writer could not keep up.", nil, nil)
 )
@@ -106,7 +108,7 @@ var classes = [...]string{"none", "1xx", "2xx", "3xx", "4xx", "5xx"}
 func (p *Proxy) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{descRequests, descStatus, descGRPC, descMirrored, descPending, descRetries, descRetriesRefused, descDuration, descFirstByte,
 		descBytes, descLingerBytes, descLingerCut, descConnections, descActive, descAccepted, descAcceptErrors, descPanics, descHeadersRefused, descAgent,
-		descServing, descGeneration, descConfigVersion, descConfigRefused, descLogDropped,
+		descServing, descGeneration, descConfigVersion, descConfigRefused, descConfined, descLogDropped,
 		descHTTP2Connections, descHTTP2Streams, descHTTP2Refused, descHTTP2Errors, descHTTP2Cut,
 		descHTTP3Connections, descHTTP3Open, descHTTP3Requests, descHTTP3Refused, descHTTP3Retried,
 		descHTTP3Handshakes, descHTTP3Errors} {
@@ -204,6 +206,13 @@ func (p *Proxy) Collect(ch chan<- prometheus.Metric) {
 	gauge(descGeneration, float64(p.published.Load()))
 	gauge(descConfigVersion, float64(p.config.Load().Version))
 	counter(descConfigRefused, p.refused.Load())
+	for _, w := range p.options.Walls {
+		raised := 0.0
+		if w.Err == nil {
+			raised = 1
+		}
+		ch <- prometheus.MustNewConstMetric(descConfined, prometheus.GaugeValue, raised, w.Name)
+	}
 	counter(descLogDropped, p.options.Access.Dropped.Load())
 }
 

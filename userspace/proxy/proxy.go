@@ -22,10 +22,12 @@ import (
 
 	"github.com/kerngate/kerngate/loader/abi"
 	"github.com/kerngate/kerngate/loader/view"
+	"github.com/kerngate/kerngate/userspace/cgroup"
 	"github.com/kerngate/kerngate/userspace/feed"
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
 	"github.com/kerngate/kerngate/userspace/model"
 	"github.com/kerngate/kerngate/userspace/proxy/config"
+	"github.com/kerngate/kerngate/userspace/proxy/confine"
 	"github.com/kerngate/kerngate/userspace/proxy/exchange"
 	"github.com/kerngate/kerngate/userspace/proxy/io/spool"
 	"github.com/kerngate/kerngate/userspace/proxy/observe/accesslog"
@@ -39,12 +41,13 @@ import (
 
 // Options of a proxy.
 type Options struct {
-	Socket  string     // the agent's
-	Workers int        // 0: one per CPU
-	Build   string     // version, told to the agent
-	Series  int        // Ingresses and Services that metrics tell apart, 0: usage.Most
-	Detail  Detail     // of the metrics of each of these
-	Spool   *spool.Dir // for request bodies that are too large for memory, nil: there is none
+	Socket  string         // the agent's
+	Workers int            // 0: one per CPU
+	Build   string         // version, told to the agent
+	Series  int            // Ingresses and Services that metrics tell apart, 0: usage.Most
+	Detail  Detail         // of the metrics of each of these
+	Spool   *spool.Dir     // for request bodies that are too large for memory, nil: there is none
+	Walls   []confine.Wall // around this process
 	Log     zerolog.Logger
 	Access  *accesslog.Logger
 }
@@ -86,7 +89,7 @@ func New(o Options) (*Proxy, error) {
 		return nil, fmt.Errorf("%d workers: at most %d are possible", o.Workers, abi.GenerationWorkers)
 	}
 	p := &Proxy{options: o, log: o.Log, limiter: limit.New(limit.Sets), drained: make(chan struct{}), failed: make(chan error, o.Workers)}
-	p.over.MemoryOf = overload.OwnCgroup().Memory
+	p.over.MemoryOf = cgroup.Own().Memory
 	p.over.Free = p.giveBack
 	p.setConnections(overload.DefaultConnections())
 	empty := config.Empty()

@@ -3,8 +3,6 @@ package overload
 import (
 	"fmt"
 	"net"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -118,34 +116,5 @@ func TestAcceptQueue(t *testing.T) {
 	m.look()
 	if m.Refused() != 0 {
 		t.Errorf("%v is refused when the queue is empty again", m.Refused())
-	}
-}
-
-func TestCgroupMemory(t *testing.T) {
-	root := t.TempDir()
-	write := func(group string, files map[string]string) {
-		t.Helper()
-		if err := os.MkdirAll(filepath.Join(root, group), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		for name, text := range files {
-			if err := os.WriteFile(filepath.Join(root, group, name), []byte(text), 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	write(".", map[string]string{"self": "1:name=systemd:/x\n0::/pods/proxy\n"})
-	write("pods/proxy", map[string]string{"memory.max": "max\n", "memory.current": "900\n", "memory.stat": "anon 5\ninactive_file 60\nactive_file 40\n"})
-	write("pods", map[string]string{"memory.max": "2000\n", "memory.current": "1700\n", "memory.stat": "inactive_file 200\n"})
-	self := filepath.Join(root, "self")
-	if use, limit := newCgroup(root, self).Memory(); use != 1500 || limit != 2000 {
-		t.Errorf("got %d of %d: the group above has the limit", use, limit)
-	}
-	write("pods/proxy", map[string]string{"memory.max": "1000\n"})
-	if use, limit := newCgroup(root, self).Memory(); use != 800 || limit != 1000 {
-		t.Errorf("got %d of %d: the own group has less left", use, limit)
-	}
-	if use, limit := newCgroup(root, filepath.Join(root, "none")).Memory(); use != 0 || limit != 0 {
-		t.Errorf("got %d of %d without a group", use, limit)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/signal"
 	"syscall"
@@ -137,7 +138,8 @@ func serve(ctx context.Context, e env, o *options) error {
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), datapath.Collector())
 	var stapler *ocsp.Stapler
 	if o.flags.ocsp {
-		stapler = ocsp.New(ocsp.Dial, registry, log)
+		guard := ocsp.Guard{Ingress: o.node.Addresses, Allowed: o.kube.Allowed, Node: net.InterfaceAddrs}
+		stapler = ocsp.New(guard.Dial, registry, log)
 	}
 	watch, err := newWatch(o, datapath, registry)
 	if err != nil {

@@ -363,12 +363,15 @@ func TestPeerCredentials(t *testing.T) {
 	go func() {
 		for e := range events {
 			if asked, ok := e.(feed.Asked); ok {
-				asked.Answer([]byte(`{"answer":42}`), nil)
+				asked.Answer(fmt.Appendf(nil, `{"trusted":%v}`, asked.Trusted), nil)
 			}
 		}
 	}()
-	if out := ask(uid, gid); !strings.Contains(out, `{"answer":42}`) {
+	if out := ask(uid, gid); !strings.Contains(out, `{"trusted":false}`) {
 		t.Errorf("the proxy's user: %s", out)
+	}
+	if out := ask(0, 0); !strings.Contains(out, `{"trusted":true}`) {
+		t.Errorf("root: %s", out)
 	}
 	if out := ask(uid+5, gid); !strings.Contains(out, "only root and the proxy's user 64101 may") {
 		t.Errorf("another user: %s", out)

@@ -75,8 +75,10 @@ type Left struct {
 
 // Asked: kerngatectl wants to know something. Answer may be called once, from any goroutine.
 type Asked struct {
-	What   string
-	Answer func(json []byte, err error)
+	What string
+	// Trusted: root or the agent's own user asks, and not the proxy's, which faces the clients.
+	Trusted bool
+	Answer  func(json []byte, err error)
 }
 
 func (Joined) event()  {}
@@ -293,7 +295,7 @@ func (s *Server) receive(ctx context.Context, p *Peer) error {
 // answer waits for the one answer to a query; its conversation ends with it.
 func (s *Server) answer(ctx context.Context, p *Peer, query *feedpb.Query) {
 	answers := make(chan *feedpb.Answer, 1)
-	asked := Asked{What: query.What, Answer: func(json []byte, err error) {
+	asked := Asked{What: query.What, Trusted: p.UID == 0 || p.UID == os.Geteuid(), Answer: func(json []byte, err error) {
 		a := &feedpb.Answer{Json: json}
 		if err != nil {
 			a = &feedpb.Answer{Error: err.Error()}

@@ -29,8 +29,8 @@ func (p page) Describe(ch chan<- *prometheus.Desc) {
 }
 func (p page) Collect(ch chan<- prometheus.Metric) { collectUsage(p.Book, p.Detail, ch) }
 
-// scrape returns the series of a book as Prometheus reads them.
-func scrape(t *testing.T, b *usage.Book) map[string]float64 {
+// scraped returns the series of a book as Prometheus reads them.
+func scraped(t *testing.T, b *usage.Book) map[string]float64 {
 	t.Helper()
 	return scrapeAs(t, b, Full)
 }
@@ -71,7 +71,7 @@ func TestSeriesBound(t *testing.T) {
 		lines = append(lines, l)
 		metrics[i%2].Record(&exchange.Outcome{Status: 200, Usage: l, Tries: 1}, 1, 100)
 	}
-	series := scrape(t, book)
+	series := scraped(t, book)
 	// Of each: requests, bytes, and of durations the buckets, +Inf, sum and count.
 	if want := (most+1)*(2+len(usage.Bounds)+3) + 1; len(series) != want {
 		t.Errorf("%d series, want %d", len(series), want)
@@ -103,7 +103,7 @@ func TestUsageMetrics(t *testing.T) {
 	m.Record(&exchange.Outcome{Reason: exchange.RateLimited, Status: 429, Usage: l}, 1000, 50)
 	m.Record(&exchange.Outcome{Reason: exchange.NoRoute, Status: 404}, 1000, 50) // nobody's
 	m.Record(&exchange.Outcome{Reason: exchange.Crashed, Usage: l}, 1000, 0)
-	series := scrape(t, book)
+	series := scraped(t, book)
 	of := `ingress="shop/web",route_kind="Ingress",service="shop/s:80"`
 	for name, want := range map[string]float64{
 		`requests_total{class="2xx",` + of + `}`:                                                                        1,

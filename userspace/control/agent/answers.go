@@ -36,6 +36,10 @@ func (a *Agent) answer(e feed.Asked) {
 		told = status.Proxies{Proxies: a.generations()}
 	case status.QueryDrain, status.QueryUndrain:
 		on := e.What == status.QueryDrain
+		if !e.Trusted {
+			e.Answer(nil, fmt.Errorf("%s changes what this node does, and the proxy's user may not ask for it: run kerngatectl as root", e.What))
+			return
+		}
 		if a.Drain == nil {
 			e.Answer(nil, errors.New("this node hands no connections to others (--fabric): withdraw the announcement of its addresses instead"))
 			return

@@ -9,17 +9,18 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/rs/zerolog"
+
+	"github.com/kerngate/kerngate/userspace/scrape"
 )
 
 // Handler answers /healthz (the control loop turns), /readyz (objects are in force and a
 // proxy serves) and /metrics.
-func (a *Agent) Handler(metrics prometheus.Gatherer) http.Handler {
+func (a *Agent) Handler(metrics *prometheus.Registry) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", check(a.Alive))
 	mux.HandleFunc("GET /readyz", check(a.Ready))
-	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", scrape.Handler(metrics))
 	return mux
 }
 
@@ -56,7 +57,7 @@ func ServeHTTP(ctx context.Context, address string, handler http.Handler, log ze
 		}
 	}
 	log.Info().Stringer("address", l.Addr()).Msg("serving /metrics, /healthz and /readyz")
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute}
 	defer context.AfterFunc(ctx, func() { server.Close() })()
 	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 		return err

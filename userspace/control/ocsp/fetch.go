@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"syscall"
 	"time"
 
@@ -85,16 +86,38 @@ func judge(der []byte, e *entry, now time.Time) (answer, error) {
 	}, nil
 }
 
-// Dial connects to responders, but not to this node or its link: the address comes from a
-// certificate, which anybody who may write a Secret may have made, and what listens there
-// trusts whoever can reach it.
-func Dial(ctx context.Context, network, address string) (net.Conn, error) {
+// Guard says where no responder is looked for: the address comes from a certificate, which anybody
+// who may write a Secret may have made, and what listens on this node and its link trusts whoever
+// can reach it.
+type Guard struct {
+	Ingress []netip.Addr   // addresses of the ingress
+	Allowed []netip.Prefix // may be reached all the same
+	// Node lists the addresses of this node, which may change while the agent runs.
+	Node func() ([]net.Addr, error)
+}
+
+// Dial connects to responders.
+func (g Guard) Dial(ctx context.Context, network, address string) (net.Conn, error) {
 	dialer := net.Dialer{Timeout: timeout, ControlContext: func(_ context.Context, _, address string, _ syscall.RawConn) error {
 		resolved, err := netip.ParseAddrPort(address)
 		if err != nil {
 			return err
 		}
-		return rule.Destination(resolved.Addr(), nil, nil)
+		return g.check(resolved.Addr())
 	}}
 	return dialer.DialContext(ctx, network, address)
+}
+
+func (g Guard) check(a netip.Addr) error {
+	own := slices.Clone(g.Ingress)
+	addresses, err := g.Node()
+	if err != nil {
+		return fmt.Errorf("addresses of this node: %w", err)
+	}
+	for _, n := range addresses {
+		if p, err := netip.ParsePrefix(n.String()); err == nil {
+			own = append(own, p.Addr().WithZone("").Unmap())
+		}
+	}
+	return rule.Destination(a, own, g.Allowed)
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -217,10 +218,27 @@ func TestRefresh(t *testing.T) {
 // TestDial: a certificate cannot make the agent talk to its own node.
 func TestDial(t *testing.T) {
 	r := newResponder(t)
-	if _, err := Dial(t.Context(), "tcp", r.Listener.Addr().String()); err == nil || !strings.Contains(err.Error(), "127.0.0.1 is an address of the node") {
-		t.Errorf("%v", err)
+	g := Guard{
+		Ingress: []netip.Addr{netip.MustParseAddr("192.0.2.10")},
+		Node: func() ([]net.Addr, error) {
+			return []net.Addr{&net.IPNet{IP: net.ParseIP("203.0.113.5"), Mask: net.CIDRMask(24, 32)}, &net.IPNet{IP: net.ParseIP("2001:db8::5"), Mask: net.CIDRMask(64, 128)}}, nil
+		},
 	}
-	if _, err := Dial(t.Context(), "tcp", "169.254.169.254:80"); err == nil || !strings.Contains(err.Error(), "169.254.169.254 is an address") {
-		t.Errorf("%v", err)
+	for address, want := range map[string]string{
+		r.Listener.Addr().String(): "127.0.0.1 is an address of the node",
+		"169.254.169.254:80":       "169.254.169.254 is an address of the node",
+		"192.0.2.10:80":            "192.0.2.10 is an address of this node or of the ingress",
+		"203.0.113.5:10250":        "203.0.113.5 is an address of this node or of the ingress",
+		"[2001:db8::5]:80":         "2001:db8::5 is an address of this node or of the ingress",
+	} {
+		if _, err := g.Dial(t.Context(), "tcp", address); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", address, err, want)
+		}
 	}
+	g.Allowed = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}
+	conn, err := g.Dial(t.Context(), "tcp", r.Listener.Addr().String())
+	if err != nil {
+		t.Fatalf("an allowed address: %v", err)
+	}
+	conn.Close()
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/kerngate/kerngate/loader"
+	"github.com/kerngate/kerngate/userspace/control/kube"
 	"github.com/kerngate/kerngate/userspace/model"
 	"github.com/kerngate/kerngate/userspace/text/compression"
 	"github.com/kerngate/kerngate/userspace/text/logformat"
@@ -29,6 +30,7 @@ type flags struct {
 	defaultBackend        string
 	allowExternalName     bool
 	sharedHosts           string
+	namespaceBytes        int
 	allowDestinations     []string
 	strictAnnotations     bool
 	allowedFields         []string
@@ -173,8 +175,9 @@ func (f *flags) define() {
 	s.StringVar(&f.defaultBackend, "default-backend", "", "Service that gets the requests that match no route, as NAMESPACE/NAME:PORT; empty: they get 404")
 	s.StringSliceVar(&f.allowedFields, "global-allowed-response-headers", nil, "response headers that the annotation custom-headers may set, separated by commas; empty: every header except those that the proxy manages itself")
 	s.BoolVar(&f.strictAnnotations, "strict-annotations", false, "do not serve an Ingress that has an ingress-nginx annotation which Kerngate does not support")
-	s.StringSliceVar(&f.allowDestinations, "allow-destinations", nil, "prefixes that tenants may send requests to (auth-url, mirror-target, EndpointSlices, ExternalName) although they are loopback, link-local, or addresses of this node or the ingress; empty: none")
+	s.StringSliceVar(&f.allowDestinations, "allow-destinations", nil, "prefixes that tenants may send requests to (auth-url, mirror-target, OCSP responders, EndpointSlices, ExternalName) although they are loopback, link-local, or addresses of this node or the ingress; empty: none")
 	s.StringVar(&f.sharedHosts, "shared-hosts", "warn", "what to do when an Ingress adds paths to a host that belongs to another namespace: allow, warn (serve them, and report a problem on both Ingresses) or deny. A host belongs to the namespace of the oldest Ingress that has a rule for it; its annotation kerngate.dev/share-host-with names the namespaces that may add paths")
+	s.IntVar(&f.namespaceBytes, "namespace-config-bytes", kube.DefaultNamespaceBytes, "largest configuration that the Ingresses of one namespace may add, in bytes: their spec and annotations (once for each host), and the ConfigMaps and Secrets that they name. Of those that exceed it the newest are not served, and get a problem; 0: no limit")
 	s.BoolVar(&f.allowExternalName, "allow-external-name", false, "forward to Services of type ExternalName whose name is an IP address")
 	s.BoolVar(&f.publishStatus, "publish-status", true, "write the ingress addresses to the status of the served Ingresses; has no effect with --manifests")
 	s.StringVar(&f.leaseNamespace, "lease-namespace", "", "namespace of the Lease that elects the agent which writes events and status (default the pod's namespace, or kerngate-system outside a pod)")

@@ -143,7 +143,11 @@ func (o *options) checkSource(e env) error {
 	}
 	o.kube = kube.Options{
 		Class: f.ingressClass, WithoutClass: f.withoutClass, NoCatchAll: f.noCatchAll, SharedHosts: shared, AllowExternalName: f.allowExternalName, StrictAnnotations: f.strictAnnotations, AllowedResponseHeaders: f.allowedFields,
-		Node: f.nodeName, Algorithm: algorithm, PreferLocal: f.preferLocal,
+		NamespaceBytes: f.namespaceBytes,
+		Node:           f.nodeName, Algorithm: algorithm, PreferLocal: f.preferLocal,
+	}
+	if f.namespaceBytes < 0 {
+		return fmt.Errorf("--namespace-config-bytes %d: want 0 or more", f.namespaceBytes)
 	}
 	if f.ingressClass == "" {
 		return errors.New("--ingress-class must not be empty")

@@ -79,7 +79,7 @@ func (t *routeTranslator) renewController() {
 	}
 	t.controller = now
 	for _, e := range t.entries {
-		if e.member {
+		if e.member && e.refusal == "" {
 			t.dissolve(e.group)
 			t.dirty[e] = struct{}{}
 		}

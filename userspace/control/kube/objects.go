@@ -84,6 +84,8 @@ type Options struct {
 
 	ProxyService  string // "namespace/name" of the Service whose endpoints' nodes share limits of requests; "": none
 	FabricService string // "namespace/name" of the Service whose endpoints are the nodes of the fabric; "": none
+	// NamespaceBytes bounds the configuration that the Ingresses of one namespace add; 0: nothing does.
+	NamespaceBytes int
 	// StrictAnnotations leaves Ingresses unserved that have an annotation which is unknown,
 	// unsupported or invalid.
 	StrictAnnotations bool

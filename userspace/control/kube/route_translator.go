@@ -53,6 +53,7 @@ type routeTranslator struct {
 	unnamed *group // what no Ingress names; nil: to be translated
 	general general
 
+	budgets budgets
 	dirty   map[*entry]struct{}
 	unused  []reference // Secrets that no group uses any more, for now
 	changed changed
@@ -93,7 +94,7 @@ func newChanged() changed {
 	}
 }
 
-// entry is an Ingress that is served, or that has asked for the class in vain.
+// entry is an Ingress that is served, or that has asked for the class or for room in vain.
 type entry struct {
 	ingress  *networkingv1.Ingress
 	member   bool // of the class
@@ -101,6 +102,10 @@ type entry struct {
 	hosts    []string // that it names
 	wants    []reference
 	group    *group // nil: not translated yet
+
+	weighed []reference // objects whose content becomes configuration with it
+	weight  int         // bytes of its namespace's budget
+	refusal string      // why it is not served beside the older ones of its namespace; "": it is
 }
 
 // group is what was made of Ingresses that have hosts in common.
@@ -121,7 +126,7 @@ func newRouteTranslator(o Options, s Store) *routeTranslator {
 		bases: map[string]*base{}, hosts: map[string]model.Host{}, told: map[string]problems{}, below: map[string]map[string]struct{}{}, tlsOnly: map[string]struct{}{},
 		keys: counted[model.ServiceKey, struct{}]{}, certificates: counted[string, model.Certificate]{},
 		authorities: counted[string, model.Authority]{}, wants: counted[reference, struct{}]{},
-		dirty: map[*entry]struct{}{}, changed: newChanged(), controllerStale: true,
+		budgets: newBudgets(), dirty: map[*entry]struct{}{}, changed: newChanged(), controllerStale: true,
 	}
 	t.setClasses(nil)
 	return t
@@ -244,16 +249,37 @@ func (t *routeTranslator) set(ingress *networkingv1.Ingress) {
 		return
 	}
 	e.hosts, e.wants = hostsNamed(ingress), wantedBy(ingress)
+	for _, r := range e.wants {
+		t.wants.add(r, struct{}{})
+	}
+	if last != nil && last.member {
+		e.refusal = last.refusal // until it is weighed
+	}
+	if t.budgets.add(e); e.refusal == "" {
+		t.admit(e)
+	}
+}
+
+// admit has an Ingress translated.
+func (t *routeTranslator) admit(e *entry) {
 	for _, host := range e.hosts {
 		if t.named[host] == nil {
 			t.named[host] = map[*entry]struct{}{}
 		}
 		t.named[host][e] = struct{}{}
 	}
-	for _, r := range e.wants {
-		t.wants.add(r, struct{}{})
-	}
 	t.dirty[e] = struct{}{}
+}
+
+// expel takes back what an Ingress has brought. The rest of its group is to be translated again.
+func (t *routeTranslator) expel(e *entry) {
+	for _, host := range e.hosts {
+		if delete(t.named[host], e); len(t.named[host]) == 0 {
+			delete(t.named, host)
+		}
+	}
+	t.dissolve(e.group)
+	delete(t.dirty, e)
 }
 
 // remove forgets an Ingress. The rest of its group is to be translated again.
@@ -263,26 +289,22 @@ func (t *routeTranslator) remove(n name) {
 		return
 	}
 	delete(t.entries, n)
-	delete(t.dirty, e)
-	t.changed.problems = t.changed.problems || len(e.problems) > 0
+	t.changed.problems = t.changed.problems || len(e.problems) > 0 || e.refusal != ""
 	if !e.member {
 		return
 	}
 	t.changed.served = true
-	for _, host := range e.hosts {
-		if delete(t.named[host], e); len(t.named[host]) == 0 {
-			delete(t.named, host)
-		}
-	}
 	for _, r := range e.wants {
 		t.wants.drop(r)
 	}
-	t.dissolve(e.group)
+	t.budgets.remove(e)
+	t.expel(e)
 }
 
 // touch notes that an object has come, gone or changed that Ingresses may refer to. Without a
 // name that is said of all objects of the kind in the namespace.
 func (t *routeTranslator) touch(r reference) {
+	t.budgets.touch(r)
 	if _, used := t.controllerUses[r]; used {
 		t.controllerStale = true
 	}
@@ -408,6 +430,7 @@ func (t *routeTranslator) setBase(host string, b *base) {
 // update translates what has changed.
 func (t *routeTranslator) update() {
 	t.renewController()
+	t.settleBudgets()
 	// A group that has a host of a dirty Ingress becomes one with it.
 	work := slices.Collect(maps.Keys(t.dirty))
 	for len(work) > 0 {
@@ -578,6 +601,9 @@ func (t *routeTranslator) problems() (all problems) {
 	seen := map[*group]struct{}{}
 	for _, e := range t.entries {
 		all = append(all, e.problems...)
+		if e.refusal != "" {
+			all.add(refOf("Ingress", e.ingress), model.Refused, ReasonBudget, e.refusal)
+		}
 		if g := e.group; g != nil && len(g.problems) > 0 {
 			if _, twice := seen[g]; !twice {
 				seen[g] = struct{}{}
@@ -592,7 +618,7 @@ func (t *routeTranslator) problems() (all problems) {
 func (t *routeTranslator) published() []model.Published {
 	var served []*networkingv1.Ingress
 	for _, e := range t.entries {
-		if e.member {
+		if e.member && e.refusal == "" {
 			served = append(served, e.ingress)
 		}
 	}

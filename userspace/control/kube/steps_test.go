@@ -47,6 +47,13 @@ func TestTranslatorAgrees(t *testing.T) {
 			versions[o.Ref] = append(versions[o.Ref], one)
 		}
 	}
+	// Without a bound of what a namespace may add, and with one that some Ingresses exceed.
+	for _, bytes := range []int{0, 4000} {
+		t.Run(fmt.Sprintf("%d bytes", bytes), func(t *testing.T) { agrees(t, versions, bytes) })
+	}
+}
+
+func agrees(t *testing.T, versions map[model.ObjectRef][]kube.Objects, namespaceBytes int) {
 	refs := slices.SortedFunc(maps.Keys(versions), func(a, b model.ObjectRef) int { return cmp.Compare(a.String(), b.String()) })
 	seed := number("KERNGATE_TRANSLATOR_SEED", 1)
 	r := rand.New(rand.NewPCG(seed, 2))
@@ -55,6 +62,7 @@ func TestTranslatorAgrees(t *testing.T) {
 		DefaultBackend: model.ServiceKey{Namespace: "default", Name: "web", Port: "80"}, DefaultCertificate: "default/web-tls",
 		Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, TCPServices: "default/tcp", Defence: "default/defence", IngressNginx: "default/settings",
 		FabricService: "kerngate-system/kerngate", ProxyService: "kerngate-system/kerngate",
+		NamespaceBytes: namespaceBytes,
 	}
 	there := map[model.ObjectRef]kube.Objects{}
 	settings := model.ObjectRef{Kind: "ConfigMap", Namespace: "default", Name: "settings"}
@@ -62,7 +70,7 @@ func TestTranslatorAgrees(t *testing.T) {
 	translator := kube.NewTranslator(options)
 	var sum state
 	steps := int(number("KERNGATE_TRANSLATOR_STEPS", 400))
-	narrow, hosts := 0, 0
+	narrow, hosts, refused := 0, 0, 0
 	for step := range steps {
 		var changed []string
 		for range 1 + r.IntN(3) {
@@ -97,11 +105,19 @@ func TestTranslatorAgrees(t *testing.T) {
 			narrow, hosts = narrow+len(u.Changed.Hosts), hosts+len(u.Model.Hosts)
 		}
 		m, problems := kube.Translate(objects, options)
+		for _, p := range problems {
+			if p.Reason == "NamespaceBudget" {
+				refused++
+			}
+		}
 		if diff := gocmp.Diff(m.Dump()+dumpProblems(problems), sum.String()); diff != "" {
 			t.Fatalf("seed %d, step %d, after %q (-from nothing +translator):\n%s", seed, step, changed, diff)
 		}
 	}
 	t.Logf("%d objects at the end; %d hosts were translated again in %d steps of %d hosts on average", len(there), narrow, steps, hosts/steps)
+	if (refused > 0) != (namespaceBytes > 0) {
+		t.Errorf("%d times an Ingress was refused for want of room, with %d bytes for a namespace", refused, namespaceBytes)
+	}
 	if narrow*4 > hosts {
 		t.Errorf("%d hosts were translated again of %d: a change is to cost what it concerns", narrow, hosts)
 	}

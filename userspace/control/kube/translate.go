@@ -58,6 +58,7 @@ func (t *translation) all() (model.Model, []*networkingv1.Ingress) {
 		}
 	}
 	slices.SortFunc(served, byAge)
+	served = t.withinBudget(served)
 	t.routes(served)
 	bases := t.bases()
 	m := model.Model{Default: t.classDefault(), DefaultCertificate: t.defaultCertificate(), Defence: t.defence(), HSTS: hstsOf(t.controller)}

@@ -238,6 +238,7 @@ func read(t testing.TB, archive *txtar.Archive) (kube.Objects, kube.Options) {
 		NoCatchAll             bool              `json:"noCatchAll"`
 		AllowedResponseHeaders []string          `json:"allowedResponseHeaders"`
 		SharedHosts            string            `json:"sharedHosts"`
+		NamespaceBytes         int               `json:"namespaceBytes"`
 	}{Class: "kerngate", ClassOptional: true, SharedHosts: "warn"}
 	if err := yaml.UnmarshalStrict([]byte(section(archive, "options.yaml")), &options); err != nil {
 		t.Fatalf("options.yaml: %v", err)
@@ -268,6 +269,7 @@ func read(t testing.TB, archive *txtar.Archive) (kube.Objects, kube.Options) {
 		NoCatchAll:             options.NoCatchAll,
 		ProxyService:           options.ProxyService,
 		FabricService:          options.FabricService,
+		NamespaceBytes:         options.NamespaceBytes,
 		AllowedResponseHeaders: options.AllowedResponseHeaders,
 		SharedHosts:            shared,
 	}

@@ -47,6 +47,8 @@ func (r *reader) canary() {
 		}
 		c.Pattern = pattern
 	}
+	// With affinity, ingress-nginx reads this of the canary, not of the Ingress that has it.
+	r.out.CanaryLegacy = on && r.oneOf("affinity-canary-behavior", "sticky", "legacy") == "legacy"
 	if on {
 		r.out.Canary = c
 	}

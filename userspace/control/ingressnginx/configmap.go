@@ -69,8 +69,8 @@ func checkField(name, value string) error {
 	return nil
 }
 
-// customHeaders reads the fields that responses get. Their values are texts, in which no
-// values of the request stand.
+// customHeaders reads the fields that responses get. As in ingress-nginx, values of the request
+// may stand in theirs.
 func (r *reader) customHeaders() {
 	const key = "custom-headers"
 	_, v, set := r.text(key)
@@ -90,9 +90,6 @@ func (r *reader) customHeaders() {
 		err := checkField(name, fields[name])
 		if err == nil && len(allowed) > 0 && !slices.ContainsFunc(allowed, func(a string) bool { return strings.EqualFold(a, name) }) {
 			err = unsupported(fmt.Sprintf("header %s is not among those that the agent allows (--global-allowed-response-headers)", name))
-		}
-		if err == nil && strings.Contains(fields[name], "$") {
-			err = unsupported(fmt.Sprintf("the value of header %s has a $, which has no equal here", name))
 		}
 		if err == nil {
 			err = r.checkTemplate(fields[name])

@@ -77,6 +77,9 @@ type Reading struct {
 	// Canary is set if the Ingress takes a part of others' requests; its service is not
 	// filled in, and the Policy is theirs.
 	Canary *model.Split
+	// CanaryLegacy has the Canary decide about clients, too, that have a cookie of the main Ingress's
+	// affinity.
+	CanaryLegacy bool
 	// Suites of TLS 1.2 for clients of the Ingress's hosts, by their IANA names, sorted;
 	// none: those of the proxy. UpstreamSuites are the same for pods.
 	Suites, UpstreamSuites []string

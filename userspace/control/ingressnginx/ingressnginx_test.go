@@ -141,7 +141,7 @@ func TestRead(t *testing.T) {
 		{[]string{"enable-cors: true", "cors-allow-origin: evil"}, "invalid cors-allow-origin\ninvalid cors-allow-origin"},
 		{[]string{"cors-allow-origin: https://a.example"}, ""},
 		{[]string{"custom-headers: fields"}, "response: set X-A \"a b\"\nresponse: set X-B \"2\""},
-		{[]string{"custom-headers: dollar"}, "response: set X-B \"c\"\nunsupported custom-headers"},
+		{[]string{"custom-headers: dollar"}, "response: set X-A \"$host\"\nresponse: set X-B \"c\""},
 		{[]string{"custom-headers: lines"}, "response: set X-B \"c\"\ninvalid custom-headers"},
 		{[]string{"custom-headers: own"}, "response: set X-B \"c\"\nunsupported custom-headers\nunsupported custom-headers"},
 		{[]string{"custom-headers: nameless"}, "response: set X-B \"c\"\ninvalid custom-headers"},

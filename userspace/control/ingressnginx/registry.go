@@ -140,7 +140,7 @@ var keys = []Key{
 	{Name: "proxy-cookie-path", Group: "Proxy"},
 	{Name: "proxy-http-version", Group: "Proxy", Verdict: Difference, Why: "1.0 is not spoken to pods"},
 	{Name: "proxy-max-temp-file-size", Group: "Proxy", Verdict: Difference, Why: "responses are never written to a file; " + whyStreams},
-	{Name: "proxy-next-upstream", Group: "Proxy", Verdict: Difference, Why: "a request whose body is no longer at hand whole is not repeated, nor one too many: a fifth of a service's requests at a time may be repeated"},
+	{Name: "proxy-next-upstream", Group: "Proxy", Verdict: Difference, Why: "no pod is asked twice; a request whose body is no longer at hand whole is not repeated, nor one too many: a fifth of a service's requests at a time may be repeated"},
 	{Name: "proxy-next-upstream-timeout", Group: "Proxy"},
 	{Name: "proxy-next-upstream-tries", Group: "Proxy", Verdict: Difference, Why: "ten pods are asked at most"},
 	{Name: "proxy-read-timeout", Group: "Proxy"},

@@ -217,8 +217,11 @@ func (t *translation) addCanaries(served []*networkingv1.Ingress) {
 					continue
 				}
 				c := *p.rules.Canary
-				c.Source, c.Service = ref, t.backend(ref, field+".backend", path.Backend)
+				c.Source, c.Service = ref, t.backend(ref, field+".backend", path.Backend, "503")
 				main.Splits = append(main.Splits, c)
+				if p.rules.CanaryLegacy {
+					main.Policy = withoutSticky(main.Policy)
+				}
 				t.hosts[rule.Host][key] = main
 			}
 		}
@@ -259,7 +262,7 @@ func (t *translation) addSlashes(served []*networkingv1.Ingress) {
 				_, clear := t.leftOut(&r, path.Path)
 				t.hosts[rule.Host][key] = published{Route: model.Route{Path: text, Match: model.Exact, Source: ref,
 					RedirectHTTPS: !clear && t.redirectsHTTPS(ingress, p, rule.Host),
-					Policy:        &model.Policy{Redirects: []model.Redirect{{Status: 301, Target: target, By: "the path of the Ingress, which ends with a slash"}}}}}
+					Policy:        t.slashPolicy(ingress, rule.Host, path, model.Redirect{Status: 301, Target: target, By: "the path of the Ingress, which ends with a slash"})}}
 			}
 		}
 	}
@@ -342,4 +345,30 @@ func redirectsAll(said ingressnginx.HTTPS, strict, tls bool) bool {
 		withTLS = *said.WithTLS
 	}
 	return said.Always || withTLS && tls
+}
+
+// withoutSticky returns a policy whose affinity does not keep clients from canaries.
+func withoutSticky(p *model.Policy) *model.Policy {
+	if p == nil || p.Balance == nil || p.Balance.Affinity == nil || !p.Balance.Affinity.Canary {
+		return p
+	}
+	out, balance, affinity := *p, *p.Balance, *p.Balance.Affinity
+	affinity.Canary = false
+	balance.Affinity = &affinity
+	out.Balance = &balance
+	return &out
+}
+
+// slashPolicy redirects to a path of an Ingress, with the headers that its responses have.
+func (t *translation) slashPolicy(ingress *networkingv1.Ingress, host string, path networkingv1.HTTPIngressPath, to model.Redirect) *model.Policy {
+	out := &model.Policy{Redirects: []model.Redirect{to}}
+	if p := t.routePolicy(ingress, host, path.Path, path.Backend, false); p != nil {
+		out.CORS = p.CORS
+		for _, h := range p.ResponseHeaders {
+			if h.Levels == 0 { // there are no steps
+				out.ResponseHeaders = append(out.ResponseHeaders, h)
+			}
+		}
+	}
+	return out
 }

@@ -229,12 +229,20 @@ func (t *translation) addRoute(ingress *networkingv1.Ingress, host, field, path 
 			fmt.Sprintf("%s: %s of host %q is already served by %s", field, matchText(key), host, owner))
 		return
 	}
-	route.Service = t.backend(route.Source, backendField, backend)
 	p := t.policyOf(ingress)
+	otherwise := "503"
+	if all := p.rules.Policy; all != nil && all.Fallback != (model.ServiceKey{}) {
+		otherwise = "the response of default-backend"
+	}
+	route.Service = t.backend(route.Source, backendField, backend, otherwise)
 	route.RedirectHTTPS = t.redirectsHTTPS(ingress, p, host)
 	open, clear := t.leftOut(&route.Route, path)
 	route.Policy = t.routePolicy(ingress, host, path, backend, open)
-	route.Upstream = t.upstream(p, &route.Route)
+	if route.Service == (model.ServiceKey{}) && route.Policy != nil && route.Policy.Fallback != (model.ServiceKey{}) {
+		route.Service = route.Policy.Fallback // as if it had no ready pod
+	} else {
+		route.Upstream = t.upstream(p, &route.Route)
+	}
 	if p.client != nil && !t.settles(route.Source, host) {
 		// Of this host it cannot ask what its pods count on.
 		t.found.add(route.Source, model.Refused, "AccessClosed", fmt.Sprintf("annotation %s: %s of host %q: the host belongs to another namespace, which alone can set its client-certificate policy; to fail closed, every request is refused", annotationAuthTLSSecret, matchText(key), host))
@@ -282,7 +290,7 @@ func (t *translation) addFallback(ingress *networkingv1.Ingress) {
 // backend resolves what a route points to. A backend that cannot be had gives the zero
 // key: the route stays and answers 503, since without it the requests would go to the
 // service of a less specific path, which never asked for them.
-func (t *translation) backend(ref model.ObjectRef, field string, b networkingv1.IngressBackend) model.ServiceKey {
+func (t *translation) backend(ref model.ObjectRef, field string, b networkingv1.IngressBackend, otherwise string) model.ServiceKey {
 	switch {
 	case b.Resource != nil:
 		t.found.add(ref, model.Refused, "ResourceBackendUnsupported",
@@ -292,7 +300,7 @@ func (t *translation) backend(ref model.ObjectRef, field string, b networkingv1.
 		t.found.add(ref, model.Refused, "BackendInvalid", field+": no Service is named")
 		return model.ServiceKey{}
 	}
-	return t.resolve(ref, field+".service", name{ref.Namespace, b.Service.Name}, b.Service.Port, "503")
+	return t.resolve(ref, field+".service", name{ref.Namespace, b.Service.Name}, b.Service.Port, otherwise)
 }
 
 // resolve returns the zero key, and a problem, for what cannot be had; otherwise is what

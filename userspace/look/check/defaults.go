@@ -21,6 +21,9 @@ var defaults = []string{
 	"Limits: IPv6 clients are counted by /64 here, by address there.",
 	"Request headers with an underscore: ingress-nginx drops them; Kerngate passes them on, unless they can be taken for a header that the proxy sets.",
 	"Strict-Transport-Security: ingress-nginx sends it by default with TLS; Kerngate sends it if the agent's --hsts is set.",
+	"Redirects to https: they come before the returns of snippets, permanent-redirect and temporal-redirect, and have no CORS headers; ingress-nginx answers a request in clear text with those.",
+	"X-Original-Forwarded-For and X-Original-Forwarded-Host: ingress-nginx sends pods what the client wrote of itself; Kerngate does not.",
+	"Backends of kind resource: Kerngate answers 503, ingress-nginx 404.",
 	"Access log: ingress-nginx writes one by default; Kerngate writes one if the agent's --access-log is on.",
 	"Regular expressions: Kerngate's are RE2's, without look-around and back references; a path that has them is not served.",
 }

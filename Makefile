@@ -31,9 +31,10 @@ images: ## make the container images for amd64 and arm64 in bin/images, without 
 push: ## push the images of bin/images to REGISTRY
 	@VERSION=$(VERSION) scripts/images-build --push "$(REGISTRY)"
 
-generate: ## compile the BPF C and the feed's protobuf again (clang-19, protoc)
+generate: ## compile the BPF C and the feed's protobuf, and render install.yaml again (clang-19, protoc)
 	@scripts/setup build
 	go generate ./...
+	@scripts/chart-render
 
 check-generate: ## prove that what is generated agrees with its source
 	@scripts/setup build

@@ -6,6 +6,7 @@ var prerequisites = []string{"go", "gofmt", "git", "make"}
 // exempt are programs that no group of scripts/setup has to install, or not for one script.
 var exempt = map[string]string{
 	"kubectl":           "kerngatectl check --cluster runs the operator's own; its tests put one of their own into PATH",
+	"helm-build":        "a script of this repository, which runs Go and nothing else that is not of Debian's base system",
 	"scripts/demo: nft": "only tests call lab.Kerngate.Inventory",
 	"ipvsadm":           "make bench-l4 measures IPVS where the kernel has it and ipvsadm is installed, and says so where not",
 }
@@ -50,6 +51,7 @@ var followedGo = map[string]string{
 	"test/benchcontrol: a function literal's parameter path": "etcd and what scripts/k8s-build builds, as test/controlplane runs them",
 	"test/conformance/ingress: binaries.Path()":              built,
 	"test/conformance/ingress: plane.Binary()":               built,
+	"test/controlplane: helm.path":                           "scripts/helm-build builds it",
 	"test/controlplane: filepath.Join()":                     built,
 	"test/e2e: bin.Path()":                                   built,
 	"test/e2e: s.Binaries.Path()":                            built,
@@ -70,6 +72,7 @@ var followedShell = map[string]string{
 	"scripts/bench-flood: \"$work/flood\"":          built,
 	"scripts/bench-l4: \"$work/benchl4\"":           built,
 	"scripts/bench: \"$bin/bench\"":                 built,
+	"scripts/chart-render: \"$helm\"":               "scripts/helm-build builds it",
 	"scripts/demo: \"$bin/demo\"":                   built,
 	"scripts/images-build: \"$work/images\"":        built,
 	"scripts/setup: \"$proof\"":                     "what scripts/setup looks for",

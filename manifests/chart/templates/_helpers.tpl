@@ -1,0 +1,17 @@
+{{/* The image of a container: a list of the root context and the container's part of .Values.image. */}}
+{{- define "kerngate.image" -}}
+{{- $root := index . 0 -}}
+{{- $image := index . 1 -}}
+{{- with $root.Values.image.registry }}{{ . | trimSuffix "/" }}/{{ end -}}
+{{- $image.repository -}}
+{{- if $image.digest }}@{{ $image.digest }}{{ else }}:{{ $root.Values.image.tag | default $root.Chart.AppVersion }}{{ end -}}
+{{- end }}
+
+{{/* The agent's settings, as its --config reads them. */}}
+{{- define "kerngate.config" -}}
+{{- if not (index .Values.config "ingress-ip") -}}
+{{- fail "set config.ingress-ip to the addresses that clients dial, for example --set 'config.ingress-ip={203.0.113.10}'" -}}
+{{- end -}}
+{{ toYaml (pick .Values.config "ingress-ip") }}
+{{ toYaml (merge (dict "ingress-class" .Values.ingressClass.name) (omit .Values.config "ingress-ip")) }}
+{{- end }}

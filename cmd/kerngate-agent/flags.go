@@ -62,6 +62,7 @@ type flags struct {
 	fabric      fabricFlags
 
 	bpffs       string
+	stateDir    string
 	socket      string
 	maxServices int
 	maxBackends int
@@ -213,6 +214,7 @@ func (f *flags) define() {
 
 	s.StringVar(&f.bpffs, "bpffs", loader.DefaultBPFFS, "`folder` on a bpf file system in which maps and links are pinned")
 	s.StringVar(&f.socket, "socket", "/run/kerngate/agent.sock", "unix `socket` on which the agent listens for proxies and kerngatectl")
+	s.StringVar(&f.stateDir, "state-dir", defaultStateDir, "`folder` on a tmpfs in which the objects of the cluster are kept, private keys included, for an agent that starts while the API server is away; it is made accessible to root only; empty: they are not kept")
 	s.IntVar(&f.maxServices, "max-services", 0, "capacity of the map kg_services when it is created; kg_listeners gets twice as much, kg_addresses a quarter; 0: the default")
 	s.IntVar(&f.maxBackends, "max-backends", 0, "capacity of the map kg_backends when it is created; 0: the default")
 	s.IntVar(&f.maxSlots, "max-slots", 0, "capacity of the map kg_slots when it is created; 0: the default")

@@ -23,6 +23,7 @@ import (
 	"github.com/kerngate/kerngate/loader/abi"
 	"github.com/kerngate/kerngate/userspace/cgroup"
 	"github.com/kerngate/kerngate/userspace/control/agent"
+	"github.com/kerngate/kerngate/userspace/control/cluster"
 	"github.com/kerngate/kerngate/userspace/control/ocsp"
 	"github.com/kerngate/kerngate/userspace/feed"
 )
@@ -109,7 +110,10 @@ func uninstall(o *options) error {
 	if err := os.Remove(o.feed.Path); err != nil && !os.IsNotExist(err) {
 		return err
 	}
-	return nil
+	if o.flags.stateDir == "" {
+		return nil
+	}
+	return cluster.RemoveKept(o.flags.stateDir)
 }
 
 // serve builds the parts and lets them run.
@@ -136,6 +140,11 @@ func serve(ctx context.Context, e env, o *options) error {
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), datapath.Collector())
+	if from.keep != nil {
+		if err := from.keep(datapath, registry); err != nil {
+			return err
+		}
+	}
 	var stapler *ocsp.Stapler
 	if o.flags.ocsp {
 		guard := ocsp.Guard{Ingress: o.node.Addresses, Allowed: o.kube.Allowed, Node: net.InterfaceAddrs}

@@ -5,9 +5,13 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
+	"github.com/kerngate/kerngate/loader"
+	"github.com/kerngate/kerngate/loader/abi"
 	"github.com/kerngate/kerngate/userspace/control/agent"
 	"github.com/kerngate/kerngate/userspace/control/cluster"
 	"github.com/kerngate/kerngate/userspace/control/folder"
@@ -28,6 +32,27 @@ type origin struct {
 	reporter reporter // nil: the log alone, as nobody can write events to a folder
 	rings    <-chan tickets.Ring
 	keys     func(context.Context) // works for rings until ctx ends
+	// keep has the objects kept on this node; nil: the source is on this node itself.
+	keep func(*loader.Datapath, prometheus.Registerer) error
+}
+
+const (
+	// defaultStateDir is on a tmpfs wherever systemd runs.
+	defaultStateDir = "/run/kerngate-agent"
+	// How long the API server may take to list everything before kept objects are served: less than clients
+	// notice, or, while a proxy serves by what is in the maps already, long enough for a large cluster.
+	patienceIdle    = 300 * time.Millisecond
+	patienceServing = 5 * time.Second
+)
+
+// patience is how long an agent can do without objects.
+func patience(d *loader.Datapath) time.Duration {
+	for _, g := range d.Generations() {
+		if g.State == abi.GenerationServing && g.Sockets > 0 {
+			return patienceServing
+		}
+	}
+	return patienceIdle
 }
 
 func (o *options) origin(log zerolog.Logger) (origin, error) {
@@ -62,5 +87,11 @@ func (o *options) origin(log zerolog.Logger) (origin, error) {
 		Tickets:       shared,
 		Log:           log,
 	})
-	return origin{source: source, reporter: reporter, rings: shared.Rings(), keys: shared.Run}, nil
+	keep := func(d *loader.Datapath, registry prometheus.Registerer) error {
+		return source.Keep(cluster.Keep{
+			Folder: o.flags.stateDir, Node: o.flags.nodeName, Metrics: registry,
+			Patience: func() time.Duration { return patience(d) },
+		})
+	}
+	return origin{source: source, reporter: reporter, rings: shared.Rings(), keys: shared.Run, keep: keep}, nil
 }

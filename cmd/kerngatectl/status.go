@@ -120,6 +120,9 @@ func agentTable(w io.Writer, now time.Time, a *status.Status) {
 			source += " (waiting for " + strings.Join(a.Source.Waiting, ", ") + ")"
 		}
 	}
+	if a.Source.Kept != nil {
+		source += ", not read yet: objects of " + ago(now, *a.Source.Kept) + " that were kept on this node are served"
+	}
 	if a.Source.Error != "" {
 		source += ", error: " + a.Source.Error
 	}

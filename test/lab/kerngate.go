@@ -42,6 +42,7 @@ type Kerngate struct {
 	Manifests Manifests
 	// Kubeconfig names a cluster to serve instead of the manifests.
 	Kubeconfig string
+	StateDir   string   // where the agent keeps the cluster's objects; "": they are not kept
 	Agent      *Process // the one started last
 
 	Uplink string // interface on which the agent expects clients; eth0
@@ -83,7 +84,7 @@ const (
 func (k *Kerngate) agentArgs() []string {
 	from := []string{"--manifests", string(k.Manifests)}
 	if k.Kubeconfig != "" {
-		from = []string{"--kubeconfig", k.Kubeconfig}
+		from = []string{"--kubeconfig", k.Kubeconfig, "--state-dir", k.StateDir}
 	}
 	args := append(from,
 		"--ingress-ip", k.Node.lab.VIP4.String(),
@@ -186,6 +187,6 @@ func (k *Kerngate) Uninstall() (string, error) {
 			}
 		}
 	}
-	args := []string{"--uninstall", "--bpffs", k.Pins(), "--interface", k.Uplink}
+	args := []string{"--uninstall", "--bpffs", k.Pins(), "--interface", k.Uplink, "--state-dir", k.StateDir}
 	return k.Node.Run(Command{Path: k.Binaries.Path(AgentBinary), Args: args})
 }

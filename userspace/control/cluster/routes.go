@@ -72,13 +72,20 @@ func (c *Source) translateRoutes(ctx context.Context, r routeChanges) bool {
 	if !any {
 		return true
 	}
-	return c.send(ctx, u)
+	defer c.current(ctx)
+	return c.sendNews(ctx, u)
 }
 
 // translateServices translates the services whose endpoints have changed.
 func (c *Source) translateServices(ctx context.Context, changed map[name]struct{}) bool {
 	u, any := c.translator.EndpointsChanged(changed)
-	return !any || c.send(ctx, u)
+	return !any || c.sendNews(ctx, u)
+}
+
+// sendNews sends an update, and has the objects that it was made of kept.
+func (c *Source) sendNews(ctx context.Context, u model.Update) bool {
+	c.kept.changed()
+	return c.send(ctx, u)
 }
 
 func (c *Source) send(ctx context.Context, u model.Update) bool {

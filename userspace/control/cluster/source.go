@@ -40,10 +40,13 @@ const byService = "service"
 // Source is the source that watches a cluster.
 type Source struct {
 	options    kube.Options
+	client     kubernetes.Interface
 	connection *Connection
 	log        zerolog.Logger
 	updates    chan model.Update
 	changes    changes
+	kept       *keeper        // nil: objects are not kept
+	running    sync.WaitGroup // goroutines of Run
 
 	informers []watched
 	ingresses networkinglisters.IngressLister
@@ -73,7 +76,7 @@ type watched struct {
 // New returns a source for the cluster of a client.
 func New(client kubernetes.Interface, connection *Connection, options kube.Options, log zerolog.Logger) (*Source, error) {
 	c := &Source{
-		options: options, connection: connection, log: log,
+		options: options, client: client, connection: connection, log: log,
 		updates: make(chan model.Update),
 		changes: newChanges(),
 	}
@@ -128,10 +131,12 @@ func (c *Source) Run(ctx context.Context) error {
 	}
 	defer c.secrets.stop()
 	defer c.named.stop()
-	for _, w := range c.informers {
-		if !cache.WaitForCacheSync(ctx.Done(), w.informer.HasSynced) {
-			return nil // ctx has ended
-		}
+	defer c.running.Wait() // before that, since the last write of the kept objects reads these watches
+	if !c.awaitLists(ctx) {
+		return nil // ctx has ended
+	}
+	if c.kept != nil && c.kept.Folder != "" {
+		c.running.Go(func() { c.keep(ctx) })
 	}
 	c.changes.add(func(r *routeChanges) { r.all, r.classes = true, true })
 	timer := time.NewTimer(time.Hour)
@@ -152,6 +157,36 @@ func (c *Source) Run(ctx context.Context) error {
 		}
 		timer.Reset(wait)
 	}
+}
+
+// awaitLists waits until everything is listed. If that takes too long, what was kept is served
+// meanwhile. It reports false if ctx has ended.
+func (c *Source) awaitLists(ctx context.Context) bool {
+	synced := make(chan bool, 1)
+	c.running.Go(func() {
+		for _, w := range c.informers {
+			if !cache.WaitForCacheSync(ctx.Done(), w.informer.HasSynced) {
+				synced <- false
+				return
+			}
+		}
+		synced <- true
+	})
+	if c.kept != nil && c.kept.Folder != "" {
+		patience := time.Duration(0)
+		if c.kept.Patience != nil {
+			patience = c.kept.Patience()
+		}
+		select {
+		case ok := <-synced:
+			return ok
+		case <-time.After(patience):
+			if !c.serveKept(ctx) {
+				return false
+			}
+		}
+	}
+	return <-synced
 }
 
 // changed looks at what an informer tells. One of the objects may be nil.
@@ -214,6 +249,9 @@ func (c *Source) Describe() status.Source {
 		if !w.informer.HasSynced() {
 			d.Waiting = append(d.Waiting, w.resource)
 		}
+	}
+	if at := c.kept.servedAt(); !at.IsZero() {
+		d.Kept = &at
 	}
 	d.Waiting = slices.Concat(d.Waiting, c.secrets.waiting(), c.named.waiting())
 	c.mu.Lock()

@@ -196,6 +196,16 @@ func (w *watches) get(n name) (metav1.Object, error) {
 	return object.(metav1.Object), nil
 }
 
+// list returns all objects that are known.
+func (w *watches) list() (out []any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, one := range w.all {
+		out = append(out, one.informer.GetStore().List()...)
+	}
+	return out
+}
+
 // waiting lists what has not been read yet.
 func (w *watches) waiting() (out []string) {
 	w.mu.Lock()

@@ -103,7 +103,10 @@ type Source struct {
 	Synced   bool       `json:"synced"`   // the initial list has been read
 	Waiting  []string   `json:"waiting,omitempty"`
 	LastSeen *time.Time `json:"lastSeen,omitempty"` // last event or read
-	Error    string     `json:"error,omitempty"`    // last error, empty once it is over
+	// Kept is when the objects that are served were current, if they are those that the node had
+	// kept since the API server has not answered this agent yet.
+	Kept  *time.Time `json:"kept,omitempty"`
+	Error string     `json:"error,omitempty"` // last error, empty once it is over
 }
 
 // Attachment is one program on one hook.

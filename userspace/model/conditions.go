@@ -8,6 +8,9 @@ import (
 
 // Conditions are what a request must be besides its path. All must hold.
 type Conditions struct {
+	// Scheme is "https" for requests of listeners with TLS and "http" for those of others, whatever
+	// a header says; "": any.
+	Scheme  string
 	Method  string       // "": any
 	Headers []Comparison // by Name
 	Query   []Comparison // by Name
@@ -23,6 +26,9 @@ type Comparison struct {
 // String returns the conditions on one line.
 func (c *Conditions) String() string {
 	var parts []string
+	if c.Scheme != "" {
+		parts = append(parts, "scheme "+c.Scheme)
+	}
 	if c.Method != "" {
 		parts = append(parts, "method "+c.Method)
 	}

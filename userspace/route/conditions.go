@@ -10,6 +10,8 @@ import (
 
 // Request is what Conditions ask of a request.
 type Request interface {
+	// Secure reports whether the request came by a connection with TLS.
+	Secure() bool
 	// Method returns the method as it was sent.
 	Method() []byte
 	// Header returns the value of a header by its name in lower case, several joined by commas as
@@ -21,6 +23,7 @@ type Request interface {
 
 // Conditions are what a request must be besides its path. All must hold.
 type Conditions struct {
+	scheme  string // "http", "https", "": any
 	method  string // "": any
 	headers []comparison
 	query   []comparison
@@ -36,18 +39,21 @@ type comparison struct {
 const maxComparisons = 32
 
 // NewConditions checks and compiles conditions. Without any it returns nil.
-func NewConditions(method string, headers, query []model.Comparison) (*Conditions, error) {
-	if method == "" && len(headers)+len(query) == 0 {
+func NewConditions(of model.Conditions) (*Conditions, error) {
+	if of.Scheme == "" && of.Method == "" && len(of.Headers)+len(of.Query) == 0 {
 		return nil, nil
 	}
-	if method != "" && !rule.Token(method) {
-		return nil, fmt.Errorf("%q is no method", method)
+	if of.Scheme != "" && of.Scheme != "http" && of.Scheme != "https" {
+		return nil, fmt.Errorf("scheme %q is neither http nor https", rule.Shorten(of.Scheme))
 	}
-	if n := len(headers) + len(query); n > maxComparisons {
+	if of.Method != "" && !rule.Token(of.Method) {
+		return nil, fmt.Errorf("%q is no method", of.Method)
+	}
+	if n := len(of.Headers) + len(of.Query); n > maxComparisons {
 		return nil, fmt.Errorf("%d conditions on headers and query: no more than %d are allowed", n, maxComparisons)
 	}
-	c := &Conditions{method: method}
-	for _, h := range headers {
+	c := &Conditions{scheme: of.Scheme, method: of.Method}
+	for _, h := range of.Headers {
 		if err := rule.FieldName(h.Name); err != nil {
 			return nil, err
 		}
@@ -57,7 +63,7 @@ func NewConditions(method string, headers, query []model.Comparison) (*Condition
 		}
 		c.headers = append(c.headers, one)
 	}
-	for _, q := range query {
+	for _, q := range of.Query {
 		if q.Name == "" {
 			return nil, fmt.Errorf("a condition on the query names no parameter")
 		}
@@ -84,6 +90,9 @@ func lower(name string) string { return string(bytes.ToLower([]byte(name))) }
 
 // Fit reports whether a request is as the conditions want it. It allocates nothing.
 func (c *Conditions) Fit(q Request) bool {
+	if c.scheme != "" && q.Secure() != (c.scheme == "https") {
+		return false
+	}
 	if c.method != "" && string(q.Method()) != c.method {
 		return false
 	}

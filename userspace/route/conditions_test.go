@@ -13,9 +13,11 @@ import (
 // asked is a request of tests.
 type asked struct {
 	method, query string
+	secure        bool
 	headers       map[string]string
 }
 
+func (a *asked) Secure() bool   { return a.secure }
 func (a *asked) Method() []byte { return []byte(a.method) }
 func (a *asked) Query() []byte  { return []byte(a.query) }
 func (a *asked) Header(lower string) []byte {
@@ -27,7 +29,16 @@ func (a *asked) Header(lower string) []byte {
 
 func when(t testing.TB, method string, headers, query []model.Comparison) *Conditions {
 	t.Helper()
-	c, err := NewConditions(method, headers, query)
+	c, err := NewConditions(model.Conditions{Method: method, Headers: headers, Query: query})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func schemed(t testing.TB, scheme string) *Conditions {
+	t.Helper()
+	c, err := NewConditions(model.Conditions{Scheme: scheme})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,6 +59,10 @@ func TestConditions(t *testing.T) {
 		{"method", when(t, "POST", nil, nil), asked{method: "POST"}, true},
 		{"another method", when(t, "POST", nil, nil), asked{method: "GET"}, false},
 		{"methods have a case", when(t, "POST", nil, nil), asked{method: "post"}, false},
+		{"scheme", schemed(t, "https"), asked{secure: true}, true},
+		{"another scheme", schemed(t, "https"), asked{}, false},
+		{"clear text", schemed(t, "http"), asked{}, true},
+		{"TLS is another scheme", schemed(t, "http"), asked{secure: true}, false},
 		{"header", when(t, "", is("Version", "two"), nil), asked{headers: map[string]string{"version": "two"}}, true},
 		{"header with another value", when(t, "", is("Version", "two"), nil), asked{headers: map[string]string{"version": "Two"}}, false},
 		{"no header", when(t, "", is("Version", ""), nil), asked{}, false},
@@ -75,11 +90,11 @@ func TestConditions(t *testing.T) {
 		"no name":             {"", []model.Comparison(nil), is("", "x")},
 		"too many":            {"", slices.Repeat(is("a", "x"), maxComparisons+1), []model.Comparison(nil)},
 	} {
-		if _, err := NewConditions(c[0].(string), c[1].([]model.Comparison), c[2].([]model.Comparison)); err == nil {
+		if _, err := NewConditions(model.Conditions{Method: c[0].(string), Headers: c[1].([]model.Comparison), Query: c[2].([]model.Comparison)}); err == nil {
 			t.Errorf("%s was taken", name)
 		}
 	}
-	if c, err := NewConditions("", nil, nil); c != nil || err != nil {
+	if c, err := NewConditions(model.Conditions{}); c != nil || err != nil {
 		t.Errorf("no conditions: %v, %v", c, err)
 	}
 }
@@ -161,6 +176,7 @@ func TestConditionsAllocate(t *testing.T) {
 
 type fixed struct{ method, query, header []byte }
 
+func (f *fixed) Secure() bool         { return false }
 func (f *fixed) Method() []byte       { return f.method }
 func (f *fixed) Query() []byte        { return f.query }
 func (f *fixed) Header(string) []byte { return f.header }

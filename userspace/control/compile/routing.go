@@ -174,7 +174,7 @@ func ConditionsMessage(c *model.Conditions) *feedpb.Conditions {
 		}
 		return out
 	}
-	return &feedpb.Conditions{Method: c.Method, Headers: comparisons(c.Headers), Query: comparisons(c.Query)}
+	return &feedpb.Conditions{Scheme: c.Scheme, Method: c.Method, Headers: comparisons(c.Headers), Query: comparisons(c.Query)}
 }
 
 // Snapshot returns the whole of it as a message.

@@ -1966,6 +1966,7 @@ type Conditions struct {
 	Method        string                 `protobuf:"bytes,1,opt,name=method,proto3" json:"method,omitempty"` // "": any
 	Headers       []*Comparison          `protobuf:"bytes,2,rep,name=headers,proto3" json:"headers,omitempty"`
 	Query         []*Comparison          `protobuf:"bytes,3,rep,name=query,proto3" json:"query,omitempty"`
+	Scheme        string                 `protobuf:"bytes,4,opt,name=scheme,proto3" json:"scheme,omitempty"` // "http" or "https": of the connection; "": any
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2019,6 +2020,13 @@ func (x *Conditions) GetQuery() []*Comparison {
 		return x.Query
 	}
 	return nil
+}
+
+func (x *Conditions) GetScheme() string {
+	if x != nil {
+		return x.Scheme
+	}
+	return ""
 }
 
 type Comparison struct {
@@ -5421,12 +5429,13 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"clear_text\x18h \x01(\bR\tclearText\x12\x1f\n" +
 	"\vsource_kind\x18i \x01(\tR\n" +
 	"sourceKind\x120\n" +
-	"\x04when\x18j \x01(\v2\x1c.kerngate.feed.v1.ConditionsR\x04when\"\x90\x01\n" +
+	"\x04when\x18j \x01(\v2\x1c.kerngate.feed.v1.ConditionsR\x04when\"\xa8\x01\n" +
 	"\n" +
 	"Conditions\x12\x16\n" +
 	"\x06method\x18\x01 \x01(\tR\x06method\x126\n" +
 	"\aheaders\x18\x02 \x03(\v2\x1c.kerngate.feed.v1.ComparisonR\aheaders\x122\n" +
-	"\x05query\x18\x03 \x03(\v2\x1c.kerngate.feed.v1.ComparisonR\x05query\"N\n" +
+	"\x05query\x18\x03 \x03(\v2\x1c.kerngate.feed.v1.ComparisonR\x05query\x12\x16\n" +
+	"\x06scheme\x18\x04 \x01(\tR\x06scheme\"N\n" +
 	"\n" +
 	"Comparison\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +

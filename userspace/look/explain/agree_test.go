@@ -34,7 +34,7 @@ func TestAgreesWithTheRouter(t *testing.T) {
 		}
 		return "/" + strings.Join(n, "/")
 	}
-	conditions := []*model.Conditions{{Method: "POST"}, {Query: []model.Comparison{{Name: "q", Value: "1"}}, Headers: []model.Comparison{{Name: "X-V", Value: "a|b", Regexp: true}}}}
+	conditions := []*model.Conditions{{Method: "POST"}, {Scheme: "https"}, {Query: []model.Comparison{{Name: "q", Value: "1"}}, Headers: []model.Comparison{{Name: "X-V", Value: "a|b", Regexp: true}}}}
 	matched := 0
 	for range 3000 {
 		in := Input{Maps: &Maps{}, Routes: &status.Routes{}}
@@ -54,7 +54,7 @@ func TestAgreesWithTheRouter(t *testing.T) {
 					}
 				}
 				if r.IntN(3) == 0 {
-					row.When = conditions[r.IntN(2)]
+					row.When = conditions[r.IntN(len(conditions))]
 				}
 				rows[row] = true
 			}
@@ -87,7 +87,7 @@ func TestAgreesWithTheRouter(t *testing.T) {
 			t.Fatalf("%v: %+v", err, hosts)
 		}
 		for range 20 {
-			in.Target = Target{Scheme: "http", Host: name(), Port: 80, Path: path()}
+			in.Target = Target{Scheme: pick([]string{"http", "https"}), Host: name(), Port: 80, Path: path()}
 			in.Target.Sent = in.Target.Path + pick([]string{"", "?q=1", "?q=2"})
 			in.Target.Request = Request{Method: pick([]string{"", "POST"}), Fields: []string{"X-V: " + pick([]string{"a", "b", "ab"})}}
 			head, err := in.Target.head()
@@ -95,7 +95,7 @@ func TestAgreesWithTheRouter(t *testing.T) {
 				continue // a path that a proxy refuses
 			}
 			want := ""
-			if m, ok := table.Match([]byte(in.Target.Host), []byte(in.Target.Path), http1.ForRoute{Head: head.Request}); ok {
+			if m, ok := table.Match([]byte(in.Target.Host), []byte(in.Target.Path), http1.ForRoute{Head: head.Request, TLS: in.Target.Scheme == "https"}); ok {
 				want, matched = "Ingress "+m.Value, matched+1
 			}
 			if got := Explain(in).Object; got != want {
@@ -111,7 +111,7 @@ func TestAgreesWithTheRouter(t *testing.T) {
 // compiled returns conditions as a proxy gets them.
 func compiled(t *testing.T, c *model.Conditions) *route.Conditions {
 	t.Helper()
-	out, err := route.NewConditions(c.Method, c.Headers, c.Query)
+	out, err := route.NewConditions(*c)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -223,8 +223,8 @@ func (w *walk) fits(r *status.Route) bool {
 	if err != nil {
 		return false
 	}
-	c, err := route.NewConditions(r.When.Method, r.When.Headers, r.When.Query)
-	return err == nil && (c == nil || c.Fit(http1.ForRoute{Head: head.Request}))
+	c, err := route.NewConditions(*r.When)
+	return err == nil && (c == nil || c.Fit(http1.ForRoute{Head: head.Request, TLS: w.in.Target.Scheme == "https"}))
 }
 
 func why(r *status.Route) string {

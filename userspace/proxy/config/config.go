@@ -243,5 +243,5 @@ func conditions(c *feedpb.Conditions) (*route.Conditions, error) {
 		}
 		return out
 	}
-	return route.NewConditions(c.GetMethod(), comparisons(c.GetHeaders()), comparisons(c.GetQuery()))
+	return route.NewConditions(model.Conditions{Scheme: c.GetScheme(), Method: c.GetMethod(), Headers: comparisons(c.GetHeaders()), Query: comparisons(c.GetQuery())})
 }

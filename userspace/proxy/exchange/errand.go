@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/kerngate/kerngate/loader/state"
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
 	"github.com/kerngate/kerngate/userspace/proxy/pod/subrequest"
 	"github.com/kerngate/kerngate/userspace/proxy/rules/policy"
 )
@@ -90,7 +89,7 @@ func (x *Exchange) address(d *policy.Destination, r *subrequest.Request) bool {
 				break
 			}
 		}
-		found, ok := x.conf.Routes.Match(x.Request.Host, []byte(path), http1.ForRoute{Head: x.Request})
+		found, ok := x.conf.Routes.Match(x.Request.Host, []byte(path), x.forRoute())
 		if !ok || found.Value.Service == nil || found.Value.Upstream.HTTP2 {
 			return false
 		}

@@ -42,6 +42,7 @@ type Exchange struct {
 	origin origin
 	id     identity
 	path   requestPath
+	routed http1.ForRoute // as the table of routes sees it
 	body   requestBody
 	call   call
 	passes int // how often it has passed a proxy of the cluster
@@ -107,6 +108,7 @@ func (x *Exchange) Init(w *Worker, down Downstream, r *http1.Request, c *Connect
 func (x *Exchange) reset() {
 	x.id = identity{}
 	x.path = requestPath{matched: x.path.matched, resolved: x.path.resolved}
+	x.routed = http1.ForRoute{}
 	x.body = requestBody{store: x.body.store, trailers: x.body.trailers}
 	x.call = call{}
 	x.rules.ruling = ruling{}

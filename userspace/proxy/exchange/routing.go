@@ -18,7 +18,7 @@ func (x *Exchange) route() (config.Target, Reason) {
 		return config.Target{}, BadPath
 	}
 	for turn := 0; ; turn++ {
-		r, ok := x.conf.Routes.Match(x.Request.Host, path, http1.ForRoute{Head: x.Request})
+		r, ok := x.conf.Routes.Match(x.Request.Host, path, x.forRoute())
 		if !ok && turn > 0 { // the default service is for what clients ask for themselves
 			x.rules.policy = nil
 			return config.Target{}, NoRoute
@@ -62,6 +62,13 @@ func (x *Exchange) route() (config.Target, Reason) {
 	}
 	x.Outcome.Service, x.Outcome.Usage = x.conf.Default, x.conf.DefaultUsage
 	return config.Target{Service: x.conf.Default, Upstream: config.ClearText.Upstream}, Forwarded
+}
+
+// forRoute shows the request to the table of routes. What it points to is a part of the exchange,
+// since a value of two words in an interface would be allocated for each request.
+func (x *Exchange) forRoute() *http1.ForRoute {
+	x.routed = http1.ForRoute{Head: x.Request, TLS: x.Connection.TLS != nil}
+	return &x.routed
 }
 
 // requestPath is the request's path where it is not in its plain form already.

@@ -1,7 +1,13 @@
 package http1
 
 // ForRoute shows a request to package route, whose Request it is.
-type ForRoute struct{ Head *Request }
+type ForRoute struct {
+	Head *Request
+	TLS  bool // the connection has it
+}
+
+// Secure reports whether the connection has TLS.
+func (f ForRoute) Secure() bool { return f.TLS }
 
 // Method returns the method as it was sent.
 func (f ForRoute) Method() []byte { return f.Head.Method }

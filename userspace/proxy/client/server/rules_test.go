@@ -225,8 +225,12 @@ func TestConditions(t *testing.T) {
 		{Name: "default/post:80", Path: "/x", Backends: []string{echo(t, "post")}, Change: when(&feedpb.Conditions{Method: "POST"})},
 		{Name: "default/v2:80", Path: "/x", Backends: []string{echo(t, "v2")}, Change: when(&feedpb.Conditions{
 			Headers: []*feedpb.Comparison{{Name: "Version", Value: "2, 3"}}, Query: []*feedpb.Comparison{{Name: "q", Value: "[a-c]+", Regexp: true}}})},
+		{Name: "default/tls:80", Path: "/x", Backends: []string{echo(t, "tls")}, Change: when(&feedpb.Conditions{Scheme: "https"})},
+		{Name: "default/clear:80", Path: "/clear", Backends: []string{echo(t, "clear")}, Change: when(&feedpb.Conditions{Scheme: "http"})},
 		{Name: "default/rest:80", Path: "/", Backends: []string{echo(t, "rest")}},
 	}, nil)
+	has(t, shop(t, p, "GET /x", "X-Forwarded-Proto: https"), "Pod: rest") // the listener's, whatever is said
+	has(t, shop(t, p, "GET /clear"), "Pod: clear")
 	has(t, shop(t, p, "POST /x", "Content-Length: 0"), "Pod: post")
 	has(t, shop(t, p, "GET /x/y?q=abc", "Version: 2, 3"), "Pod: v2")
 	has(t, shop(t, p, "GET /x?q=abc", "Version: 2", "Version: 3"), "Pod: v2")

@@ -94,7 +94,7 @@ var rules = []rule{
 	},
 	{
 		from:   everything,
-		except: local("userspace/control/kube", "userspace/control/cluster", "userspace/control/folder", "userspace/control/report", "userspace/control/owner", "userspace/control/agent", "cmd/kerngate-agent", "test", "manifests"),
+		except: local("userspace/control/kube", "userspace/control/gateway", "userspace/control/cluster", "userspace/control/folder", "userspace/control/report", "userspace/control/owner", "userspace/control/agent", "cmd/kerngate-agent", "test", "manifests"),
 		to:     []string{"k8s.io", "sigs.k8s.io"},
 		allow:  []string{"sigs.k8s.io/yaml"}, // has nothing of Kubernetes in it
 		why:    "Kubernetes ends in userspace/control/kube and its sources (cluster, folder) and reporter: everything behind it works on userspace/model",
@@ -110,7 +110,7 @@ var rules = []rule{
 		why: "routes and interfaces are changed by the loader, in one place that also undoes it",
 	},
 	{
-		from: local("userspace/control/kube", "userspace/control/cluster", "userspace/control/folder", "userspace/control/report"), to: local("userspace/proxy", "cmd/kerngate-proxy"),
+		from: local("userspace/control/kube", "userspace/control/gateway", "userspace/control/cluster", "userspace/control/folder", "userspace/control/report"), to: local("userspace/proxy", "cmd/kerngate-proxy"),
 		why: "the control plane and the byte path meet in the feed alone",
 	},
 	{

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -49,7 +50,9 @@ func serveWith(t *testing.T, settings *feedpb.Settings, documents ...string) *si
 			objects.Add(o)
 		}
 	}
-	m, _ := kube.Translate(objects, kube.Options{Class: "kerngate", ClassOptional: true})
+	addresses := []netip.Addr{netip.MustParseAddr("192.0.2.10")}
+	m, _ := kube.Translate(objects, kube.Options{Class: "kerngate", ClassOptional: true, Addresses: addresses, Listeners: model.IngressListeners(addresses, 80, 443, false)})
+	m.Listeners = nil // Gateways ask for them; the proxy listens elsewhere
 	var services []proxytest.Service
 	var names []string
 	for _, s := range m.Services {

@@ -8,6 +8,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
+	"github.com/kerngate/kerngate/userspace/control/gateway"
 	"github.com/kerngate/kerngate/userspace/control/kube"
 	"github.com/kerngate/kerngate/userspace/model"
 )
@@ -49,6 +50,9 @@ func (c *Source) Unnamed() kube.Objects {
 	}
 	return kube.Objects{Services: services, ConfigMaps: c.listConfigMaps()}
 }
+
+// Gateway returns nothing: in a cluster objects of Gateway API are not watched yet.
+func (c *Source) Gateway() gateway.Objects { return gateway.Objects{} }
 
 func (c *Source) Endpoints(n name) []*discoveryv1.EndpointSlice {
 	found, err := c.slices.ByIndex(byService, n.String())

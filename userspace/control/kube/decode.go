@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 	"sigs.k8s.io/yaml"
 
 	"github.com/kerngate/kerngate/userspace/model"
@@ -184,8 +185,21 @@ var usedKinds = map[string]struct {
 	"Service":       {"v1", func() metav1.Object { return new(corev1.Service) }, true},
 	"Secret":        {"v1", func() metav1.Object { return new(corev1.Secret) }, true},
 	"ConfigMap":     {"v1", func() metav1.Object { return new(corev1.ConfigMap) }, true},
+	"Namespace":     {"v1", func() metav1.Object { return new(corev1.Namespace) }, false},
 	"EndpointSlice": {"discovery.k8s.io/v1", func() metav1.Object { return new(discoveryv1.EndpointSlice) }, true},
+
+	"GatewayClass":   {gatewayVersion, func() metav1.Object { return new(gatewayv1.GatewayClass) }, false},
+	"Gateway":        {gatewayVersion, func() metav1.Object { return new(gatewayv1.Gateway) }, true},
+	"HTTPRoute":      {gatewayVersion, func() metav1.Object { return new(gatewayv1.HTTPRoute) }, true},
+	"ReferenceGrant": {gatewayVersion, func() metav1.Object { return new(gatewayv1.ReferenceGrant) }, true},
 }
+
+// gatewayVersion is the version of Gateway API that is read. Objects of gatewayBeta have the same
+// fields, and ReferenceGrants are mostly written in it.
+const (
+	gatewayVersion = "gateway.networking.k8s.io/v1"
+	gatewayBeta    = "gateway.networking.k8s.io/v1beta1"
+)
 
 func isUsed(kind string) bool {
 	_, used := usedKinds[kind]
@@ -199,7 +213,7 @@ func newObject(t metav1.TypeMeta) (value metav1.Object, namespaced bool, err err
 	switch {
 	case !ok:
 		return nil, false, nil
-	case t.APIVersion == u.apiVersion:
+	case t.APIVersion == u.apiVersion, u.apiVersion == gatewayVersion && t.APIVersion == gatewayBeta:
 		return u.make(), u.namespaced, nil
 	case t.APIVersion == "extensions/v1beta1", t.APIVersion == "networking.k8s.io/v1beta1", t.APIVersion == "discovery.k8s.io/v1beta1":
 		return nil, false, fmt.Errorf("%s of apiVersion %s is not served by Kubernetes any more: write it as %s", t.Kind, t.APIVersion, u.apiVersion)
@@ -251,6 +265,16 @@ func (o *Objects) Add(object Object) {
 	switch v := object.value.(type) {
 	case *networkingv1.Ingress:
 		o.Ingresses = append(o.Ingresses, v)
+	case *gatewayv1.GatewayClass:
+		o.Gateway.Classes = append(o.Gateway.Classes, v)
+	case *gatewayv1.Gateway:
+		o.Gateway.Gateways = append(o.Gateway.Gateways, v)
+	case *gatewayv1.HTTPRoute:
+		o.Gateway.Routes = append(o.Gateway.Routes, v)
+	case *gatewayv1.ReferenceGrant:
+		o.Gateway.Grants = append(o.Gateway.Grants, v)
+	case *corev1.Namespace:
+		o.Gateway.Namespaces = append(o.Gateway.Namespaces, v)
 	case *networkingv1.IngressClass:
 		o.Classes = append(o.Classes, v)
 	case *corev1.Service:

@@ -13,13 +13,14 @@ type base struct {
 	tls    *hostTLS               // nil: nothing is said
 
 	ownedBy model.ObjectRef // zero: no rule names the host
+	guests  []string        // namespaces that its owner lets in
 }
 
 // bases returns what the translated Ingresses say of each of their hosts.
 func (t *translation) bases() map[string]*base {
 	out := make(map[string]*base, len(t.hosts))
 	for host, routes := range t.hosts {
-		out[host] = &base{routes, t.tls[host], t.owners[host]}
+		out[host] = &base{routes, t.tls[host], t.owners[host], t.guests[host]}
 	}
 	for host, tls := range t.tls {
 		if out[host] == nil {

@@ -11,6 +11,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/kerngate/kerngate/userspace/control/gateway"
 	"github.com/kerngate/kerngate/userspace/control/ingressnginx"
 	"github.com/kerngate/kerngate/userspace/model"
 )
@@ -57,6 +58,7 @@ func Judge(objects []Object, o Options) ([]Judgement, []model.Problem) {
 		}
 		all.Classes = nil
 	}
+	all.Gateway = gateway.Objects{} // which ports and addresses a Gateway can have is the agent's to say
 	o.ClassOptional, o.assume = true, true
 	assumeServices(&all, &found)
 

@@ -6,6 +6,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kerngate/kerngate/userspace/control/gateway"
 )
 
 // Store finds the objects to which Ingresses refer. A nil object is one that is not there, or
@@ -17,6 +19,8 @@ type Store interface {
 	// Unnamed returns the objects that count without being named by an Ingress: Services that
 	// are published by themselves (others may be among them), ConfigMaps that options name.
 	Unnamed() Objects
+	// Gateway returns all objects of Gateway API.
+	Gateway() gateway.Objects
 	Endpoints(service types.NamespacedName) []*discoveryv1.EndpointSlice
 }
 
@@ -105,6 +109,9 @@ func newIndex(objects Objects) *index {
 
 // Unnamed is of Store.
 func (i *index) Unnamed() Objects { return i.objects }
+
+// Gateway is of Store.
+func (i *index) Gateway() gateway.Objects { return i.objects.Gateway }
 
 // Endpoints is of Store.
 func (i *index) Endpoints(n types.NamespacedName) []*discoveryv1.EndpointSlice {

@@ -24,6 +24,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/kerngate/kerngate/userspace/control/gateway"
 	"github.com/kerngate/kerngate/userspace/model"
 )
 
@@ -51,6 +52,7 @@ type Objects struct {
 	// ConfigMaps that Options.TCPServices, UDPServices and Defence or annotations name; others are
 	// ignored.
 	ConfigMaps []*corev1.ConfigMap
+	Gateway    gateway.Objects
 
 	// SecretsUnreadable says of namespaces why their Secrets cannot be read.
 	SecretsUnreadable map[string]string

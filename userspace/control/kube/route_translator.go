@@ -6,9 +6,11 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	networkingv1 "k8s.io/api/networking/v1"
 
+	"github.com/kerngate/kerngate/userspace/control/gateway"
 	"github.com/kerngate/kerngate/userspace/control/ingressnginx"
 	"github.com/kerngate/kerngate/userspace/model"
 )
@@ -50,6 +52,9 @@ type routeTranslator struct {
 	authorities  counted[string, model.Authority]
 	wants        counted[reference, struct{}] // what must be watched before a translation
 
+	gateway      gateway.Result
+	gatewayGroup *group // nil: to be translated
+
 	unnamed *group // what no Ingress names; nil: to be translated
 	general general
 
@@ -80,11 +85,12 @@ type changed struct {
 	authorities  map[string]*model.Authority
 	general      bool
 	served       bool
+	statuses     bool // of objects of Gateway API
 	problems     bool
 }
 
 func (c *changed) any() bool {
-	return len(c.hosts) > 0 || c.trust || c.general || c.served || c.problems
+	return len(c.hosts) > 0 || c.trust || c.general || c.served || c.statuses || c.problems
 }
 
 func newChanged() changed {
@@ -362,6 +368,9 @@ func (t *routeTranslator) dissolve(g *group) {
 	if g == t.unnamed {
 		t.unnamed = nil
 	}
+	if g == t.gatewayGroup {
+		t.gatewayGroup = nil
+	}
 	for _, e := range g.members {
 		e.group = nil
 		if t.entries[nameOf(e.ingress)] == e {
@@ -455,6 +464,9 @@ func (t *routeTranslator) update() {
 	if t.unnamed == nil {
 		t.translateUnnamed()
 	}
+	if t.gatewayGroup == nil {
+		t.translateGateway()
+	}
 	for host := range t.changed.hosts {
 		t.finish(host)
 	}
@@ -468,10 +480,7 @@ func (t *routeTranslator) update() {
 
 // finish settles what of a host depends on others.
 func (t *routeTranslator) finish(host string) {
-	var f finished
-	if t.bases[host] != nil {
-		f = finishHost(host, t.bases)
-	}
+	f := finishBoth(host, t.bases, meeting{options: t.options, created: t.createdIngress}, &t.gateway)
 	last, was := t.hosts[host]
 	if f.published {
 		t.hosts[host] = f.host
@@ -487,6 +496,13 @@ func (t *routeTranslator) finish(host string) {
 	if delete(t.told, host); len(f.found) > 0 {
 		t.told[host] = f.found
 	}
+}
+
+func (t *routeTranslator) createdIngress(ref model.ObjectRef) (at time.Time) {
+	if e := t.entries[name{ref.Namespace, ref.Name}]; e != nil {
+		at = e.ingress.CreationTimestamp.Time
+	}
+	return at
 }
 
 // connected takes an Ingress and all that are of one group with it from those that are dirty.
@@ -592,8 +608,10 @@ func equalAuthorities(a, b model.Authority) bool {
 // problems returns those of all Ingresses and classes, in no order.
 func (t *routeTranslator) problems() (all problems) {
 	all = slices.Concat(t.classProblems, t.controllerProblems)
-	if t.unnamed != nil {
-		all = append(all, t.unnamed.problems...)
+	for _, g := range []*group{t.unnamed, t.gatewayGroup} {
+		if g != nil {
+			all = append(all, g.problems...)
+		}
 	}
 	for _, found := range t.told {
 		all = append(all, found...)

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -62,8 +63,17 @@ func (t *translation) all() (model.Model, []*networkingv1.Ingress) {
 	t.routes(served)
 	bases := t.bases()
 	m := model.Model{Default: t.classDefault(), DefaultCertificate: t.defaultCertificate(), Defence: t.defence(), HSTS: hstsOf(t.controller)}
-	for _, host := range slices.Sorted(maps.Keys(bases)) {
-		f := finishHost(host, bases)
+	result := t.translateGateway(t.objects.Gateway)
+	created := make(map[name]time.Time, len(served))
+	for _, ingress := range served {
+		created[nameOf(ingress)] = ingress.CreationTimestamp.Time
+	}
+	names := maps.Clone(bases)
+	for host := range result.Hosts {
+		names[host] = bases[host]
+	}
+	for _, host := range slices.Sorted(maps.Keys(names)) {
+		f := finishBoth(host, bases, meeting{options: t.options, created: ageOf(created)}, &result)
 		t.found = append(t.found, f.found...)
 		if f.published {
 			m.Hosts = append(m.Hosts, f.host)

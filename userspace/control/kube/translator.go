@@ -11,6 +11,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/kerngate/kerngate/userspace/control/gateway"
 	"github.com/kerngate/kerngate/userspace/model"
 )
 
@@ -92,6 +93,9 @@ func (t *Translator) Replace(objects Objects) {
 		t.staleMembers = t.staleMembers || t.HasMembers(n.namespaced())
 	})
 	t.store, t.routes.store = now, now
+	if !sameGateway(&last.objects.Gateway, &objects.Gateway) {
+		t.TouchGateway()
+	}
 	if unnamed {
 		t.routes.dissolve(t.routes.unnamed)
 	}
@@ -133,6 +137,9 @@ func (t *Translator) Touch(kind string, n types.NamespacedName) {
 // Unnamed of the Store.
 func (t *Translator) TouchUnnamed() { t.routes.dissolve(t.routes.unnamed) }
 
+// TouchGateway notes that objects of Gateway API have come, gone or changed.
+func (t *Translator) TouchGateway() { t.routes.touchGateway() }
+
 // TouchMembers notes that the nodes of the fabric, or those with proxies, may have changed.
 func (t *Translator) TouchMembers() { t.staleMembers = true }
 
@@ -151,6 +158,9 @@ func (t *Translator) Wants() (secretsOf map[string]bool, configMaps map[types.Na
 	secretsOf, configMaps = map[string]bool{}, map[types.NamespacedName]bool{}
 	if n, ok := cutName(t.options.DefaultCertificate); ok {
 		secretsOf[n.namespace] = true
+	}
+	for namespace := range gateway.SecretNamespaces(t.store.Gateway()) {
+		secretsOf[namespace] = true
 	}
 	for r := range t.routes.wants {
 		if r.kind == "Secret" {
@@ -182,8 +192,10 @@ func (t *Translator) Update() (u model.Update, ok bool) {
 	if changed.served {
 		t.ingresses = t.routes.published()
 	}
-	if g := &t.routes.general; changed.served || changed.general {
-		t.statuses = model.Statuses{Published: slices.Concat(t.ingresses, g.published), Findings: g.findings}
+	if g, api := &t.routes.general, &t.routes.gateway; changed.served || changed.general || changed.statuses {
+		findings := slices.Concat(g.findings, api.Findings)
+		slices.SortFunc(findings, model.Finding.Compare)
+		t.statuses = model.Statuses{Published: slices.Concat(t.ingresses, g.published, api.Published), Findings: findings, Attached: api.Attached}
 	}
 	if changed.problems {
 		t.routeProblems, t.problems = t.routes.problems(), nil

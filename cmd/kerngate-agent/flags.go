@@ -91,6 +91,7 @@ type flags struct {
 	maxConnections  int
 	maxPerSource    int
 	minRequestRate  int
+	minResponseRate int
 	publicHTTPS     uint16
 	requestBuffer   int64
 	requestBuffers  int64
@@ -246,6 +247,7 @@ func (f *flags) define() {
 	s.BoolVar(&f.traceTrust, "trace-trust", false, "continue the traces named in requests of clients; an Ingress can override it with nginx.ingress.kubernetes.io/opentelemetry-trust-incoming-span")
 	s.StringVar(&f.divideLimits, "divide-limits", "", "Service whose ready nodes divide the limits on requests among them, as NAMESPACE/NAME, such as kerngate-system/kerngate: each of N nodes allows 1/N of a limit; empty: every node allows the whole limit")
 	s.IntVar(&f.maxPerSource, "max-connections-per-source", 0, "largest number of TCP connections from one client address (for IPv6, one /64) to one worker of a proxy; further ones are closed at once; 0: no fixed limit, but above 90 % of --max-connections the addresses with the most connections lose theirs first, and no address gets more than half. Addresses in --trusted-proxy and --proxy-protocol-from are exempt")
+	s.IntVar(&f.minResponseRate, "min-response-rate", 240, "rate at which a client must take a response on average in each half of --response-timeout that the proxy has to wait for it, in bytes per second; all requests of an HTTP/2 or HTTP/3 connection count together; responses to slower ones are broken off; 0: no minimum. gRPC calls and tunnels are exempt")
 	s.IntVar(&f.minRequestRate, "min-request-rate", 16, "average rate that a request body must reach after the proxy has waited for it for half of --body-timeout, in bytes per second; slower ones get 408; 0: no minimum")
 	s.Uint16Var(&f.publicHTTPS, "public-https-port", 0, "`port` that clients use to reach --https-port through a load balancer that maps ports; it appears in redirects, X-Forwarded-Port and Alt-Svc; 0: the same as --https-port")
 	s.IntVar(&f.maxConnections, "max-connections", 0, "largest number of TCP connections from clients to one proxy. Above 90 % of it, idle connections are closed and some requests get 503; 0: half of the file descriptors that are available")

@@ -224,6 +224,10 @@ func (o *options) checkSettings() (err error) {
 		return fmt.Errorf("--min-request-rate %d: want bytes per second up to %d, or 0 for no minimum", f.minRequestRate, math.MaxInt32)
 	}
 	s.MinRequestRate = uint32(f.minRequestRate)
+	if f.minResponseRate < 0 || f.minResponseRate > math.MaxInt32 {
+		return fmt.Errorf("--min-response-rate %d: want bytes per second up to %d, or 0 for no minimum", f.minResponseRate, math.MaxInt32)
+	}
+	s.MinResponseRate = uint32(f.minResponseRate)
 	if !(f.traceRatio >= 0 && f.traceRatio <= 1) {
 		return fmt.Errorf("--trace-ratio %v: want 0 to 1", f.traceRatio)
 	}

@@ -4625,6 +4625,7 @@ type Settings struct {
 	AllowedDestinations     []string               `protobuf:"bytes,72,rep,name=allowed_destinations,json=allowedDestinations,proto3" json:"allowed_destinations,omitempty"`                  // prefixes to which such a request may go although they are the node's
 	MaxConnectionsPerSource uint32                 `protobuf:"varint,80,opt,name=max_connections_per_source,json=maxConnectionsPerSource,proto3" json:"max_connections_per_source,omitempty"` // of a worker, by address or /64: 0, no bound
 	MinRequestRate          uint32                 `protobuf:"varint,81,opt,name=min_request_rate,json=minRequestRate,proto3" json:"min_request_rate,omitempty"`                              // bytes/s of a request body on average, once the proxy has waited for half of body_timeout_ms: 0, no minimum
+	MinResponseRate         uint32                 `protobuf:"varint,83,opt,name=min_response_rate,json=minResponseRate,proto3" json:"min_response_rate,omitempty"`                           // bytes/s of a response that a client must take on average while the proxy waits for it: 0, no minimum
 	PublicHttpsPort         uint32                 `protobuf:"varint,82,opt,name=public_https_port,json=publicHttpsPort,proto3" json:"public_https_port,omitempty"`                           // that clients connect to for https, in URLs and Alt-Svc: that of the listener
 	LargeRequestsRefused    bool                   `protobuf:"varint,53,opt,name=large_requests_refused,json=largeRequestsRefused,proto3" json:"large_requests_refused,omitempty"`            // answer them with 411; else they are spooled where the proxy has a folder, and refused where not
 	unknownFields           protoimpl.UnknownFields
@@ -4930,6 +4931,13 @@ func (x *Settings) GetMaxConnectionsPerSource() uint32 {
 func (x *Settings) GetMinRequestRate() uint32 {
 	if x != nil {
 		return x.MinRequestRate
+	}
+	return 0
+}
+
+func (x *Settings) GetMinResponseRate() uint32 {
+	if x != nil {
+		return x.MinResponseRate
 	}
 	return 0
 }
@@ -5709,7 +5717,7 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\aaddress\x18\x01 \x01(\fR\aaddress\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\rR\x04port\x12\x10\n" +
 	"\x03tls\x18\x03 \x01(\bR\x03tls\x12\x12\n" +
-	"\x04name\x18\x04 \x01(\tR\x04name\"\xbe\r\n" +
+	"\x04name\x18\x04 \x01(\tR\x04name\"\xea\r\n" +
 	"\bSettings\x12&\n" +
 	"\x0fhead_timeout_ms\x18\x01 \x01(\rR\rheadTimeoutMs\x12&\n" +
 	"\x0fidle_timeout_ms\x18\x02 \x01(\rR\ridleTimeoutMs\x12,\n" +
@@ -5757,6 +5765,7 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\x14allowed_destinations\x18H \x03(\tR\x13allowedDestinations\x12;\n" +
 	"\x1amax_connections_per_source\x18P \x01(\rR\x17maxConnectionsPerSource\x12(\n" +
 	"\x10min_request_rate\x18Q \x01(\rR\x0eminRequestRate\x12*\n" +
+	"\x11min_response_rate\x18S \x01(\rR\x0fminResponseRate\x12*\n" +
 	"\x11public_https_port\x18R \x01(\rR\x0fpublicHttpsPort\x124\n" +
 	"\x16large_requests_refused\x185 \x01(\bR\x14largeRequestsRefusedB\x17\n" +
 	"\x15_request_buffer_bytes\"\x1f\n" +

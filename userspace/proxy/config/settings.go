@@ -59,6 +59,9 @@ type Settings struct {
 	// MinRequestRate is what a request's body must come to on average, in bytes a second, once
 	// the proxy has waited for it for half of BodyTimeout; 0: no minimum.
 	MinRequestRate int64
+	// MinResponseRate is what a client must take of a response, in bytes a second on average over
+	// each half of ResponseTimeout that the proxy waits for it; 0: no minimum.
+	MinResponseRate int64
 	// PublicHTTPSPort is the port by which clients reach HTTPSPorts; 0: the same.
 	PublicHTTPSPort uint16
 	PublicAltSvc    []byte // Alt-Svc where that is set
@@ -164,6 +167,7 @@ func settings(p *feedpb.Settings) (Settings, error) {
 		RequestBuffers:  cmp.Or(int64(min(p.RequestBufferTotal, 1<<62)), d.RequestBuffers),
 		Large:           largeOf(p),
 		MinRequestRate:  int64(p.MinRequestRate),
+		MinResponseRate: int64(p.MinResponseRate),
 
 		MaxConnectionsPerSource: int(min(p.MaxConnectionsPerSource, 1<<30)),
 	}

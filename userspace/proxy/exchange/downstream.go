@@ -46,6 +46,10 @@ type Downstream interface {
 	Sink() *reactor.Conn
 	Sent(n int64)
 
+	// Taken returns how many bytes of the response the client has taken, and how many requests of
+	// its connection share what that can carry.
+	Taken() (bytes int64, among int)
+
 	// Tunnel makes ReadBody and WriteBody move raw bytes, after a 101.
 	Tunnel()
 	// CloseWrite tells the client that a tunnel's other side has ended.

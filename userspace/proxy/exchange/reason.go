@@ -50,6 +50,7 @@ const (
 	SpoolFailed                     // the request's body cannot be kept in a file
 	RewriteLoop                     // rules sent the request from path to path without an end
 	Shed                            // the proxy is about to run out of something
+	ClientSlow                      // the client was too slow to take the response
 	Loop                            // the request has come back to proxies of the cluster too often
 	Reasons
 )
@@ -71,6 +72,7 @@ var reasons = [Reasons]struct {
 	UpstreamAborted: {"upstream_aborted", http.StatusBadGateway, "the pod broke off its response"},
 	ClientAborted:   {"client_aborted", 499, "the client closed the connection"},
 	ClientTimeout:   {"client_timeout", http.StatusRequestTimeout, "the request was not received in time"},
+	ClientSlow:      {"client_slow", 499, "the client took the response too slowly"},
 	BadRequest:      {"bad_request", http.StatusBadRequest, "the request is not valid HTTP"},
 	BodyTooLarge:    {"body_too_large", http.StatusRequestEntityTooLarge, "the request body exceeds the limit"},
 	LengthRequired:  {"length_required", http.StatusLengthRequired, "the request body has no Content-Length and is larger than what the proxy holds to find it"},

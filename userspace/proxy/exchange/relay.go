@@ -338,6 +338,10 @@ func (x *Exchange) park() (Reason, bool) {
 	if x.tunnel.on {
 		timeout, late = s.TunnelTimeout, UpstreamTimeout
 	}
+	reads := x.down.Pending() || x.attempt.download.IsOpen() && down&reactor.Writable != 0
+	if reads && x.takesTooLittle() {
+		return ClientSlow, false
+	}
 	held := x.response.pacing.wait > 0 && x.attempt.phase == passBody
 	if held && up&reactor.Readable != 0 {
 		up &^= reactor.Readable
@@ -357,6 +361,9 @@ func (x *Exchange) park() (Reason, bool) {
 	since := x.worker.Loop.Now()
 	x.co.Park()
 	slow := late == ClientTimeout && x.waitedForBody(since, x.attempt.bytes)
+	if reads {
+		x.waitedForReader(since)
+	}
 	switch {
 	case x.co.Dying(), x.down.Broken():
 		return ClientAborted, false

@@ -244,3 +244,6 @@ func (s *stream) Sink() *reactor.Conn { return nil }
 
 // Sent is not called without a Sink.
 func (s *stream) Sent(int64) {}
+
+// Taken returns what the connection has taken of the response.
+func (s *stream) Taken() (bytes int64, among int) { return s.sent, max(1, s.conn.running) }

@@ -130,7 +130,7 @@ func (s *stream) Run(co *reactor.Coroutine) {
 		o.Detail = badAccept
 		o.Blame(exchange.UpstreamInvalid, exchange.UpstreamInvalid.Status(), false)
 	}
-	stalled := o.Reason == exchange.ClientAborted && !s.broken && len(s.piece) > 0 &&
+	stalled := (o.Reason == exchange.ClientAborted || o.Reason == exchange.ClientSlow) && !s.broken && len(s.piece) > 0 &&
 		(s.window <= 0 || s.conn.out.window <= 0)
 	s.finish()
 	x.Record(s.sent)

@@ -79,6 +79,13 @@ func (c *connection) crowded() bool {
 	return c.open > 1 && c.open > w.Overload.Requests(w.Config.Load().Settings.MaxStreams)
 }
 
+// requests returns how many there are.
+func (c *connection) requests() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return max(1, c.open)
+}
+
 // resetRate is how many requests a client may take back before they are answered, as over HTTP/2:
 // they cost pods work for nothing (rapid reset, CVE-2023-44487).
 var resetRate = leaky.Rate{Burst: 400, PerSecond: 50}

@@ -165,6 +165,10 @@ func (p *stream) Sink() *reactor.Conn { return nil }
 // Sent is not called without a Sink.
 func (p *stream) Sent(int64) {}
 
+// Taken returns what was handed to the connection of the response, but for the piece that is being
+// written.
+func (p *stream) Taken() (bytes int64, among int) { return p.out.sent, p.conn.requests() }
+
 // Tunnel is not called: no request of this protocol asks for an upgrade.
 func (p *stream) Tunnel() {}
 

@@ -110,6 +110,8 @@ func pending(came chan bool) func(s *refusing, f front) (func() int, int) {
 	}
 }
 
+const readSlowly = "these clients read at once: TestSlowReaders has others"
+
 // refusals has a row for every exchange.Reason but Forwarded.
 func refusals(t *testing.T) map[exchange.Reason]refusal {
 	passes, overTLS := "over TLS it is let through", "in clear text there is nothing to compare with"
@@ -233,8 +235,9 @@ func refusals(t *testing.T) map[exchange.Reason]refusal {
 		exchange.ExternalFailed:    with(asked(500, ""), func(r *refusal) { r.status, r.detail = 500, "status" }),
 		exchange.Intercepted: {status: 404, service: under(&feedpb.Policy{ErrorPages: &feedpb.ErrorPages{Status: []uint32{404}, Service: 61, Namespace: "d", Ingress: "i"}},
 			says(t, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"))},
-		exchange.PodsBusy: {status: 503, detail: "queue_full", service: proxytest.Service{Backends: []string{silent}, MaxConnections: 1}, before: pending(came)},
-		exchange.Loop:     {status: 508, ask: question{path: "/x", fields: []string{"X-Kerngate-Pass", string(config.PassToken(bytes.Repeat([]byte{7}, 32))) + ";5"}}},
+		exchange.PodsBusy:   {status: 503, detail: "queue_full", service: proxytest.Service{Backends: []string{silent}, MaxConnections: 1}, before: pending(came)},
+		exchange.ClientSlow: {status: 200, never: map[string]string{"h1": readSlowly, "h2": readSlowly, "h3": readSlowly}},
+		exchange.Loop:       {status: 508, ask: question{path: "/x", fields: []string{"X-Kerngate-Pass", string(config.PassToken(bytes.Repeat([]byte{7}, 32))) + ";5"}}},
 		exchange.Shed: {status: 503,
 			site: func(s *refusing) {
 				s.Worker.Overload.MemoryOf = func() (uint64, uint64) { return memory.Load(), 100 }

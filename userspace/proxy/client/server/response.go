@@ -206,6 +206,11 @@ func (s *session) Sink() *reactor.Conn {
 // Sent counts body that was sent to Sink.
 func (s *session) Sent(n int64) { s.spliced += n }
 
+// Taken returns what the socket has taken of the response.
+func (s *session) Taken() (bytes int64, among int) {
+	return int64(s.out.Written()-s.sentAt) + s.spliced, 1
+}
+
 // Tunnel makes the connection a raw stream.
 func (s *session) Tunnel() {
 	s.closing = true

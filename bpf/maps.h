@@ -8,7 +8,7 @@
  * the agent can run that. So their descriptors can be given to a proxy, which maps them
  * read-only. (A BPF_F_RDONLY descriptor would not do: the kernel refuses to mmap it.)
  *
- * Sizes marked "flag" are defaults, changed at load; loader/maps.go checks the relations
+ * Sizes marked "flag" are defaults, changed at load; loader/datapath checks the relations
  * between them (kg_service_names = kg_services; kg_backend_load = KG_GENERATIONS *
  * kg_backends).
  */

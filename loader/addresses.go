@@ -1,25 +1,23 @@
 package loader
 
 import (
-	"fmt"
-
-	"github.com/cilium/ebpf"
-
 	"github.com/kerngate/kerngate/loader/abi"
+	"github.com/kerngate/kerngate/loader/datapath"
 	"github.com/kerngate/kerngate/loader/sieve"
 )
 
 // addressSlots mirrors kg_address_slots, which spares packets the look into kg_addresses.
 type addressSlots struct {
-	table *ebpf.Map
+	table datapath.Map[uint32, abi.AddressSlot]
 	have  []abi.AddressSlot
 }
 
-func openAddressSlots(m *ebpf.Map) (*addressSlots, error) {
+func openAddressSlots(m datapath.Map[uint32, abi.AddressSlot]) (*addressSlots, error) {
 	s := &addressSlots{table: m, have: make([]abi.AddressSlot, abi.AddressSlots)}
 	for i := range s.have {
-		if err := m.Lookup(uint32(i), &s.have[i]); err != nil {
-			return nil, fmt.Errorf("read kg_address_slots: %w", err)
+		var err error
+		if s.have[i], err = m.Get(uint32(i)); err != nil {
+			return nil, err
 		}
 	}
 	return s, nil
@@ -37,8 +35,8 @@ func (s *addressSlots) update(addresses map[abi.Address]abi.AddressInfo) error {
 		between.Place = abi.PlaceSeveral
 		slot.Place = abi.PlaceSeveral
 		for _, step := range []abi.AddressSlot{*slot, between, want} {
-			if err := s.table.Put(uint32(i), &step); err != nil {
-				return fmt.Errorf("write kg_address_slots: %w", err)
+			if err := s.table.Put(uint32(i), step); err != nil {
+				return err
 			}
 			*slot = step
 		}

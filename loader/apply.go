@@ -6,10 +6,10 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
 
 	"github.com/kerngate/kerngate/loader/abi"
+	"github.com/kerngate/kerngate/loader/datapath"
 	"github.com/kerngate/kerngate/loader/registry"
 	"github.com/kerngate/kerngate/loader/state"
 )
@@ -33,11 +33,11 @@ type hashes struct {
 	sources   *registry.Hash[abi.Source, abi.PrefixInfo]
 }
 
-func openHashes(maps map[string]*ebpf.Map, lists *Lists) (h hashes, err error) {
-	if h.listeners, err = openHash[abi.ListenerKey, abi.Listener](maps["kg_listeners"], "kg_listeners"); err != nil {
+func openHashes(maps *datapath.Maps, lists *Lists) (h hashes, err error) {
+	if h.listeners, err = datapath.Mirror(maps.Listeners); err != nil {
 		return h, err
 	}
-	if h.addresses, err = openHash[abi.Address, abi.AddressInfo](maps["kg_addresses"], "kg_addresses"); err != nil {
+	if h.addresses, err = datapath.Mirror(maps.Addresses); err != nil {
 		return h, err
 	}
 	err = lists.hold(func() error {
@@ -53,7 +53,7 @@ func openHashes(maps map[string]*ebpf.Map, lists *Lists) (h hashes, err error) {
 	if err != nil {
 		return h, err
 	}
-	h.sources, err = openHash[abi.Source, abi.PrefixInfo](maps["kg_sources"], "kg_sources")
+	h.sources, err = datapath.Mirror(maps.Sources)
 	return h, err
 }
 
@@ -69,7 +69,7 @@ func openPrefixes(t *listTable) (*registry.Hash[abi.Prefix, abi.PrefixInfo], err
 			have[k] = abi.PrefixInfo{Source: abi.PrefixConfig}
 		}
 	}
-	return registry.NewHash(t.name, t, have), nil
+	return registry.NewHash(t.m.Name(), t, have), nil
 }
 
 // routeKey is an address with a local route of ours.

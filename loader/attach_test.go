@@ -342,7 +342,7 @@ func TestSealedMaps(t *testing.T) {
 			continue
 		}
 		value := make([]byte, m.ValueSize)
-		if err := d.maps[m.Name].Put(uint32(1), value); !errors.Is(err, unix.EPERM) {
+		if err := d.maps.ByName(m.Name).Put(uint32(1), value); !errors.Is(err, unix.EPERM) {
 			t.Errorf("%s: writing by descriptor: %v, want EPERM", m.Name, err)
 		}
 		mem, err := unix.Mmap(m.FD, 0, os.Getpagesize(), unix.PROT_READ, unix.MAP_SHARED)

@@ -1,10 +1,10 @@
 package loader
 
 import (
-	"github.com/cilium/ebpf"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/kerngate/kerngate/loader/abi"
+	"github.com/kerngate/kerngate/loader/datapath"
 )
 
 var (
@@ -42,8 +42,7 @@ func (d *Datapath) Memory() []MapUse {
 		"kg_flows": d.flows.total, "kg_loose": d.loose.total,
 	}
 	var out []MapUse
-	for _, name := range mapNames {
-		m := d.maps[name]
+	for name, m := range d.maps.All() {
 		use := MapUse{Name: name, Entries: -1, MaxEntries: m.MaxEntries()}
 		if n, ok := entries[name]; ok {
 			use.Entries = int64(n)
@@ -64,11 +63,11 @@ type Counter struct {
 }
 
 // readCounters reads kg_counters.
-func readCounters(m *ebpf.Map) ([]Counter, error) {
+func readCounters(m datapath.PerCPU[uint64]) ([]Counter, error) {
 	out := make([]Counter, abi.Reasons)
-	var perCPU []uint64
 	for reason := range out {
-		if err := m.Lookup(uint32(reason), &perCPU); err != nil {
+		perCPU, err := m.Get(uint32(reason))
+		if err != nil {
 			return nil, err
 		}
 		c := &out[reason]
@@ -93,7 +92,7 @@ func (c collector) Describe(ch chan<- *prometheus.Desc) {
 }
 
 func (c collector) Collect(ch chan<- prometheus.Metric) {
-	counters, err := readCounters(c.maps["kg_counters"])
+	counters, err := readCounters(c.maps.Counters)
 	if err != nil {
 		ch <- prometheus.NewInvalidMetric(packetsDesc, err)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 
+	"github.com/kerngate/kerngate/loader/datapath"
 	"github.com/kerngate/kerngate/loader/netnstest"
 )
 
@@ -40,7 +41,7 @@ func BenchmarkKernelCookie(b *testing.B) {
 	} {
 		frame := p.bytes()
 		frame = append(frame, make([]byte, -len(frame)&3)...) // in whole words; what is behind the packet is padding
-		full := restoring(b, d.programs["kg_xdp"], frame, d.features.Has("xdp_frags"))
+		full := restoring(b, d.programs.XDP, frame, d.features.Has("xdp_frags"))
 		base := restoring(b, trivial, frame, false)
 		const rounds, repeat = 25, 20000
 		round := func(p *ebpf.Program) time.Duration {
@@ -104,7 +105,7 @@ func restoring(b *testing.B, next *ebpf.Program, frame []byte, frags bool) *ebpf
 	)
 	spec := &ebpf.ProgramSpec{Name: "restoring", Type: ebpf.XDP, AttachType: ebpf.AttachXDP, License: "Dual BSD/GPL", Instructions: code}
 	if frags {
-		spec.Flags |= xdpHasFrags
+		spec.Flags |= datapath.XDPHasFrags
 	}
 	p, err := ebpf.NewProgram(spec)
 	if err != nil {

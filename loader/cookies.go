@@ -1,14 +1,13 @@
 package loader
 
 import (
-	"fmt"
 	"time"
 
-	"github.com/cilium/ebpf"
 	"github.com/rs/zerolog"
 	"github.com/vishvananda/netlink"
 
 	"github.com/kerngate/kerngate/loader/abi"
+	"github.com/kerngate/kerngate/loader/datapath"
 )
 
 // SynCookies says when SYNs to the proxies are answered by cookies in kg_xdp or kg_ingress, so
@@ -34,8 +33,8 @@ const floodEnds = time.Minute
 
 // flood follows what kg_xdp, kg_xdp_guard and kg_ingress count of SYNs.
 type flood struct {
-	table    *ebpf.Map // kg_syns
-	counters *ebpf.Map
+	table    datapath.PerCPU[abi.Syns]
+	counters datapath.PerCPU[uint64]
 	log      zerolog.Logger
 	until    time.Time // zero: there is none
 	sent     uint64    // cookies, when last looked
@@ -46,9 +45,9 @@ type flood struct {
 // look reports whether SYNs come too fast, or did within the last minute. uptime is
 // CLOCK_MONOTONIC.
 func (f *flood) look(now time.Time, uptime uint64) (bool, error) {
-	var cpus []abi.Syns
-	if err := f.table.Lookup(uint32(0), &cpus); err != nil {
-		return false, fmt.Errorf("read kg_syns: %w", err)
+	cpus, err := f.table.Get(0)
+	if err != nil {
+		return false, err
 	}
 	var doubted bool
 	for _, c := range cpus {
@@ -82,9 +81,9 @@ func (f *flood) look(now time.Time, uptime uint64) (bool, error) {
 // cookies returns how many have been sent.
 func (f *flood) cookies() (sent uint64, err error) {
 	for _, reason := range []uint32{abi.ReasonXDPCookieSent, abi.ReasonIngressCookieSent} {
-		var cpus []uint64
-		if err := f.counters.Lookup(reason, &cpus); err != nil {
-			return 0, fmt.Errorf("read kg_counters: %w", err)
+		cpus, err := f.counters.Get(reason)
+		if err != nil {
+			return 0, err
 		}
 		for _, n := range cpus {
 			sent += n

@@ -18,7 +18,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kerngate/kerngate/loader/abi"
+	"github.com/kerngate/kerngate/loader/datapath"
 	"github.com/kerngate/kerngate/loader/notrack"
+	"github.com/kerngate/kerngate/loader/pins"
 	"github.com/kerngate/kerngate/loader/registry"
 	"github.com/kerngate/kerngate/loader/skmsg"
 	"github.com/kerngate/kerngate/loader/state"
@@ -39,8 +41,9 @@ type Datapath struct {
 	features Features
 	options  Options
 
-	maps     map[string]*ebpf.Map
-	programs map[string]*ebpf.Program
+	objects  *datapath.Objects
+	maps     *datapath.Maps     // of objects
+	programs *datapath.Programs // of objects
 	view     *view.View
 	net      *netlink.Handle
 	lookup   *lookup
@@ -84,13 +87,13 @@ func Open(o Options) (_ *Datapath, err error) {
 			d.Close()
 		}
 	}()
-	if d.folder, err = pinFolder(o.BPFFS); err != nil {
+	if d.folder, err = pins.Folder(o.BPFFS); err != nil {
 		return nil, err
 	}
 	if d.folder != o.BPFFS {
 		d.log.Warn().Str("bpffs", d.folder).Msg("maps of another version are pinned at --bpffs; using a folder beside it")
 	}
-	if d.lock, err = lockFolder(d.folder); err != nil {
+	if d.lock, err = pins.Lock(d.folder); err != nil {
 		return nil, err
 	}
 	// Kernels before 5.11 count map memory against the limit of locked memory.
@@ -125,56 +128,22 @@ func Open(o Options) (_ *Datapath, err error) {
 // load loads the programs on the maps pinned in the folder, or on new ones, and reports
 // which.
 func (d *Datapath) load(o *Options) (fresh bool, err error) {
-	spec, err := loadKerngate()
-	if err != nil {
-		return false, fmt.Errorf("read the compiled programs: %w", err)
-	}
-	for name, size := range o.sizes() {
-		spec.Maps[name].MaxEntries = size
-	}
-	for name, value := range o.constants() {
-		if err := spec.Variables[name].Set(value); err != nil {
-			return false, fmt.Errorf("set %s: %w", name, err)
-		}
-	}
-	if d.features.Has("xdp_frags") {
-		for _, name := range xdpPrograms {
-			spec.Programs[name].Flags |= xdpHasFrags
-		}
-	}
-	pinned, err := openPinned(d.folder, spec)
+	d.objects, err = datapath.Load(d.folder, o.constants(), o.sizes(), d.features.Has("xdp_frags"))
 	if err != nil {
 		return false, err
 	}
-	defer closeMaps(pinned)
-	for _, name := range adoptSizes(spec, pinned) {
-		d.log.Warn().Str("map", name).Uint32("entries", spec.Maps[name].MaxEntries).
-			Msgf("the map exists and keeps its size: for another %s run `kerngate-agent --uninstall` first", sizeFlags[name])
+	d.maps, d.programs = &d.objects.Maps, &d.objects.Programs
+	for _, kept := range d.objects.Kept {
+		d.log.Warn().Str("map", kept.Map).Uint32("entries", kept.Entries).
+			Msgf("the map exists and keeps its size: for another %s run `kerngate-agent --uninstall` first", kept.Flag)
 	}
-	if err := spec.Variables["kg_backends_size"].Set(spec.Maps["kg_backends"].MaxEntries); err != nil {
-		return false, fmt.Errorf("set kg_backends_size: %w", err)
-	}
-	if err := spec.Variables["kg_rate_size"].Set(spec.Maps["kg_rate"].MaxEntries); err != nil {
-		return false, fmt.Errorf("set kg_rate_size: %w", err)
-	}
-	all, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: pinned})
-	if err != nil {
-		return false, fmt.Errorf("load the programs: %w", err)
-	}
-	d.maps, d.programs = all.Maps, all.Programs
-	if pinned != nil {
-		if err := pinAdded(d.folder, d.maps, pinned); err != nil {
-			return false, err
-		}
-		return false, d.mapTables()
-	}
-	if err := d.mapTables(); err != nil {
-		return true, err
+	if err := d.mapTables(); err != nil || !d.objects.Fresh {
+		return d.objects.Fresh, err
 	}
 	if err := d.tables.Write([]abi.Write{writeMeta(abi.Meta{ABI: abi.ABI})}); err != nil {
 		return true, err
 	}
-	return true, sealAndPin(d.folder, d.maps)
+	return true, d.maps.Seal(d.folder)
 }
 
 // mapTables maps the tables into memory, and makes ready to write them.
@@ -183,16 +152,16 @@ func (d *Datapath) mapTables() (err error) {
 		return err
 	}
 	d.tables = &kernelTables{
-		publish: d.programs["kg_publish"],
-		names:   d.maps["kg_service_names"],
+		publish: d.programs.Publish,
+		names:   d.maps.ServiceNames,
 		view:    d.view,
 		list:    make([]abi.Write, abi.Writes),
 	}
-	meta, err := mapID(d.maps[metaMap])
+	meta, err := mapID(d.maps.Meta.Map())
 	if err != nil {
 		return err
 	}
-	services, err := mapID(d.maps["kg_services"])
+	services, err := mapID(d.maps.Services.Map())
 	if err != nil {
 		return err
 	}
@@ -207,8 +176,9 @@ func (d *Datapath) readState() error {
 		if d.view.Services[id].Flags&abi.ServiceInUse == 0 {
 			continue
 		}
-		if err := d.maps["kg_service_names"].Lookup(uint32(id), &names[id]); err != nil {
-			return fmt.Errorf("read kg_service_names: %w", err)
+		var err error
+		if names[id], err = d.maps.ServiceNames.Get(uint32(id)); err != nil {
+			return err
 		}
 	}
 	d.registry = registry.New(d.tables, registry.Contents{
@@ -224,24 +194,24 @@ func (d *Datapath) readState() error {
 	if d.routes, err = openRoutes(d.net); err != nil {
 		return err
 	}
-	d.flows, d.loose = newFlows(d.maps["kg_flows"]), newFlows(d.maps["kg_loose"])
+	d.flows, d.loose = newFlows(d.maps.Flows), newFlows(d.maps.Loose)
 	if d.nodes, err = openNodes(d.maps); err != nil {
 		return err
 	}
-	if err := d.maps["kg_defence"].Lookup(uint32(0), &d.limits); err != nil {
-		return fmt.Errorf("read kg_defence: %w", err)
+	if d.limits, err = d.maps.Defence.Get(0); err != nil {
+		return err
 	}
-	if d.lists, err = newLists(d.folder, d.maps, abi.PrefixConfig, agentWait); err != nil {
+	if d.lists, err = newLists(d.folder, &d.maps.Lists, abi.PrefixConfig, agentWait); err != nil {
 		return err
 	}
 	if d.hashes, err = openHashes(d.maps, d.lists); err != nil {
 		return err
 	}
-	if d.slots, err = openAddressSlots(d.maps["kg_address_slots"]); err != nil {
+	if d.slots, err = openAddressSlots(d.maps.AddressSlots); err != nil {
 		return err
 	}
 	d.flooded = d.options.SynCookies == SynCookiesAlways
-	d.flood = &flood{table: d.maps["kg_syns"], counters: d.maps["kg_counters"], log: d.log}
+	d.flood = &flood{table: d.maps.Syns, counters: d.maps.Counters, log: d.log}
 	if d.flood.sent, err = d.flood.cookies(); err != nil {
 		return err
 	}
@@ -250,22 +220,22 @@ func (d *Datapath) readState() error {
 
 // attach attaches the programs. Only kg_lookup is needed to serve.
 func (d *Datapath) attach(o *Options) error {
-	meta, err := mapID(d.maps[metaMap])
+	meta, err := mapID(d.maps.Meta.Map())
 	if err != nil {
 		return err
 	}
-	if d.lookup, err = attachLookup(d.folder, d.programs["kg_lookup"], meta, d.log); err != nil {
+	if d.lookup, err = attachLookup(d.folder, d.programs.Lookup, meta, d.log); err != nil {
 		return err
 	}
-	if d.sinks, err = openSinks(d.maps["kg_sinks"]); err != nil {
+	if d.sinks, err = openSinks(d.maps.Sinks); err != nil {
 		return err
 	}
 	d.xdp = &xdp{
 		folder: d.folder,
 		mode:   o.XDPMode,
 		l4:     o.L4Hook,
-		full:   d.programs["kg_xdp"],
-		guard:  d.programs["kg_xdp_guard"],
+		full:   d.programs.XDP,
+		guard:  d.programs.Guard,
 		links:  make(map[string]link.Link),
 		left:   make(map[string]bool),
 		lacks:  make(map[string]refused),
@@ -277,10 +247,10 @@ func (d *Datapath) attach(o *Options) error {
 		folder:     d.folder,
 		interfaces: o.Interfaces,
 		tcx:        d.features.Has("tcx"),
-		ingress:    d.programs["kg_ingress"],
-		egress:     d.programs["kg_egress"],
-		ingressL3:  d.programs["kg_ingress_l3"],
-		egressL3:   d.programs["kg_egress_l3"],
+		ingress:    d.programs.Ingress,
+		egress:     d.programs.Egress,
+		ingressL3:  d.programs.IngressL3,
+		egressL3:   d.programs.EgressL3,
 		links:      make(map[string]link.Link),
 		net:        d.net,
 		log:        d.log,
@@ -333,29 +303,24 @@ func (d *Datapath) Close() error {
 	if d.lists != nil {
 		errs = append(errs, d.lists.Close())
 	}
-	for _, p := range d.programs {
-		errs = append(errs, p.Close())
-	}
-	for _, m := range d.maps {
-		errs = append(errs, m.Close())
+	if d.objects != nil {
+		errs = append(errs, d.objects.Close())
 	}
 	if d.lock != nil {
 		errs = append(errs, d.lock.Close())
 	}
-	d.xdp, d.tc, d.lookup, d.net, d.sinks, d.joins, d.untrack, d.view, d.programs, d.maps, d.lock = nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil
+	d.xdp, d.tc, d.lookup, d.net, d.sinks, d.joins, d.untrack, d.view, d.objects, d.lock = nil, nil, nil, nil, nil, nil, nil, nil, nil, nil
 	return errors.Join(errs...)
 }
 
 // unpin removes the pins of the maps, of a set that was just made and never used.
 func (d *Datapath) unpin() error {
 	var errs []error
-	for name, m := range d.maps {
-		if pinnable(name) {
-			errs = append(errs, m.Unpin())
-		}
+	for _, m := range d.maps.All() {
+		errs = append(errs, m.Unpin())
 	}
-	for _, lock := range []string{listsLock, watchLock} {
-		errs = append(errs, removePin(filepath.Join(d.folder, lock)))
+	for _, lock := range []string{pins.ListsLock, pins.WatchLock} {
+		errs = append(errs, pins.Remove(filepath.Join(d.folder, lock)))
 	}
 	return errors.Join(errs...)
 }
@@ -365,26 +330,15 @@ func (d *Datapath) unpin() error {
 // by descriptor or memory, whoever holds them.
 func (d *Datapath) Maps() []view.Map {
 	var out []view.Map
-	for _, m := range []struct {
-		name     string
-		writable bool
-	}{
-		{"kg_services", false},
-		{"kg_slots", false},
-		{"kg_backends", false},
-		{"kg_generations", false},
-		{"kg_backend_load", true},
-		{"kg_workers", true},
-	} {
-		table := d.maps[m.name]
-		out = append(out, view.Map{
-			Name:       m.name,
-			FD:         table.FD(),
-			MaxEntries: table.MaxEntries(),
-			ValueSize:  table.ValueSize(),
-			Writable:   m.writable,
-		})
+	add := func(name string, m *ebpf.Map, writable bool) {
+		out = append(out, view.Map{Name: name, FD: m.FD(), MaxEntries: m.MaxEntries(), ValueSize: m.ValueSize(), Writable: writable})
 	}
+	add(d.maps.Services.Name(), d.maps.Services.Map(), false)
+	add(d.maps.Slots.Name(), d.maps.Slots.Map(), false)
+	add(d.maps.Backends.Name(), d.maps.Backends.Map(), false)
+	add(d.maps.Generations.Name(), d.maps.Generations.Map(), false)
+	add(d.maps.BackendLoad.Name(), d.maps.BackendLoad.Map(), true)
+	add(d.maps.Workers.Name(), d.maps.Workers.Map(), true)
 	return out
 }
 

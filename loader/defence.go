@@ -3,12 +3,12 @@ package loader
 import (
 	"crypto/rand"
 	"encoding/binary"
-	"fmt"
 	"math"
 	"slices"
 	"time"
 
 	"github.com/kerngate/kerngate/loader/abi"
+	"github.com/kerngate/kerngate/loader/datapath"
 	"github.com/kerngate/kerngate/loader/state"
 )
 
@@ -64,7 +64,7 @@ func mask(bits int) (a abi.Address) {
 // rest count twice.
 func (d *Datapath) counted() (indices []uint32) {
 	for _, a := range d.attachments {
-		if a.Mode == "" || !slices.Contains(xdpPrograms, a.Program) {
+		if a.Mode == "" || !slices.Contains(datapath.XDPPrograms, a.Program) {
 			continue
 		}
 		if dev, err := d.net.LinkByName(a.Where); err == nil {
@@ -81,8 +81,8 @@ func (d *Datapath) storeDefence() error {
 	if want == d.limits {
 		return nil
 	}
-	if err := d.maps["kg_defence"].Put(uint32(0), &want); err != nil {
-		return fmt.Errorf("write kg_defence: %w", err)
+	if err := d.maps.Defence.Put(0, want); err != nil {
+		return err
 	}
 	d.limits = want
 	return nil

@@ -10,6 +10,8 @@ import (
 	"github.com/cilium/ebpf/features"
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
+
+	"github.com/kerngate/kerngate/loader/datapath"
 )
 
 // Feature is one thing that the kernel was asked for at start.
@@ -97,15 +99,11 @@ func Probe() Features {
 	return out
 }
 
-// xdpHasFrags is BPF_F_XDP_HAS_FRAGS: the program may be given packets that do not lie in
-// one piece. kg_xdp looks at the first piece alone, where the headers are.
-const xdpHasFrags = 1 << 5
-
 // probeXDPFrags loads a program "return XDP_PASS" with that flag.
 func probeXDPFrags() error {
 	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 		Type:         ebpf.XDP,
-		Flags:        xdpHasFrags,
+		Flags:        datapath.XDPHasFrags,
 		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 2), asm.Return()},
 		License:      "Dual BSD/GPL",
 	})

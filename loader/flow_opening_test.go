@@ -29,7 +29,7 @@ func TestConfirmedFlowsLeaveOpening(t *testing.T) {
 			}
 		}
 	}
-	if n := entriesOf(t, d.maps["kg_opening"]); n != 0 {
+	if n := entriesOf(t, d.maps.Opening.Map()); n != 0 {
 		t.Errorf("kg_opening has %d entries, want none: all flows are confirmed", n)
 	}
 }

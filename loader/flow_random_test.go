@@ -149,12 +149,12 @@ func (r *randomFlows) age(ticks uint32) {
 	var f abi.Flow
 	for _, name := range []string{"kg_flows", "kg_loose", "kg_opening"} {
 		aged := map[abi.FlowKey]abi.Flow{}
-		for entries := r.d.maps[name].Iterate(); entries.Next(&k, &f); {
+		for entries := r.d.maps.ByName(name).Iterate(); entries.Next(&k, &f); {
 			f.Seen -= ticks
 			aged[k] = f
 		}
 		for k, f := range aged {
-			if err := r.d.maps[name].Update(&k, &f, ebpf.UpdateExist); err != nil {
+			if err := r.d.maps.ByName(name).Update(&k, &f, ebpf.UpdateExist); err != nil {
 				r.t.Fatal(err)
 			}
 		}
@@ -189,7 +189,7 @@ func (r *randomFlows) about(client netip.AddrPort) uint32 {
 func (r *randomFlows) run(program string, packet []byte) (uint32, []byte, uint32, bool) {
 	before := settledTick()
 	o := ebpf.RunOptions{Data: packet, DataOut: r.out[:len(packet)+64]}
-	verdict, err := r.d.programs[program].Run(&o)
+	verdict, err := r.d.programs.ByName(program).Run(&o)
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/cilium/ebpf"
 
 	"github.com/kerngate/kerngate/loader/abi"
+	"github.com/kerngate/kerngate/loader/datapath"
 	"github.com/kerngate/kerngate/loader/state"
 )
 
@@ -17,7 +18,7 @@ const sweepBatch = 4096
 // flows removes what has expired from kg_flows or kg_loose, so that the table is not full of the dead.
 // The programs do not need it: they do not follow an expired entry.
 type flows struct {
-	table  *ebpf.Map
+	table  datapath.Map[abi.FlowKey, abi.Flow]
 	cursor ebpf.MapBatchCursor
 	keys   []abi.FlowKey
 	values []abi.Flow
@@ -25,13 +26,13 @@ type flows struct {
 	total  int // entries left by the last whole pass
 }
 
-func newFlows(table *ebpf.Map) *flows {
+func newFlows(table datapath.Map[abi.FlowKey, abi.Flow]) *flows {
 	return &flows{table: table, keys: make([]abi.FlowKey, sweepBatch), values: make([]abi.Flow, sweepBatch)}
 }
 
 // sweep looks at some entries, going on where the last call ended. now is CLOCK_MONOTONIC.
 func (f *flows) sweep(now uint64) error {
-	n, err := f.table.BatchLookup(&f.cursor, f.keys, f.values, nil)
+	n, err := f.table.Batch(&f.cursor, f.keys, f.values)
 	end := errors.Is(err, ebpf.ErrKeyNotExist)
 	if err != nil && !end {
 		f.cursor, f.seen = ebpf.MapBatchCursor{}, 0
@@ -44,8 +45,7 @@ func (f *flows) sweep(now uint64) error {
 		}
 	}
 	for i := range dead {
-		// Not there any more is as good.
-		if err := f.table.Delete(&dead[i]); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		if err := f.table.Delete(dead[i]); err != nil {
 			return err
 		}
 	}
@@ -69,8 +69,7 @@ func (f *flows) expired(k *abi.FlowKey, v *abi.Flow, now uint64) bool {
 		Destination: v.Address, DestinationPort: v.Port,
 		Protocol: k.Protocol, Direction: abi.ToBackend,
 	}
-	var flow abi.Flow
-	err := f.table.Lookup(&forward, &flow)
+	flow, err := f.table.Get(forward)
 	return errors.Is(err, ebpf.ErrKeyNotExist) || err == nil && (flow.Address != k.Source || flow.Port != k.SourcePort)
 }
 

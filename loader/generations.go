@@ -9,9 +9,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/cilium/ebpf"
-
 	"github.com/kerngate/kerngate/loader/abi"
+	"github.com/kerngate/kerngate/loader/datapath"
 )
 
 // ErrTooManyGenerations says that as many proxies exist as there can be.
@@ -67,12 +66,12 @@ func (d *Datapath) PlaceSockets(number uint32, worker int, kind uint32, fd int) 
 	if worker < 0 || worker >= int(g.Workers) || kind >= abi.WorkerSockets {
 		return fmt.Errorf("generation %d has no worker %d or a worker no socket kind %d", number, worker, kind)
 	}
-	err = d.maps["kg_sockets"].Put(socketIndex(number, worker, kind), uint64(fd))
+	err = d.maps.Sockets.Put(socketIndex(number, worker, kind), uint64(fd))
 	switch {
 	case errors.Is(err, unix.EOPNOTSUPP):
 		return fmt.Errorf("place socket: neither a listening TCP nor an unconnected UDP socket, or an MPTCP one (Go's net.Listen makes those): %w", err)
 	case err != nil:
-		return fmt.Errorf("place socket in kg_sockets: %w", err)
+		return fmt.Errorf("place socket: %w", err)
 	}
 	return nil
 }
@@ -203,7 +202,7 @@ func (d *Datapath) Generations() []Generation {
 				Number:  g.Number,
 				Workers: int(g.Workers),
 				State:   g.State,
-				Sockets: countSockets(d.maps["kg_sockets"], g.Number, int(g.Workers)),
+				Sockets: countSockets(d.maps.Sockets, g.Number, int(g.Workers)),
 			})
 		}
 	}
@@ -227,9 +226,9 @@ func (d *Datapath) generation(number uint32) (abi.Generation, error) {
 
 // meta returns the entry of kg_meta. This agent is the only one who writes it.
 func (d *Datapath) meta() abi.Meta {
-	var meta abi.Meta
-	if err := d.maps[metaMap].Lookup(uint32(0), &meta); err != nil {
-		d.log.Error().Err(err).Msg("read kg_meta")
+	meta, err := d.maps.Meta.Get(0)
+	if err != nil {
+		d.log.Error().Err(err).Msg("cannot see which generation serves")
 	}
 	return meta
 }
@@ -243,10 +242,9 @@ func (d *Datapath) setServing(number uint32) error {
 func (d *Datapath) clearSockets(number uint32) error {
 	for worker := range abi.GenerationWorkers {
 		for kind := range uint32(abi.WorkerSockets) {
-			err := d.maps["kg_sockets"].Delete(socketIndex(number, worker, kind))
 			// An empty place is EINVAL in a sockmap.
-			if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) && !errors.Is(err, unix.EINVAL) {
-				return fmt.Errorf("remove socket from kg_sockets: %w", err)
+			if err := d.maps.Sockets.Delete(socketIndex(number, worker, kind)); err != nil && !errors.Is(err, unix.EINVAL) {
+				return fmt.Errorf("remove socket: %w", err)
 			}
 		}
 	}
@@ -280,11 +278,10 @@ func clearLoad(l *abi.BackendLoad, generation uint32) {
 }
 
 // countSockets returns how many sockets of a generation are open.
-func countSockets(sockets *ebpf.Map, number uint32, workers int) (n int) {
-	var cookie uint64
+func countSockets(sockets datapath.Map[uint32, uint64], number uint32, workers int) (n int) {
 	for worker := range workers {
 		for kind := range uint32(abi.WorkerSockets) {
-			if sockets.Lookup(socketIndex(number, worker, kind), &cookie) == nil {
+			if sockets.Has(socketIndex(number, worker, kind)) {
 				n++
 			}
 		}

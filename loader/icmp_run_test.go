@@ -73,7 +73,7 @@ func TestFramesOfOtherHosts(t *testing.T) {
 	}
 	for _, table := range []string{"kg_flows", "kg_opening"} {
 		var key, value []byte
-		for entries := d.maps[table].Iterate(); entries.Next(&key, &value); {
+		for entries := d.maps.ByName(table).Iterate(); entries.Next(&key, &value); {
 			t.Errorf("%s has %x", table, key)
 		}
 	}

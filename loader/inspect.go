@@ -3,17 +3,14 @@ package loader
 import (
 	"cmp"
 	"errors"
-	"fmt"
-	"io/fs"
 	"net/netip"
-	"path/filepath"
 	"slices"
 	"sync/atomic"
 	"time"
 
-	"github.com/cilium/ebpf"
-
 	"github.com/kerngate/kerngate/loader/abi"
+	"github.com/kerngate/kerngate/loader/datapath"
+	"github.com/kerngate/kerngate/loader/pins"
 	"github.com/kerngate/kerngate/loader/state"
 	"github.com/kerngate/kerngate/loader/view"
 )
@@ -21,17 +18,8 @@ import (
 // Inspector reads the pinned maps of a running node. It changes nothing and needs no agent.
 type Inspector struct {
 	folder string
-	maps   map[string]*ebpf.Map
+	maps   *datapath.Maps
 	view   *view.View
-}
-
-// mapNames are all maps, in the order of bpf/maps.h.
-var mapNames = []string{
-	"kg_listeners", "kg_addresses", "kg_sockets", "kg_workers", "kg_services", "kg_service_names", "kg_slots",
-	"kg_backends", "kg_backend_load", "kg_generations", "kg_meta", "kg_deny", "kg_allow",
-	"kg_defence", "kg_rate", "kg_sources", "kg_address_slots", "kg_sieve_v4", "kg_sieve_v6", "kg_sieve_hosts",
-	"kg_flows", "kg_loose", "kg_opening", "kg_fragments", "kg_nodes", "kg_node_addresses", "kg_fabric", "kg_local_backends",
-	"kg_clock", "kg_syns", "kg_counters", "kg_events", "kg_watch", "kg_event_budgets",
 }
 
 // Inspect opens the maps pinned in bpffs.
@@ -39,51 +27,28 @@ func Inspect(bpffs string) (_ *Inspector, err error) {
 	if bpffs == "" {
 		bpffs = DefaultBPFFS
 	}
-	folder, err := pinFolder(bpffs)
+	folder, err := pins.Folder(bpffs)
 	if err != nil {
 		return nil, err
 	}
-	i := &Inspector{folder: folder, maps: make(map[string]*ebpf.Map)}
-	defer func() {
-		if err != nil {
-			i.Close()
-		}
-	}()
-	for _, name := range mapNames {
-		if i.maps[name], err = openPin(folder, name); err != nil {
-			delete(i.maps, name)
-			return nil, err
-		}
+	maps, err := datapath.OpenMaps(folder)
+	if err != nil {
+		return nil, err
 	}
+	i := &Inspector{folder: folder, maps: maps}
 	var tables []view.Map
-	for name, m := range i.maps {
+	for name, m := range i.maps.All() {
 		tables = append(tables, view.Map{Name: name, FD: m.FD(), MaxEntries: m.MaxEntries(), ValueSize: m.ValueSize()})
 	}
-	i.view, err = view.OpenReadOnly(tables)
-	return i, err
-}
-
-// openPin opens a pinned map of a running node.
-func openPin(folder, name string) (*ebpf.Map, error) {
-	m, err := ebpf.LoadPinnedMap(filepath.Join(folder, name), nil)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("no maps in %s: is kerngate-agent running on this node, with this --bpffs?", folder)
-	case errors.Is(err, fs.ErrPermission):
-		return nil, fmt.Errorf("open %s: run as root (CAP_BPF needed): %w", filepath.Join(folder, name), err)
-	case err != nil:
-		return nil, fmt.Errorf("open %s: %w", filepath.Join(folder, name), err)
+	if i.view, err = view.OpenReadOnly(tables); err != nil {
+		return nil, errors.Join(err, maps.Close())
 	}
-	return m, nil
+	return i, nil
 }
 
 // Close releases the maps.
 func (i *Inspector) Close() error {
-	closeMaps(i.maps)
-	if i.view == nil {
-		return nil
-	}
-	return i.view.Close()
+	return errors.Join(i.view.Close(), i.maps.Close())
 }
 
 // Folder returns where the maps are pinned.
@@ -91,24 +56,22 @@ func (i *Inspector) Folder() string { return i.folder }
 
 // Meta returns the entry of kg_meta.
 func (i *Inspector) Meta() (abi.Meta, error) {
-	var meta abi.Meta
-	err := i.maps[metaMap].Lookup(uint32(0), &meta)
-	return meta, err
+	return i.maps.Meta.Get(0)
 }
 
 // Listeners returns the published addresses, sorted.
 func (i *Inspector) Listeners() ([]state.Listener, error) {
-	entries, err := readHash[abi.ListenerKey, abi.Listener](i.maps["kg_listeners"])
+	entries, err := datapath.ReadAll(i.maps.Listeners)
 	if err != nil {
-		return nil, fmt.Errorf("read kg_listeners: %w", err)
+		return nil, err
 	}
 	var out []state.Listener
 	for k, v := range entries {
 		l := state.Listener{Address: k.AddrPort(), Protocol: state.Protocol(k.Protocol), Mode: state.Mode(v.Mode)}
 		if l.Mode == state.L4 {
-			var name abi.ServiceName
-			if err := i.maps["kg_service_names"].Lookup(v.Service, &name); err != nil {
-				return nil, fmt.Errorf("read kg_service_names: %w", err)
+			name, err := i.maps.ServiceNames.Get(v.Service)
+			if err != nil {
+				return nil, err
 			}
 			l.Service = name.String()
 		}
@@ -141,9 +104,9 @@ func (i *Inspector) Services() ([]InspectedService, error) {
 		if entry.Flags&abi.ServiceInUse == 0 {
 			continue
 		}
-		var name abi.ServiceName
-		if err := i.maps["kg_service_names"].Lookup(uint32(id), &name); err != nil {
-			return nil, fmt.Errorf("read kg_service_names: %w", err)
+		name, err := i.maps.ServiceNames.Get(uint32(id))
+		if err != nil {
+			return nil, err
 		}
 		s := InspectedService{
 			ID:          uint32(id),
@@ -240,7 +203,7 @@ func (i *Inspector) Generations() []Generation {
 				Number:  g.Number,
 				Workers: int(g.Workers),
 				State:   g.State,
-				Sockets: countSockets(i.maps["kg_sockets"], g.Number, int(g.Workers)),
+				Sockets: countSockets(i.maps.Sockets, g.Number, int(g.Workers)),
 			})
 		}
 	}
@@ -262,7 +225,6 @@ type InspectedWorker struct {
 // Workers returns the workers of a generation.
 func (i *Inspector) Workers(g Generation) []InspectedWorker {
 	now := monotonic()
-	var cookie uint64
 	out := make([]InspectedWorker, g.Workers)
 	for n := range out {
 		id := g.Number%abi.Generations*abi.GenerationWorkers + uint32(n)
@@ -278,7 +240,7 @@ func (i *Inspector) Workers(g Generation) []InspectedWorker {
 			out[n].Hung = out[n].BusyNS > HungAfterNS
 		}
 		for kind := range uint32(abi.WorkerSockets) {
-			if i.maps["kg_sockets"].Lookup(socketIndex(g.Number, n, kind), &cookie) == nil {
+			if i.maps.Sockets.Has(socketIndex(g.Number, n, kind)) {
 				out[n].Sockets++
 			}
 		}
@@ -288,11 +250,7 @@ func (i *Inspector) Workers(g Generation) []InspectedWorker {
 
 // Counters returns kg_counters.
 func (i *Inspector) Counters() ([]Counter, error) {
-	counters, err := readCounters(i.maps["kg_counters"])
-	if err != nil {
-		return nil, fmt.Errorf("read kg_counters: %w", err)
-	}
-	return counters, nil
+	return readCounters(i.maps.Counters)
 }
 
 // InspectedPrefix is one source prefix and who declared it.
@@ -303,9 +261,9 @@ type InspectedPrefix struct {
 
 // Prefixes returns kg_deny and kg_allow, sorted.
 func (i *Inspector) Prefixes() (deny, allow []InspectedPrefix, err error) {
-	if deny, err = readPrefixes(i.maps["kg_deny"], "kg_deny"); err != nil {
+	if deny, err = readPrefixes(i.maps.Deny); err != nil {
 		return nil, nil, err
 	}
-	allow, err = readPrefixes(i.maps["kg_allow"], "kg_allow")
+	allow, err = readPrefixes(i.maps.Allow)
 	return deny, allow, err
 }

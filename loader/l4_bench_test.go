@@ -14,6 +14,7 @@ import (
 	"github.com/cilium/ebpf/asm"
 
 	"github.com/kerngate/kerngate/loader/abi"
+	"github.com/kerngate/kerngate/loader/datapath"
 	"github.com/kerngate/kerngate/loader/netnstest"
 )
 
@@ -52,7 +53,7 @@ func BenchmarkKernel(b *testing.B) {
 		p.from, p.to = p.to, p.from
 		return p
 	}
-	xdp, tc, egress := d.programs["kg_xdp"], d.programs["kg_ingress"], d.programs["kg_egress"]
+	xdp, tc, egress := d.programs.XDP, d.programs.Ingress, d.programs.Egress
 	from := func(client string) flowPacket { return flow(netip.MustParseAddr(client), 6) }
 	for _, client := range []netip.Addr{client4, client6} {
 		for _, protocol := range []uint8{6, 17} {
@@ -71,7 +72,7 @@ func BenchmarkKernel(b *testing.B) {
 		{"not ours v6", xdp, trivial, elsewhere(flow(client6, 6), "[2001:db8::99]:80"), "kg_xdp/not_ours", 40},
 		{"passed to the proxy v4", xdp, trivial, l7(client4), "kg_xdp/passed", 0},
 		{"passed to the proxy v6", xdp, trivial, l7(client6), "kg_xdp/passed", 0},
-		{"passed to the proxy v4 (kg_xdp_guard)", d.programs["kg_xdp_guard"], trivial, l7(client4), "kg_xdp/passed", 0},
+		{"passed to the proxy v4 (kg_xdp_guard)", d.programs.Guard, trivial, l7(client4), "kg_xdp/passed", 0},
 		{"denied v4 by a /24", xdp, trivial, from("198.51.100.7"), "kg_xdp/denied", 30},
 		{"denied v6 by a /48", xdp, trivial, from("2001:db8:6::7"), "kg_xdp/denied", 30},
 		{"denied v4 by a /32", xdp, trivial, from("203.0.113.7"), "kg_xdp/denied", 30},
@@ -122,8 +123,8 @@ func BenchmarkKernelFlows(b *testing.B) {
 		answer := flowPacket{from: first.to, to: first.from, protocol: 6, flags: syn | ack, seq: 5000, ack: 1001}
 		confirm := first
 		confirm.flags, confirm.seq, confirm.ack = ack, 1001, 5001
-		xdp := newStepper(b, d.programs["kg_xdp"], trivial, client, false, d.features.Has("xdp_frags"))
-		tc := newStepper(b, d.programs["kg_egress"], trivialTC, client, true, false)
+		xdp := newStepper(b, d.programs.XDP, trivial, client, false, d.features.Has("xdp_frags"))
+		tc := newStepper(b, d.programs.Egress, trivialTC, client, true, false)
 		steps := []*struct {
 			name    string
 			stepper *stepper
@@ -273,7 +274,7 @@ func settledFlows(b *testing.B, d *Datapath, p flowPacket, start uint64) (n int)
 		binary.NativeEndian.PutUint16(key.Source.Bytes[14:], high)
 		key.SourcePort = port
 		var f abi.Flow
-		if err := d.maps["kg_flows"].Lookup(&key, &f); err == nil {
+		if err := d.maps.Flows.Map().Lookup(&key, &f); err == nil {
 			n++
 		} else if !errors.Is(err, ebpf.ErrKeyNotExist) {
 			b.Fatal(err)
@@ -393,7 +394,7 @@ func (s *stepper) before(b *testing.B, next *ebpf.Program, address, port int16, 
 		asm.Return(),
 	}
 	if frags {
-		spec.Flags |= xdpHasFrags
+		spec.Flags |= datapath.XDPHasFrags
 	}
 	p, err := ebpf.NewProgram(spec)
 	if err != nil {

@@ -81,7 +81,7 @@ func (c *conversation) flow() (abi.Flow, string) {
 	key := c.key()
 	for _, table := range []string{"kg_flows", "kg_loose", "kg_opening"} {
 		var f abi.Flow
-		if c.d.maps[table].Lookup(&key, &f) == nil {
+		if c.d.maps.ByName(table).Lookup(&key, &f) == nil {
 			return f, table
 		}
 	}
@@ -102,7 +102,7 @@ func (c *conversation) age(seconds uint64) {
 	f, table := c.flow()
 	f.Seen -= uint32(seconds * 1e9 >> abi.FlowTick)
 	key := c.key()
-	if err := c.d.maps[table].Put(&key, &f); err != nil {
+	if err := c.d.maps.ByName(table).Put(&key, &f); err != nil {
 		c.t.Fatal(err)
 	}
 }
@@ -410,11 +410,11 @@ func clearMap(t testing.TB, d *Datapath, name string) {
 	var keys []abi.FlowKey
 	var k abi.FlowKey
 	var v abi.Flow
-	for entries := d.maps[name].Iterate(); entries.Next(&k, &v); {
+	for entries := d.maps.ByName(name).Iterate(); entries.Next(&k, &v); {
 		keys = append(keys, k)
 	}
 	for i := range keys {
-		if err := d.maps[name].Delete(&keys[i]); err != nil {
+		if err := d.maps.ByName(name).Delete(&keys[i]); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -25,7 +25,7 @@ var hooks = map[string]uint32{"kg_xdp": xdpPass, "kg_ingress": tcPass}
 func run(t testing.TB, d *Datapath, program string, packet []byte) (uint32, []byte) {
 	t.Helper()
 	o := ebpf.RunOptions{Data: packet, DataOut: make([]byte, len(packet)+256)}
-	verdict, err := d.programs[program].Run(&o)
+	verdict, err := d.programs.ByName(program).Run(&o)
 	if err != nil {
 		t.Fatalf("run %s on %d bytes: %v", program, len(packet), err)
 	}
@@ -617,7 +617,7 @@ func TestL4Sweep(t *testing.T) {
 	count := func() (n int) {
 		var k abi.FlowKey
 		var v abi.Flow
-		entries := d.maps["kg_flows"].Iterate()
+		entries := d.maps.Flows.Map().Iterate()
 		for entries.Next(&k, &v) {
 			n++
 		}
@@ -651,7 +651,7 @@ func TestL4SumOfThePacket(t *testing.T) {
 	through := func(program string, p flowPacket) []byte {
 		t.Helper()
 		o := ebpf.RunOptions{Data: p.bytes(), DataOut: make([]byte, len(p.bytes())+256), Flags: complete}
-		_, err := d.programs[program].Run(&o)
+		_, err := d.programs.ByName(program).Run(&o)
 		switch {
 		case errors.Is(err, unix.EINVAL):
 			untested = true

@@ -11,10 +11,11 @@ import (
 	"slices"
 	"time"
 
-	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
 	"github.com/kerngate/kerngate/loader/abi"
+	"github.com/kerngate/kerngate/loader/datapath"
+	"github.com/kerngate/kerngate/loader/pins"
 )
 
 // List is one of the two lists of source prefixes.
@@ -41,7 +42,7 @@ type Lists struct {
 	wait   time.Duration
 	tables map[List]*listTable
 	sieve  *sieved
-	close  []*ebpf.Map // that Close closes
+	own    *datapath.Lists // that Close closes; nil: an agent's
 }
 
 // OpenLists opens the lists of a running node, for an operator.
@@ -49,43 +50,31 @@ func OpenLists(bpffs string) (_ *Lists, err error) {
 	if bpffs == "" {
 		bpffs = DefaultBPFFS
 	}
-	folder, err := pinFolder(bpffs)
+	folder, err := pins.Folder(bpffs)
 	if err != nil {
 		return nil, err
 	}
-	maps := make(map[string]*ebpf.Map)
-	l := &Lists{}
-	defer func() {
-		if err != nil {
-			l.Close()
-		}
-	}()
-	for _, name := range []string{string(Deny), string(Allow), "kg_sieve_v4", "kg_sieve_v6", "kg_sieve_hosts"} {
-		if maps[name], err = openPin(folder, name); err != nil {
-			return nil, err
-		}
-		l.close = append(l.close, maps[name])
-	}
-	opened, err := newLists(folder, maps, abi.PrefixOperator, operatorWait)
+	maps, err := datapath.OpenLists(folder)
 	if err != nil {
 		return nil, err
 	}
-	opened.close = l.close
-	return opened, nil
+	l, err := newLists(folder, maps, abi.PrefixOperator, operatorWait)
+	if err != nil {
+		return nil, errors.Join(err, maps.Close())
+	}
+	l.own = maps
+	return l, nil
 }
 
 // newLists returns the lists for one source of prefixes.
-func newLists(folder string, maps map[string]*ebpf.Map, source uint32, wait time.Duration) (*Lists, error) {
+func newLists(folder string, maps *datapath.Lists, source uint32, wait time.Duration) (*Lists, error) {
 	sieve, err := openSieve(maps)
 	if err != nil {
 		return nil, err
 	}
-	table := func(list List) *listTable {
-		return &listTable{name: string(list), m: maps[string(list)], source: source}
-	}
 	return &Lists{
-		lock: filepath.Join(folder, listsLock), wait: wait,
-		tables: map[List]*listTable{Deny: table(Deny), Allow: table(Allow)}, sieve: sieve,
+		lock: filepath.Join(folder, pins.ListsLock), wait: wait,
+		tables: map[List]*listTable{Deny: {m: maps.Deny, source: source}, Allow: {m: maps.Allow, source: source}}, sieve: sieve,
 	}, nil
 }
 
@@ -95,8 +84,8 @@ func (l *Lists) Close() error {
 	if l.sieve != nil {
 		errs = append(errs, l.sieve.close())
 	}
-	for _, m := range l.close {
-		errs = append(errs, m.Close())
+	if l.own != nil {
+		errs = append(errs, l.own.Close())
 	}
 	return errors.Join(errs...)
 }
@@ -141,7 +130,7 @@ const maxListErrors = 3
 func (l *Lists) Entries(list List) (entries []InspectedPrefix, err error) {
 	// A walk through the trie loses its way when what it stands on is removed.
 	err = l.hold(func() error {
-		entries, err = readPrefixes(l.tables[list].m, string(list))
+		entries, err = readPrefixes(l.tables[list].m)
 		return err
 	})
 	return entries, err
@@ -194,8 +183,7 @@ func (l *Lists) hold(do func() error) error {
 // listTable is registry.Entries over what one source declares in a list. The lock of the
 // lists must be held.
 type listTable struct {
-	name   string
-	m      *ebpf.Map
+	m      datapath.Map[abi.Prefix, abi.PrefixInfo]
 	source uint32 // enum kg_prefix_source
 	// Who declares what; read when first needed. A look into the trie would not tell: it
 	// finds the longest prefix that holds the one asked for.
@@ -217,9 +205,7 @@ func (t *listTable) Delete(k abi.Prefix) error {
 
 func (t *listTable) read() (err error) {
 	if t.have == nil {
-		if t.have, err = readHash[abi.Prefix, abi.PrefixInfo](t.m); err != nil {
-			t.have, err = nil, fmt.Errorf("read %s: %w", t.name, err)
-		}
+		t.have, err = datapath.ReadAll(t.m) // nil if that fails
 	}
 	return err
 }
@@ -234,7 +220,7 @@ func (t *listTable) put(k abi.Prefix) (bool, error) {
 		return false, nil
 	}
 	info.Source |= t.source
-	if err := (hashTable[abi.Prefix, abi.PrefixInfo]{t.name, t.m}).Put(k, info); err != nil {
+	if err := (datapath.Entries[abi.Prefix, abi.PrefixInfo]{Map: t.m}).Put(k, info); err != nil {
 		return false, err
 	}
 	t.have[k], t.changed = info, true
@@ -250,7 +236,7 @@ func (t *listTable) remove(k abi.Prefix) (bool, error) {
 	if info.Source&t.source == 0 {
 		return false, nil
 	}
-	table := hashTable[abi.Prefix, abi.PrefixInfo]{t.name, t.m}
+	table := datapath.Entries[abi.Prefix, abi.PrefixInfo]{Map: t.m}
 	if info.Source &^= t.source; info.Source != 0 {
 		if err := table.Put(k, info); err != nil {
 			return false, err
@@ -267,10 +253,10 @@ func (t *listTable) remove(k abi.Prefix) (bool, error) {
 }
 
 // readPrefixes reads a list, sorted.
-func readPrefixes(m *ebpf.Map, name string) ([]InspectedPrefix, error) {
-	entries, err := readHash[abi.Prefix, abi.PrefixInfo](m)
+func readPrefixes(m datapath.Map[abi.Prefix, abi.PrefixInfo]) ([]InspectedPrefix, error) {
+	entries, err := datapath.ReadAll(m)
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", name, err)
+		return nil, err
 	}
 	out := make([]InspectedPrefix, 0, len(entries))
 	for k, v := range entries {

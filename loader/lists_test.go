@@ -15,6 +15,7 @@ import (
 
 	"github.com/kerngate/kerngate/loader/abi"
 	"github.com/kerngate/kerngate/loader/netnstest"
+	"github.com/kerngate/kerngate/loader/pins"
 	"github.com/kerngate/kerngate/loader/state"
 )
 
@@ -177,7 +178,7 @@ func TestListsLockedByOther(t *testing.T) {
 	netnstest.Enter(t)
 	d := openTest(t, netnstest.BPFFS(t))
 	d.lists.wait = 20 * time.Millisecond
-	dir, err := os.Open(filepath.Join(d.Folder(), listsLock))
+	dir, err := os.Open(filepath.Join(d.Folder(), pins.ListsLock))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,7 +192,7 @@ func TestListsLockedByOther(t *testing.T) {
 	}
 	var listener abi.Listener
 	key := abi.MakeListenerKey(netip.AddrPortFrom(vip4, 80), 6)
-	if err := d.maps["kg_listeners"].Lookup(&key, &listener); err != nil {
+	if err := d.maps.Listeners.Map().Lookup(&key, &listener); err != nil {
 		t.Errorf("the listener is not published: %v", err)
 	}
 	dir.Close()

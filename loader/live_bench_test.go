@@ -62,7 +62,7 @@ func BenchmarkKernelLive(b *testing.B) {
 	notOurs := packetTo(client4, 4001, 6)
 	notOurs.to = netip.MustParseAddrPort("192.0.2.99:80")
 	const outer = 56
-	ours := u.programs["kg_xdp"]
+	ours := u.programs.XDP
 	head := remote.bytes()
 	for _, c := range []struct {
 		name          string

@@ -10,6 +10,8 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"github.com/rs/zerolog"
+
+	"github.com/kerngate/kerngate/loader/pins"
 )
 
 // lookup is the attachment of kg_lookup to this network namespace.
@@ -41,7 +43,7 @@ func attachLookup(folder string, program *ebpf.Program, meta ebpf.MapID, log zer
 		return nil, err
 	}
 
-	pin := filepath.Join(folder, pinLookup)
+	pin := filepath.Join(folder, pins.Lookup)
 	if err := l.takeOver(pin, program, meta, here); err != nil {
 		return nil, err
 	}
@@ -109,8 +111,8 @@ func (l *lookup) takeOver(pin string, program *ebpf.Program, meta ebpf.MapID, he
 		}
 	}
 	defer pinned.Close()
-	old := filepath.Join(filepath.Dir(pin), pinLookupOld)
-	if err := removePin(old); err != nil {
+	old := filepath.Join(filepath.Dir(pin), pins.LookupOld)
+	if err := pins.Remove(old); err != nil {
 		return err
 	}
 	if err := os.Rename(pin, old); err != nil {
@@ -137,7 +139,7 @@ func (l *lookup) endPredecessors(folder string, log zerolog.Logger) {
 		p.Close()
 	}
 	l.predecessors = nil
-	if err := removePin(filepath.Join(folder, pinLookupOld)); err != nil {
+	if err := pins.Remove(filepath.Join(folder, pins.LookupOld)); err != nil {
 		log.Warn().Err(err).Msg("cannot remove the pin of an earlier kg_lookup")
 	}
 }

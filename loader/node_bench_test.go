@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kerngate/kerngate/loader/abi"
+	"github.com/kerngate/kerngate/loader/datapath"
 	"github.com/kerngate/kerngate/loader/state"
 )
 
@@ -66,7 +67,7 @@ func BenchmarkKernelNodes(b *testing.B) {
 			{"from another node", here.bytes(), func(next *ebpf.Program) *ebpf.Program { return wrapping(b, next, arriving[:14+outer], frags) }, int32(outer), xdpPass, []string{"kg_xdp/node_arrived", "kg_xdp/l4_forwarded"}},
 		} {
 			b.Run(c.name+family, func(b *testing.B) {
-				ours, base := c.reset(u.programs["kg_xdp"]), c.reset(resizing(b, c.by, c.end, frags))
+				ours, base := c.reset(u.programs.XDP), c.reset(resizing(b, c.by, c.end, frags))
 				best, least := time.Hour, time.Hour
 				before := counters(b, u.Datapath)
 				const rounds = 25
@@ -191,7 +192,7 @@ func program(b *testing.B, code asm.Instructions, frags bool) *ebpf.Program {
 	b.Helper()
 	spec := &ebpf.ProgramSpec{Name: "before", Type: ebpf.XDP, AttachType: ebpf.AttachXDP, License: "Dual BSD/GPL", Instructions: code}
 	if frags {
-		spec.Flags |= xdpHasFrags
+		spec.Flags |= datapath.XDPHasFrags
 	}
 	p, err := ebpf.NewProgram(spec)
 	if err != nil {

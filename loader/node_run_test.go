@@ -128,7 +128,7 @@ func (u *uplink) run(t testing.TB, program string, packet []byte) (uint32, []byt
 	}
 	var verdict uint32
 	var err error
-	u.ns.Do(func() { verdict, err = u.programs[program].Run(&o) }) // subtests are on other threads
+	u.ns.Do(func() { verdict, err = u.programs.ByName(program).Run(&o) }) // subtests are on other threads
 	if err != nil {
 		t.Fatalf("run %s on %d bytes: %v", program, len(packet), err)
 	}
@@ -484,7 +484,7 @@ func TestNodeDeparture(t *testing.T) {
 	expectCounters(t, u.Datapath, before, map[string]uint64{"kg_xdp/node_no_way": 1})
 	for _, name := range []string{"kg_nodes", "kg_node_addresses", "kg_local_backends"} {
 		var k, v []byte
-		if u.maps[name].Iterate().Next(&k, &v) {
+		if u.maps.ByName(name).Iterate().Next(&k, &v) {
 			t.Errorf("%s is not empty", name)
 		}
 	}

@@ -7,15 +7,13 @@ import (
 	"io/fs"
 	"maps"
 	"math/bits"
-
 	"net/netip"
 	"os"
 	"slices"
 	"time"
 
-	"github.com/cilium/ebpf"
-
 	"github.com/kerngate/kerngate/loader/abi"
+	"github.com/kerngate/kerngate/loader/datapath"
 	"github.com/kerngate/kerngate/loader/fabric"
 	"github.com/kerngate/kerngate/loader/registry"
 	"github.com/kerngate/kerngate/loader/state"
@@ -27,27 +25,28 @@ import (
 const departed = 10 * time.Minute
 
 // constants returns what the programs are told at load.
-func (o *Options) constants() map[string]any {
-	flag := func(on bool) uint8 {
-		if on {
-			return 1
-		}
-		return 0
-	}
+func (o *Options) constants() datapath.Constants {
 	v4, v6 := o.segmentSizes()
-	return map[string]any{
-		"kg_mss_v4":          v4,
-		"kg_mss_v6":          v6,
-		"kg_hung_after_ns":   uint64(HungAfterNS),
-		"kg_tunnel_port":     bits.ReverseBytes16(o.TunnelPort),
-		"kg_self":            fabric.ID(o.Node),
-		"kg_dsr":             flag(o.DSR),
-		"kg_fabric_on":       flag(o.Fabric),
-		"kg_secret":          secret(),
-		"kg_strict":          flag(!o.Lax),
-		"kg_syn_cookies":     flag(o.SynCookies != SynCookiesOff),
-		"kg_syn_doubt":       o.synDoubt(),
-		"kg_uplink_loopback": flag(slices.Contains(o.Interfaces, "lo")),
+	return datapath.Constants{
+		MSSV4: v4, MSSV6: v6,
+		HungAfterNS:    HungAfterNS,
+		TunnelPort:     bits.ReverseBytes16(o.TunnelPort),
+		Self:           fabric.ID(o.Node),
+		DSR:            o.DSR,
+		Fabric:         o.Fabric,
+		Secret:         secret(),
+		Strict:         !o.Lax,
+		SynCookies:     o.SynCookies != SynCookiesOff,
+		SynDoubt:       o.synDoubt(),
+		UplinkLoopback: slices.Contains(o.Interfaces, "lo"),
+	}
+}
+
+// sizes returns how many entries the maps get.
+func (o *Options) sizes() datapath.Sizes {
+	return datapath.Sizes{
+		Services: o.MaxServices, Backends: o.MaxBackends, Slots: o.MaxSlots,
+		Prefixes: o.MaxPrefixes, Sources: o.MaxSources, Flows: o.MaxFlows,
 	}
 }
 
@@ -56,7 +55,7 @@ type nodes struct {
 	table     *registry.Hash[uint32, abi.Node]
 	addresses *registry.Hash[abi.Address, abi.NodeAddress]
 	local     *registry.Hash[abi.ListenerKey, abi.LocalBackend]
-	fabric    *ebpf.Map
+	fabric    datapath.Map[uint32, abi.SlotOwners]
 
 	known  bool                       // there has been an Apply
 	want   []state.Node               // as the last Apply had them
@@ -69,18 +68,18 @@ type nodes struct {
 	pods   map[string][]state.Backend // this node's, by L4 service
 }
 
-func openNodes(maps map[string]*ebpf.Map) (n nodes, err error) {
-	if n.have, err = readHash[uint32, abi.Node](maps["kg_nodes"]); err != nil {
-		return n, fmt.Errorf("read kg_nodes: %w", err)
-	}
-	n.table = registry.NewHash("kg_nodes", hashTable[uint32, abi.Node]{"kg_nodes", maps["kg_nodes"]}, n.have)
-	if n.addresses, err = openHash[abi.Address, abi.NodeAddress](maps["kg_node_addresses"], "kg_node_addresses"); err != nil {
+func openNodes(maps *datapath.Maps) (n nodes, err error) {
+	if n.have, err = datapath.ReadAll(maps.Nodes); err != nil {
 		return n, err
 	}
-	if n.local, err = openHash[abi.ListenerKey, abi.LocalBackend](maps["kg_local_backends"], "kg_local_backends"); err != nil {
+	n.table = registry.NewHash(maps.Nodes.Name(), datapath.Entries[uint32, abi.Node]{Map: maps.Nodes}, n.have)
+	if n.addresses, err = datapath.Mirror(maps.NodeAddresses); err != nil {
 		return n, err
 	}
-	n.fabric, n.gone, n.pods = maps["kg_fabric"], make(map[uint32]time.Time), make(map[string][]state.Backend)
+	if n.local, err = datapath.Mirror(maps.LocalBackends); err != nil {
+		return n, err
+	}
+	n.fabric, n.gone, n.pods = maps.Fabric, make(map[uint32]time.Time), make(map[string][]state.Backend)
 	return n, nil
 }
 
@@ -235,9 +234,10 @@ func (n *nodes) storeOwners(want []state.Node, on bool) error {
 		}
 		n.owners = make([]abi.SlotOwners, abi.FabricSlots)
 		for slot := range n.owners {
-			if err := n.fabric.Lookup(uint32(slot), &n.owners[slot]); err != nil {
+			var err error
+			if n.owners[slot], err = n.fabric.Get(uint32(slot)); err != nil {
 				n.owners = nil
-				return fmt.Errorf("read kg_fabric: %w", err)
+				return err
 			}
 		}
 	}
@@ -245,8 +245,8 @@ func (n *nodes) storeOwners(want []state.Node, on bool) error {
 		if next[slot] == n.owners[slot] {
 			continue
 		}
-		if err := n.fabric.Put(uint32(slot), &next[slot]); err != nil {
-			return fmt.Errorf("write slot %d of kg_fabric: %w", slot, err)
+		if err := n.fabric.Put(uint32(slot), next[slot]); err != nil {
+			return fmt.Errorf("slot %d: %w", slot, err)
 		}
 		n.owners[slot] = next[slot]
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/kerngate/kerngate/loader/abi"
+	"github.com/kerngate/kerngate/loader/pins"
 )
 
 // XDPMode says how kg_xdp is attached to the interfaces.
@@ -41,7 +42,7 @@ const (
 const HungAfterNS = 500_000_000
 
 // DefaultBPFFS is where the maps and links are pinned.
-const DefaultBPFFS = "/sys/fs/bpf/kerngate"
+const DefaultBPFFS = pins.DefaultBPFFS
 
 // Options are what an agent decides at its start. Zero values mean the defaults.
 type Options struct {
@@ -140,4 +141,4 @@ func (o Options) complete() (Options, error) {
 }
 
 // ErrLocked says that another agent has these pins.
-var ErrLocked = errors.New("another kerngate-agent uses these maps: stop it first, or give this one its own --bpffs")
+var ErrLocked = pins.ErrLocked

@@ -181,7 +181,7 @@ func ask(ns *netnstest.Namespace, network, address string) (name string, err err
 // counters returns kg_counters by "program/reason".
 func counters(t testing.TB, d *Datapath) map[string]uint64 {
 	t.Helper()
-	list, err := readCounters(d.maps["kg_counters"])
+	list, err := readCounters(d.maps.Counters)
 	if err != nil {
 		t.Fatal(err)
 	}

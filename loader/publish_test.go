@@ -15,7 +15,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/kerngate/kerngate/loader/abi"
+	"github.com/kerngate/kerngate/loader/datapath"
 	"github.com/kerngate/kerngate/loader/netnstest"
+	"github.com/kerngate/kerngate/loader/pins"
 	"github.com/kerngate/kerngate/loader/state"
 	"github.com/kerngate/kerngate/loader/view"
 )
@@ -172,14 +174,14 @@ func TestOperatorsPrefixesStay(t *testing.T) {
 	bpffs := netnstest.BPFFS(t)
 	d := openTest(t, bpffs)
 	theirs := abi.MakePrefix(netip.MustParsePrefix("198.51.100.0/24"))
-	if err := d.maps["kg_deny"].Put(&theirs, &abi.PrefixInfo{Source: abi.PrefixOperator}); err != nil {
+	if err := d.maps.Deny.Put(theirs, abi.PrefixInfo{Source: abi.PrefixOperator}); err != nil {
 		t.Fatal(err)
 	}
 	mustApply(t, d, state.State{Deny: []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")}})
 	d.Close()
 	d = openTest(t, bpffs)
 	mustApply(t, d, state.State{})
-	have, err := readHash[abi.Prefix, abi.PrefixInfo](d.maps["kg_deny"])
+	have, err := datapath.ReadAll(d.maps.Deny)
 	if err != nil || len(have) != 1 || have[theirs].Source != abi.PrefixOperator {
 		t.Errorf("kg_deny holds %v, %v; want the operator's prefix alone", have, err)
 	}
@@ -247,7 +249,7 @@ func TestFailedOpenLeavesNothing(t *testing.T) {
 	netnstest.Enter(t)
 	bpffs := netnstest.BPFFS(t)
 	folder := filepath.Join(bpffs, "kerngate")
-	if err := os.MkdirAll(filepath.Join(folder, pinLookup), 0o755); err != nil { // in the way of the pin
+	if err := os.MkdirAll(filepath.Join(folder, pins.Lookup), 0o755); err != nil { // in the way of the pin
 		t.Fatal(err)
 	}
 	if d, err := Open(Options{BPFFS: folder}); err == nil {

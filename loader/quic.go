@@ -48,7 +48,7 @@ func (d *Datapath) BindQUIC(fd int, port uint16) error {
 	if err := unix.Bind(fd, address); err != nil {
 		return fmt.Errorf("bind UDP port %d (is another program there on all addresses? ss -ulpn): %w", port, err)
 	}
-	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_EBPF, d.programs["kg_quic"].FD()); err != nil {
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_EBPF, d.programs.QUIC.FD()); err != nil {
 		return fmt.Errorf("attach kg_quic: %w", err)
 	}
 	return nil

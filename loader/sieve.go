@@ -8,10 +8,10 @@ import (
 	"sync/atomic"
 	"unsafe"
 
-	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
 	"github.com/kerngate/kerngate/loader/abi"
+	"github.com/kerngate/kerngate/loader/datapath"
 	"github.com/kerngate/kerngate/loader/sieve"
 )
 
@@ -25,13 +25,13 @@ type sieved struct {
 	mappings [][]byte
 }
 
-func openSieve(maps map[string]*ebpf.Map) (_ *sieved, err error) {
+func openSieve(maps *datapath.Lists) (_ *sieved, err error) {
 	s := &sieved{}
-	if s.v4, err = mapWritable[uint64](s, maps["kg_sieve_v4"], abi.SieveWords); err == nil {
-		s.v6, err = mapWritable[abi.SieveSlot](s, maps["kg_sieve_v6"], abi.SieveSlots+1)
+	if s.v4, err = mapWritable(s, maps.SieveV4, abi.SieveWords); err == nil {
+		s.v6, err = mapWritable(s, maps.SieveV6, abi.SieveSlots+1)
 	}
 	if err == nil {
-		s.hosts, err = mapWritable[abi.SieveBucket](s, maps["kg_sieve_hosts"], abi.SieveBuckets)
+		s.hosts, err = mapWritable(s, maps.SieveHosts, abi.SieveBuckets)
 	}
 	if err != nil {
 		return nil, errors.Join(err, s.close())
@@ -39,14 +39,14 @@ func openSieve(maps map[string]*ebpf.Map) (_ *sieved, err error) {
 	return s, nil
 }
 
-func mapWritable[T any](s *sieved, m *ebpf.Map, n int) ([]T, error) {
-	var entry T
-	if int(m.MaxEntries()) != n || uintptr(m.ValueSize()) != unsafe.Sizeof(entry) {
-		return nil, fmt.Errorf("%v has %d entries of %d bytes, want %d of %d", m, m.MaxEntries(), m.ValueSize(), n, unsafe.Sizeof(entry))
+func mapWritable[T any](s *sieved, table datapath.Map[uint32, T], n int) ([]T, error) {
+	m := table.Map()
+	if table.Len() != n {
+		return nil, fmt.Errorf("%s has %d entries, want %d", table.Name(), table.Len(), n)
 	}
 	memory, err := unix.Mmap(m.FD(), 0, n*int(m.ValueSize()), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
-		return nil, fmt.Errorf("map %v into memory: %w", m, err)
+		return nil, fmt.Errorf("map %s into memory: %w", table.Name(), err)
 	}
 	s.mappings = append(s.mappings, memory)
 	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(memory))), n), nil

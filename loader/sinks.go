@@ -4,10 +4,10 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
 	"github.com/kerngate/kerngate/loader/abi"
+	"github.com/kerngate/kerngate/loader/datapath"
 )
 
 // sinks are listening sockets that drop every packet. kg_lookup gives them the SYNs that no proxy
@@ -17,7 +17,7 @@ type sinks []int
 
 // openSinks makes them and gives them to kg_lookup. Without IPv6 in the kernel there is the one of
 // IPv4 alone.
-func openSinks(table *ebpf.Map) (_ sinks, err error) {
+func openSinks(table datapath.Map[uint32, uint64]) (_ sinks, err error) {
 	var s sinks
 	defer func() {
 		if err != nil {
@@ -34,7 +34,7 @@ func openSinks(table *ebpf.Map) (_ sinks, err error) {
 		}
 		s = append(s, fd)
 		if err := table.Put(kind, uint64(fd)); err != nil {
-			return s, fmt.Errorf("place socket in kg_sinks: %w", err)
+			return s, fmt.Errorf("place socket that drops: %w", err)
 		}
 	}
 	return s, nil

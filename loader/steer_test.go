@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kerngate/kerngate/loader/abi"
+	"github.com/kerngate/kerngate/loader/datapath"
 	"github.com/kerngate/kerngate/loader/netnstest"
 	"github.com/kerngate/kerngate/loader/state"
 )
@@ -204,7 +205,7 @@ func TestAddedMaps(t *testing.T) {
 	epoch := d.Epoch()
 	for range 2 {
 		d.Close()
-		for _, name := range added {
+		for _, name := range datapath.Added {
 			if err := os.Remove(filepath.Join(d.Folder(), name)); err != nil {
 				t.Fatal(err)
 			}

@@ -12,6 +12,8 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/kerngate/kerngate/loader/pins"
 )
 
 const (
@@ -161,7 +163,7 @@ func (t *tc) attach(dev netlink.Link, s side) (mode string, err error) {
 			return "", fmt.Errorf("attach %s: %w", s.name, err)
 		}
 	}
-	if err := errors.Join(removePin(s.pin), l.Pin(s.pin)); err != nil {
+	if err := errors.Join(pins.Remove(s.pin), l.Pin(s.pin)); err != nil {
 		l.Close()
 		return "", fmt.Errorf("pin %s: %w", s.name, err)
 	}
@@ -336,7 +338,7 @@ func (t *tc) drop(pin string) {
 		l.Close()
 		delete(t.links, pin)
 	}
-	if err := removePin(pin); err != nil {
+	if err := pins.Remove(pin); err != nil {
 		t.log.Warn().Err(err).Str("pin", pin).Msg("cannot remove a pin")
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kerngate/kerngate/loader/netnstest"
+	"github.com/kerngate/kerngate/loader/pins"
 )
 
 // attachedTC returns the names of the tcx programs, or else of the filters, on one side of
@@ -103,10 +104,10 @@ func TestTCAttach(t *testing.T) {
 		expectTC(t, "without the next one", name, false, "kg_egress")
 
 		// Pins are lost.
-		pins, _ := filepath.Glob(filepath.Join(d.folder, "link_tcx_*"))
+		links, _ := filepath.Glob(filepath.Join(d.folder, "link_tcx_*"))
 		kept := keepLinks(t, d.folder)
-		for _, pin := range pins {
-			if err := removePin(pin); err != nil {
+		for _, pin := range links {
+			if err := pins.Remove(pin); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -10,6 +10,9 @@ import (
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/kerngate/kerngate/loader/datapath"
+	"github.com/kerngate/kerngate/loader/pins"
 )
 
 // Uninstall takes away everything that Kerngate made in this network namespace and under
@@ -21,7 +24,7 @@ func Uninstall(o Options) error {
 	if err != nil {
 		return err
 	}
-	if err := checkBPFFS(o.BPFFS); err != nil {
+	if err := pins.CheckBPFFS(o.BPFFS); err != nil {
 		return err
 	}
 	// Routes first: without them nothing reaches the listeners, so nobody else's process
@@ -32,7 +35,7 @@ func Uninstall(o Options) error {
 	for _, folder := range append(others, o.BPFFS) {
 		errs = append(errs, removeFolder(folder))
 	}
-	errs = append(errs, removePin(o.BPFFS+drainMark))
+	errs = append(errs, pins.Remove(o.BPFFS+drainMark))
 	return errors.Join(append(errs, detachStray())...)
 }
 
@@ -61,7 +64,7 @@ func removeFolder(folder string) error {
 	if _, err := os.Stat(folder); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
-	lock, err := lockFolder(folder)
+	lock, err := pins.Lock(folder)
 	if err != nil {
 		return err
 	}
@@ -75,7 +78,7 @@ func removeFolder(folder string) error {
 		case strings.HasPrefix(e.Name(), "link_"):
 			errs = append(errs, removeLink(pin))
 		case strings.HasPrefix(e.Name(), "kg_"):
-			errs = append(errs, removePin(pin))
+			errs = append(errs, pins.Remove(pin))
 		}
 	}
 	// A mount point, or a folder with pins of others, stays.
@@ -89,7 +92,7 @@ func removeFolder(folder string) error {
 // forgetFolder unpins the maps of another version, which nobody uses any more. Links are
 // unpinned, not detached: kg_xdp's may have been taken over.
 func forgetFolder(folder string) error {
-	lock, err := lockFolder(folder)
+	lock, err := pins.Lock(folder)
 	if err != nil {
 		return err
 	}
@@ -98,7 +101,7 @@ func forgetFolder(folder string) error {
 	errs := []error{err}
 	for _, e := range entries {
 		if strings.HasPrefix(e.Name(), "link_") || strings.HasPrefix(e.Name(), "kg_") {
-			errs = append(errs, removePin(filepath.Join(folder, e.Name())))
+			errs = append(errs, pins.Remove(filepath.Join(folder, e.Name())))
 		}
 	}
 	return errors.Join(errs...)
@@ -129,7 +132,7 @@ func detachStray() error {
 			running[dev.Attrs().Index] = x.ProgId
 		}
 	}
-	found, err = findLinks(link.XDPType, xdpPrograms...)
+	found, err = findLinks(link.XDPType, datapath.XDPPrograms...)
 	errs = append(errs, err)
 	for _, f := range found {
 		if id, ok := running[int(f.ifindex)]; ok && id == uint32(f.program) {

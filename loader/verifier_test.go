@@ -16,6 +16,7 @@ import (
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
 
+	"github.com/kerngate/kerngate/loader/datapath"
 	"github.com/kerngate/kerngate/loader/netnstest"
 )
 
@@ -76,19 +77,9 @@ func verifierCosts(t *testing.T, features Features, o Options) map[string]cost {
 	if err != nil {
 		t.Fatal(err)
 	}
-	spec, err := loadKerngate()
+	spec, err := datapath.Prepare(o.constants(), features.Has("xdp_frags"))
 	if err != nil {
 		t.Fatal(err)
-	}
-	for name, value := range o.constants() {
-		if err := spec.Variables[name].Set(value); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if features.Has("xdp_frags") {
-		for _, name := range xdpPrograms {
-			spec.Programs[name].Flags |= xdpHasFrags
-		}
 	}
 	all, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{
 		Programs: ebpf.ProgramOptions{LogLevel: ebpf.LogLevelStats},

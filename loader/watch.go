@@ -12,11 +12,12 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/ringbuf"
 	"golang.org/x/sys/unix"
 
 	"github.com/kerngate/kerngate/loader/abi"
+	"github.com/kerngate/kerngate/loader/datapath"
+	"github.com/kerngate/kerngate/loader/pins"
 	"github.com/kerngate/kerngate/loader/state"
 )
 
@@ -88,7 +89,7 @@ type Event struct {
 // Watch reads what kg_xdp and kg_ingress tell about single packets. There is one per node.
 type Watch struct {
 	lock   *os.File
-	maps   map[string]*ebpf.Map
+	maps   *datapath.Events
 	reader *ringbuf.Reader
 	want   abi.Watch
 
@@ -104,27 +105,25 @@ func OpenWatch(bpffs string, o WatchOptions) (_ *Watch, err error) {
 	if bpffs == "" {
 		bpffs = DefaultBPFFS
 	}
-	folder, err := pinFolder(bpffs)
+	folder, err := pins.Folder(bpffs)
 	if err != nil {
 		return nil, err
 	}
-	w := &Watch{maps: make(map[string]*ebpf.Map), stop: make(chan struct{})}
+	w := &Watch{maps: new(datapath.Events), stop: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			w.release()
 		}
 	}()
-	for _, name := range []string{"kg_events", "kg_watch", "kg_listeners", "kg_service_names", "kg_opening", "kg_flows", "kg_loose"} {
-		m, err := openPin(folder, name)
-		if err != nil {
-			return nil, err
-		}
-		w.maps[name] = m
+	maps, err := datapath.OpenEvents(folder)
+	if err != nil {
+		return nil, err
 	}
+	w.maps = maps
 	if w.lock, err = lockWatch(folder); err != nil {
 		return nil, err
 	}
-	if w.reader, err = ringbuf.NewReader(w.maps["kg_events"]); err != nil {
+	if w.reader, err = ringbuf.NewReader(w.maps.Events.Map()); err != nil {
 		return nil, fmt.Errorf("read kg_events: %w", err)
 	}
 	w.want = abi.Watch{SinceNS: monotonic(), PerSecond: o.PerSecond}
@@ -143,7 +142,7 @@ func OpenWatch(bpffs string, o WatchOptions) (_ *Watch, err error) {
 
 // lockWatch locks a folder beside the pins (bpffs has no plain files) until it is closed.
 func lockWatch(folder string) (*os.File, error) {
-	path := filepath.Join(folder, watchLock)
+	path := filepath.Join(folder, pins.WatchLock)
 	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("make the lock of the watchers: %w", err)
 	}
@@ -164,10 +163,7 @@ func lockWatch(folder string) (*os.File, error) {
 // ask tells the programs what is watched, for some seconds.
 func (w *Watch) ask() error {
 	w.want.UntilNS = monotonic() + uint64(watchFor)
-	if err := w.maps["kg_watch"].Put(uint32(0), &w.want); err != nil {
-		return fmt.Errorf("write kg_watch: %w", err)
-	}
-	return nil
+	return w.maps.Watch.Put(0, w.want)
 }
 
 func (w *Watch) renew() {
@@ -235,10 +231,8 @@ func (w *Watch) event(e *abi.Event) Event {
 		w.untranslate(&out, e)
 	}
 	key := abi.MakeListenerKey(out.Destination, e.Protocol)
-	var l abi.Listener
-	if w.maps["kg_listeners"].Lookup(&key, &l) == nil && state.Mode(l.Mode) == state.L4 {
-		var service abi.ServiceName
-		if w.maps["kg_service_names"].Lookup(l.Service, &service) == nil {
+	if l, err := w.maps.Listeners.Get(key); err == nil && state.Mode(l.Mode) == state.L4 {
+		if service, err := w.maps.ServiceNames.Get(l.Service); err == nil {
 			out.Service = service.String()
 		}
 	}
@@ -250,9 +244,8 @@ func (w *Watch) event(e *abi.Event) Event {
 func (w *Watch) untranslate(out *Event, e *abi.Event) {
 	key := abi.FlowKey{Source: e.Destination, SourcePort: e.DestinationPort, Destination: e.Source,
 		DestinationPort: e.SourcePort, Protocol: e.Protocol, Direction: abi.ToClient}
-	for _, table := range []string{"kg_opening", "kg_flows", "kg_loose"} {
-		var flow abi.Flow
-		if w.maps[table].Lookup(&key, &flow) == nil {
+	for _, table := range []datapath.Map[abi.FlowKey, abi.Flow]{w.maps.Opening, w.maps.Flows, w.maps.Loose} {
+		if flow, err := table.Get(key); err == nil {
 			out.Backend = out.Destination
 			out.Destination = netip.AddrPortFrom(flow.Address.Addr(), abi.PortOf(flow.Port))
 			return
@@ -266,7 +259,7 @@ func (w *Watch) Close() (err error) {
 	w.once.Do(func() {
 		close(w.stop)
 		w.done.Wait()
-		err = errors.Join(w.maps["kg_watch"].Put(uint32(0), &abi.Watch{}), w.release())
+		err = errors.Join(w.maps.Watch.Put(0, abi.Watch{}), w.release())
 	})
 	return err
 }
@@ -276,7 +269,7 @@ func (w *Watch) release() error {
 	if w.reader != nil {
 		errs = append(errs, w.reader.Close())
 	}
-	closeMaps(w.maps)
+	errs = append(errs, w.maps.Close())
 	if w.lock != nil {
 		errs = append(errs, w.lock.Close())
 	}
@@ -286,9 +279,9 @@ func (w *Watch) release() error {
 // endWatch stops events that nobody reads any more: whoever asked for them did not come to
 // say so. Until then each costs the programs a look at the time.
 func (d *Datapath) endWatch() error {
-	var watch abi.Watch
-	if err := d.maps["kg_watch"].Lookup(uint32(0), &watch); err != nil {
-		return fmt.Errorf("read kg_watch: %w", err)
+	watch, err := d.maps.Watch.Get(0)
+	if err != nil {
+		return err
 	}
 	if watch.UntilNS == 0 || monotonic() < watch.UntilNS {
 		return nil
@@ -301,8 +294,5 @@ func (d *Datapath) endWatch() error {
 		return err
 	}
 	defer lock.Close()
-	if err := d.maps["kg_watch"].Put(uint32(0), &abi.Watch{}); err != nil {
-		return fmt.Errorf("write kg_watch: %w", err)
-	}
-	return nil
+	return d.maps.Watch.Put(0, abi.Watch{})
 }

@@ -115,7 +115,7 @@ func TestWatchSamples(t *testing.T) {
 	flood := func(n uint32) {
 		t.Helper()
 		// On one CPU: the kernel does not move a task within a test run.
-		if _, _, err := d.programs["kg_xdp"].Benchmark(packet, int(n), nil); err != nil {
+		if _, _, err := d.programs.XDP.Benchmark(packet, int(n), nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -176,7 +176,7 @@ func TestWatcherDies(t *testing.T) {
 	}
 	left := func() (w abi.Watch) {
 		t.Helper()
-		if err := d.maps["kg_watch"].Lookup(uint32(0), &w); err != nil {
+		if err := d.maps.Watch.Map().Lookup(uint32(0), &w); err != nil {
 			t.Fatal(err)
 		}
 		return w

@@ -15,6 +15,9 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/kerngate/kerngate/loader/datapath"
+	"github.com/kerngate/kerngate/loader/pins"
 )
 
 // Attachment is one program on one hook, or why it is not there.
@@ -24,9 +27,6 @@ type Attachment struct {
 	Mode    string // XDP: "native" or "generic"; tc: "tcx" or "clsact"; "" if not attached
 	Reason  string // why it is not attached, or not in the better mode
 }
-
-// xdpPrograms are the forms of kg_xdp: with L4 services and without.
-var xdpPrograms = []string{"kg_xdp", "kg_xdp_guard"}
 
 // xdp is kg_xdp on the interfaces of one network namespace.
 type xdp struct {
@@ -87,7 +87,7 @@ func (x *xdp) clearCables() {
 // unless kg_xdp forwards all by itself. It changes attachments in place.
 func (x *xdp) leave(attachments []Attachment, forwards func(name string) bool) {
 	for i, a := range attachments {
-		if !slices.Contains(xdpPrograms, a.Program) || a.Mode != string(XDPGeneric) || forwards(a.Where) {
+		if !slices.Contains(datapath.XDPPrograms, a.Program) || a.Mode != string(XDPGeneric) || forwards(a.Where) {
 			continue
 		}
 		if dev, err := x.net.LinkByName(a.Where); err == nil {
@@ -177,7 +177,7 @@ func (x *xdp) tell(a Attachment) {
 // the last time. It changes attachments in place.
 func (x *xdp) refresh(attachments []Attachment) {
 	for i, a := range attachments {
-		if !slices.Contains(xdpPrograms, a.Program) || x.mode == XDPOff || x.left[a.Where] {
+		if !slices.Contains(datapath.XDPPrograms, a.Program) || x.mode == XDPOff || x.left[a.Where] {
 			continue
 		}
 		dev, err := x.net.LinkByName(a.Where)
@@ -206,7 +206,7 @@ func (x *xdp) isOn(dev netlink.Link) bool {
 }
 
 func (x *xdp) pin(dev netlink.Link) string {
-	return filepath.Join(x.folder, pinXDP+strconv.Itoa(dev.Attrs().Index))
+	return filepath.Join(x.folder, pins.XDP+strconv.Itoa(dev.Attrs().Index))
 }
 
 // attachTo makes program the one on dev, replacing an earlier one of ours in place.
@@ -229,14 +229,14 @@ func (x *xdp) attachTo(dev netlink.Link, a *Attachment) error {
 	if l != nil { // in another mode than asked for: the kernel can only do that anew
 		detach(l)
 		l.Close()
-		if err := removePin(x.pin(dev)); err != nil {
+		if err := pins.Remove(x.pin(dev)); err != nil {
 			return err
 		}
 	}
 	if l, err = x.attachNew(dev, a); err != nil {
 		return err
 	}
-	if err := removePin(x.pin(dev)); err != nil {
+	if err := pins.Remove(x.pin(dev)); err != nil {
 		l.Close()
 		return err
 	}
@@ -271,7 +271,7 @@ func (x *xdp) existing(dev netlink.Link) (link.Link, error) {
 		pinned.Close()
 	}
 	name, _, err := describeProgram(id)
-	if err == nil && slices.Contains(xdpPrograms, name) { // ours, but the pin is lost
+	if err == nil && slices.Contains(datapath.XDPPrograms, name) { // ours, but the pin is lost
 		if l, err := x.findAgain(dev, id); l != nil || err != nil {
 			return l, err
 		}
@@ -281,7 +281,7 @@ func (x *xdp) existing(dev netlink.Link) (link.Link, error) {
 
 // findAgain returns the link of a program of ours, pinned anew, nil if there is none.
 func (x *xdp) findAgain(dev netlink.Link, id ebpf.ProgramID) (l link.Link, err error) {
-	found, err := findLinks(link.XDPType, xdpPrograms...)
+	found, err := findLinks(link.XDPType, datapath.XDPPrograms...)
 	if err != nil {
 		return nil, err
 	}
@@ -295,7 +295,7 @@ func (x *xdp) findAgain(dev netlink.Link, id ebpf.ProgramID) (l link.Link, err e
 	if l == nil {
 		return nil, nil
 	}
-	if err := errors.Join(removePin(x.pin(dev)), l.Pin(x.pin(dev))); err != nil {
+	if err := errors.Join(pins.Remove(x.pin(dev)), l.Pin(x.pin(dev))); err != nil {
 		l.Close()
 		return nil, fmt.Errorf("pin kg_xdp again: %w", err)
 	}
@@ -410,13 +410,13 @@ func xdpPins(folder string) ([]string, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	var pins []string
+	var found []string
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), pinXDP) {
-			pins = append(pins, filepath.Join(folder, e.Name()))
+		if strings.HasPrefix(e.Name(), pins.XDP) {
+			found = append(found, filepath.Join(folder, e.Name()))
 		}
 	}
-	return pins, err
+	return found, err
 }
 
 // removeLink detaches a pinned link and removes the pin.
@@ -434,7 +434,7 @@ func removeLink(pin string) error {
 		}
 		l.Close()
 	}
-	return removePin(pin)
+	return pins.Remove(pin)
 }
 
 func (x *xdp) close() {

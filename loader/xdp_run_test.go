@@ -24,7 +24,7 @@ func runXDP(t testing.TB, d *Datapath, packet []byte) uint32 {
 	t.Helper()
 	out := make([]byte, len(packet)+256)
 	o := ebpf.RunOptions{Data: packet, DataOut: out}
-	verdict, err := d.programs["kg_xdp"].Run(&o)
+	verdict, err := d.programs.XDP.Run(&o)
 	if err != nil {
 		t.Fatalf("run kg_xdp on %d bytes: %v", len(packet), err)
 	}
@@ -163,7 +163,7 @@ func runLookup(t *testing.T, d *Datapath, local netip.AddrPort, protocol uint32)
 		in.Family, in.LocalIP6 = unix.AF_INET6, local.Addr().As16()
 	}
 	out := in
-	verdict, err := d.programs["kg_lookup"].Run(&ebpf.RunOptions{Context: in, ContextOut: &out})
+	verdict, err := d.programs.Lookup.Run(&ebpf.RunOptions{Context: in, ContextOut: &out})
 	if err != nil {
 		t.Fatalf("run kg_lookup: %v", err)
 	}
@@ -257,7 +257,7 @@ func TestSYNWithoutAProxy(t *testing.T) {
 		} {
 			for _, program := range []string{"kg_xdp", "kg_xdp_guard", "kg_ingress"} {
 				before := counters(t, d)
-				verdict, err := d.programs[program].Run(&ebpf.RunOptions{Data: c.packet})
+				verdict, err := d.programs.ByName(program).Run(&ebpf.RunOptions{Data: c.packet})
 				if err != nil {
 					t.Fatal(err)
 				}

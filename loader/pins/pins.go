@@ -1,4 +1,6 @@
-package loader
+// Package pins is the folder in which programs and maps of a node outlive the agent: which one it is,
+// what stands in it under which name, and who may write there.
+package pins
 
 import (
 	"errors"
@@ -17,20 +19,26 @@ import (
 // Names in the folder of pins, beside the maps under their own names. bpffs allows no
 // dots, so interfaces are named by index.
 const (
-	pinLookup    = "link_lookup"
-	pinLookupOld = "link_lookup_old" // of other maps, in force until a proxy serves from ours
-	pinXDP       = "link_xdp_"
-	// listsLock is a folder that is locked by who changes the prefix lists.
-	listsLock = "kg_lists_lock"
-	// watchLock is a folder that is locked by who reads events.
-	watchLock = "kg_watch_lock"
+	Lookup    = "link_lookup"
+	LookupOld = "link_lookup_old" // of other maps, in force until a proxy serves from ours
+	XDP       = "link_xdp_"
+	// ListsLock is a folder that is locked by who changes the prefix lists.
+	ListsLock = "kg_lists_lock"
+	// WatchLock is a folder that is locked by who reads events.
+	WatchLock = "kg_watch_lock"
 )
 
-// metaMap is pinned last of the maps: where it stands, the set is complete.
-const metaMap = "kg_meta"
+// MetaMap is pinned last of the maps: where it stands, the set is complete.
+const MetaMap = "kg_meta"
 
-// checkBPFFS reports whether path is, or would be made, on a bpf file system.
-func checkBPFFS(path string) error {
+// DefaultBPFFS is where the maps and links are pinned.
+const DefaultBPFFS = "/sys/fs/bpf/kerngate"
+
+// ErrLocked says that another agent has these pins.
+var ErrLocked = errors.New("another kerngate-agent uses these maps: stop it first, or give this one its own --bpffs")
+
+// CheckBPFFS reports whether path is, or would be made, on a bpf file system.
+func CheckBPFFS(path string) error {
 	at := path
 	for {
 		var st unix.Statfs_t
@@ -57,21 +65,21 @@ func advice(path string) string {
 	return "name a folder on one, such as " + usual + "/kerngate"
 }
 
-// besideFolder is where maps of this build stand if bpffs holds those of another ABI.
-func besideFolder(bpffs string) string { return fmt.Sprintf("%s_abi%d", bpffs, abi.ABI) }
+// Beside is where maps of this build stand if bpffs holds those of another ABI.
+func Beside(bpffs string) string { return fmt.Sprintf("%s_abi%d", bpffs, abi.ABI) }
 
-// pinFolder returns the folder for maps of this build's ABI: bpffs itself, or one beside
+// Folder returns the folder for maps of this build's ABI: bpffs itself, or one beside
 // it while bpffs holds maps of another.
-func pinFolder(bpffs string) (string, error) {
-	if err := checkBPFFS(bpffs); err != nil {
+func Folder(bpffs string) (string, error) {
+	if err := CheckBPFFS(bpffs); err != nil {
 		return "", err
 	}
 	found, err := pinnedABI(bpffs)
 	if err != nil {
 		return "", err
 	}
-	beside := besideFolder(bpffs)
-	if _, err := os.Stat(filepath.Join(beside, metaMap)); err == nil && found != abi.ABI {
+	beside := Beside(bpffs)
+	if _, err := os.Stat(filepath.Join(beside, MetaMap)); err == nil && found != abi.ABI {
 		return beside, nil
 	}
 	if found == 0 || found == abi.ABI {
@@ -82,23 +90,23 @@ func pinFolder(bpffs string) (string, error) {
 
 // pinnedABI returns the layout version of the maps in a folder, 0 if there are none.
 func pinnedABI(folder string) (uint32, error) {
-	m, err := ebpf.LoadPinnedMap(filepath.Join(folder, metaMap), &ebpf.LoadPinOptions{ReadOnly: true})
+	m, err := ebpf.LoadPinnedMap(filepath.Join(folder, MetaMap), &ebpf.LoadPinOptions{ReadOnly: true})
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
 	}
 	if err != nil {
-		return 0, fmt.Errorf("open %s: %w", filepath.Join(folder, metaMap), err)
+		return 0, fmt.Errorf("open %s: %w", filepath.Join(folder, MetaMap), err)
 	}
 	defer m.Close()
 	value, err := m.LookupBytes(uint32(0))
 	if err != nil || len(value) < 4 {
-		return 0, fmt.Errorf("read %s: %w", filepath.Join(folder, metaMap), err)
+		return 0, fmt.Errorf("read %s: %w", filepath.Join(folder, MetaMap), err)
 	}
 	return uint32(value[0]) | uint32(value[1])<<8 | uint32(value[2])<<16 | uint32(value[3])<<24, nil
 }
 
-// lockFolder makes the folder and locks it against other agents until the file is closed.
-func lockFolder(folder string) (*os.File, error) {
+// Lock makes the folder and locks it against other agents until the file is closed.
+func Lock(folder string) (*os.File, error) {
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return nil, fmt.Errorf("make folder of pins: %w", err)
 	}
@@ -116,8 +124,8 @@ func lockFolder(folder string) (*os.File, error) {
 	return dir, nil
 }
 
-// removePin removes a pin; one that is not there is no error.
-func removePin(path string) error {
+// Remove removes a pin; one that is not there is no error.
+func Remove(path string) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

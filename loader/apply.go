@@ -10,6 +10,7 @@ import (
 
 	"github.com/kerngate/kerngate/loader/abi"
 	"github.com/kerngate/kerngate/loader/datapath"
+	"github.com/kerngate/kerngate/loader/lists"
 	"github.com/kerngate/kerngate/loader/registry"
 	"github.com/kerngate/kerngate/loader/state"
 )
@@ -33,43 +34,28 @@ type hashes struct {
 	sources   *registry.Hash[abi.Source, abi.PrefixInfo]
 }
 
-func openHashes(maps *datapath.Maps, lists *Lists) (h hashes, err error) {
+func openHashes(maps *datapath.Maps, prefixes *lists.Lists) (h hashes, err error) {
 	if h.listeners, err = datapath.Mirror(maps.Listeners); err != nil {
 		return h, err
 	}
 	if h.addresses, err = datapath.Mirror(maps.Addresses); err != nil {
 		return h, err
 	}
-	err = lists.hold(func() error {
-		if h.deny, err = openPrefixes(lists.tables[Deny]); err != nil {
+	err = prefixes.Hold(func() error {
+		if h.deny, err = prefixes.Table(lists.Deny).Mirror(); err != nil {
 			return err
 		}
-		if h.allow, err = openPrefixes(lists.tables[Allow]); err != nil {
+		if h.allow, err = prefixes.Table(lists.Allow).Mirror(); err != nil {
 			return err
 		}
 		// Who was killed may have changed the lists alone.
-		return lists.sift()
+		return prefixes.Sift()
 	})
 	if err != nil {
 		return h, err
 	}
 	h.sources, err = datapath.Mirror(maps.Sources)
 	return h, err
-}
-
-// openPrefixes mirrors the prefixes that configuration declares. Those of an operator are not
-// ours to see or to remove.
-func openPrefixes(t *listTable) (*registry.Hash[abi.Prefix, abi.PrefixInfo], error) {
-	if err := t.read(); err != nil {
-		return nil, err
-	}
-	have := make(map[abi.Prefix]abi.PrefixInfo)
-	for k, v := range t.have {
-		if v.Source&abi.PrefixConfig != 0 {
-			have[k] = abi.PrefixInfo{Source: abi.PrefixConfig}
-		}
-	}
-	return registry.NewHash(t.m.Name(), t, have), nil
 }
 
 // routeKey is an address with a local route of ours.
@@ -171,7 +157,7 @@ func (d *Datapath) applyLists(deny, allow map[abi.Prefix]abi.PrefixInfo) (added,
 		*total += n
 		errs = append(errs, err)
 	}
-	err = d.lists.hold(func() error {
+	err = d.lists.Hold(func() error {
 		n, err := d.hashes.allow.Add(allow, describePrefix)
 		note(&added, n, err)
 		n, err = d.hashes.deny.Add(deny, describePrefix)
@@ -210,7 +196,7 @@ func (d *Datapath) Reap(now time.Time) (Report, error) {
 	defer d.mu.Unlock()
 	d.xdp.refresh(d.attachments)
 	var sweepErr error
-	if flooded, err := d.flood.look(now, monotonic()); d.options.SynCookies == SynCookiesAuto {
+	if flooded, err := d.flood.look(now, datapath.Monotonic()); d.options.SynCookies == SynCookiesAuto {
 		d.flooded, sweepErr = flooded, err
 	}
 	if d.needsTC() {
@@ -221,7 +207,7 @@ func (d *Datapath) Reap(now time.Time) (Report, error) {
 		d.xdp.refresh(d.attachments)
 	}
 	if d.translates() {
-		sweepErr = errors.Join(sweepErr, d.flows.sweep(monotonic()), d.loose.sweep(monotonic()))
+		sweepErr = errors.Join(sweepErr, d.flows.sweep(datapath.Monotonic()), d.loose.sweep(datapath.Monotonic()))
 	}
 	sweepErr = errors.Join(sweepErr, d.reapNodes(now), d.restoreNotrack(), d.storeDefence(), d.endWatch(), d.closeAgain())
 	changes, err := d.registry.Reap(now)

@@ -3,8 +3,7 @@ package loader
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/kerngate/kerngate/loader/abi"
-	"github.com/kerngate/kerngate/loader/datapath"
+	"github.com/kerngate/kerngate/loader/inspect"
 )
 
 var (
@@ -55,30 +54,6 @@ func (d *Datapath) Memory() []MapUse {
 	return out
 }
 
-// Counter is one entry of kg_counters, summed over the CPUs.
-type Counter struct {
-	Program string
-	Reason  string
-	Packets uint64
-}
-
-// readCounters reads kg_counters.
-func readCounters(m datapath.PerCPU[uint64]) ([]Counter, error) {
-	out := make([]Counter, abi.Reasons)
-	for reason := range out {
-		perCPU, err := m.Get(uint32(reason))
-		if err != nil {
-			return nil, err
-		}
-		c := &out[reason]
-		c.Program, c.Reason = abi.ReasonNames(reason)
-		for _, n := range perCPU {
-			c.Packets += n
-		}
-	}
-	return out, nil
-}
-
 // Collector returns the kernel's counters and the maps' fill as metrics, read at each
 // scrape. It must not be scraped after Close.
 func (d *Datapath) Collector() prometheus.Collector { return collector{d} }
@@ -92,7 +67,7 @@ func (c collector) Describe(ch chan<- *prometheus.Desc) {
 }
 
 func (c collector) Collect(ch chan<- prometheus.Metric) {
-	counters, err := readCounters(c.maps.Counters)
+	counters, err := inspect.ReadCounters(c.maps.Counters)
 	if err != nil {
 		ch <- prometheus.NewInvalidMetric(packetsDesc, err)
 	}

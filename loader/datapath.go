@@ -19,6 +19,7 @@ import (
 
 	"github.com/kerngate/kerngate/loader/abi"
 	"github.com/kerngate/kerngate/loader/datapath"
+	"github.com/kerngate/kerngate/loader/lists"
 	"github.com/kerngate/kerngate/loader/notrack"
 	"github.com/kerngate/kerngate/loader/pins"
 	"github.com/kerngate/kerngate/loader/registry"
@@ -63,7 +64,7 @@ type Datapath struct {
 	loose       *flows
 	tables      *kernelTables
 	registry    *registry.Registry
-	lists       *Lists
+	lists       *lists.Lists
 	hashes      hashes
 	slots       *addressSlots
 	flood       *flood
@@ -201,7 +202,7 @@ func (d *Datapath) readState() error {
 	if d.limits, err = d.maps.Defence.Get(0); err != nil {
 		return err
 	}
-	if d.lists, err = newLists(d.folder, &d.maps.Lists, abi.PrefixConfig, agentWait); err != nil {
+	if d.lists, err = lists.New(d.folder, &d.maps.Lists, abi.PrefixConfig, lists.AgentWait); err != nil {
 		return err
 	}
 	if d.hashes, err = openHashes(d.maps, d.lists); err != nil {

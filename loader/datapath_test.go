@@ -8,6 +8,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/kerngate/kerngate/loader/inspect"
 	"github.com/kerngate/kerngate/loader/netnstest"
 	"github.com/kerngate/kerngate/loader/state"
 )
@@ -67,7 +68,7 @@ func TestOpenAndInspect(t *testing.T) {
 		t.Errorf("the same state again changed something: %+v", r)
 	}
 
-	i, err := Inspect(filepath.Join(bpffs, "kerngate"))
+	i, err := inspect.Open(filepath.Join(bpffs, "kerngate"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/cilium/ebpf"
 
 	"github.com/kerngate/kerngate/loader/abi"
+	"github.com/kerngate/kerngate/loader/datapath"
 	"github.com/kerngate/kerngate/loader/state"
 )
 
@@ -93,7 +94,7 @@ func (r *randomFlows) next() {
 // tick returns the time as the programs see it, and whether it is certain.
 func tick() (uint32, bool) {
 	const lag = 20_000_000 // of kg_clock
-	now := monotonic()
+	now := datapath.Monotonic()
 	return uint32(now >> abi.FlowTick), now>>abi.FlowTick == (now-lag)>>abi.FlowTick
 }
 

@@ -11,18 +11,14 @@ import (
 
 	"github.com/kerngate/kerngate/loader/abi"
 	"github.com/kerngate/kerngate/loader/datapath"
+	"github.com/kerngate/kerngate/loader/inspect"
 )
 
 // ErrTooManyGenerations says that as many proxies exist as there can be.
 var ErrTooManyGenerations = fmt.Errorf("%d proxies serve or drain already: wait until one has drained", abi.Generations)
 
-// Generation is one proxy as the kernel knows it.
-type Generation struct {
-	Number  uint32
-	Workers int
-	State   uint16 // abi.GenerationStarting, GenerationServing, GenerationDraining
-	Sockets int    // in kg_sockets: those that are closed have left it
-}
+// Generation is a proxy, as the maps know it.
+type Generation = inspect.Generation
 
 // StartGeneration makes room for a proxy and returns its number. Nothing is sent to it
 // before Serve.
@@ -66,7 +62,7 @@ func (d *Datapath) PlaceSockets(number uint32, worker int, kind uint32, fd int) 
 	if worker < 0 || worker >= int(g.Workers) || kind >= abi.WorkerSockets {
 		return fmt.Errorf("generation %d has no worker %d or a worker no socket kind %d", number, worker, kind)
 	}
-	err = d.maps.Sockets.Put(socketIndex(number, worker, kind), uint64(fd))
+	err = d.maps.Sockets.Put(abi.SocketIndex(number, worker, kind), uint64(fd))
 	switch {
 	case errors.Is(err, unix.EOPNOTSUPP):
 		return fmt.Errorf("place socket: neither a listening TCP nor an unconnected UDP socket, or an MPTCP one (Go's net.Listen makes those): %w", err)
@@ -160,7 +156,7 @@ func (d *Datapath) Silence(number uint32) time.Duration {
 	for i := range uint32(g.Workers) {
 		last = max(last, atomic.LoadUint64(&d.view.Workers[first+i].SeenNS))
 	}
-	if now := monotonic(); last != 0 && now > last {
+	if now := datapath.Monotonic(); last != 0 && now > last {
 		return time.Duration(now - last)
 	}
 	return 0
@@ -202,7 +198,7 @@ func (d *Datapath) Generations() []Generation {
 				Number:  g.Number,
 				Workers: int(g.Workers),
 				State:   g.State,
-				Sockets: countSockets(d.maps.Sockets, g.Number, int(g.Workers)),
+				Sockets: d.maps.OpenSockets(g.Number, int(g.Workers)),
 			})
 		}
 	}
@@ -235,7 +231,7 @@ func (d *Datapath) meta() abi.Meta {
 
 // setServing stores kg_meta: the generation is one word, and so changes at once.
 func (d *Datapath) setServing(number uint32) error {
-	return d.tables.Write([]abi.Write{writeMeta(abi.Meta{ABI: abi.ABI, Serving: number, AgentSeenNS: monotonic()})})
+	return d.tables.Write([]abi.Write{writeMeta(abi.Meta{ABI: abi.ABI, Serving: number, AgentSeenNS: datapath.Monotonic()})})
 }
 
 // clearSockets removes all sockets of a generation.
@@ -243,7 +239,7 @@ func (d *Datapath) clearSockets(number uint32) error {
 	for worker := range abi.GenerationWorkers {
 		for kind := range uint32(abi.WorkerSockets) {
 			// An empty place is EINVAL in a sockmap.
-			if err := d.maps.Sockets.Delete(socketIndex(number, worker, kind)); err != nil && !errors.Is(err, unix.EINVAL) {
+			if err := d.maps.Sockets.Delete(abi.SocketIndex(number, worker, kind)); err != nil && !errors.Is(err, unix.EINVAL) {
 				return fmt.Errorf("remove socket: %w", err)
 			}
 		}
@@ -277,23 +273,6 @@ func clearLoad(l *abi.BackendLoad, generation uint32) {
 	atomic.StoreUint64(&l.FoundNS, 0)
 }
 
-// countSockets returns how many sockets of a generation are open.
-func countSockets(sockets datapath.Map[uint32, uint64], number uint32, workers int) (n int) {
-	for worker := range workers {
-		for kind := range uint32(abi.WorkerSockets) {
-			if sockets.Has(socketIndex(number, worker, kind)) {
-				n++
-			}
-		}
-	}
-	return n
-}
-
-func socketIndex(number uint32, worker int, kind uint32) uint32 {
-	id := number%abi.Generations*abi.GenerationWorkers + uint32(worker)
-	return id*abi.WorkerSockets + kind
-}
-
 func writeGeneration(g abi.Generation) abi.Write {
 	w := abi.Write{Table: abi.TableGenerations, Index: g.Number % abi.Generations}
 	*(*abi.Generation)(unsafe.Pointer(&w.Words)) = g
@@ -304,13 +283,4 @@ func writeMeta(m abi.Meta) abi.Write {
 	w := abi.Write{Table: abi.TableMeta}
 	*(*abi.Meta)(unsafe.Pointer(&w.Words)) = m
 	return w
-}
-
-// monotonic returns CLOCK_MONOTONIC in nanoseconds, the clock of the kernel programs.
-func monotonic() uint64 {
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
-		return 0 // cannot happen: the clock always exists
-	}
-	return uint64(time.Duration(ts.Nano()))
 }

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kerngate/kerngate/loader/abi"
+	"github.com/kerngate/kerngate/loader/datapath"
 	"github.com/kerngate/kerngate/loader/netnstest"
 	"github.com/kerngate/kerngate/loader/state"
 )
@@ -631,7 +632,7 @@ func TestL4Sweep(t *testing.T) {
 		left  int
 	}{{30, 100}, {90, 50}, {90_000, 0}} {
 		for range 4 {
-			if err := d.flows.sweep(monotonic() + c.after*1e9); err != nil {
+			if err := d.flows.sweep(datapath.Monotonic() + c.after*1e9); err != nil {
 				t.Fatal(err)
 			}
 		}

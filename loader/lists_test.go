@@ -14,14 +14,15 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kerngate/kerngate/loader/abi"
+	"github.com/kerngate/kerngate/loader/lists"
 	"github.com/kerngate/kerngate/loader/netnstest"
 	"github.com/kerngate/kerngate/loader/pins"
 	"github.com/kerngate/kerngate/loader/state"
 )
 
-func mustLists(t *testing.T, d *Datapath) *Lists {
+func mustLists(t *testing.T, d *Datapath) *lists.Lists {
 	t.Helper()
-	l, err := OpenLists(d.Folder())
+	l, err := lists.Open(d.Folder())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,7 +31,7 @@ func mustLists(t *testing.T, d *Datapath) *Lists {
 }
 
 // onList returns what is on a list, each as "prefix/source bits".
-func onList(t *testing.T, l *Lists, list List) string {
+func onList(t *testing.T, l *lists.Lists, list lists.List) string {
 	t.Helper()
 	entries, err := l.Entries(list)
 	if err != nil {
@@ -57,15 +58,15 @@ func TestListsHaveTwoOwners(t *testing.T) {
 	bpffs := netnstest.BPFFS(t)
 	d := openTest(t, bpffs)
 	l := mustLists(t, d)
-	change := func(do func(List, []netip.Prefix) (int, error), want int, prefixes ...string) {
+	change := func(do func(lists.List, []netip.Prefix) (int, error), want int, prefixes ...string) {
 		t.Helper()
-		if n, err := do(Deny, parsed(prefixes...)); err != nil || n != want {
+		if n, err := do(lists.Deny, parsed(prefixes...)); err != nil || n != want {
 			t.Errorf("%v: %d changed, %v; want %d", prefixes, n, err, want)
 		}
 	}
 	check := func(want string) {
 		t.Helper()
-		if got := onList(t, l, Deny); got != want {
+		if got := onList(t, l, lists.Deny); got != want {
 			t.Errorf("kg_deny holds %q, want %q", got, want)
 		}
 	}
@@ -105,20 +106,20 @@ func TestListsAreInForce(t *testing.T) {
 			t.Errorf("verdict %d, want %d", got, want)
 		}
 	}
-	do := func(change func(List, []netip.Prefix) (int, error), list List, prefix string) {
+	do := func(change func(lists.List, []netip.Prefix) (int, error), list lists.List, prefix string) {
 		t.Helper()
 		if n, err := change(list, parsed(prefix)); n != 1 || err != nil {
 			t.Fatal(n, err)
 		}
 	}
 	verdict(xdpPass)
-	do(l.Add, Deny, "203.0.113.0/24")
+	do(l.Add, lists.Deny, "203.0.113.0/24")
 	verdict(xdpDrop)
-	do(l.Add, Allow, "203.0.113.8/32")
+	do(l.Add, lists.Allow, "203.0.113.8/32")
 	verdict(xdpPass)
-	do(l.Remove, Allow, "203.0.113.8/32")
+	do(l.Remove, lists.Allow, "203.0.113.8/32")
 	verdict(xdpDrop)
-	do(l.Remove, Deny, "203.0.113.0/24")
+	do(l.Remove, lists.Deny, "203.0.113.0/24")
 	verdict(xdpPass)
 }
 
@@ -130,12 +131,12 @@ func TestFullList(t *testing.T) {
 	for i := range 20 {
 		many = append(many, netip.PrefixFrom(netip.AddrFrom4([4]byte{100, byte(i), 0, 1}), 32))
 	}
-	n, err := l.Add(Deny, many)
+	n, err := l.Add(lists.Deny, many)
 	var full *FullError
 	if n != 8 || !errors.As(err, &full) || full.Flag != "--max-prefixes" || !strings.Contains(err.Error(), "100.8.0.1/32") || !strings.Contains(err.Error(), "9 further prefixes") {
 		t.Errorf("%d added, %v", n, err)
 	}
-	if n, err := l.Remove(Deny, many); n != 8 || err != nil {
+	if n, err := l.Remove(lists.Deny, many); n != 8 || err != nil {
 		t.Errorf("%d removed, %v", n, err)
 	}
 }
@@ -145,19 +146,19 @@ func TestListsTogether(t *testing.T) {
 	netnstest.Enter(t)
 	d := openTest(t, netnstest.BPFFS(t), func(o *Options) { o.MaxPrefixes = 256 })
 	shared := parsed("198.51.100.0/24", "198.51.100.0/25", "198.51.100.0/26")
-	d.lists.wait = time.Minute // a busy machine gives the agent its turn late
+	d.lists.Wait = time.Minute // a busy machine gives the agent its turn late
 	var operators sync.WaitGroup
 	for id := range 3 {
 		l := mustLists(t, d)
-		l.wait = time.Minute
+		l.Wait = time.Minute
 		t.Cleanup(operators.Wait)
 		own := netip.PrefixFrom(netip.AddrFrom4([4]byte{100, byte(id), 0, 0}), 16)
 		operators.Go(func() {
 			for range 10 {
-				if _, err := l.Add(Deny, append(parsed("198.51.100.0/27"), own)); err != nil {
+				if _, err := l.Add(lists.Deny, append(parsed("198.51.100.0/27"), own)); err != nil {
 					t.Error(err)
 				}
-				if _, err := l.Remove(Deny, []netip.Prefix{own}); err != nil {
+				if _, err := l.Remove(lists.Deny, []netip.Prefix{own}); err != nil {
 					t.Error(err)
 				}
 			}
@@ -168,7 +169,7 @@ func TestListsTogether(t *testing.T) {
 	}
 	operators.Wait()
 	mustApply(t, d, state.State{Deny: shared[:2]})
-	if got, want := onList(t, mustLists(t, d), Deny), "198.51.100.0/24=1 198.51.100.0/25=1 198.51.100.0/27=2"; got != want {
+	if got, want := onList(t, mustLists(t, d), lists.Deny), "198.51.100.0/24=1 198.51.100.0/25=1 198.51.100.0/27=2"; got != want {
 		t.Errorf("kg_deny holds %q, want %q", got, want)
 	}
 }
@@ -177,7 +178,7 @@ func TestListsTogether(t *testing.T) {
 func TestListsLockedByOther(t *testing.T) {
 	netnstest.Enter(t)
 	d := openTest(t, netnstest.BPFFS(t))
-	d.lists.wait = 20 * time.Millisecond
+	d.lists.Wait = 20 * time.Millisecond
 	dir, err := os.Open(filepath.Join(d.Folder(), pins.ListsLock))
 	if err != nil {
 		t.Fatal(err)
@@ -197,7 +198,7 @@ func TestListsLockedByOther(t *testing.T) {
 	}
 	dir.Close()
 	mustApply(t, d, s)
-	if got := onList(t, mustLists(t, d), Deny); !strings.Contains(got, "198.51.100.0/24=1") {
+	if got := onList(t, mustLists(t, d), lists.Deny); !strings.Contains(got, "198.51.100.0/24=1") {
 		t.Errorf("kg_deny holds %q", got)
 	}
 }

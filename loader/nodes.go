@@ -29,7 +29,7 @@ func (o *Options) constants() datapath.Constants {
 	v4, v6 := o.segmentSizes()
 	return datapath.Constants{
 		MSSV4: v4, MSSV6: v6,
-		HungAfterNS:    HungAfterNS,
+		HungAfterNS:    datapath.HungAfterNS,
 		TunnelPort:     bits.ReverseBytes16(o.TunnelPort),
 		Self:           fabric.ID(o.Node),
 		DSR:            o.DSR,

@@ -37,10 +37,6 @@ const (
 	L4TC   L4Hook = "tc"
 )
 
-// HungAfterNS is how long a worker may be busy before kg_lookup passes it over: the value
-// of kg_hung_after_ns in bpf/config.h, which Open sets.
-const HungAfterNS = 500_000_000
-
 // DefaultBPFFS is where the maps and links are pinned.
 const DefaultBPFFS = pins.DefaultBPFFS
 

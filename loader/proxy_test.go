@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kerngate/kerngate/loader/abi"
+	"github.com/kerngate/kerngate/loader/inspect"
 	"github.com/kerngate/kerngate/loader/netnstest"
 )
 
@@ -181,7 +182,7 @@ func ask(ns *netnstest.Namespace, network, address string) (name string, err err
 // counters returns kg_counters by "program/reason".
 func counters(t testing.TB, d *Datapath) map[string]uint64 {
 	t.Helper()
-	list, err := readCounters(d.maps.Counters)
+	list, err := inspect.ReadCounters(d.maps.Counters)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kerngate/kerngate/loader/abi"
+	"github.com/kerngate/kerngate/loader/datapath"
 	"github.com/kerngate/kerngate/loader/netnstest"
 	"github.com/kerngate/kerngate/loader/state"
 )
@@ -243,7 +244,7 @@ func TestQUICHungWorker(t *testing.T) {
 	}
 	first := p.number % abi.Generations * abi.GenerationWorkers
 	hang := func(worker uint32) {
-		atomic.StoreUint64(&d.view.Workers[first+worker].BusySinceNS, monotonic()-2*HungAfterNS)
+		atomic.StoreUint64(&d.view.Workers[first+worker].BusySinceNS, datapath.Monotonic()-2*datapath.HungAfterNS)
 	}
 	hang(0)
 	for range 20 {

@@ -162,7 +162,7 @@ func TestSilenceAndSuspend(t *testing.T) {
 	}
 	first := p.number % abi.Generations * abi.GenerationWorkers
 	seen := func(worker uint32, ago time.Duration) {
-		atomic.StoreUint64(&d.view.Workers[first+worker].SeenNS, monotonic()-uint64(ago))
+		atomic.StoreUint64(&d.view.Workers[first+worker].SeenNS, datapath.Monotonic()-uint64(ago))
 	}
 	if s := d.Silence(p.number); s != 0 {
 		t.Errorf("silence of a proxy that does not tell: %v, want none", s)
@@ -278,7 +278,7 @@ func TestWorkerChoice(t *testing.T) {
 
 	// Worker 0 hangs: it gets nothing, and that is counted.
 	before := counters(t, d)
-	atomic.StoreUint64(&worker(0).BusySinceNS, monotonic()-2*HungAfterNS)
+	atomic.StoreUint64(&worker(0).BusySinceNS, datapath.Monotonic()-2*datapath.HungAfterNS)
 	if got := workersAsked(t, ns, 60); got["1/0/0"] > 0 {
 		t.Errorf("a hung worker got %d connections", got["1/0/0"])
 	}
@@ -286,7 +286,7 @@ func TestWorkerChoice(t *testing.T) {
 		t.Error("no hung worker was counted as skipped")
 	}
 	// A short turn is not a hang.
-	atomic.StoreUint64(&worker(0).BusySinceNS, monotonic())
+	atomic.StoreUint64(&worker(0).BusySinceNS, datapath.Monotonic())
 	atomic.StoreUint32(&worker(1).Connections, 100)
 	if got := workersAsked(t, ns, 20); got["1/0/0"] == 0 {
 		t.Error("a worker that is busy for a moment got nothing")
@@ -294,7 +294,7 @@ func TestWorkerChoice(t *testing.T) {
 
 	// All hang: better one of them than nobody.
 	for i := range uint32(3) {
-		atomic.StoreUint64(&worker(i).BusySinceNS, monotonic()-2*HungAfterNS)
+		atomic.StoreUint64(&worker(i).BusySinceNS, datapath.Monotonic()-2*datapath.HungAfterNS)
 	}
 	workersAsked(t, ns, 10)
 

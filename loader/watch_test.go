@@ -4,19 +4,19 @@ import (
 	"errors"
 	"net/netip"
 	"os"
-	"regexp"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/kerngate/kerngate/loader/abi"
+	"github.com/kerngate/kerngate/loader/datapath"
+	"github.com/kerngate/kerngate/loader/inspect"
 	"github.com/kerngate/kerngate/loader/netnstest"
 )
 
-func watch(t testing.TB, d *Datapath, perSecond uint32, reasons ...Reason) *Watch {
+func watch(t testing.TB, d *Datapath, perSecond uint32, reasons ...inspect.Reason) *inspect.Watch {
 	t.Helper()
-	w, err := OpenWatch(d.Folder(), WatchOptions{Reasons: reasons, PerSecond: perSecond})
+	w, err := inspect.OpenWatch(d.Folder(), inspect.WatchOptions{Reasons: reasons, PerSecond: perSecond})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -25,7 +25,7 @@ func watch(t testing.TB, d *Datapath, perSecond uint32, reasons ...Reason) *Watc
 }
 
 // events returns what there is to read.
-func events(t testing.TB, w *Watch) (out []Event) {
+func events(t testing.TB, w *inspect.Watch) (out []inspect.Event) {
 	t.Helper()
 	for {
 		e, err := w.Read(time.Now().Add(50 * time.Millisecond))
@@ -46,8 +46,8 @@ func TestWatch(t *testing.T) {
 	s := l4State(backends4, backends6)
 	s.Deny = []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24"), netip.MustParsePrefix("2001:db8:bad::/48")}
 	mustApply(t, d, s)
-	w := watch(t, d, 100, Reason{"kg_xdp", "denied"}, Reason{"kg_ingress", "denied"}, Reason{"kg_xdp", "l4_new"},
-		Reason{"kg_ingress", "l4_new"}, Reason{"kg_xdp", "bad_port"}, Reason{"kg_ingress", "bad_port"})
+	w := watch(t, d, 100, inspect.Reason{Program: "kg_xdp", Name: "denied"}, inspect.Reason{Program: "kg_ingress", Name: "denied"}, inspect.Reason{Program: "kg_xdp", Name: "l4_new"},
+		inspect.Reason{Program: "kg_ingress", Name: "l4_new"}, inspect.Reason{Program: "kg_xdp", Name: "bad_port"}, inspect.Reason{Program: "kg_ingress", Name: "bad_port"})
 	denied4, denied6 := netip.MustParseAddr("198.51.100.7"), netip.MustParseAddr("2001:db8:bad::7")
 	port := uint16(30000)
 	for hook := range hooks {
@@ -82,7 +82,7 @@ func TestWatch(t *testing.T) {
 					t.Fatalf("%d events, want 1: %+v", len(got), got)
 				}
 				e := got[0]
-				if e.Reason != (Reason{hook, c.reason}) || e.Source != p.from || e.Destination != p.to || e.Protocol != p.protocol ||
+				if e.Reason != (inspect.Reason{Program: hook, Name: c.reason}) || e.Source != p.from || e.Destination != p.to || e.Protocol != p.protocol ||
 					e.Skipped != 0 || e.Interface == 0 || int(e.Length) != len(p.bytes()) {
 					t.Errorf("event %+v of packet %+v (%d bytes)", e, p, len(p.bytes()))
 				}
@@ -121,11 +121,11 @@ func TestWatchSamples(t *testing.T) {
 	}
 	flood(100)
 	const most = 20
-	w := watch(t, d, most, Reason{"kg_xdp", "denied"})
+	w := watch(t, d, most, inspect.Reason{Program: "kg_xdp", Name: "denied"})
 	if got := events(t, w); len(got) != 0 {
 		t.Fatalf("%d events from before anybody watched", len(got))
 	}
-	if _, err := OpenWatch(d.Folder(), WatchOptions{}); !errors.Is(err, ErrWatched) {
+	if _, err := inspect.OpenWatch(d.Folder(), inspect.WatchOptions{}); !errors.Is(err, inspect.ErrWatched) {
 		t.Errorf("a second watcher: %v, want ErrWatched", err)
 	}
 	flood(5000)
@@ -154,7 +154,7 @@ func TestWatchSamples(t *testing.T) {
 		t.Fatal(err)
 	}
 	flood(100)
-	again := watch(t, d, most, Reason{"kg_xdp", "denied"})
+	again := watch(t, d, most, inspect.Reason{Program: "kg_xdp", Name: "denied"})
 	if got := events(t, again); len(got) != 0 {
 		t.Errorf("%d events from while nobody watched", len(got))
 	}
@@ -169,8 +169,8 @@ func TestWatcherDies(t *testing.T) {
 	s.Deny = []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}
 	mustApply(t, d, s)
 	packet := build(ether(0x0800), ip4(netip.MustParseAddr("198.51.100.7"), vip4, 6, nil, 0), tcp())
-	reasons := []Reason{{"kg_xdp", "denied"}}
-	dead, err := OpenWatch(d.Folder(), WatchOptions{Reasons: reasons, PerSecond: 100})
+	reasons := []inspect.Reason{{Program: "kg_xdp", Name: "denied"}}
+	dead, err := inspect.OpenWatch(d.Folder(), inspect.WatchOptions{Reasons: reasons, PerSecond: 100})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,22 +182,21 @@ func TestWatcherDies(t *testing.T) {
 		return w
 	}
 	// It dies: nothing is said any more, and the kernel closes its files.
-	close(dead.stop)
-	dead.done.Wait()
+	release := dead.Abandon()
 	if _, err := d.Reap(time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	if left().UntilNS == 0 {
 		t.Error("the agent ended a watch that was not over")
 	}
-	for monotonic() < left().UntilNS {
+	for datapath.Monotonic() < left().UntilNS {
 		time.Sleep(10 * time.Millisecond)
 	}
 	runXDP(t, d, packet)
 	if got := events(t, dead); len(got) != 0 {
 		t.Errorf("%d events after the deadline", len(got))
 	}
-	if err := dead.release(); err != nil {
+	if err := release(); err != nil {
 		t.Fatal(err)
 	}
 	if left().UntilNS == 0 {
@@ -213,32 +212,5 @@ func TestWatcherDies(t *testing.T) {
 	runXDP(t, d, packet)
 	if got := events(t, w); len(got) != 1 {
 		t.Errorf("%d events for the next watcher, want 1", len(got))
-	}
-}
-
-// TestDrops: what bpf/reasons.h says is dropped is, in both programs.
-func TestDrops(t *testing.T) {
-	header, err := os.ReadFile("../bpf/reasons.h")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, m := range regexp.MustCompile(`KG_(LOOKUP|QUIC|EGRESS)_(\w+?)(?: = 0)?,\s*/\* (\w+)`).FindAllStringSubmatch(string(header), -1) {
-		r := Reason{"kg_" + strings.ToLower(m[1]), strings.ToLower(m[2])}
-		if r.Drops() != (m[3] == "dropped") {
-			t.Errorf("%v: Drops is %v, and reasons.h says %q", r, r.Drops(), m[3])
-		}
-	}
-	seen := 0
-	for _, m := range regexp.MustCompile(`KG_XDP_(\w+),\s*/\* (\w+)`).FindAllStringSubmatch(string(header), -1) {
-		seen++
-		for _, program := range watchedPrograms {
-			r := Reason{program, strings.ToLower(m[1])}
-			if r.Drops() != (m[2] == "dropped") {
-				t.Errorf("%v: Drops is %v, and reasons.h says %q", r, r.Drops(), m[2])
-			}
-		}
-	}
-	if want := len(WatchedReasons()) / 2; seen < want {
-		t.Errorf("found %d reasons in reasons.h, want %d", seen, want)
 	}
 }

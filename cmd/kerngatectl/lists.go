@@ -12,21 +12,21 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/kerngate/kerngate/loader"
 	"github.com/kerngate/kerngate/loader/abi"
+	"github.com/kerngate/kerngate/loader/lists"
 	"github.com/kerngate/kerngate/userspace/control/prefixlist"
 	"github.com/kerngate/kerngate/userspace/look/explain"
 )
 
-// prefixLists are the lists of a node; see loader.Lists.
+// prefixLists are the lists of a node; see lists.Lists.
 type prefixLists interface {
-	Add(loader.List, []netip.Prefix) (int, error)
-	Remove(loader.List, []netip.Prefix) (int, error)
-	Entries(loader.List) ([]loader.InspectedPrefix, error)
+	Add(lists.List, []netip.Prefix) (int, error)
+	Remove(lists.List, []netip.Prefix) (int, error)
+	Entries(lists.List) ([]lists.Prefix, error)
 	Close() error
 }
 
-func openLists(bpffs string) (prefixLists, error) { return loader.OpenLists(bpffs) }
+func openLists(bpffs string) (prefixLists, error) { return lists.Open(bpffs) }
 
 // ownAddresses returns the node's addresses.
 func ownAddresses() (out []netip.Addr) {
@@ -44,7 +44,7 @@ type listCommand struct {
 	e    env
 	o    *options
 	name string // "deny" or "allow"
-	list loader.List
+	list lists.List
 	file string
 }
 
@@ -57,14 +57,14 @@ type listChange struct {
 }
 
 func newDeny(e env, o *options) *cobra.Command {
-	return newList(&listCommand{e: e, o: o, name: "deny", list: loader.Deny},
+	return newList(&listCommand{e: e, o: o, name: "deny", list: lists.Deny},
 		"Drop the packets of source prefixes, with immediate effect",
 		`deny changes the list of source prefixes whose packets to the ingress addresses are
 dropped early, before they use any memory. Sources that are also on the allow list pass.`)
 }
 
 func newAllow(e env, o *options) *cobra.Command {
-	return newList(&listCommand{e: e, o: o, name: "allow", list: loader.Allow},
+	return newList(&listCommand{e: e, o: o, name: "allow", list: lists.Allow},
 		"Exempt source prefixes from the deny list",
 		`allow changes the list of exceptions from the deny list: a source on both lists passes.`)
 }
@@ -101,7 +101,7 @@ Adding a prefix twice is not an error. If one prefix is invalid, none is added.`
   curl -s https://feeds.example.com/bad.txt | kerngatectl %[1]s add -f -`, l.name),
 		RunE: func(c *cobra.Command, args []string) error {
 			prefixes, err := l.read(c, args)
-			if err == nil && l.list == loader.Deny {
+			if err == nil && l.list == lists.Deny {
 				err = l.consider(prefixes, force)
 			}
 			if err != nil {
@@ -111,7 +111,7 @@ Adding a prefix twice is not an error. If one prefix is invalid, none is added.`
 		},
 	}
 	l.fromFile(c)
-	if l.list == loader.Deny {
+	if l.list == lists.Deny {
 		c.Flags().BoolVar(&force, "force", false, "deny all addresses, if a prefix covers them")
 	}
 	return c

@@ -15,7 +15,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/kerngate/kerngate/loader"
+	"github.com/kerngate/kerngate/loader/inspect"
 	"github.com/kerngate/kerngate/userspace/feed"
 	"github.com/kerngate/kerngate/userspace/look/explain"
 )
@@ -35,7 +35,7 @@ type env struct {
 	// readLoad reads of them what changes with each packet and request.
 	readLoad func(bpffs string) (*explain.Maps, error)
 	// openWatch begins to read the events of a node.
-	openWatch     func(bpffs string, o loader.WatchOptions) (eventReader, error)
+	openWatch     func(bpffs string, o inspect.WatchOptions) (eventReader, error)
 	interfaceName func(index uint32) string
 	isTerminal    func() bool // standard output
 	// openLists opens the prefix lists in a folder of pins.

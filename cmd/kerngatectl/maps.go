@@ -3,15 +3,16 @@ package main
 import (
 	"fmt"
 
-	"github.com/kerngate/kerngate/loader"
 	"github.com/kerngate/kerngate/loader/abi"
+	"github.com/kerngate/kerngate/loader/inspect"
+	"github.com/kerngate/kerngate/loader/lists"
 	"github.com/kerngate/kerngate/loader/state"
 	"github.com/kerngate/kerngate/userspace/look/explain"
 )
 
 // readMaps reads the pinned maps of this node, once, as plain values.
 func readMaps(bpffs string) (_ *explain.Maps, err error) {
-	i, err := loader.Inspect(bpffs)
+	i, err := inspect.Open(bpffs)
 	if err != nil {
 		return nil, err
 	}
@@ -37,7 +38,7 @@ func readMaps(bpffs string) (_ *explain.Maps, err error) {
 
 // readLoad reads services, backends and counters alone: the lists of prefixes can be long.
 func readLoad(bpffs string) (*explain.Maps, error) {
-	i, err := loader.Inspect(bpffs)
+	i, err := inspect.Open(bpffs)
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +47,7 @@ func readLoad(bpffs string) (*explain.Maps, error) {
 	return m, addLoad(m, i)
 }
 
-func addLoad(m *explain.Maps, i *loader.Inspector) (err error) {
+func addLoad(m *explain.Maps, i *inspect.Inspector) (err error) {
 	m.Backends = backends(i)
 	if m.Services, err = services(i); err != nil {
 		return err
@@ -58,7 +59,7 @@ func addLoad(m *explain.Maps, i *loader.Inspector) (err error) {
 	return err
 }
 
-func listeners(i *loader.Inspector) ([]explain.Listener, error) {
+func listeners(i *inspect.Inspector) ([]explain.Listener, error) {
 	list, err := i.Listeners()
 	out := make([]explain.Listener, len(list))
 	for n, l := range list {
@@ -71,7 +72,7 @@ func listeners(i *loader.Inspector) ([]explain.Listener, error) {
 	return out, err
 }
 
-func generations(i *loader.Inspector) []explain.Generation {
+func generations(i *inspect.Inspector) []explain.Generation {
 	out := []explain.Generation{}
 	for _, g := range i.Generations() {
 		e := explain.Generation{Number: g.Number, State: generationState(g.State)}
@@ -84,7 +85,7 @@ func generations(i *loader.Inspector) []explain.Generation {
 	return out
 }
 
-func services(i *loader.Inspector) ([]explain.Service, error) {
+func services(i *inspect.Inspector) ([]explain.Service, error) {
 	list, err := i.Services()
 	out := make([]explain.Service, len(list))
 	for n, s := range list {
@@ -95,7 +96,7 @@ func services(i *loader.Inspector) ([]explain.Service, error) {
 	return out, err
 }
 
-func backends(i *loader.Inspector) []explain.Backend {
+func backends(i *inspect.Inspector) []explain.Backend {
 	out := []explain.Backend{}
 	for _, b := range i.Backends() {
 		e := explain.Backend{ID: b.ID, Address: b.Address, Protocol: protocolName(b.Protocol), Local: b.Local, Draining: b.Draining,
@@ -119,7 +120,7 @@ func illness(verdict uint32) (names []string) {
 	return names
 }
 
-func prefixes(list []loader.InspectedPrefix) []explain.Prefix {
+func prefixes(list []lists.Prefix) []explain.Prefix {
 	out := make([]explain.Prefix, len(list))
 	for n, p := range list {
 		out[n] = explain.Prefix{Prefix: p.Prefix, Source: declaredBy(p.Source)}

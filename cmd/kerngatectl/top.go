@@ -16,7 +16,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"github.com/kerngate/kerngate/loader"
+	"github.com/kerngate/kerngate/loader/inspect"
 	"github.com/kerngate/kerngate/userspace/look/explain"
 )
 
@@ -101,15 +101,15 @@ const (
 )
 
 func top(ctx context.Context, e env, o *options, rounds int, interval time.Duration) error {
-	want := loader.WatchOptions{PerSecond: topEvents}
-	for _, r := range loader.WatchedReasons() {
+	want := inspect.WatchOptions{PerSecond: topEvents}
+	for _, r := range inspect.WatchedReasons() {
 		if r.Drops() || r.Name == "l4_new" {
 			want.Reasons = append(want.Reasons, r)
 		}
 	}
 	r, err := e.openWatch(o.bpffs, want)
 	switch {
-	case errors.Is(err, loader.ErrWatched):
+	case errors.Is(err, inspect.ErrWatched):
 		fmt.Fprintln(e.stderr, "note: neither sources nor new flows:", err)
 		r = nil
 	case err != nil:
@@ -161,7 +161,7 @@ func top(ctx context.Context, e env, o *options, rounds int, interval time.Durat
 }
 
 // collect reads events until a time; without a reader it waits until then.
-func collect(ctx context.Context, e env, r eventReader, end time.Time) (events []loader.Event, err error) {
+func collect(ctx context.Context, e env, r eventReader, end time.Time) (events []inspect.Event, err error) {
 	if r == nil {
 		select {
 		case <-ctx.Done():
@@ -187,15 +187,15 @@ func collect(ctx context.Context, e env, r eventReader, end time.Time) (events [
 }
 
 // makeLoad computes rates from counters and samples.
-func makeLoad(before, after *explain.Maps, events []loader.Event, seconds float64) *load {
+func makeLoad(before, after *explain.Maps, events []inspect.Event, seconds float64) *load {
 	l := &load{Seconds: seconds, Packets: []packetRate{}}
-	had := map[loader.Reason]uint64{}
+	had := map[inspect.Reason]uint64{}
 	for _, c := range before.Counters {
-		had[loader.Reason{Program: c.Program, Name: c.Reason}] = c.Count
+		had[inspect.Reason{Program: c.Program, Name: c.Reason}] = c.Count
 	}
-	rates := map[loader.Reason]float64{}
+	rates := map[inspect.Reason]float64{}
 	for _, c := range after.Counters {
-		r := loader.Reason{Program: c.Program, Name: c.Reason}
+		r := inspect.Reason{Program: c.Program, Name: c.Reason}
 		if c.Count <= had[r] {
 			continue
 		}
@@ -213,7 +213,7 @@ func makeLoad(before, after *explain.Maps, events []loader.Event, seconds float6
 	})
 
 	// An event stands for as many packets as were counted for each event of its reason.
-	seen := map[loader.Reason]float64{}
+	seen := map[inspect.Reason]float64{}
 	for _, e := range events {
 		seen[e.Reason]++
 	}

@@ -15,20 +15,20 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/kerngate/kerngate/loader"
+	"github.com/kerngate/kerngate/loader/inspect"
 	"github.com/kerngate/kerngate/loader/state"
 )
 
-// eventReader reads events of a node; see loader.Watch.
+// eventReader reads events of a node; see inspect.Watch.
 type eventReader interface {
-	Read(deadline time.Time) (loader.Event, error)
+	Read(deadline time.Time) (inspect.Event, error)
 	Close() error
 }
 
-func openWatch(bpffs string, o loader.WatchOptions) (eventReader, error) {
-	w, err := loader.OpenWatch(bpffs, o)
+func openWatch(bpffs string, o inspect.WatchOptions) (eventReader, error) {
+	w, err := inspect.OpenWatch(bpffs, o)
 	if err != nil {
-		return nil, err // not w: a nil *loader.Watch is no nil eventReader
+		return nil, err // not w: a nil *inspect.Watch is no nil eventReader
 	}
 	return w, nil
 }
@@ -107,7 +107,7 @@ Only one watch or top can run on a node at a time.`,
 }
 
 // check returns what the flags ask for.
-func (f *watchFlags) check(o *options) (want loader.WatchOptions, err error) {
+func (f *watchFlags) check(o *options) (want inspect.WatchOptions, err error) {
 	if o.output == "yaml" {
 		return want, errors.New(`-o "yaml": want table or json, the formats of watch`)
 	}
@@ -120,7 +120,7 @@ func (f *watchFlags) check(o *options) (want loader.WatchOptions, err error) {
 		}
 	}
 	var names []string
-	for _, r := range loader.WatchedReasons() {
+	for _, r := range inspect.WatchedReasons() {
 		if !slices.Contains(names, r.Name) {
 			names = append(names, r.Name)
 		}
@@ -141,7 +141,7 @@ func (f *watchFlags) check(o *options) (want loader.WatchOptions, err error) {
 	return want, nil
 }
 
-func (f *watchFlags) wants(r loader.Reason) bool {
+func (f *watchFlags) wants(r inspect.Reason) bool {
 	if f.program != "" && f.program != r.Program {
 		return false
 	}
@@ -163,7 +163,7 @@ func parseSource(text string) (netip.Prefix, error) {
 }
 
 // watch prints events until there are enough or somebody interrupts.
-func watch(ctx context.Context, e env, o *options, f *watchFlags, want loader.WatchOptions) error {
+func watch(ctx context.Context, e env, o *options, f *watchFlags, want inspect.WatchOptions) error {
 	r, err := e.openWatch(o.bpffs, want)
 	if err != nil {
 		return err
@@ -188,7 +188,7 @@ func watch(ctx context.Context, e env, o *options, f *watchFlags, want loader.Wa
 	return nil
 }
 
-func makeEventRow(e env, event *loader.Event) *eventRow {
+func makeEventRow(e env, event *inspect.Event) *eventRow {
 	row := &eventRow{
 		Time: event.Time.UTC().Format("2006-01-02T15:04:05.000Z07:00"), Program: event.Reason.Program, Reason: event.Reason.Name,
 		Interface: e.interfaceName(event.Interface), Length: event.Length, Service: event.Service, Skipped: event.Skipped,

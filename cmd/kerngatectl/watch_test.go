@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kerngate/kerngate/loader"
+	"github.com/kerngate/kerngate/loader/inspect"
 	"github.com/kerngate/kerngate/userspace/look/explain"
 )
 
@@ -17,15 +17,15 @@ import (
 // for more.
 type script struct {
 	now    time.Time
-	events []loader.Event
-	asked  loader.WatchOptions
+	events []inspect.Event
+	asked  inspect.WatchOptions
 	closed bool
 }
 
-func (s *script) Read(deadline time.Time) (loader.Event, error) {
+func (s *script) Read(deadline time.Time) (inspect.Event, error) {
 	if len(s.events) == 0 {
 		s.now = deadline
-		return loader.Event{}, os.ErrDeadlineExceeded
+		return inspect.Event{}, os.ErrDeadlineExceeded
 	}
 	e := s.events[0]
 	s.events = s.events[1:]
@@ -36,7 +36,7 @@ func (s *script) Close() error { s.closed = true; return nil }
 
 func (s *script) use(e *env) {
 	e.now = func() time.Time { return s.now }
-	e.openWatch = func(_ string, o loader.WatchOptions) (eventReader, error) {
+	e.openWatch = func(_ string, o inspect.WatchOptions) (eventReader, error) {
 		s.asked = o
 		return s, nil
 	}
@@ -46,14 +46,14 @@ func (s *script) use(e *env) {
 
 func watched() *script {
 	at := func(text string) netip.AddrPort { return netip.MustParseAddrPort(text) }
-	denied := loader.Reason{Program: "kg_xdp", Name: "denied"}
-	return &script{now: noon, events: []loader.Event{
+	denied := inspect.Reason{Program: "kg_xdp", Name: "denied"}
+	return &script{now: noon, events: []inspect.Event{
 		{Time: noon, Reason: denied, Source: at("198.51.100.7:4000"), Destination: at("192.0.2.10:443"), Protocol: 6, Length: 60},
 		{Time: noon.Add(time.Millisecond), Reason: denied, Source: at("198.51.100.7:0"), Destination: at("192.0.2.10:0"), Protocol: 1, Length: 98, Skipped: 41},
-		{Time: noon.Add(2 * time.Millisecond), Reason: loader.Reason{Program: "kg_ingress", Name: "l4_new"}, Source: at("[2001:db8::7]:4000"),
+		{Time: noon.Add(2 * time.Millisecond), Reason: inspect.Reason{Program: "kg_ingress", Name: "l4_new"}, Source: at("[2001:db8::7]:4000"),
 			Destination: at("[2001:db8::10]:53"), Backend: at("[fd00::5]:5353"), Service: "shop/info:http", Protocol: 17, Length: 80},
-		{Time: noon.Add(3 * time.Millisecond), Reason: loader.Reason{Program: "kg_xdp", Name: "bad_port"}, Source: at("203.0.113.5:0"), Destination: at("192.0.2.10:80"), Protocol: 6, Length: 60},
-		{Time: noon.Add(4 * time.Millisecond), Reason: loader.Reason{Program: "kg_xdp", Name: "node_header"}, Length: 60},
+		{Time: noon.Add(3 * time.Millisecond), Reason: inspect.Reason{Program: "kg_xdp", Name: "bad_port"}, Source: at("203.0.113.5:0"), Destination: at("192.0.2.10:80"), Protocol: 6, Length: 60},
+		{Time: noon.Add(4 * time.Millisecond), Reason: inspect.Reason{Program: "kg_xdp", Name: "node_header"}, Length: 60},
 	}}
 }
 
@@ -127,7 +127,7 @@ func TestTop(t *testing.T) {
 		s := watched()
 		growing(s, e)
 		e.now = time.Now
-		e.openWatch = func(string, loader.WatchOptions) (eventReader, error) { return nil, loader.ErrWatched }
+		e.openWatch = func(string, inspect.WatchOptions) (eventReader, error) { return nil, inspect.ErrWatched }
 	}, "top", "-n", "1", "--interval", "100ms")
 	if status != 0 || !strings.Contains(out, "denied") || strings.Contains(out, "198.51.100.7") || !strings.Contains(errs, "somebody watches") {
 		t.Errorf("beside a watch: status %d, %s\n%s", status, errs, out)
@@ -175,7 +175,7 @@ func TestWatchWrongUse(t *testing.T) {
 		}
 	}
 	if status, _, errs := ctl(t, func(e *env) {
-		e.openWatch = func(string, loader.WatchOptions) (eventReader, error) { return nil, loader.ErrWatched }
+		e.openWatch = func(string, inspect.WatchOptions) (eventReader, error) { return nil, inspect.ErrWatched }
 	}, "watch"); status != 1 || !strings.Contains(errs, "end the other kerngatectl watch or top first") {
 		t.Errorf("a second watcher: status %d, %s", status, errs)
 	}

@@ -125,3 +125,10 @@ func ReasonNames(reason int) (program, name string) {
 	program, name, _ = strings.Cut(reasonNames[reason], "_")
 	return "kg_" + program, name
 }
+
+// SocketIndex returns the key of a worker's socket in kg_sockets: of the worker's number in its
+// generation, and SocketTCP4 and so on.
+func SocketIndex(generation uint32, worker int, kind uint32) uint32 {
+	id := generation%Generations*GenerationWorkers + uint32(worker)
+	return id*WorkerSockets + kind
+}

@@ -61,6 +61,10 @@ func (p *Programs) close() error {
 	return errors.Join(errs...)
 }
 
+// HungAfterNS is how long a worker may be busy before kg_lookup passes it over: the value
+// of kg_hung_after_ns in bpf/config.h, which Open sets.
+const HungAfterNS = 500_000_000
+
 // Constants are what the programs are told at load; see bpf/config.h.
 type Constants struct {
 	HungAfterNS    uint64 `ebpf:"kg_hung_after_ns"`

@@ -12,6 +12,7 @@ import (
 	"unsafe"
 
 	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 
 	"github.com/kerngate/kerngate/loader/abi"
 )
@@ -307,4 +308,25 @@ func openRunning[T any](folder string) (*T, error) {
 		}
 	}
 	return maps, nil
+}
+
+// OpenSockets returns how many sockets of a proxy generation are open.
+func (m *Maps) OpenSockets(number uint32, workers int) (n int) {
+	for worker := range workers {
+		for kind := range uint32(abi.WorkerSockets) {
+			if m.Sockets.Has(abi.SocketIndex(number, worker, kind)) {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// Monotonic returns CLOCK_MONOTONIC in nanoseconds, the clock of the programs.
+func Monotonic() uint64 {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
+		return 0 // cannot happen: the clock always exists
+	}
+	return uint64(ts.Nano())
 }

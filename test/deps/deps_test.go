@@ -122,6 +122,16 @@ var rules = []rule{
 		to:   local("loader"), allow: local("loader/abi", "loader/view", "loader/state"),
 		why: "the proxy faces the internet: it maps descriptors that it is given and links no code that loads, attaches or pins",
 	},
+	{
+		from: local("cmd/kerngatectl"),
+		to:   local("loader"), allow: local("loader/abi", "loader/inspect", "loader/lists", "loader/pins", "loader/state", "loader/view"),
+		why: "who looks into a node, or changes its lists, attaches nothing there",
+	},
+	{
+		from: local("loader/datapath", "loader/pins", "loader/lists", "loader/inspect"),
+		to:   local("loader"), allow: local("loader/abi", "loader/datapath", "loader/inspect", "loader/lists", "loader/pins", "loader/registry", "loader/sieve", "loader/state", "loader/view"),
+		why: "programs, maps and pins know nothing of interfaces: what reads maps links none of the code that attaches programs",
+	},
 }
 
 // stdOnly import the standard library and each other, nothing else.

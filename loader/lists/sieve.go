@@ -1,4 +1,4 @@
-package loader
+package lists
 
 import (
 	"errors"

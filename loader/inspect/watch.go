@@ -1,4 +1,4 @@
-package loader
+package inspect
 
 import (
 	"errors"
@@ -103,7 +103,7 @@ type Watch struct {
 // OpenWatch begins to watch a running node.
 func OpenWatch(bpffs string, o WatchOptions) (_ *Watch, err error) {
 	if bpffs == "" {
-		bpffs = DefaultBPFFS
+		bpffs = pins.DefaultBPFFS
 	}
 	folder, err := pins.Folder(bpffs)
 	if err != nil {
@@ -120,13 +120,13 @@ func OpenWatch(bpffs string, o WatchOptions) (_ *Watch, err error) {
 		return nil, err
 	}
 	w.maps = maps
-	if w.lock, err = lockWatch(folder); err != nil {
+	if w.lock, err = LockWatch(folder); err != nil {
 		return nil, err
 	}
 	if w.reader, err = ringbuf.NewReader(w.maps.Events.Map()); err != nil {
 		return nil, fmt.Errorf("read kg_events: %w", err)
 	}
-	w.want = abi.Watch{SinceNS: monotonic(), PerSecond: o.PerSecond}
+	w.want = abi.Watch{SinceNS: datapath.Monotonic(), PerSecond: o.PerSecond}
 	for n := range abi.Reasons {
 		program, name := abi.ReasonNames(n)
 		if slices.Contains(o.Reasons, Reason{program, name}) {
@@ -140,8 +140,8 @@ func OpenWatch(bpffs string, o WatchOptions) (_ *Watch, err error) {
 	return w, nil
 }
 
-// lockWatch locks a folder beside the pins (bpffs has no plain files) until it is closed.
-func lockWatch(folder string) (*os.File, error) {
+// LockWatch locks a folder beside the pins (bpffs has no plain files) until it is closed.
+func LockWatch(folder string) (*os.File, error) {
 	path := filepath.Join(folder, pins.WatchLock)
 	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("make the lock of the watchers: %w", err)
@@ -162,7 +162,7 @@ func lockWatch(folder string) (*os.File, error) {
 
 // ask tells the programs what is watched, for some seconds.
 func (w *Watch) ask() error {
-	w.want.UntilNS = monotonic() + uint64(watchFor)
+	w.want.UntilNS = datapath.Monotonic() + uint64(watchFor)
 	return w.maps.Watch.Put(0, w.want)
 }
 
@@ -211,7 +211,7 @@ func (w *Watch) Read(deadline time.Time) (Event, error) {
 func (w *Watch) event(e *abi.Event) Event {
 	program, name := abi.ReasonNames(int(e.Reason))
 	out := Event{
-		Time:        time.Now().Add(-time.Duration(monotonic() - e.TimeNS)),
+		Time:        time.Now().Add(-time.Duration(datapath.Monotonic() - e.TimeNS)),
 		Reason:      Reason{program, name},
 		Interface:   e.Ifindex,
 		Source:      netip.AddrPortFrom(e.Source.Addr(), abi.PortOf(e.SourcePort)),
@@ -264,6 +264,18 @@ func (w *Watch) Close() (err error) {
 	return err
 }
 
+// Abandon stops asking for events and leaves everything else as it is, as the death of the process
+// would: for tests. release does what the kernel does then.
+func (w *Watch) Abandon() (release func() error) {
+	release = func() error { return nil }
+	w.once.Do(func() {
+		close(w.stop)
+		w.done.Wait()
+		release = w.release
+	})
+	return release
+}
+
 func (w *Watch) release() error {
 	var errs []error
 	if w.reader != nil {
@@ -274,25 +286,4 @@ func (w *Watch) release() error {
 		errs = append(errs, w.lock.Close())
 	}
 	return errors.Join(errs...)
-}
-
-// endWatch stops events that nobody reads any more: whoever asked for them did not come to
-// say so. Until then each costs the programs a look at the time.
-func (d *Datapath) endWatch() error {
-	watch, err := d.maps.Watch.Get(0)
-	if err != nil {
-		return err
-	}
-	if watch.UntilNS == 0 || monotonic() < watch.UntilNS {
-		return nil
-	}
-	lock, err := lockWatch(d.folder)
-	if errors.Is(err, ErrWatched) {
-		return nil // it is back
-	}
-	if err != nil {
-		return err
-	}
-	defer lock.Close()
-	return d.maps.Watch.Put(0, abi.Watch{})
 }

@@ -1,4 +1,6 @@
-package loader
+// Package inspect reads what programs and maps of a running node tell: for kerngatectl, with the agent
+// or without it, and for the agent's metrics. It attaches nothing.
+package inspect
 
 import (
 	"cmp"
@@ -10,6 +12,7 @@ import (
 
 	"github.com/kerngate/kerngate/loader/abi"
 	"github.com/kerngate/kerngate/loader/datapath"
+	"github.com/kerngate/kerngate/loader/lists"
 	"github.com/kerngate/kerngate/loader/pins"
 	"github.com/kerngate/kerngate/loader/state"
 	"github.com/kerngate/kerngate/loader/view"
@@ -22,10 +25,10 @@ type Inspector struct {
 	view   *view.View
 }
 
-// Inspect opens the maps pinned in bpffs.
-func Inspect(bpffs string) (_ *Inspector, err error) {
+// Open opens the maps pinned in bpffs.
+func Open(bpffs string) (_ *Inspector, err error) {
 	if bpffs == "" {
-		bpffs = DefaultBPFFS
+		bpffs = pins.DefaultBPFFS
 	}
 	folder, err := pins.Folder(bpffs)
 	if err != nil {
@@ -83,8 +86,8 @@ func (i *Inspector) Listeners() ([]state.Listener, error) {
 	return out, nil
 }
 
-// InspectedService is one service as the maps hold it.
-type InspectedService struct {
+// Service is one service as the maps hold it.
+type Service struct {
 	ID          uint32
 	Name        string
 	Algorithm   uint16 // abi.AlgorithmP2C, AlgorithmRoundRobin, AlgorithmMaglev
@@ -97,8 +100,8 @@ type InspectedService struct {
 }
 
 // Services returns the services by id, those in their grace time included.
-func (i *Inspector) Services() ([]InspectedService, error) {
-	var out []InspectedService
+func (i *Inspector) Services() ([]Service, error) {
+	var out []Service
 	for id := range i.view.Services {
 		entry := &i.view.Services[id]
 		if entry.Flags&abi.ServiceInUse == 0 {
@@ -108,7 +111,7 @@ func (i *Inspector) Services() ([]InspectedService, error) {
 		if err != nil {
 			return nil, err
 		}
-		s := InspectedService{
+		s := Service{
 			ID:          uint32(id),
 			Name:        name.String(),
 			Algorithm:   entry.Algorithm,
@@ -137,8 +140,8 @@ func (i *Inspector) slots(service uint32) (abi.Block, []uint32) {
 	}
 }
 
-// InspectedBackend is one backend as the maps hold it, with its load over all proxies.
-type InspectedBackend struct {
+// Backend is one backend as the maps hold it, with its load over all proxies.
+type Backend struct {
 	ID         uint32
 	Generation uint32
 	Address    netip.AddrPort
@@ -156,14 +159,14 @@ type InspectedBackend struct {
 }
 
 // Backends returns the backends by id.
-func (i *Inspector) Backends() []InspectedBackend {
-	var out []InspectedBackend
+func (i *Inspector) Backends() []Backend {
+	var out []Backend
 	for id := range i.view.Backends {
 		e, ok := i.view.Entry(uint32(id))
 		if !ok {
 			continue
 		}
-		b := InspectedBackend{
+		b := Backend{
 			ID:         e.ID,
 			Generation: e.Generation,
 			Address:    e.Address,
@@ -192,7 +195,7 @@ func (i *Inspector) Backends() []InspectedBackend {
 }
 
 // FoundAgo returns how long the verdict has been as it is.
-func (b *InspectedBackend) FoundAgo() time.Duration { return time.Duration(monotonic() - b.FoundNS) }
+func (b *Backend) FoundAgo() time.Duration { return time.Duration(datapath.Monotonic() - b.FoundNS) }
 
 // Generations returns the proxies that there are.
 func (i *Inspector) Generations() []Generation {
@@ -203,7 +206,7 @@ func (i *Inspector) Generations() []Generation {
 				Number:  g.Number,
 				Workers: int(g.Workers),
 				State:   g.State,
-				Sockets: countSockets(i.maps.Sockets, g.Number, int(g.Workers)),
+				Sockets: i.maps.OpenSockets(g.Number, int(g.Workers)),
 			})
 		}
 	}
@@ -211,8 +214,16 @@ func (i *Inspector) Generations() []Generation {
 	return out
 }
 
-// InspectedWorker is one worker of a proxy.
-type InspectedWorker struct {
+// Generation is one proxy as the kernel knows it.
+type Generation struct {
+	Number  uint32
+	Workers int
+	State   uint16 // abi.GenerationStarting, GenerationServing, GenerationDraining
+	Sockets int    // in kg_sockets: those that are closed have left it
+}
+
+// Worker is one worker of a proxy.
+type Worker struct {
 	ID          uint32 // slot of the generation * abi.GenerationWorkers + index
 	Connections uint32
 	Pending     uint32
@@ -223,13 +234,13 @@ type InspectedWorker struct {
 }
 
 // Workers returns the workers of a generation.
-func (i *Inspector) Workers(g Generation) []InspectedWorker {
-	now := monotonic()
-	out := make([]InspectedWorker, g.Workers)
+func (i *Inspector) Workers(g Generation) []Worker {
+	now := datapath.Monotonic()
+	out := make([]Worker, g.Workers)
 	for n := range out {
 		id := g.Number%abi.Generations*abi.GenerationWorkers + uint32(n)
 		w := &i.view.Workers[id]
-		out[n] = InspectedWorker{
+		out[n] = Worker{
 			ID:          id,
 			Connections: atomic.LoadUint32(&w.Connections),
 			Pending:     atomic.LoadUint32(&w.Pending),
@@ -237,10 +248,10 @@ func (i *Inspector) Workers(g Generation) []InspectedWorker {
 		}
 		if since := atomic.LoadUint64(&w.BusySinceNS); since != 0 && since < now {
 			out[n].BusyNS = now - since
-			out[n].Hung = out[n].BusyNS > HungAfterNS
+			out[n].Hung = out[n].BusyNS > datapath.HungAfterNS
 		}
 		for kind := range uint32(abi.WorkerSockets) {
-			if i.maps.Sockets.Has(socketIndex(g.Number, n, kind)) {
+			if i.maps.Sockets.Has(abi.SocketIndex(g.Number, n, kind)) {
 				out[n].Sockets++
 			}
 		}
@@ -250,20 +261,14 @@ func (i *Inspector) Workers(g Generation) []InspectedWorker {
 
 // Counters returns kg_counters.
 func (i *Inspector) Counters() ([]Counter, error) {
-	return readCounters(i.maps.Counters)
-}
-
-// InspectedPrefix is one source prefix and who declared it.
-type InspectedPrefix struct {
-	Prefix netip.Prefix
-	Source uint32 // bits: abi.PrefixConfig, PrefixOperator
+	return ReadCounters(i.maps.Counters)
 }
 
 // Prefixes returns kg_deny and kg_allow, sorted.
-func (i *Inspector) Prefixes() (deny, allow []InspectedPrefix, err error) {
-	if deny, err = readPrefixes(i.maps.Deny); err != nil {
+func (i *Inspector) Prefixes() (deny, allow []lists.Prefix, err error) {
+	if deny, err = lists.Read(i.maps.Deny); err != nil {
 		return nil, nil, err
 	}
-	allow, err = readPrefixes(i.maps.Allow)
+	allow, err = lists.Read(i.maps.Allow)
 	return deny, allow, err
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/kerngate/kerngate/loader/abi"
+	"github.com/kerngate/kerngate/loader/attach"
 	"github.com/kerngate/kerngate/loader/datapath"
 	"github.com/kerngate/kerngate/loader/lists"
 	"github.com/kerngate/kerngate/loader/registry"
@@ -62,18 +63,18 @@ func openHashes(maps *datapath.Maps, prefixes *lists.Lists) (h hashes, err error
 type routeKey struct{ netip.Addr }
 
 // routeTable is registry.Entries over the routing table.
-type routeTable struct{ *routes }
+type routeTable struct{ *attach.Routes }
 
-func (t routeTable) Put(k routeKey, _ struct{}) error { return t.add(k.Addr) }
-func (t routeTable) Delete(k routeKey) error          { return t.remove(k.Addr) }
+func (t routeTable) Put(k routeKey, _ struct{}) error { return t.Add(k.Addr) }
+func (t routeTable) Delete(k routeKey) error          { return t.Remove(k.Addr) }
 
 // openRoutes mirrors the routes that an earlier agent made.
 func openRoutes(h *netlink.Handle) (*registry.Hash[routeKey, struct{}], error) {
-	r, err := newRoutes(h)
+	r, err := attach.NewRoutes(h)
 	if err != nil {
 		return nil, err
 	}
-	addresses, err := r.ours()
+	addresses, err := r.Ours()
 	if err != nil {
 		return nil, err
 	}
@@ -138,10 +139,10 @@ func (d *Datapath) Apply(want state.State) (Report, error) {
 	errs = append(errs, d.slots.update(d.hashes.addresses.All()))
 	note(d.hashes.sources.Prune(w.sources, describeSource))(&report.Removed)
 	if !d.translates() && !d.flooded {
-		d.xdp.takeBack()
+		d.xdp.TakeBack()
 	}
 	if !d.needsTC() {
-		d.tc.end()
+		d.tc.End()
 	}
 	return report, errors.Join(errs...)
 }
@@ -194,17 +195,17 @@ func (d *Datapath) ServiceID(name string) (state.ServiceID, bool) {
 func (d *Datapath) Reap(now time.Time) (Report, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.xdp.refresh(d.attachments)
+	d.xdp.Refresh(d.attachments)
 	var sweepErr error
 	if flooded, err := d.flood.look(now, datapath.Monotonic()); d.options.SynCookies == SynCookiesAuto {
 		d.flooded, sweepErr = flooded, err
 	}
 	if d.needsTC() {
 		d.ensureTC()
-	} else if len(d.tc.attachments) > 0 { // each interface can have kg_xdp after all
-		d.tc.end()
-		d.xdp.takeBack()
-		d.xdp.refresh(d.attachments)
+	} else if len(d.tc.Attachments()) > 0 { // each interface can have kg_xdp after all
+		d.tc.End()
+		d.xdp.TakeBack()
+		d.xdp.Refresh(d.attachments)
 	}
 	if d.translates() {
 		sweepErr = errors.Join(sweepErr, d.flows.sweep(datapath.Monotonic()), d.loose.sweep(datapath.Monotonic()))

@@ -14,6 +14,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/kerngate/kerngate/loader/attach"
 	"github.com/kerngate/kerngate/loader/netnstest"
 )
 
@@ -43,7 +44,7 @@ func attachedXDP(t *testing.T, name string) string {
 	if x == nil || !x.Attached {
 		return ""
 	}
-	program, _, err := describeProgram(ebpf.ProgramID(x.ProgId))
+	program, _, err := attach.DescribeProgram(ebpf.ProgramID(x.ProgId))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,23 +56,23 @@ func TestXDPAttach(t *testing.T) {
 	bpffs := netnstest.BPFFS(t)
 	veth(t, "up0")
 	veth(t, "up1")
-	on := func(mode XDPMode, interfaces ...string) func(*Options) {
+	on := func(mode attach.XDPMode, interfaces ...string) func(*Options) {
 		return func(o *Options) { o.XDPMode, o.Interfaces = mode, interfaces }
 	}
 	for _, step := range []struct {
 		name       string
-		mode       XDPMode
+		mode       attach.XDPMode
 		interfaces []string
 		want       []string // mode of each attachment behind kg_lookup
 		off        []string // interfaces that must have nothing
 	}{
-		{"native", XDPNative, []string{"up0", "up1"}, []string{"native", "native"}, nil},
-		{"taken over", XDPNative, []string{"up0", "up1"}, []string{"native", "native"}, nil},
-		{"other mode", XDPGeneric, []string{"up0"}, []string{"generic"}, []string{"up1"}},
-		{"loopback has no native mode", XDPAuto, []string{"lo"}, []string{"generic"}, []string{"up0"}},
-		{"native only", XDPNative, []string{"lo", "up0"}, []string{"", "native"}, []string{"lo"}},
-		{"missing", XDPNative, []string{"nosuch", "up0"}, []string{"", "native"}, nil},
-		{"off", XDPOff, []string{"up0"}, []string{""}, []string{"up0"}},
+		{"native", attach.XDPNative, []string{"up0", "up1"}, []string{"native", "native"}, nil},
+		{"taken over", attach.XDPNative, []string{"up0", "up1"}, []string{"native", "native"}, nil},
+		{"other mode", attach.XDPGeneric, []string{"up0"}, []string{"generic"}, []string{"up1"}},
+		{"loopback has no native mode", attach.XDPAuto, []string{"lo"}, []string{"generic"}, []string{"up0"}},
+		{"native only", attach.XDPNative, []string{"lo", "up0"}, []string{"", "native"}, []string{"lo"}},
+		{"missing", attach.XDPNative, []string{"nosuch", "up0"}, []string{"", "native"}, nil},
+		{"off", attach.XDPOff, []string{"up0"}, []string{""}, []string{"up0"}},
 	} {
 		// No subtests: their goroutines are not in the namespace.
 		d := openTest(t, bpffs, on(step.mode, step.interfaces...))
@@ -103,40 +104,40 @@ func TestVirtualCables(t *testing.T) {
 	netnstest.Enter(t)
 	bpffs := netnstest.BPFFS(t)
 	dev := veth(t, "up0")
-	open := func(mode XDPMode) *Datapath {
+	open := func(mode attach.XDPMode) *Datapath {
 		return openTest(t, bpffs, func(o *Options) { o.XDPMode, o.Interfaces = mode, []string{"up0"} })
 	}
-	d := open(XDPNative)
+	d := open(attach.XDPNative)
 	mustApply(t, d, vips())
-	if p := attachedXDP(t, "up0"); p != "kg_xdp_guard" || hasIngress(d.net, dev) {
-		t.Errorf("native: %q in XDP, kg_ingress: %v", p, hasIngress(d.net, dev))
+	if p := attachedXDP(t, "up0"); p != "kg_xdp_guard" || attach.HasIngress(d.net, dev) {
+		t.Errorf("native: %q in XDP, kg_ingress: %v", p, attach.HasIngress(d.net, dev))
 	}
 	d.Close()
 
-	d = open(XDPAuto)
+	d = open(attach.XDPAuto)
 	if p := attachedXDP(t, "up0"); p != "kg_xdp_guard" {
 		t.Errorf("before kg_ingress stands there is %q in XDP", p)
 	}
 	mustApply(t, d, vips())
-	if p := attachedXDP(t, "up0"); p != "" || !hasIngress(d.net, dev) {
-		t.Errorf("auto: %q in XDP, kg_ingress: %v", p, hasIngress(d.net, dev))
+	if p := attachedXDP(t, "up0"); p != "" || !attach.HasIngress(d.net, dev) {
+		t.Errorf("auto: %q in XDP, kg_ingress: %v", p, attach.HasIngress(d.net, dev))
 	}
-	if a := d.Attachments(); a[1].Mode != "" || a[1].Reason != leftOnCable || a[2].Program != "kg_ingress" || a[2].Mode == "" {
+	if a := d.Attachments(); a[1].Mode != "" || a[1].Reason != attach.LeftOnCable || a[2].Program != "kg_ingress" || a[2].Mode == "" {
 		t.Errorf("auto: attachments %+v", a)
 	}
 	d.Close()
 
-	d = open(XDPNative)
+	d = open(attach.XDPNative)
 	mustApply(t, d, vips())
-	if p := attachedXDP(t, "up0"); p != "kg_xdp_guard" || hasIngress(d.net, dev) {
-		t.Errorf("native again: %q in XDP, kg_ingress: %v", p, hasIngress(d.net, dev))
+	if p := attachedXDP(t, "up0"); p != "kg_xdp_guard" || attach.HasIngress(d.net, dev) {
+		t.Errorf("native again: %q in XDP, kg_ingress: %v", p, attach.HasIngress(d.net, dev))
 	}
 }
 
 // An interface that is made, or made again, while the agent runs.
 func TestInterfaceComesLater(t *testing.T) {
 	netnstest.Enter(t)
-	d := openTest(t, netnstest.BPFFS(t), func(o *Options) { o.XDPMode, o.Interfaces = XDPNative, []string{"up0"} })
+	d := openTest(t, netnstest.BPFFS(t), func(o *Options) { o.XDPMode, o.Interfaces = attach.XDPNative, []string{"up0"} })
 	for round := range 2 {
 		if a := d.Attachments()[1]; round == 0 && a.Mode != "" {
 			t.Errorf("attachment %+v to an interface that does not exist", a)
@@ -179,7 +180,7 @@ func TestXDPOfSomebodyElseIsLeftAlone(t *testing.T) {
 	}
 	defer theirs.Close()
 
-	d := openTest(t, bpffs, func(o *Options) { o.XDPMode, o.Interfaces = XDPNative, []string{"up0", "up1"} })
+	d := openTest(t, bpffs, func(o *Options) { o.XDPMode, o.Interfaces = attach.XDPNative, []string{"up0", "up1"} })
 	a := d.Attachments()
 	if a[1].Mode != "" || !strings.Contains(a[1].Reason, `"theirs"`) {
 		t.Errorf("attachment %+v does not name the other program", a[1])
@@ -202,7 +203,7 @@ func TestLostLinkPins(t *testing.T) {
 	ns := netnstest.Enter(t)
 	bpffs := netnstest.BPFFS(t)
 	veth(t, "up0")
-	with := func(o *Options) { o.XDPMode, o.Interfaces = XDPNative, []string{"up0"} }
+	with := func(o *Options) { o.XDPMode, o.Interfaces = attach.XDPNative, []string{"up0"} }
 	d := openTest(t, bpffs, with)
 	mustApply(t, d, vips())
 	p := startProxy(t, d, 1)

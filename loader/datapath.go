@@ -11,13 +11,13 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/rlimit"
 	"github.com/rs/zerolog"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/kerngate/kerngate/loader/abi"
+	"github.com/kerngate/kerngate/loader/attach"
 	"github.com/kerngate/kerngate/loader/datapath"
 	"github.com/kerngate/kerngate/loader/lists"
 	"github.com/kerngate/kerngate/loader/notrack"
@@ -39,7 +39,7 @@ type Datapath struct {
 	folder   string // of the pins
 	lock     *os.File
 	epoch    string
-	features Features
+	features attach.Features
 	options  Options
 
 	objects  *datapath.Objects
@@ -47,15 +47,15 @@ type Datapath struct {
 	programs *datapath.Programs // of objects
 	view     *view.View
 	net      *netlink.Handle
-	lookup   *lookup
-	xdp      *xdp
-	tc       *tc
-	sinks    sinks
+	lookup   *attach.Lookup
+	xdp      *attach.XDP
+	tc       *attach.TC
+	sinks    attach.Sinks
 	joins    *skmsg.Programs // nil: connections to pods are plain
 	untrack  *notrack.Table  // nil: Options.Notrack is off
 
 	mu          sync.Mutex // guards what follows, and all writing to the maps
-	attachments []Attachment
+	attachments []attach.Attachment
 	hasL4       bool // as of the last Apply
 	defence     state.Defence
 	limits      abi.Defence // what kg_defence holds
@@ -101,8 +101,8 @@ func Open(o Options) (_ *Datapath, err error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, fmt.Errorf("lift the limit of locked memory: %w", err)
 	}
-	d.features = Probe()
-	if err := d.features.refusal(); err != nil {
+	d.features = attach.Probe()
+	if err := d.features.Refusal(); err != nil {
 		return nil, err
 	}
 	if d.untrack, err = openNotrack(o.Notrack, d.log); err != nil {
@@ -158,11 +158,11 @@ func (d *Datapath) mapTables() (err error) {
 		view:    d.view,
 		list:    make([]abi.Write, abi.Writes),
 	}
-	meta, err := mapID(d.maps.Meta.Map())
+	meta, err := datapath.ID(d.maps.Meta.Map())
 	if err != nil {
 		return err
 	}
-	services, err := mapID(d.maps.Services.Map())
+	services, err := datapath.ID(d.maps.Services.Map())
 	if err != nil {
 		return err
 	}
@@ -221,42 +221,19 @@ func (d *Datapath) readState() error {
 
 // attach attaches the programs. Only kg_lookup is needed to serve.
 func (d *Datapath) attach(o *Options) error {
-	meta, err := mapID(d.maps.Meta.Map())
+	meta, err := datapath.ID(d.maps.Meta.Map())
 	if err != nil {
 		return err
 	}
-	if d.lookup, err = attachLookup(d.folder, d.programs.Lookup, meta, d.log); err != nil {
+	if d.lookup, err = attach.OpenLookup(d.folder, d.programs.Lookup, meta, d.log); err != nil {
 		return err
 	}
-	if d.sinks, err = openSinks(d.maps.Sinks); err != nil {
+	if d.sinks, err = attach.OpenSinks(d.maps.Sinks); err != nil {
 		return err
 	}
-	d.xdp = &xdp{
-		folder: d.folder,
-		mode:   o.XDPMode,
-		l4:     o.L4Hook,
-		full:   d.programs.XDP,
-		guard:  d.programs.Guard,
-		links:  make(map[string]link.Link),
-		left:   make(map[string]bool),
-		lacks:  make(map[string]refused),
-		bpffs:  d.folder,
-		net:    d.net,
-		log:    d.log,
-	}
-	d.tc = &tc{
-		folder:     d.folder,
-		interfaces: o.Interfaces,
-		tcx:        d.features.Has("tcx"),
-		ingress:    d.programs.Ingress,
-		egress:     d.programs.Egress,
-		ingressL3:  d.programs.IngressL3,
-		egressL3:   d.programs.EgressL3,
-		links:      make(map[string]link.Link),
-		net:        d.net,
-		log:        d.log,
-	}
-	d.attachments = append([]Attachment{{Program: "kg_lookup", Where: "netns"}}, d.xdp.attach(o.Interfaces)...)
+	d.xdp = attach.NewXDP(d.folder, o.XDPMode, o.L4Hook, d.programs, d.net, d.log)
+	d.tc = attach.NewTC(d.folder, o.Interfaces, d.features.Has("tcx"), d.programs, d.net, d.log)
+	d.attachments = append([]attach.Attachment{{Program: "kg_lookup", Where: "netns"}}, d.xdp.Attach(o.Interfaces)...)
 	return nil
 }
 
@@ -280,18 +257,18 @@ func (d *Datapath) Close() error {
 	defer d.mu.Unlock()
 	var errs []error
 	if d.xdp != nil {
-		d.xdp.close()
+		d.xdp.Close()
 	}
 	if d.tc != nil {
-		d.tc.close()
+		d.tc.Close()
 	}
 	if d.lookup != nil {
-		d.lookup.close()
+		d.lookup.Close()
 	}
 	if d.net != nil {
 		d.net.Close()
 	}
-	errs = append(errs, d.sinks.close())
+	errs = append(errs, d.sinks.Close())
 	if d.joins != nil {
 		errs = append(errs, d.joins.Close())
 	}
@@ -347,13 +324,13 @@ func (d *Datapath) Maps() []view.Map {
 func (d *Datapath) Epoch() string { return d.epoch }
 
 // Features returns what the kernel was found to have.
-func (d *Datapath) Features() Features { return d.features }
+func (d *Datapath) Features() attach.Features { return d.features }
 
 // Attachments returns where the programs are attached, and where not and why.
-func (d *Datapath) Attachments() []Attachment {
+func (d *Datapath) Attachments() []attach.Attachment {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return slices.Concat(d.attachments, d.tc.attachments)
+	return slices.Concat(d.attachments, d.tc.Attachments())
 }
 
 // Folder returns the folder of the pins: Options.BPFFS, or one beside it while that holds

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kerngate/kerngate/loader/abi"
+	"github.com/kerngate/kerngate/loader/attach"
 	"github.com/kerngate/kerngate/loader/datapath"
 	"github.com/kerngate/kerngate/loader/inspect"
 )
@@ -104,11 +105,11 @@ func (d *Datapath) Serve(number uint32) error {
 
 // endPredecessors ends what stood in for us until a proxy served from these maps.
 func (d *Datapath) endPredecessors() {
-	d.lookup.endPredecessors(d.folder, d.log)
+	d.lookup.EndPredecessors(d.folder, d.log)
 	if d.folder == d.bpffs {
 		return
 	}
-	if err := forgetFolder(d.bpffs); err != nil {
+	if err := attach.Forget(d.bpffs); err != nil {
 		d.log.Warn().Err(err).Msg("cannot unpin the maps of another version")
 	}
 }
@@ -283,4 +284,10 @@ func writeMeta(m abi.Meta) abi.Write {
 	w := abi.Write{Table: abi.TableMeta}
 	*(*abi.Meta)(unsafe.Pointer(&w.Words)) = m
 	return w
+}
+
+// BindQUIC makes a proxy's UDP socket a member of the group that kg_quic chooses from; see
+// attach.BindQUIC.
+func (d *Datapath) BindQUIC(fd int, port uint16) error {
+	return attach.BindQUIC(fd, port, d.programs.QUIC)
 }

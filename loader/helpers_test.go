@@ -13,17 +13,18 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kerngate/kerngate/loader/abi"
+	"github.com/kerngate/kerngate/loader/attach"
 )
 
 // mustRoutes returns the routes of the namespace.
-func mustRoutes(t testing.TB) *routes {
+func mustRoutes(t testing.TB) *attach.Routes {
 	t.Helper()
 	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(h.Close)
-	r, err := newRoutes(h)
+	r, err := attach.NewRoutes(h)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,7 +34,7 @@ func mustRoutes(t testing.TB) *routes {
 // ourRoutes returns the addresses to which the namespace has a route of ours.
 func ourRoutes(t testing.TB) []netip.Addr {
 	t.Helper()
-	out, err := mustRoutes(t).ours()
+	out, err := mustRoutes(t).Ours()
 	if err != nil {
 		t.Fatal(err)
 	}

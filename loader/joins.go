@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/kerngate/kerngate/loader/attach"
 	"github.com/kerngate/kerngate/loader/skmsg"
 )
 
@@ -26,7 +27,7 @@ func (d *Datapath) openJoins(o SkMsg) {
 		}
 		return
 	}
-	f := Feature{Name: "sk_msg", Kernel: "5.15.197", NeededFor: "the short way to pods of this node (--sk-msg)"}
+	f := attach.Feature{Name: "sk_msg", Kernel: "5.15.197", NeededFor: "the short way to pods of this node (--sk-msg)"}
 	ctx, cancel := context.WithTimeout(context.Background(), testLimit)
 	defer cancel()
 	err := skmsg.Test(ctx, o.Cgroup)

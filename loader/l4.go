@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/kerngate/kerngate/loader/abi"
+	"github.com/kerngate/kerngate/loader/attach"
 	"github.com/kerngate/kerngate/loader/state"
 )
 
@@ -57,26 +58,26 @@ func (d *Datapath) translates() bool { return d.hasL4 || d.options.TunnelPort !=
 // needsTC reports whether the programs in tc have something to do: L4 services, packets
 // between nodes, the work of kg_xdp on an interface that cannot have that, or to answer SYNs
 // by cookies where kg_xdp cannot.
-func (d *Datapath) needsTC() bool { return d.translates() || d.flooded || len(d.xdp.lacks) > 0 }
+func (d *Datapath) needsTC() bool { return d.translates() || d.flooded || d.xdp.Lacks() }
 
 // ensureTC makes the programs in tc stand, and nothing in their way.
 func (d *Datapath) ensureTC() {
 	if d.translates() || d.flooded {
-		d.xdp.leave(d.attachments, d.forwardsInXDP)
+		d.xdp.Leave(d.attachments, d.forwardsInXDP)
 	}
-	d.tc.ensure(func(program, name string) bool {
+	d.tc.Ensure(func(program, name string) bool {
 		if program == "kg_egress" {
 			return d.translates()
 		}
-		return d.xdp.isLacking(name) || (d.translates() || d.flooded) && !d.forwardsInXDP(name)
+		return d.xdp.IsLacking(name) || (d.translates() || d.flooded) && !d.forwardsInXDP(name)
 	})
-	d.xdp.clearCables()
+	d.xdp.ClearCables()
 }
 
 // forwardsInXDP reports whether kg_xdp sends all L4 packets on, on this interface. Between
 // nodes it leaves some of them to kg_ingress.
 func (d *Datapath) forwardsInXDP(name string) bool {
-	return d.options.TunnelPort == 0 && slices.ContainsFunc(d.attachments, func(a Attachment) bool {
+	return d.options.TunnelPort == 0 && slices.ContainsFunc(d.attachments, func(a attach.Attachment) bool {
 		return a.Where == name && a.Program == "kg_xdp" && a.Mode != ""
 	})
 }

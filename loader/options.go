@@ -4,6 +4,11 @@
 //
 // What it made survives it: maps, links and routes stay in force when the agent ends, so
 // traffic goes on. Uninstall takes them away.
+//
+// The packages below it: datapath has the compiled programs and the types of their maps, pins the
+// folder in which both outlive the agent, attach the interfaces and sockets where programs run,
+// lists the prefix lists, inspect what onlookers read; registry, fabric and sieve compute what maps
+// hold. This one has the Datapath, in which an agent has all of them at once.
 package loader
 
 import (
@@ -13,28 +18,8 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/kerngate/kerngate/loader/abi"
+	"github.com/kerngate/kerngate/loader/attach"
 	"github.com/kerngate/kerngate/loader/pins"
-)
-
-// XDPMode says how kg_xdp is attached to the interfaces.
-type XDPMode string
-
-const (
-	XDPAuto    XDPMode = "auto"    // in the driver, else generic; not on virtual cables
-	XDPNative  XDPMode = "native"  // in the driver or not at all
-	XDPGeneric XDPMode = "generic" // behind the driver: slower, works everywhere
-	XDPOff     XDPMode = "off"
-)
-
-// L4Hook says where packets to L4 listeners get their backend's address.
-type L4Hook string
-
-const (
-	// L4Auto: in XDP, where that is in the driver of a real device; else in tc. Behind the
-	// driver XDP is no faster than tc and cannot know whether a packet's checksum is whole.
-	L4Auto L4Hook = "auto"
-	L4XDP  L4Hook = "xdp" // in XDP wherever it is attached: checksums must be whole
-	L4TC   L4Hook = "tc"
 )
 
 // DefaultBPFFS is where the maps and links are pinned.
@@ -42,10 +27,10 @@ const DefaultBPFFS = pins.DefaultBPFFS
 
 // Options are what an agent decides at its start. Zero values mean the defaults.
 type Options struct {
-	BPFFS      string   // folder of the pins, on a bpf file system; DefaultBPFFS
-	Interfaces []string // uplinks that get kg_xdp
-	XDPMode    XDPMode  // XDPAuto
-	L4Hook     L4Hook   // L4Auto
+	BPFFS      string         // folder of the pins, on a bpf file system; DefaultBPFFS
+	Interfaces []string       // uplinks that get kg_xdp
+	XDPMode    attach.XDPMode // attach.XDPAuto
+	L4Hook     attach.L4Hook  // attach.L4Auto
 
 	// Let programs that listen on all addresses answer at ingress addresses too.
 	OpenAddresses bool
@@ -81,15 +66,15 @@ func (o Options) complete() (Options, error) {
 	}
 	switch o.XDPMode {
 	case "":
-		o.XDPMode = XDPAuto
-	case XDPAuto, XDPNative, XDPGeneric, XDPOff:
+		o.XDPMode = attach.XDPAuto
+	case attach.XDPAuto, attach.XDPNative, attach.XDPGeneric, attach.XDPOff:
 	default:
 		return o, fmt.Errorf("xdp mode %q is none of auto, native, generic, off", o.XDPMode)
 	}
 	switch o.L4Hook {
 	case "":
-		o.L4Hook = L4Auto
-	case L4Auto, L4XDP, L4TC:
+		o.L4Hook = attach.L4Auto
+	case attach.L4Auto, attach.L4XDP, attach.L4TC:
 	default:
 		return o, fmt.Errorf("l4 hook %q is none of auto, xdp, tc", o.L4Hook)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/kerngate/kerngate/loader/attach"
 	"github.com/kerngate/kerngate/loader/netnstest"
 	"github.com/kerngate/kerngate/loader/pins"
 )
@@ -27,13 +28,13 @@ func attachedTC(t *testing.T, name string, ingress bool) (names []string) {
 	if ingress {
 		side, parent = ebpf.AttachTCXIngress, netlink.HANDLE_MIN_INGRESS
 	}
-	if probeTCX() == nil {
+	if attach.ProbeTCX() == nil {
 		q, err := link.QueryPrograms(link.QueryOptions{Target: dev.Attrs().Index, Attach: side})
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, p := range q.Programs {
-			program, _, err := describeProgram(p.ID)
+			program, _, err := attach.DescribeProgram(p.ID)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -71,19 +72,21 @@ func expectTC(t *testing.T, when, name string, ingress bool, want ...string) {
 func TestTCAttach(t *testing.T) {
 	netnstest.Enter(t)
 	for _, tcx := range []bool{true, false} {
-		if tcx && probeTCX() != nil {
+		if tcx && attach.ProbeTCX() != nil {
 			continue // this kernel has filters alone
 		}
 		name, bpffs := "up0", netnstest.BPFFS(t)
 		dev := veth(t, name)
-		open := func(hook L4Hook) *Datapath {
+		open := func(hook attach.L4Hook) *Datapath {
 			d := openTest(t, bpffs, func(o *Options) {
-				o.XDPMode, o.Interfaces, o.L4Hook, o.MaxSlots = XDPNative, []string{name}, hook, 16384
+				o.XDPMode, o.Interfaces, o.L4Hook, o.MaxSlots = attach.XDPNative, []string{name}, hook, 16384
 			})
-			d.tc.tcx = tcx
+			if !tcx {
+				d.tc.WithoutTCX()
+			}
 			return d
 		}
-		d := open(L4Auto)
+		d := open(attach.L4Auto)
 		mustApply(t, d, vips())
 		expectTC(t, "without L4", name, true)
 		mustApply(t, d, l4State(backends4, backends6))
@@ -95,7 +98,7 @@ func TestTCAttach(t *testing.T) {
 		d.Close()
 		expectTC(t, "after the agent", name, true, "kg_ingress")
 
-		d = open(L4Auto)
+		d = open(attach.L4Auto)
 		mustApply(t, d, l4State(backends4, backends6))
 		expectTC(t, "after the next one", name, true, "kg_ingress")
 		expectTC(t, "after the next one", name, false, "kg_egress")
@@ -111,7 +114,7 @@ func TestTCAttach(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		d = open(L4XDP) // and now XDP is told to forward
+		d = open(attach.L4XDP) // and now XDP is told to forward
 		closeLinks(kept)
 		mustApply(t, d, l4State(backends4, backends6))
 		expectTC(t, "with XDP forwarding", name, true)
@@ -169,7 +172,7 @@ func foreignTC(t *testing.T, dev netlink.Link, tcx bool) string {
 	if err != nil && err != unix.EEXIST {
 		t.Fatal(err)
 	}
-	attrs := filterOn(dev, netlink.HANDLE_MIN_EGRESS, 1)
+	attrs := attach.FilterOn(dev, netlink.HANDLE_MIN_EGRESS, 1)
 	attrs.Handle = 1
 	if err := netlink.FilterReplace(&netlink.BpfFilter{FilterAttrs: attrs, Fd: p.FD(), Name: "theirs", DirectAction: true}); err != nil {
 		t.Fatal(err)

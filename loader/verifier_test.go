@@ -16,6 +16,7 @@ import (
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
 
+	"github.com/kerngate/kerngate/loader/attach"
 	"github.com/kerngate/kerngate/loader/datapath"
 	"github.com/kerngate/kerngate/loader/netnstest"
 )
@@ -41,7 +42,7 @@ var (
 // about equal states must not refuse what all others take.
 func TestVerifier(t *testing.T) {
 	netnstest.Enter(t)
-	features := Probe()
+	features := attach.Probe()
 	if len(features.Missing()) > 0 {
 		testOldKernelIsRefused(t, features)
 		return
@@ -71,7 +72,7 @@ func TestVerifier(t *testing.T) {
 type cost struct{ instructions, stack int }
 
 // verifierCosts loads the programs with options, and returns what each costs.
-func verifierCosts(t *testing.T, features Features, o Options) map[string]cost {
+func verifierCosts(t *testing.T, features attach.Features, o Options) map[string]cost {
 	t.Helper()
 	o, err := o.complete()
 	if err != nil {
@@ -153,7 +154,7 @@ func deepest(function string, own map[string]int, calls map[string][]string) int
 
 // testOldKernelIsRefused opens a datapath on a kernel that cannot carry it: the error says
 // what is missing and what to do, and nothing is left behind.
-func testOldKernelIsRefused(t *testing.T, features Features) {
+func testOldKernelIsRefused(t *testing.T, features attach.Features) {
 	folder := filepath.Join(netnstest.BPFFS(t), "kerngate")
 	d, err := Open(Options{BPFFS: folder})
 	if err == nil {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/kerngate/kerngate/loader"
 	"github.com/kerngate/kerngate/userspace/control/kube"
+	"github.com/kerngate/kerngate/loader/attach"
 	"github.com/kerngate/kerngate/userspace/model"
 	"github.com/kerngate/kerngate/userspace/text/compression"
 	"github.com/kerngate/kerngate/userspace/text/logformat"
@@ -191,7 +192,7 @@ func (f *flags) define() {
 	s.Uint16Var(&f.httpPort, "http-port", 80, "TCP `port` for HTTP on the ingress addresses; 0: HTTP is not served")
 	s.Uint16Var(&f.httpsPort, "https-port", 443, "TCP `port` for HTTPS on the ingress addresses; 0: HTTPS is not served")
 	s.StringArrayVar(&f.interfaces, "interface", nil, "uplink `device` on which packets to the ingress addresses are filtered and L4 services are forwarded (by kg_xdp, or by kg_ingress in tc); repeatable; without it, nothing is filtered")
-	s.StringVar(&f.xdpMode, "xdp-mode", string(loader.XDPAuto), "where kg_xdp runs: auto (native if the driver supports it, else generic; on veth and tun devices kg_ingress in tc does the work), native (in the driver or not at all), generic or off")
+	s.StringVar(&f.xdpMode, "xdp-mode", string(attach.XDPAuto), "where kg_xdp runs: auto (native if the driver supports it, else generic; on veth and tun devices kg_ingress in tc does the work), native (in the driver or not at all), generic or off")
 	s.StringArrayVar(&f.deny, "deny", nil, "source `prefix` whose packets to the ingress addresses are dropped; repeatable, requires --interface")
 	s.StringArrayVar(&f.allow, "allow", nil, "source `prefix` that is exempt from --deny and from the limits per source; repeatable")
 	f.defence.define(s)

@@ -3,7 +3,7 @@ package main
 import (
 	"github.com/spf13/pflag"
 
-	"github.com/kerngate/kerngate/loader"
+	"github.com/kerngate/kerngate/loader/attach"
 )
 
 // l4Flags are about services that the kernel forwards to.
@@ -15,7 +15,7 @@ type l4Flags struct {
 }
 
 func (f *l4Flags) define(s *pflag.FlagSet) {
-	s.StringVar(&f.hook, "l4-hook", string(loader.L4Auto), "where packets to L4 services are forwarded: auto (in XDP if it runs in the driver of a physical device, else in tc), xdp (wherever kg_xdp is attached; packets must arrive with complete checksums) or tc")
+	s.StringVar(&f.hook, "l4-hook", string(attach.L4Auto), "where packets to L4 services are forwarded: auto (in XDP if it runs in the driver of a physical device, else in tc), xdp (wherever kg_xdp is attached; packets must arrive with complete checksums) or tc")
 	s.BoolVar(&f.remote, "l4-remote", false, "let L4 services use pods of other nodes too, by plain routing; works only where the replies are routed back through this node")
 	s.StringArrayVar(&f.pool, "address-pool", nil, "`prefix` of further addresses that Services of type LoadBalancer with class kerngate.dev/kerngate may request; repeatable")
 	s.StringVar(&f.tcpServices, "tcp-services-configmap", "", "ConfigMap with the TCP ports to publish, as NAMESPACE/NAME; its entries read PORT: NAMESPACE/SERVICE:PORT; empty: none")

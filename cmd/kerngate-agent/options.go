@@ -14,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/kerngate/kerngate/loader"
+	"github.com/kerngate/kerngate/loader/attach"
 	"github.com/kerngate/kerngate/userspace/control/agent"
 	"github.com/kerngate/kerngate/userspace/control/cluster"
 	"github.com/kerngate/kerngate/userspace/control/compile"
@@ -58,9 +59,9 @@ func (f *flags) options(e env) (*options, error) {
 		log:            zerolog.New(e.stderr).Level(level).With().Timestamp().Str("component", "agent").Int("pid", os.Getpid()).Logger(),
 	}
 	o.loader = loader.Options{
-		BPFFS: f.bpffs, Interfaces: f.interfaces, XDPMode: loader.XDPMode(f.xdpMode),
+		BPFFS: f.bpffs, Interfaces: f.interfaces, XDPMode: attach.XDPMode(f.xdpMode),
 		MaxServices: f.maxServices, MaxBackends: f.maxBackends, MaxSlots: f.maxSlots, MaxPrefixes: f.maxPrefixes, MaxSources: f.maxSources, MaxFlows: f.maxFlows,
-		L4Hook: loader.L4Hook(f.l4.hook), Notrack: f.notrack,
+		L4Hook: attach.L4Hook(f.l4.hook), Notrack: f.notrack,
 		Log: o.log,
 	}
 	f.defence.load(&o.loader)
@@ -95,12 +96,12 @@ func (f *flags) options(e env) (*options, error) {
 
 func checkLoader(l loader.Options) error {
 	switch l.XDPMode {
-	case loader.XDPAuto, loader.XDPNative, loader.XDPGeneric, loader.XDPOff:
+	case attach.XDPAuto, attach.XDPNative, attach.XDPGeneric, attach.XDPOff:
 	default:
 		return fmt.Errorf("--xdp-mode %q: want auto, native, generic or off", l.XDPMode)
 	}
 	switch l.L4Hook {
-	case loader.L4Auto, loader.L4XDP, loader.L4TC:
+	case attach.L4Auto, attach.L4XDP, attach.L4TC:
 	default:
 		return fmt.Errorf("--l4-hook %q: want auto, xdp or tc", l.L4Hook)
 	}

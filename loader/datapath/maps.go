@@ -330,3 +330,16 @@ func Monotonic() uint64 {
 	}
 	return uint64(ts.Nano())
 }
+
+// ID returns the id of a map.
+func ID(m *ebpf.Map) (ebpf.MapID, error) {
+	info, err := m.Info()
+	if err != nil {
+		return 0, err
+	}
+	id, ok := info.ID()
+	if !ok {
+		return 0, fmt.Errorf("the kernel gives maps no ids (>= 4.13 needed)")
+	}
+	return id, nil
+}

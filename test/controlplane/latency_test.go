@@ -18,6 +18,7 @@ import (
 
 	"github.com/kerngate/kerngate/loader"
 	"github.com/kerngate/kerngate/loader/abi"
+	"github.com/kerngate/kerngate/loader/attach"
 	"github.com/kerngate/kerngate/loader/netnstest"
 	"github.com/kerngate/kerngate/loader/view"
 	"github.com/kerngate/kerngate/userspace/control/agent"
@@ -39,7 +40,7 @@ func TestEndpointLatency(t *testing.T) {
 	const objects, changes = 1000, 300
 	bpffs := netnstest.BPFFS(t)
 	netnstest.Enter(t)
-	datapath, err := loader.Open(loader.Options{BPFFS: filepath.Join(bpffs, "kerngate"), XDPMode: loader.XDPOff, Log: zerolog.Nop()})
+	datapath, err := loader.Open(loader.Options{BPFFS: filepath.Join(bpffs, "kerngate"), XDPMode: attach.XDPOff, Log: zerolog.Nop()})
 	must(t, err)
 	t.Cleanup(func() { datapath.Close() })
 

@@ -128,6 +128,11 @@ var rules = []rule{
 		why: "who looks into a node, or changes its lists, attaches nothing there",
 	},
 	{
+		from: local("loader/attach"),
+		to:   local("loader"), allow: local("loader/abi", "loader/attach", "loader/datapath", "loader/pins"),
+		why: "attaching a program takes no knowledge of what its maps hold",
+	},
+	{
 		from: local("loader/datapath", "loader/pins", "loader/lists", "loader/inspect"),
 		to:   local("loader"), allow: local("loader/abi", "loader/datapath", "loader/inspect", "loader/lists", "loader/pins", "loader/registry", "loader/sieve", "loader/state", "loader/view"),
 		why: "programs, maps and pins know nothing of interfaces: what reads maps links none of the code that attaches programs",

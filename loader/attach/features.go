@@ -1,4 +1,4 @@
-package loader
+package attach
 
 import (
 	"errors"
@@ -48,8 +48,8 @@ func (f Features) Missing() Features {
 	return out
 }
 
-// refusal returns why Kerngate cannot run on this kernel, nil if it can.
-func (f Features) refusal() error {
+// Refusal returns why Kerngate cannot run on this kernel, nil if it can.
+func (f Features) Refusal() error {
 	var lacks []string
 	for _, m := range f.Missing() {
 		if m.Err != nil {
@@ -85,7 +85,7 @@ func Probe() Features {
 		{Feature{Name: "xdp_frags", Kernel: "5.18", NeededFor: "XDP on interfaces with large MTU", ReplacedBy: "XDP without fragments: native mode needs an MTU of about 3500 or less"},
 			probeXDPFrags},
 		{Feature{Name: "tcx", Kernel: "6.6", NeededFor: "L4 services, beside other programs on an interface", ReplacedBy: "filters of a clsact qdisc"},
-			probeTCX},
+			ProbeTCX},
 	}
 	out := make(Features, len(list))
 	for i, f := range list {
@@ -113,8 +113,8 @@ func probeXDPFrags() error {
 	return orUnsupported(err)
 }
 
-// probeTCX asks for the programs on the loopback interface's ingress.
-func probeTCX() error {
+// ProbeTCX asks for the programs on the loopback interface's ingress.
+func ProbeTCX() error {
 	_, err := link.QueryPrograms(link.QueryOptions{Target: 1, Attach: ebpf.AttachTCXIngress})
 	return orUnsupported(err)
 }

@@ -1,4 +1,4 @@
-package loader
+package attach
 
 import (
 	"errors"
@@ -13,6 +13,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/kerngate/kerngate/loader/datapath"
 	"github.com/kerngate/kerngate/loader/pins"
 )
 
@@ -24,7 +25,7 @@ const (
 // tcPrograms are the programs of L4 services on the interfaces.
 var tcPrograms = []string{"kg_ingress", "kg_egress", "kg_ingress_l3", "kg_egress_l3"}
 
-// tc is kg_ingress and kg_egress on the uplinks. They are attached while there are L4
+// TC is kg_ingress and kg_egress on the uplinks. They are attached while there are L4
 // listeners: a node without such services pays nothing for them. kg_ingress also stands where
 // kg_xdp cannot be.
 //
@@ -34,7 +35,7 @@ var tcPrograms = []string{"kg_ingress", "kg_egress", "kg_ingress_l3", "kg_egress
 // with the ingress address on the way out. Somebody who comes later and puts himself first is
 // left there, for two who both want to be first would take turns for ever; what is attached
 // tells it.
-type tc struct {
+type TC struct {
 	folder          string
 	interfaces      []string
 	tcx             bool // the kernel has tcx; else filters of a clsact qdisc are used
@@ -47,6 +48,28 @@ type tc struct {
 	attachments         []Attachment
 }
 
+// NewTC returns the programs in tc on no interface yet, for a folder of pins. tcx: the kernel has it.
+func NewTC(folder string, interfaces []string, tcx bool, programs *datapath.Programs, net *netlink.Handle, log zerolog.Logger) *TC {
+	return &TC{
+		folder:     folder,
+		interfaces: interfaces,
+		tcx:        tcx,
+		ingress:    programs.Ingress,
+		egress:     programs.Egress,
+		ingressL3:  programs.IngressL3,
+		egressL3:   programs.EgressL3,
+		links:      make(map[string]link.Link),
+		net:        net,
+		log:        log,
+	}
+}
+
+// WithoutTCX has filters of a clsact qdisc used although the kernel has tcx.
+func (t *TC) WithoutTCX() { t.tcx = false }
+
+// Attachments returns where the programs stand, and where not and why.
+func (t *TC) Attachments() []Attachment { return t.attachments }
+
 // side is one of an interface's two hooks.
 type side struct {
 	program *ebpf.Program
@@ -56,9 +79,9 @@ type side struct {
 	pin     string
 }
 
-// ensure makes the programs stand on the interfaces where they are wanted, and not on the
+// Ensure makes the programs stand on the interfaces where they are wanted, and not on the
 // others. It is called again and again: interfaces come and go.
-func (t *tc) ensure(wanted func(program, name string) bool) {
+func (t *TC) Ensure(wanted func(program, name string) bool) {
 	var now []Attachment
 	keep := make(map[string]bool)
 	for _, name := range t.interfaces {
@@ -94,8 +117,8 @@ func (t *tc) ensure(wanted func(program, name string) bool) {
 	t.attachments = now
 }
 
-// end takes the programs off all interfaces, for there is no L4 listener any more.
-func (t *tc) end() {
+// End takes the programs off all interfaces, for there is no L4 listener any more.
+func (t *TC) End() {
 	for _, name := range t.interfaces {
 		if dev, err := t.net.LinkByName(name); err == nil {
 			for _, s := range t.sides(dev) {
@@ -106,7 +129,7 @@ func (t *tc) end() {
 	t.attachments = nil
 }
 
-func (t *tc) sides(dev netlink.Link) []side {
+func (t *TC) sides(dev netlink.Link) []side {
 	index := "0"
 	if dev != nil {
 		index = strconv.Itoa(dev.Attrs().Index)
@@ -130,7 +153,7 @@ func isBare(dev netlink.Link) bool {
 	return slices.Contains(bareTypes, dev.Attrs().EncapType)
 }
 
-func (t *tc) tell(a Attachment) {
+func (t *TC) tell(a Attachment) {
 	event := t.log.Info()
 	if a.Reason != "" {
 		event = t.log.Warn()
@@ -138,8 +161,8 @@ func (t *tc) tell(a Attachment) {
 	event.Str("interface", a.Where).Str("mode", a.Mode).Str("reason", a.Reason).Msg(a.Program)
 }
 
-// attach makes the program of a side the only one of ours there.
-func (t *tc) attach(dev netlink.Link, s side) (mode string, err error) {
+// Attach makes the program of a side the only one of ours there.
+func (t *TC) attach(dev netlink.Link, s side) (mode string, err error) {
 	if !t.tcx {
 		return "clsact", t.attachFilter(dev, s)
 	}
@@ -174,7 +197,7 @@ func (t *tc) attach(dev netlink.Link, s side) (mode string, err error) {
 // adopt returns the link of an earlier agent on a side, with the program replaced by ours,
 // or nil if there is none, and whether it is pinned where it should be. It asks the interface
 // and not the pins, which may be lost; more than one would translate twice.
-func (t *tc) adopt(dev netlink.Link, s side) (l link.Link, pinned bool, err error) {
+func (t *TC) adopt(dev netlink.Link, s side) (l link.Link, pinned bool, err error) {
 	found, err := tcxLinks(dev, s.attach)
 	if err != nil || len(found) == 0 {
 		return nil, false, err
@@ -200,7 +223,7 @@ func (t *tc) adopt(dev netlink.Link, s side) (l link.Link, pinned bool, err erro
 }
 
 // ahead says which program of somebody else comes before that of a side, "" if none does.
-func (t *tc) ahead(dev netlink.Link, s side) string {
+func (t *TC) ahead(dev netlink.Link, s side) string {
 	if !t.tcx {
 		return filterAhead(t.net, dev, s.parent)
 	}
@@ -208,7 +231,7 @@ func (t *tc) ahead(dev netlink.Link, s side) string {
 	if err != nil || len(q.Programs) == 0 {
 		return ""
 	}
-	name, _, err := describeProgram(q.Programs[0].ID)
+	name, _, err := DescribeProgram(q.Programs[0].ID)
 	if err != nil || slices.Contains(tcPrograms, name) {
 		return ""
 	}
@@ -223,7 +246,7 @@ func tcxLinks(dev netlink.Link, side ebpf.AttachType) ([]link.Link, error) {
 	}
 	var found []link.Link
 	for _, p := range q.Programs {
-		name, _, err := describeProgram(p.ID)
+		name, _, err := DescribeProgram(p.ID)
 		id, ok := p.LinkID()
 		if err != nil || !ok || !slices.Contains(tcPrograms, name) {
 			continue
@@ -243,7 +266,7 @@ const (
 	filterHandle = 0x4b47 // "KG"
 )
 
-func filterOn(dev netlink.Link, parent uint32, priority uint16) netlink.FilterAttrs {
+func FilterOn(dev netlink.Link, parent uint32, priority uint16) netlink.FilterAttrs {
 	return netlink.FilterAttrs{
 		LinkIndex: dev.Attrs().Index, Parent: parent, Handle: filterHandle,
 		Protocol: unix.ETH_P_ALL, Priority: priority,
@@ -251,14 +274,14 @@ func filterOn(dev netlink.Link, parent uint32, priority uint16) netlink.FilterAt
 }
 
 // attachFilter is attach for kernels before 6.6.
-func (t *tc) attachFilter(dev netlink.Link, s side) error {
+func (t *TC) attachFilter(dev netlink.Link, s side) error {
 	err := t.net.QdiscAdd(&netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{
 		LinkIndex: dev.Attrs().Index, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT,
 	}})
 	if err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("add clsact qdisc (module sch_ingress needed): %w", err)
 	}
-	where := []netlink.FilterAttrs{filterOn(dev, s.parent, filterFirst), filterOn(dev, s.parent, filterSecond)}
+	where := []netlink.FilterAttrs{FilterOn(dev, s.parent, filterFirst), FilterOn(dev, s.parent, filterSecond)}
 	if have, err := ourFilter(t.net, dev, s.parent); err == nil && have != nil {
 		if info, err := s.program.Info(); err == nil {
 			if id, ok := info.ID(); ok && have.Id == int(id) {
@@ -307,8 +330,8 @@ func ourFilter(h *netlink.Handle, dev netlink.Link, parent uint32) (*netlink.Bpf
 	return nil, nil
 }
 
-// remove takes the program of a side off an interface.
-func (t *tc) remove(dev netlink.Link, s side) {
+// Remove takes the program of a side off an interface.
+func (t *TC) remove(dev netlink.Link, s side) {
 	if err := removeTC(t.net, dev, s.attach, s.parent, t.tcx); err != nil {
 		t.log.Warn().Err(err).Str("interface", dev.Attrs().Name).Msgf("cannot detach %s", s.name)
 	}
@@ -333,7 +356,7 @@ func removeTC(h *netlink.Handle, dev netlink.Link, attach ebpf.AttachType, paren
 }
 
 // drop forgets a link and its pin.
-func (t *tc) drop(pin string) {
+func (t *TC) drop(pin string) {
 	if l := t.links[pin]; l != nil {
 		l.Close()
 		delete(t.links, pin)
@@ -343,14 +366,14 @@ func (t *tc) drop(pin string) {
 	}
 }
 
-func (t *tc) close() {
+func (t *TC) Close() {
 	for _, l := range t.links {
 		l.Close()
 	}
 }
 
-// hasIngress reports whether a kg_ingress is on an interface, whoever attached it.
-func hasIngress(h *netlink.Handle, dev netlink.Link) bool {
+// HasIngress reports whether a kg_ingress is on an interface, whoever attached it.
+func HasIngress(h *netlink.Handle, dev netlink.Link) bool {
 	links, _ := tcxLinks(dev, ebpf.AttachTCXIngress) // before 6.6 there are none
 	for _, l := range links {
 		l.Close()

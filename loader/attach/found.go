@@ -1,4 +1,4 @@
-package loader
+package attach
 
 import (
 	"fmt"
@@ -45,7 +45,7 @@ func findLinks(kind link.Type, programs ...string) (found []foundLink, err error
 		if xdp := info.XDP(); xdp != nil {
 			f.ifindex = xdp.Ifindex
 		}
-		name, mapIDs, err := describeProgram(info.Program)
+		name, mapIDs, err := DescribeProgram(info.Program)
 		if err != nil || !slices.Contains(programs, name) {
 			continue
 		}
@@ -59,8 +59,8 @@ func findLinks(kind link.Type, programs ...string) (found []foundLink, err error
 	return found, nil
 }
 
-// describeProgram returns the name of a loaded program and the maps that it uses.
-func describeProgram(id ebpf.ProgramID) (name string, maps []ebpf.MapID, err error) {
+// DescribeProgram returns the name of a loaded program and the maps that it uses.
+func DescribeProgram(id ebpf.ProgramID) (name string, maps []ebpf.MapID, err error) {
 	p, err := ebpf.NewProgramFromID(id)
 	if err != nil {
 		return "", nil, err
@@ -87,17 +87,4 @@ func detach(l link.Link) error {
 		return fmt.Errorf("a %T cannot be detached", l)
 	}
 	return d.Detach()
-}
-
-// mapID returns the id of a map.
-func mapID(m *ebpf.Map) (ebpf.MapID, error) {
-	info, err := m.Info()
-	if err != nil {
-		return 0, err
-	}
-	id, ok := info.ID()
-	if !ok {
-		return 0, fmt.Errorf("the kernel gives maps no ids (>= 4.13 needed)")
-	}
-	return id, nil
 }

@@ -1,8 +1,9 @@
-package loader
+package attach
 
 import (
 	"fmt"
 
+	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -18,7 +19,7 @@ var (
 // sent from; its address is one that no packet carries, so that nothing comes to it but what
 // kg_lookup steers, and who serves UDP on the node's own addresses is left alone.
 // The proxy has no right to a port below 1024, so the agent binds for it.
-func (d *Datapath) BindQUIC(fd int, port uint16) error {
+func BindQUIC(fd int, port uint16, program *ebpf.Program) error {
 	family, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
 	if err != nil {
 		return fmt.Errorf("inspect UDP socket: %w", err)
@@ -48,7 +49,7 @@ func (d *Datapath) BindQUIC(fd int, port uint16) error {
 	if err := unix.Bind(fd, address); err != nil {
 		return fmt.Errorf("bind UDP port %d (is another program there on all addresses? ss -ulpn): %w", port, err)
 	}
-	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_EBPF, d.programs.QUIC.FD()); err != nil {
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_EBPF, program.FD()); err != nil {
 		return fmt.Errorf("attach kg_quic: %w", err)
 	}
 	return nil

@@ -1,4 +1,4 @@
-package loader
+package attach
 
 import (
 	"errors"
@@ -14,8 +14,8 @@ import (
 	"github.com/kerngate/kerngate/loader/pins"
 )
 
-// lookup is the attachment of kg_lookup to this network namespace.
-type lookup struct {
+// Lookup is the attachment of kg_lookup to this network namespace.
+type Lookup struct {
 	link link.Link // ours, pinned
 	// predecessors hold kg_lookup of other maps: another ABI, or maps whose pins were
 	// lost. Proxies of those still take connections through them. A selection by one
@@ -24,13 +24,13 @@ type lookup struct {
 	predecessors []link.Link
 }
 
-// attachLookup makes program the kg_lookup of this thread's network namespace, in place of
+// OpenLookup makes program the kg_lookup of this thread's network namespace, in place of
 // an earlier one on the same maps, beside one on other maps.
-func attachLookup(folder string, program *ebpf.Program, meta ebpf.MapID, log zerolog.Logger) (_ *lookup, err error) {
-	l := new(lookup)
+func OpenLookup(folder string, program *ebpf.Program, meta ebpf.MapID, log zerolog.Logger) (_ *Lookup, err error) {
+	l := new(Lookup)
 	defer func() {
 		if err != nil {
-			l.close()
+			l.Close()
 		}
 	}()
 	ns, err := os.Open("/proc/thread-self/ns/net")
@@ -89,7 +89,7 @@ func attachLookup(folder string, program *ebpf.Program, meta ebpf.MapID, log zer
 
 // takeOver updates the pinned link if it is attached here and on our maps. If not, it
 // makes room for another pin without ending the link.
-func (l *lookup) takeOver(pin string, program *ebpf.Program, meta ebpf.MapID, here uint32) error {
+func (l *Lookup) takeOver(pin string, program *ebpf.Program, meta ebpf.MapID, here uint32) error {
 	pinned, err := link.LoadPinnedLink(pin, nil)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -98,7 +98,7 @@ func (l *lookup) takeOver(pin string, program *ebpf.Program, meta ebpf.MapID, he
 		return fmt.Errorf("open pinned kg_lookup: %w", err)
 	}
 	if info, err := pinned.Info(); err == nil && info.NetNs() != nil && info.NetNs().NetnsInode == here {
-		if _, maps, err := describeProgram(info.Program); err == nil {
+		if _, maps, err := DescribeProgram(info.Program); err == nil {
 			f := foundLink{mapIDs: maps}
 			if f.uses(meta) {
 				if err := pinned.Update(program); err != nil {
@@ -122,7 +122,7 @@ func (l *lookup) takeOver(pin string, program *ebpf.Program, meta ebpf.MapID, he
 }
 
 // is reports whether id is our own link.
-func (l *lookup) is(id link.ID) bool {
+func (l *Lookup) is(id link.ID) bool {
 	if l.link == nil {
 		return false
 	}
@@ -130,8 +130,8 @@ func (l *lookup) is(id link.ID) bool {
 	return err == nil && info.ID == id
 }
 
-// endPredecessors detaches kg_lookup of other maps, for a proxy serves from ours now.
-func (l *lookup) endPredecessors(folder string, log zerolog.Logger) {
+// EndPredecessors detaches kg_lookup of other maps, for a proxy serves from ours now.
+func (l *Lookup) EndPredecessors(folder string, log zerolog.Logger) {
 	for _, p := range l.predecessors {
 		if err := detach(p); err != nil {
 			log.Warn().Err(err).Msg("cannot detach kg_lookup of other maps")
@@ -144,8 +144,8 @@ func (l *lookup) endPredecessors(folder string, log zerolog.Logger) {
 	}
 }
 
-// close lets go of the descriptors; pinned links stay attached.
-func (l *lookup) close() {
+// Close lets go of the descriptors; pinned links stay attached.
+func (l *Lookup) Close() {
 	if l.link != nil {
 		l.link.Close()
 	}

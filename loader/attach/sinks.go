@@ -1,4 +1,4 @@
-package loader
+package attach
 
 import (
 	"errors"
@@ -10,18 +10,18 @@ import (
 	"github.com/kerngate/kerngate/loader/datapath"
 )
 
-// sinks are listening sockets that drop every packet. kg_lookup gives them the SYNs that no proxy
+// Sinks are listening sockets that drop every packet. kg_lookup gives them the SYNs that no proxy
 // would take: it can refuse a connection or leave it to the kernel, but not drop its SYN. They
 // are of the agent, so that they outlive every proxy.
-type sinks []int
+type Sinks []int
 
-// openSinks makes them and gives them to kg_lookup. Without IPv6 in the kernel there is the one of
+// OpenSinks makes them and gives them to kg_lookup. Without IPv6 in the kernel there is the one of
 // IPv4 alone.
-func openSinks(table datapath.Map[uint32, uint64]) (_ sinks, err error) {
-	var s sinks
+func OpenSinks(table datapath.Map[uint32, uint64]) (_ Sinks, err error) {
+	var s Sinks
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, s.close())
+			err = errors.Join(err, s.Close())
 		}
 	}()
 	for kind, family := range map[uint32]int{abi.SocketTCP4: unix.AF_INET, abi.SocketTCP6: unix.AF_INET6} {
@@ -67,7 +67,7 @@ func openSink(family int) (fd int, err error) {
 	return fd, nil
 }
 
-func (s sinks) close() error {
+func (s Sinks) Close() error {
 	var errs []error
 	for _, fd := range s {
 		errs = append(errs, unix.Close(fd))

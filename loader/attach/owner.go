@@ -1,4 +1,4 @@
-package loader
+package attach
 
 import (
 	"bufio"
@@ -28,7 +28,7 @@ const (
 // its link, and where it is pinned. What cannot be found out is left out: processes of a
 // node are not seen from a container that does not share its process ids.
 func owner(id ebpf.ProgramID, bpffs string) string {
-	name, _, err := describeProgram(id)
+	name, _, err := DescribeProgram(id)
 	if err != nil {
 		return fmt.Sprintf("a program (id %d) that cannot be looked at (%v)", id, err)
 	}

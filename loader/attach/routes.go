@@ -1,4 +1,4 @@
-package loader
+package attach
 
 import (
 	"errors"
@@ -14,24 +14,24 @@ import (
 // proto 75`), so that it removes no other.
 const routeProtocol netlink.RouteProtocol = 75
 
-// routes makes packets to ingress addresses be delivered on this node: sk_lookup is asked
+// Routes makes packets to ingress addresses be delivered on this node: sk_lookup is asked
 // for local packets only. The routes are "local ADDRESS dev lo" in table local.
-type routes struct {
+type Routes struct {
 	net *netlink.Handle
 	lo  int // index
 }
 
-func newRoutes(h *netlink.Handle) (*routes, error) {
+func NewRoutes(h *netlink.Handle) (*Routes, error) {
 	lo, err := h.LinkByName("lo")
 	if err != nil {
 		return nil, fmt.Errorf("find interface lo: %w", err)
 	}
-	return &routes{net: h, lo: lo.Attrs().Index}, nil
+	return &Routes{net: h, lo: lo.Attrs().Index}, nil
 }
 
-// add makes address local, unless it is already: then the route is somebody else's (the
+// Add makes address local, unless it is already: then the route is somebody else's (the
 // kernel's, for an address of an interface) and stays theirs.
-func (r *routes) add(address netip.Addr) error {
+func (r *Routes) Add(address netip.Addr) error {
 	if r.local(address) {
 		return nil
 	}
@@ -47,8 +47,8 @@ func (r *routes) add(address netip.Addr) error {
 	return nil
 }
 
-// remove takes our route to address away; others stay.
-func (r *routes) remove(address netip.Addr) error {
+// Remove takes our route to address away; others stay.
+func (r *Routes) Remove(address netip.Addr) error {
 	err := r.net.RouteDel(r.route(address))
 	if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.ENOENT) {
 		return nil
@@ -56,8 +56,8 @@ func (r *routes) remove(address netip.Addr) error {
 	return err
 }
 
-// ours returns the addresses to which there is a route of ours.
-func (r *routes) ours() ([]netip.Addr, error) {
+// Ours returns the addresses to which there is a route of ours.
+func (r *Routes) Ours() ([]netip.Addr, error) {
 	var out []netip.Addr
 	filter := &netlink.Route{Table: unix.RT_TABLE_LOCAL, Protocol: routeProtocol}
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
@@ -78,12 +78,12 @@ func (r *routes) ours() ([]netip.Addr, error) {
 }
 
 // local reports whether packets to address are delivered on this node already.
-func (r *routes) local(address netip.Addr) bool {
+func (r *Routes) local(address netip.Addr) bool {
 	list, err := r.net.RouteGetWithOptions(address.AsSlice(), &netlink.RouteGetOptions{FIBMatch: true})
 	return err == nil && len(list) > 0 && list[0].Type == unix.RTN_LOCAL
 }
 
-func (r *routes) route(address netip.Addr) *netlink.Route {
+func (r *Routes) route(address netip.Addr) *netlink.Route {
 	bits := address.BitLen()
 	return &netlink.Route{
 		Dst:       &net.IPNet{IP: address.AsSlice(), Mask: net.CIDRMask(bits, bits)},

@@ -1,4 +1,7 @@
-package loader
+// Package attach has programs run: in XDP and tc on interfaces, at the sockets of a network namespace,
+// and has packets to ingress addresses come there (routes). It finds again what an earlier agent left,
+// and leaves what others attached alone. What the programs do is not its business.
+package attach
 
 import (
 	"errors"
@@ -20,6 +23,27 @@ import (
 	"github.com/kerngate/kerngate/loader/pins"
 )
 
+// XDPMode says how kg_xdp is attached to the interfaces.
+type XDPMode string
+
+const (
+	XDPAuto    XDPMode = "auto"    // in the driver, else generic; not on virtual cables
+	XDPNative  XDPMode = "native"  // in the driver or not at all
+	XDPGeneric XDPMode = "generic" // behind the driver: slower, works everywhere
+	XDPOff     XDPMode = "off"
+)
+
+// L4Hook says where packets to L4 listeners get their backend's address.
+type L4Hook string
+
+const (
+	// L4Auto: in XDP, where that is in the driver of a real device; else in tc. Behind the
+	// driver XDP is no faster than tc and cannot know whether a packet's checksum is whole.
+	L4Auto L4Hook = "auto"
+	L4XDP  L4Hook = "xdp" // in XDP wherever it is attached: checksums must be whole
+	L4TC   L4Hook = "tc"
+)
+
 // Attachment is one program on one hook, or why it is not there.
 type Attachment struct {
 	Program string // kg_lookup, kg_xdp, kg_xdp_guard, kg_ingress, kg_egress
@@ -28,8 +52,8 @@ type Attachment struct {
 	Reason  string // why it is not attached, or not in the better mode
 }
 
-// xdp is kg_xdp on the interfaces of one network namespace.
-type xdp struct {
+// XDP is kg_xdp on the interfaces of one network namespace.
+type XDP struct {
 	folder string
 	mode   XDPMode
 	l4     L4Hook
@@ -43,6 +67,26 @@ type xdp struct {
 	log    zerolog.Logger
 }
 
+// NewXDP returns kg_xdp on no interface yet, for a folder of pins.
+func NewXDP(folder string, mode XDPMode, l4 L4Hook, programs *datapath.Programs, net *netlink.Handle, log zerolog.Logger) *XDP {
+	return &XDP{
+		folder: folder,
+		mode:   mode,
+		l4:     l4,
+		full:   programs.XDP,
+		guard:  programs.Guard,
+		links:  make(map[string]link.Link),
+		left:   make(map[string]bool),
+		lacks:  make(map[string]refused),
+		bpffs:  folder,
+		net:    net,
+		log:    log,
+	}
+}
+
+// Lacks reports whether there is an interface that should have kg_xdp, and cannot.
+func (x *XDP) Lacks() bool { return len(x.lacks) > 0 }
+
 // refused is why an interface that is there has no kg_xdp.
 type refused struct {
 	by     ebpf.ProgramID // of somebody else; 0: for another reason
@@ -54,25 +98,25 @@ type refused struct {
 // Ethernet header when it had to copy them for XDP there.
 const leftToIngress = "left to kg_ingress, which does the same: the driver does not take XDP programs"
 
-// leftOnCable says why kg_xdp is not on a virtual cable, unless it is asked for. A packet there
+// LeftOnCable says why kg_xdp is not on a virtual cable, unless it is asked for. A packet there
 // is a socket buffer before XDP sees it, so that dropping it early saves nothing; and where a
 // veth has XDP, the kernel has the other end cut large segments into packets, which costs bulk
 // several times as much (docs/benchmark-l4.md).
-const leftOnCable = "left to kg_ingress, which does the same: on a virtual cable XDP saves nothing and slows large transfers; " +
+const LeftOnCable = "left to kg_ingress, which does the same: on a virtual cable XDP saves nothing and slows large transfers; " +
 	"--xdp-mode native has it nevertheless"
 
 // leftBare says why kg_xdp is not on an interface without a link layer.
 const leftBare = "left to kg_ingress, which does the same: packets of this interface have no Ethernet header, as XDP programs want it"
 
 // leavesCable reports whether a device is a virtual cable that kg_ingress gets.
-func (x *xdp) leavesCable(dev netlink.Link) bool {
+func (x *XDP) leavesCable(dev netlink.Link) bool {
 	return x.mode == XDPAuto && x.l4 != L4XDP && !wholeChecksums(dev)
 }
 
-// clearCables takes kg_xdp off virtual cables where an agent that was told to had put it.
-func (x *xdp) clearCables() {
+// ClearCables takes kg_xdp off virtual cables where an agent that was told to had put it.
+func (x *XDP) ClearCables() {
 	for name, lacks := range x.lacks {
-		if lacks.reason != leftOnCable && lacks.reason != leftBare {
+		if lacks.reason != LeftOnCable && lacks.reason != leftBare {
 			continue
 		}
 		if dev, err := x.net.LinkByName(name); err == nil {
@@ -83,9 +127,9 @@ func (x *xdp) clearCables() {
 	}
 }
 
-// leave takes kg_xdp off interfaces where it is behind the driver, which kg_ingress gets
+// Leave takes kg_xdp off interfaces where it is behind the driver, which kg_ingress gets
 // unless kg_xdp forwards all by itself. It changes attachments in place.
-func (x *xdp) leave(attachments []Attachment, forwards func(name string) bool) {
+func (x *XDP) Leave(attachments []Attachment, forwards func(name string) bool) {
 	for i, a := range attachments {
 		if !slices.Contains(datapath.XDPPrograms, a.Program) || a.Mode != string(XDPGeneric) || forwards(a.Where) {
 			continue
@@ -106,12 +150,12 @@ func (x *xdp) leave(attachments []Attachment, forwards func(name string) bool) {
 	}
 }
 
-// takeBack makes the next refresh attach to interfaces that were left to kg_ingress.
-func (x *xdp) takeBack() { clear(x.left) }
+// TakeBack makes the next refresh attach to interfaces that were left to kg_ingress.
+func (x *XDP) TakeBack() { clear(x.left) }
 
-// attach puts kg_xdp on the interfaces, and takes it off those that earlier ones had. An
+// Attach puts kg_xdp on the interfaces, and takes it off those that earlier ones had. An
 // interface where that is not possible does not keep it off the others.
-func (x *xdp) attach(interfaces []string) []Attachment {
+func (x *XDP) Attach(interfaces []string) []Attachment {
 	keep := make(map[string]bool)
 	var out []Attachment
 	for _, name := range interfaces {
@@ -127,7 +171,7 @@ func (x *xdp) attach(interfaces []string) []Attachment {
 }
 
 // attachByName attaches to one interface, and returns it if it exists and is wanted.
-func (x *xdp) attachByName(name string) (a Attachment, dev netlink.Link) {
+func (x *XDP) attachByName(name string) (a Attachment, dev netlink.Link) {
 	a = Attachment{Program: "kg_xdp", Where: name}
 	if x.mode == XDPOff {
 		a.Reason = "switched off"
@@ -142,7 +186,7 @@ func (x *xdp) attachByName(name string) (a Attachment, dev netlink.Link) {
 	case isBare(dev):
 		err = errors.New(leftBare)
 	case x.leavesCable(dev):
-		err = errors.New(leftOnCable)
+		err = errors.New(LeftOnCable)
 	default:
 		err = x.attachTo(dev, &a)
 	}
@@ -158,16 +202,16 @@ func (x *xdp) attachByName(name string) (a Attachment, dev netlink.Link) {
 	return a, dev
 }
 
-// isLacking reports whether an interface that is there cannot have kg_xdp, or is better off
+// IsLacking reports whether an interface that is there cannot have kg_xdp, or is better off
 // without, so that kg_ingress must do its work.
-func (x *xdp) isLacking(name string) bool {
+func (x *XDP) IsLacking(name string) bool {
 	_, lacks := x.lacks[name]
 	return lacks
 }
 
-func (x *xdp) tell(a Attachment) {
+func (x *XDP) tell(a Attachment) {
 	event := x.log.Info()
-	if a.Reason != "" && a.Reason != leftOnCable && a.Reason != leftBare && x.mode != XDPOff {
+	if a.Reason != "" && a.Reason != LeftOnCable && a.Reason != leftBare && x.mode != XDPOff {
 		event = x.log.Warn()
 	}
 	event.Str("interface", a.Where).Str("mode", a.Mode).Str("reason", a.Reason).Msg(a.Program)
@@ -175,7 +219,7 @@ func (x *xdp) tell(a Attachment) {
 
 // refresh attaches to interfaces that have come, or come again under another index, since
 // the last time. It changes attachments in place.
-func (x *xdp) refresh(attachments []Attachment) {
+func (x *XDP) Refresh(attachments []Attachment) {
 	for i, a := range attachments {
 		if !slices.Contains(datapath.XDPPrograms, a.Program) || x.mode == XDPOff || x.left[a.Where] {
 			continue
@@ -196,7 +240,7 @@ func (x *xdp) refresh(attachments []Attachment) {
 }
 
 // isOn reports whether our link to the interface is to this incarnation of it.
-func (x *xdp) isOn(dev netlink.Link) bool {
+func (x *XDP) isOn(dev netlink.Link) bool {
 	l := x.links[dev.Attrs().Name]
 	if l == nil {
 		return false
@@ -205,12 +249,12 @@ func (x *xdp) isOn(dev netlink.Link) bool {
 	return err == nil && info.XDP() != nil && int(info.XDP().Ifindex) == dev.Attrs().Index
 }
 
-func (x *xdp) pin(dev netlink.Link) string {
+func (x *XDP) pin(dev netlink.Link) string {
 	return filepath.Join(x.folder, pins.XDP+strconv.Itoa(dev.Attrs().Index))
 }
 
 // attachTo makes program the one on dev, replacing an earlier one of ours in place.
-func (x *xdp) attachTo(dev netlink.Link, a *Attachment) error {
+func (x *XDP) attachTo(dev netlink.Link, a *Attachment) error {
 	name := dev.Attrs().Name
 	l, err := x.existing(dev)
 	if err != nil {
@@ -249,7 +293,7 @@ func (x *xdp) attachTo(dev netlink.Link, a *Attachment) error {
 	return nil
 }
 
-func (x *xdp) hold(name string, l link.Link) {
+func (x *XDP) hold(name string, l link.Link) {
 	if old := x.links[name]; old != nil {
 		old.Close()
 	}
@@ -258,7 +302,7 @@ func (x *xdp) hold(name string, l link.Link) {
 
 // existing returns the link by which a kg_xdp is on dev already, nil if nothing is there,
 // or an error that names the program of somebody else.
-func (x *xdp) existing(dev netlink.Link) (link.Link, error) {
+func (x *XDP) existing(dev netlink.Link) (link.Link, error) {
 	state := dev.Attrs().Xdp
 	if state == nil || !state.Attached || state.ProgId == 0 {
 		return nil, nil
@@ -270,7 +314,7 @@ func (x *xdp) existing(dev netlink.Link) (link.Link, error) {
 		}
 		pinned.Close()
 	}
-	name, _, err := describeProgram(id)
+	name, _, err := DescribeProgram(id)
 	if err == nil && slices.Contains(datapath.XDPPrograms, name) { // ours, but the pin is lost
 		if l, err := x.findAgain(dev, id); l != nil || err != nil {
 			return l, err
@@ -280,7 +324,7 @@ func (x *xdp) existing(dev netlink.Link) (link.Link, error) {
 }
 
 // findAgain returns the link of a program of ours, pinned anew, nil if there is none.
-func (x *xdp) findAgain(dev netlink.Link, id ebpf.ProgramID) (l link.Link, err error) {
+func (x *XDP) findAgain(dev netlink.Link, id ebpf.ProgramID) (l link.Link, err error) {
 	found, err := findLinks(link.XDPType, datapath.XDPPrograms...)
 	if err != nil {
 		return nil, err
@@ -304,7 +348,7 @@ func (x *xdp) findAgain(dev netlink.Link, id ebpf.ProgramID) (l link.Link, err e
 
 // foreign returns the error that names the program of somebody else on an interface. Whose
 // it is, is looked up once.
-func (x *xdp) foreign(dev netlink.Link, id ebpf.ProgramID) error {
+func (x *XDP) foreign(dev netlink.Link, id ebpf.ProgramID) error {
 	name := dev.Attrs().Name
 	if known := x.lacks[name]; known.by != id {
 		reason := owner(id, x.bpffs) + ", is attached, and an interface takes one XDP program: kg_ingress does the work behind it. " +
@@ -315,7 +359,7 @@ func (x *xdp) foreign(dev netlink.Link, id ebpf.ProgramID) error {
 }
 
 // suits reports whether the mode in which something is attached is one we were asked for.
-func (x *xdp) suits(dev netlink.Link) bool {
+func (x *XDP) suits(dev netlink.Link) bool {
 	return x.mode == XDPAuto || string(x.mode) == attachedMode(dev)
 }
 
@@ -332,7 +376,7 @@ const xdpAttachedSKB = 2
 
 // attachNew attaches the program in the driver, or behind it where that fails and is
 // allowed.
-func (x *xdp) attachNew(dev netlink.Link, a *Attachment) (link.Link, error) {
+func (x *XDP) attachNew(dev netlink.Link, a *Attachment) (link.Link, error) {
 	opts := link.XDPOptions{Interface: dev.Attrs().Index, Flags: link.XDPDriverMode}
 	if x.mode != XDPGeneric {
 		a.Mode = string(XDPNative)
@@ -348,7 +392,7 @@ func (x *xdp) attachNew(dev netlink.Link, a *Attachment) (link.Link, error) {
 		a.Reason = fmt.Sprintf("generic, because native failed: %v", unwrapErrno(err))
 	}
 	a.Mode = string(XDPGeneric)
-	if x.program(dev, a); a.Program == "kg_xdp_guard" && hasIngress(x.net, dev) { // an earlier agent's
+	if x.program(dev, a); a.Program == "kg_xdp_guard" && HasIngress(x.net, dev) { // an earlier agent's
 		x.left[dev.Attrs().Name] = true
 		a.Mode = ""
 		return nil, errors.New(leftToIngress)
@@ -363,7 +407,7 @@ func (x *xdp) attachNew(dev netlink.Link, a *Attachment) (link.Link, error) {
 }
 
 // program returns the form of kg_xdp for a device in the mode of a, and names it there.
-func (x *xdp) program(dev netlink.Link, a *Attachment) *ebpf.Program {
+func (x *XDP) program(dev netlink.Link, a *Attachment) *ebpf.Program {
 	if x.l4 == L4XDP || x.l4 == L4Auto && a.Mode == string(XDPNative) && wholeChecksums(dev) {
 		a.Program = "kg_xdp"
 		return x.full
@@ -389,7 +433,7 @@ func unwrapErrno(err error) error {
 }
 
 // removeOthers takes kg_xdp off the interfaces whose pins are not to be kept.
-func (x *xdp) removeOthers(keep map[string]bool) {
+func (x *XDP) removeOthers(keep map[string]bool) {
 	pins, err := xdpPins(x.folder)
 	if err != nil {
 		x.log.Warn().Err(err).Msg("cannot list the pins of kg_xdp")
@@ -437,7 +481,7 @@ func removeLink(pin string) error {
 	return pins.Remove(pin)
 }
 
-func (x *xdp) close() {
+func (x *XDP) Close() {
 	for _, l := range x.links {
 		l.Close()
 	}

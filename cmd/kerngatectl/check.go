@@ -60,6 +60,8 @@ reason that the agent's event would have. For an annotation of ingress-nginx it 
 Objects that the manifests refer to but do not contain (NotInManifests) are assumed to
 exist in the cluster.
 
+With -o markdown and -o html the same is a report to pass on.
+
 check contacts a cluster only with --cluster, and never contacts an agent. The exit status
 is 0 if everything is served as written or with a difference, 1 if something is not, 2 if
 the command line is wrong, and 3 if something could not be read and all the rest is served.`,
@@ -67,7 +69,8 @@ the command line is wrong, and 3 if something could not be read and all the rest
   helm template CHART | kerngatectl check -
   kubectl get ingress -A -o yaml | kerngatectl check -
   kerngatectl check --cluster --context production
-  kerngatectl check --sarif deploy.yaml > check.sarif`,
+  kerngatectl check --sarif deploy.yaml > check.sarif
+  kerngatectl check manifests/ -o html > report.html`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) != 1 && !of.asked || len(args) > 0 && of.asked {
 				return usageError{fmt.Errorf("name one file or folder, - for standard input, or --cluster; see %s --help", c.CommandPath())}
@@ -91,6 +94,12 @@ the command line is wrong, and 3 if something could not be read and all the rest
 					return err
 				}
 				fmt.Fprintf(e.stdout, "%s\n", raw)
+			} else if o.output == "markdown" {
+				report.Document().Markdown(e.stdout)
+			} else if o.output == "html" {
+				if err := report.Document().HTML(e.stdout); err != nil {
+					return err
+				}
 			} else if err := show(e.stdout, o, report, func(w io.Writer) { checkTable(w, report, all, unread != nil) }); err != nil {
 				return err
 			}

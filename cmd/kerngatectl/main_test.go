@@ -132,7 +132,7 @@ func golden(t *testing.T, name, got string) {
 	}
 }
 
-var commands = []string{"status", "routes", "services", "backends", "nodes", "drain", "undrain", "deny", "allow", "watch", "top", "explain", "problems", "certificates", "check", "version"}
+var commands = []string{"status", "routes", "services", "backends", "nodes", "drain", "undrain", "deny", "allow", "watch", "top", "explain", "problems", "certificates", "check", "migrate", "version"}
 
 // TestHelp keeps the help stable: it is what scripts and people have learned.
 func TestHelp(t *testing.T) {

@@ -40,8 +40,12 @@ available, it shows what the other one knows, and says what to do.`,
 			switch o.output {
 			case "table", "json", "yaml":
 				return nil
-			case "sarif":
+			case "sarif", "markdown":
 				if c.Name() == "check" {
+					return nil
+				}
+			case "html":
+				if c.Name() == "check" || c.Name() == "migrate" {
 					return nil
 				}
 			}
@@ -62,7 +66,7 @@ available, it shows what the other one knows, and says what to do.`,
 	})
 	root.AddCommand(
 		newStatus(e, o), newRoutes(e, o), newServices(e, o), newBackends(e, o), newCertificates(e, o),
-		newNodes(e, o), newWatch(e, o), newTop(e, o), newDrain(e, o), newUndrain(e, o), newDeny(e, o), newAllow(e, o), newExplain(e, o), newProblems(e, o), newCheck(e, o), newVersion(e, o),
+		newNodes(e, o), newWatch(e, o), newTop(e, o), newDrain(e, o), newUndrain(e, o), newDeny(e, o), newAllow(e, o), newExplain(e, o), newProblems(e, o), newCheck(e, o), newMigrate(e, o), newVersion(e, o),
 	)
 	root.RunE = func(c *cobra.Command, args []string) error { return c.Help() }
 	root.Args = func(c *cobra.Command, args []string) error {

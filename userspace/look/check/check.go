@@ -78,6 +78,8 @@ type Checker struct {
 	placed  []placed
 	found   []Finding
 	failed  []Ingress // that could not even be read
+
+	controllers []controllerArgs
 }
 
 // placed is an object and where it stands.
@@ -124,6 +126,7 @@ func (c *Checker) addDocument(file string, d manifest.Document) error {
 	text, variables := fillVariables(d.Text)
 	where := newLines(text, d.Line)
 	decoded := kube.DecodeAll(text)
+	c.controllers = append(c.controllers, where.controllers()...)
 	if isTemplate(text) && slices.ContainsFunc(decoded, func(o kube.Decoded) bool { return o.Err != nil }) {
 		c.found = append(c.found, Finding{File: file, Line: d.Line, Verdict: "Template", Level: Error,
 			Message: "this is a template: {{ }} must be filled in before it can be judged: helm template CHART | kerngatectl check -"})

@@ -214,3 +214,75 @@ func TestController(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+// controller is a Deployment and a ConfigMap of ingress-nginx's controller.
+const controller = `apiVersion: v1
+kind: ConfigMap
+metadata: {name: ingress-nginx-controller, namespace: ingress-nginx}
+data:
+  keep-alive: "30"
+  use-forwarded-headers: "true"
+  proxy-real-ip-cidr: 10.0.0.0/8, 192.0.2.0/24
+  proxy-body-size: 8m
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: ingress-nginx-controller, namespace: ingress-nginx}
+spec:
+  template:
+    spec:
+      containers:
+      - name: controller
+        args:
+        - /nginx-ingress-controller
+        - --configmap=$(POD_NAMESPACE)/ingress-nginx-controller
+        - --default-ssl-certificate=certs/wildcard
+        - --watch-ingress-without-class=true
+        - --disable-catch-all=false
+`
+
+// TestPlan: the flags are those that the ConfigMap and the Deployment come to, and copies of
+// Ingresses are for the other class, without what acts on hosts.
+func TestPlan(t *testing.T) {
+	c := New(Options{})
+	text := ingress("a", "a.example.com", "/", prefix+`auth-type: digest, cert-manager.io/cluster-issuer: x, `+prefix+`app-root: "/a|b <script>"`) + "---\n" + ingress("b", "b.example.com", "/", "") + "---\n" + service
+	for file, text := range map[string]string{"i.yaml": text, "c.yaml": controller} {
+		if err := c.Add(file, strings.NewReader(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := c.Plan()
+	var flags []string
+	for _, f := range p.Flags {
+		flags = append(flags, f.Text())
+	}
+	want := []string{"--ingress-class=kerngate", "--ingress-nginx-configmap=ingress-nginx/ingress-nginx-controller", "--default-certificate=certs/wildcard", "--watch-ingress-without-class",
+		"--idle-timeout=30s", "--trusted-proxy=10.0.0.0/8", "--trusted-proxy=192.0.2.0/24", "--access-log=on"}
+	if !slices.Equal(flags, want) || p.ConfigMap != "ingress-nginx/ingress-nginx-controller" || !slices.Equal(p.Classes, []string{"nginx"}) {
+		t.Errorf("%q, want\n%q\n%s %q", flags, want, p.ConfigMap, p.Classes)
+	}
+	var markdown, html strings.Builder
+	p.Document().Markdown(&markdown)
+	if err := p.Document().HTML(&html); err != nil {
+		t.Fatal(err)
+	}
+	for _, out := range []string{markdown.String(), html.String()} {
+		if !strings.Contains(out, "shop/a") || !strings.Contains(out, "closed") || strings.Contains(out, "<script>") || !strings.Contains(out, "--idle-timeout=30s") {
+			t.Errorf("%s", out)
+		}
+	}
+	for line := range strings.Lines(markdown.String()) { // what a manifest says makes no column of its own
+		if strings.HasPrefix(line, "| i.yaml") && strings.Count(strings.ReplaceAll(line, `\|`, ""), "|") != 7 {
+			t.Errorf("%s", line)
+		}
+	}
+	copies, err := c.Copies("kerngate", "a.example.com")
+	if err != nil || strings.Contains(copies, "cert-manager") || strings.Contains(copies, "b.example.com") || !strings.Contains(copies, "ingressClassName: kerngate") ||
+		!strings.Contains(copies, "name: a-kerngate") || !strings.Contains(copies, prefix+"auth-type: digest") {
+		t.Errorf("%v\n%s", err, copies)
+	}
+	again := New(Options{Class: "kerngate"})
+	if err := again.Add("copies.yaml", strings.NewReader(copies+"---\n"+service)); err != nil || len(again.Report().Ingresses) != 1 {
+		t.Errorf("%v %+v", err, again.Report())
+	}
+}

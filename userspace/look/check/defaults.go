@@ -65,3 +65,6 @@ func configMap(p placed, read bool) (out []Finding) {
 	}
 	return out
 }
+
+// Defaults are the differences that hold for every Ingress.
+func Defaults() []string { return slices.Clone(defaults) }

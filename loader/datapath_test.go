@@ -115,6 +115,10 @@ func TestUninstallLeavesNothing(t *testing.T) {
 	if err := Uninstall(o); err == nil {
 		t.Error("uninstalled under a running agent")
 	}
+	// Refused, it has touched nothing: without the routes the agent would serve nobody.
+	if a := ourRoutes(t); len(a) != 2 {
+		t.Errorf("the running agent is left with routes to %v", a)
+	}
 	d.Close()
 	if err := Uninstall(o); err != nil {
 		t.Fatal(err)

@@ -1,8 +1,6 @@
 package loader
 
 import (
-	"errors"
-
 	"github.com/kerngate/kerngate/loader/attach"
 	"github.com/kerngate/kerngate/loader/pins"
 )
@@ -15,5 +13,8 @@ func Uninstall(o Options) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(attach.Uninstall(o.BPFFS, removeNotrack), pins.Remove(o.BPFFS+drainMark))
+	if err := attach.Uninstall(o.BPFFS, removeNotrack); err != nil {
+		return err // perhaps an agent runs: its mark stays
+	}
+	return pins.Remove(o.BPFFS + drainMark)
 }

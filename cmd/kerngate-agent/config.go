@@ -24,7 +24,7 @@ func readConfig(path string, set *pflag.FlagSet) error {
 	}
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		flag := set.Lookup(name)
-		if flag == nil || name == "config" || name == "uninstall" || name == "help" || name == "version" {
+		if flag == nil || name == "config" || strings.HasPrefix(name, "uninstall") || name == "help" || name == "version" {
 			return fmt.Errorf("--config %s: there is no setting %q", path, name)
 		}
 		if flag.Changed {

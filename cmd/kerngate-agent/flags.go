@@ -8,8 +8,8 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/kerngate/kerngate/loader"
-	"github.com/kerngate/kerngate/userspace/control/kube"
 	"github.com/kerngate/kerngate/loader/attach"
+	"github.com/kerngate/kerngate/userspace/control/kube"
 	"github.com/kerngate/kerngate/userspace/model"
 	"github.com/kerngate/kerngate/userspace/text/compression"
 	"github.com/kerngate/kerngate/userspace/text/logformat"
@@ -20,8 +20,10 @@ type flags struct {
 	set  *pflag.FlagSet
 	work func() error
 
-	config    string
-	uninstall bool
+	config        string
+	uninstall     bool
+	uninstallWait time.Duration
+	uninstallStay bool
 
 	manifests, kubeconfig string
 	ingressClass          string
@@ -167,7 +169,9 @@ func (f *flags) define() {
 	s := f.set
 	s.SortFlags = false
 	s.StringVar(&f.config, "config", "", "YAML `file` that sets flags by their names; the command line takes precedence")
-	s.BoolVar(&f.uninstall, "uninstall", false, "remove programs, maps, pins and routes from the kernel, and exit")
+	s.BoolVar(&f.uninstall, "uninstall", false, "remove programs, maps, pins and routes from the kernel, and exit; refused while an agent runs")
+	s.DurationVar(&f.uninstallWait, "uninstall-wait", 0, "with --uninstall: how long to wait for an agent that still runs")
+	s.BoolVar(&f.uninstallStay, "uninstall-stay", false, "with --uninstall: do not exit afterwards, as a pod of a DaemonSet must not")
 
 	s.StringVar(&f.manifests, "manifests", "", "`folder` of manifests to serve; changes to its files are applied")
 	s.StringVar(&f.kubeconfig, "kubeconfig", "", "kubeconfig `file` of the cluster to serve; if neither this nor --manifests is set, the agent serves the cluster that its pod runs in")

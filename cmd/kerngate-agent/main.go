@@ -94,7 +94,7 @@ func run(ctx context.Context, e env) error {
 			return usageError{err}
 		}
 		if flags.uninstall {
-			return uninstall(o)
+			return uninstall(ctx, o)
 		}
 		return serve(ctx, e, o)
 	}
@@ -103,17 +103,35 @@ func run(ctx context.Context, e env) error {
 }
 
 // uninstall removes what earlier agents left in the kernel.
-func uninstall(o *options) error {
-	if err := loader.Uninstall(o.loader); err != nil {
-		return err
+func uninstall(ctx context.Context, o *options) error {
+	waited, cancel := context.WithTimeout(ctx, o.flags.uninstallWait)
+	defer cancel()
+	for {
+		err := loader.Uninstall(o.loader)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, loader.ErrLocked) || o.flags.uninstallWait == 0 {
+			return err
+		}
+		select {
+		case <-waited.Done():
+			return fmt.Errorf("waited %v: %w", o.flags.uninstallWait, err)
+		case <-time.After(time.Second):
+		}
 	}
 	if err := os.Remove(o.feed.Path); err != nil && !os.IsNotExist(err) {
 		return err
 	}
-	if o.flags.stateDir == "" {
-		return nil
+	if o.flags.stateDir != "" {
+		if err := cluster.RemoveKept(o.flags.stateDir); err != nil {
+			return err
+		}
 	}
-	return cluster.RemoveKept(o.flags.stateDir)
+	if o.flags.uninstallStay {
+		<-ctx.Done()
+	}
+	return nil
 }
 
 // serve builds the parts and lets them run.

@@ -3,8 +3,10 @@ package attach
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/cilium/ebpf/link"
@@ -23,15 +25,34 @@ func Uninstall(bpffs string, others ...func() error) error {
 	if err := pins.CheckBPFFS(bpffs); err != nil {
 		return err
 	}
+	folders, err := filepath.Glob(bpffs + "_abi*")
+	if err != nil {
+		return err
+	}
+	// Locked before anything is touched: an agent that runs would go on without its routes.
+	locked := map[string]*os.File{}
+	defer func() {
+		for _, lock := range locked {
+			lock.Close()
+		}
+	}()
+	for _, folder := range append(folders, bpffs) {
+		if _, err := os.Stat(folder); errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		lock, err := pins.Lock(folder)
+		if err != nil {
+			return err
+		}
+		locked[folder] = lock
+	}
 	// Routes first: without them nothing reaches the listeners, so nobody else's process
 	// gets our connections in between.
 	errs := []error{removeRoutes()}
 	for _, remove := range others {
 		errs = append(errs, remove())
 	}
-	folders, err := filepath.Glob(bpffs + "_abi*")
-	errs = append(errs, err)
-	for _, folder := range append(folders, bpffs) {
+	for _, folder := range slices.Sorted(maps.Keys(locked)) {
 		errs = append(errs, removeFolder(folder))
 	}
 	return errors.Join(append(errs, detachStray())...)
@@ -58,15 +79,8 @@ func removeRoutes() error {
 }
 
 // removeFolder detaches and unpins everything in a folder of pins, and removes it.
+// The caller has locked it.
 func removeFolder(folder string) error {
-	if _, err := os.Stat(folder); errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	lock, err := pins.Lock(folder)
-	if err != nil {
-		return err
-	}
-	defer lock.Close()
 	var errs []error
 	entries, err := os.ReadDir(folder)
 	errs = append(errs, err)

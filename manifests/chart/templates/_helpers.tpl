@@ -15,3 +15,28 @@
 {{ toYaml (pick .Values.config "ingress-ip") }}
 {{ toYaml (merge (dict "ingress-class" .Values.ingressClass.name) (omit .Values.config "ingress-ip")) }}
 {{- end }}
+
+{{/* What both containers of kerngate-uninstall have: the agent's rights, and the node's bpffs. */}}
+{{- define "kerngate.uninstall" -}}
+securityContext:
+  runAsUser: 0
+  runAsNonRoot: false
+  readOnlyRootFilesystem: true
+  allowPrivilegeEscalation: false
+  capabilities:
+    drop: [ALL]
+    # SYS_ADMIN finds programs whose pins were lost, which the agent need not do.
+    add: [BPF, PERFMON, NET_ADMIN, SYS_ADMIN]
+  seccompProfile:
+    type: Unconfined
+resources:
+  requests:
+    cpu: 10m
+    memory: 32Mi
+  limits:
+    memory: 256Mi
+volumeMounts:
+  - name: bpffs
+    mountPath: /sys/fs/bpf
+    mountPropagation: HostToContainer
+{{- end }}

@@ -82,19 +82,6 @@ func appendField(dst, name, value []byte) []byte {
 	return append(dst, value...)
 }
 
-// appendStringField appends a field; name is in lower case.
-func appendStringField(dst []byte, name, value string) []byte {
-	if i, ok := staticNames[name]; ok {
-		dst = appendInt(dst, 0, 4, int(i))
-	} else {
-		dst = append(dst, 0)
-		dst = appendInt(dst, 0, 7, len(name))
-		dst = append(dst, name...)
-	}
-	dst = appendInt(dst, 0, 7, len(value))
-	return append(dst, value...)
-}
-
 // appendAdded appends fields that the proxy adds; their names may be in any case.
 func appendAdded(dst []byte, fields []http1.Added) []byte {
 	for i := range fields {

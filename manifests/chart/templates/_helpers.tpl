@@ -16,7 +16,7 @@
 {{ toYaml (merge (dict "ingress-class" .Values.ingressClass.name) (omit .Values.config "ingress-ip")) }}
 {{- end }}
 
-{{/* What both containers of kerngate-uninstall have: the agent's rights, and the node's bpffs. */}}
+{{/* What both containers of kerngate-uninstall have: the agent's rights, the node's bpffs, and the agents' state. */}}
 {{- define "kerngate.uninstall" -}}
 securityContext:
   runAsUser: 0
@@ -39,4 +39,7 @@ volumeMounts:
   - name: bpffs
     mountPath: /sys/fs/bpf
     mountPropagation: HostToContainer
+  # What agents kept for a start without the API server is removed, too.
+  - name: state
+    mountPath: /run/kerngate-agent
 {{- end }}

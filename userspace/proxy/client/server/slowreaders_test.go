@@ -36,7 +36,7 @@ func largePod(t testing.TB, size int) string {
 // TestSlowReaders: a response that its client takes more slowly than it may is broken off, though
 // none of the client's pauses is too long; one whose client takes enough is not.
 func TestSlowReaders(t *testing.T) {
-	const size = 12 << 20
+	const size = 16 << 20
 	for _, c := range []struct {
 		name string
 		rate uint32 // that clients must reach
@@ -48,8 +48,10 @@ func TestSlowReaders(t *testing.T) {
 	} {
 		t.Run("HTTP 1, "+c.name, func(t *testing.T) {
 			p := proxytest.Start(t, []proxytest.Service{{Name: "d/a:80", Path: "/", Backends: []string{largePod(t, size)}}},
-				&feedpb.Settings{ResponseTimeoutMs: 3000, MinResponseRate: c.rate})
+				&feedpb.Settings{ResponseTimeoutMs: 2000, MinResponseRate: c.rate})
 			conn := p.Dial(t)
+			// Sockets that hold most of the response would leave the proxy nothing to wait for.
+			conn.SetReadBuffer(64 << 10)
 			conn.SetDeadline(time.Now().Add(60 * time.Second))
 			io.WriteString(conn, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
 			got, buf := 0, make([]byte, 128<<10)

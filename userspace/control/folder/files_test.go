@@ -152,7 +152,7 @@ func TestLists(t *testing.T) {
 	const v1 = "networking.k8s.io/v1"
 	write(t, dir, "service.yaml", service)
 	write(t, dir, "list.json", `{"apiVersion":"v1","kind":"List","items":[`+item(v1, "one", "one.example.com")+","+
-		item("networking.k8s.io/v1beta1", "old", "old.example.com")+","+item(v1, "three", "three.example.com")+`]}`)
+		item(v1, "a_b", "bad.example.com")+","+item(v1, "three", "three.example.com")+`]}`)
 	write(t, dir, "ingresslist.json", `{"apiVersion":"`+v1+`","kind":"IngressList","items":[`+strings.Replace(item(v1, "typed", "typed.example.com"), `"apiVersion":"`+v1+`","kind":"Ingress",`, "", 1)+`]}`)
 	write(t, dir, "endpoints.yaml", "apiVersion: v1\nkind: Endpoints\nmetadata: {name: a}\n")
 	utf16 := []byte{0xff, 0xfe}
@@ -166,7 +166,7 @@ func TestLists(t *testing.T) {
 				return false
 			}
 		}
-		return strings.Contains(problems, "list.json, document 1 (line 1), items[1]: Ingress of apiVersion networking.k8s.io/v1beta1 is not served by Kubernetes any more") &&
+		return strings.Contains(problems, `list.json, document 1 (line 1), items[1]: Ingress: metadata.name "a_b"`) &&
 			strings.Contains(problems, "Endpoints are not read")
 	})
 }
@@ -247,7 +247,8 @@ func TestProblems(t *testing.T) {
 		"a scalar":         {"hello\n", "web.yaml, document 1 (line 1): error unmarshaling JSON"},
 		"wrong type":       {strings.Replace(ingress("x", "h", "/"), "number: 80", "number: many", 1), "cannot unmarshal string into Go struct field ServiceBackendPort"},
 		"unknown field":    {strings.Replace(ingress("x", "h", "/"), "spec:", "spce: {}\nspec:", 1), `Warning File web.yaml ManifestWarning: web.yaml, document 1 (line 1): error unmarshaling JSON: while decoding JSON: json: unknown field "spce"`},
-		"old version":      {"apiVersion: extensions/v1beta1\nkind: Ingress\nmetadata: {name: x}\n", "write it as networking.k8s.io/v1"},
+		"old version":      {"apiVersion: extensions/v1beta1\nkind: Ingress\nmetadata: {name: x}\n", "write it as networking.k8s.io/v1 before you apply it"},
+		"old slice":        {"apiVersion: discovery.k8s.io/v1beta1\nkind: EndpointSlice\nmetadata: {name: x}\n", "write it as discovery.k8s.io/v1"},
 		"no name":          {"apiVersion: v1\nkind: Service\n", "Service: metadata.name is missing"},
 		"bad name":         {"apiVersion: v1\nkind: Service\nmetadata: {name: A_B}\n", `Service: metadata.name "A_B"`},
 		"bad port":         {"apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [{port: 70000}]}\n", "spec.ports[0].port 70000"},

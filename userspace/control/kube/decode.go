@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	networkingv1beta1 "k8s.io/api/networking/v1beta1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -151,6 +152,12 @@ func (d *Decoded) decode(document []byte, typed metav1.TypeMeta) {
 			return
 		}
 	}
+	if isIngressBeta(typed.APIVersion) {
+		if beta, ok := value.(*networkingv1beta1.Ingress); ok {
+			value = ingressOfBeta(beta)
+		}
+		d.Warnings = append(d.Warnings, fmt.Sprintf("%s of apiVersion %s is read as the API server converted it, but no Kubernetes since 1.22 takes it: write it as networking.k8s.io/v1 before you apply it", typed.Kind, typed.APIVersion))
+	}
 	if secret, ok := value.(*corev1.Secret); ok { // as the API server does it
 		for key, v := range secret.StringData {
 			if secret.Data == nil {
@@ -215,7 +222,11 @@ func newObject(t metav1.TypeMeta) (value metav1.Object, namespaced bool, err err
 		return nil, false, nil
 	case t.APIVersion == u.apiVersion, u.apiVersion == gatewayVersion && t.APIVersion == gatewayBeta:
 		return u.make(), u.namespaced, nil
-	case t.APIVersion == "extensions/v1beta1", t.APIVersion == "networking.k8s.io/v1beta1", t.APIVersion == "discovery.k8s.io/v1beta1":
+	case t.Kind == "Ingress" && isIngressBeta(t.APIVersion):
+		return new(networkingv1beta1.Ingress), true, nil
+	case t.Kind == "IngressClass" && t.APIVersion == "networking.k8s.io/v1beta1": // it has the same fields
+		return u.make(), u.namespaced, nil
+	case t.APIVersion == "discovery.k8s.io/v1beta1":
 		return nil, false, fmt.Errorf("%s of apiVersion %s is not served by Kubernetes any more: write it as %s", t.Kind, t.APIVersion, u.apiVersion)
 	}
 	return nil, false, nil // a kind of the same name in another group

@@ -29,10 +29,10 @@ func TestCases(t *testing.T) {
 		"signin-escaped.yaml":      {"shop/wiki served"},
 		"snippet-values.yaml":      {"shop/ids served"},
 		"list-kinds.json":          {"shop/il served, but", "1 error unknown no-such ingress-nginx has no such annotation"},
-		"list-one-bad.yaml":        {"shop/first served", "shop/old not served", "shop/third served", "10 error ManifestInvalid  Ingress of apiVersion networking.k8s.io/v1beta1"},
+		"list-one-bad.yaml":        {"shop/first served", "shop/old served", "shop/third served", "10 warning ManifestWarning  Ingress of apiVersion networking.k8s.io/v1beta1 is read as"},
 		"check-silent.yaml": {
-			"shop/old not served", "shop/nas not served", "shop/HelmRelease app:spec.values.ingress.main.annotations served, but",
-			"3 error ManifestInvalid  Ingress of apiVersion extensions/v1beta1", "8 error IngressClassForeign  IngressClass nginx belongs to another controller",
+			"shop/old served", "shop/nas not served", "shop/HelmRelease app:spec.values.ingress.main.annotations served, but",
+			"3 warning ManifestWarning  Ingress of apiVersion extensions/v1beta1", "8 error IngressClassForeign  IngressClass nginx belongs to another controller",
 			`19 error PathInvalid  spec.rules[0].http.paths[0]: path "/share/(.*)"`,
 			"25 warning setting use-forwarded-headers a setting of ingress-nginx's controller; here it is the agent's --trusted-proxy", "26 warning setting proxy-body-size a setting of ingress-nginx's controller that is honoured if the agent has --ingress-nginx-configmap",
 			"27 warning setting custom-http-errors a setting", "28 warning setting block-user-agents a setting", "29 warning setting hide-headers a setting", "30 warning setting global-auth-url a setting",

@@ -75,8 +75,8 @@ func TestOutcomes(t *testing.T) {
 			[]string{"0.yaml:4 shop/a served, but"}, []string{"0.yaml:13 error ServicePortNotFound "}},
 		{"ExternalName", []string{ingress("a", "a.example.com", "/", "") + "---\napiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}\nspec: {type: ExternalName, externalName: nas.example.com, ports: [{port: 80}]}\n"},
 			[]string{"0.yaml:4 shop/a served, but"}, []string{"0.yaml:13 error ExternalNameRefused "}},
-		{"an old version", []string{"apiVersion: extensions/v1beta1\nkind: Ingress\nmetadata: {name: old, namespace: shop}\n"},
-			[]string{"0.yaml:3 shop/old not served"}, []string{"0.yaml:3 error ManifestInvalid "}},
+		{"an old version", []string{"apiVersion: extensions/v1beta1\nkind: Ingress\nmetadata: {name: old, namespace: shop}\nspec: {backend: {serviceName: web, servicePort: 80}}\n", service},
+			[]string{"0.yaml:3 shop/old served"}, []string{"0.yaml:3 warning ManifestWarning "}},
 		{"the class of another controller", []string{"apiVersion: networking.k8s.io/v1\nkind: IngressClass\nmetadata: {name: nginx}\nspec: {controller: k8s.io/ingress-nginx}\n"},
 			nil, []string{"0.yaml:3 error IngressClassForeign "}},
 		{"settings of the controller", []string{"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: ingress-nginx-controller}\ndata:\n  proxy-body-size: 20m\n  global-auth-url: http://x/\n"},
@@ -92,9 +92,9 @@ func TestOutcomes(t *testing.T) {
 		{"a template", []string{"{{ if .Values.ingress }}\n" + ingress("{{ .Release.Name }}", "a.example.com", "/", "") + "{{ end }}\n"}, nil, []string{"0.yaml:1 error Template "}},
 		{"variables", []string{ingress("a", "${HOST:=a}.${DOMAIN}", "/", "") + "---\n" + service}, []string{"0.yaml:4 shop/a served, but"}[:0:0], nil},
 		{"a List with one bad item", []string{"apiVersion: v1\nkind: List\nitems:\n" +
-			"- {apiVersion: networking.k8s.io/v1beta1, kind: Ingress, metadata: {name: old, namespace: shop}}\n" +
+			"- {apiVersion: networking.k8s.io/v1, kind: Ingress, metadata: {name: a_b, namespace: shop}}\n" +
 			"- apiVersion: networking.k8s.io/v1\n  kind: Ingress\n  metadata: {name: b, namespace: shop}\n  spec: {defaultBackend: {service: {name: web, port: {number: 80}}}}\n", service},
-			[]string{"0.yaml:4 shop/old not served", "0.yaml:7 shop/b served"}, []string{"0.yaml:4 error ManifestInvalid "}},
+			[]string{"0.yaml:4 shop/a_b not served", "0.yaml:7 shop/b served"}, []string{"0.yaml:4 error ManifestInvalid "}},
 		{"an IngressList", []string{`{"apiVersion":"networking.k8s.io/v1","kind":"IngressList","items":[{"metadata":{"name":"il","namespace":"shop","annotations":{"` + prefix + `no-such":"1"}},"spec":{"defaultBackend":{"service":{"name":"web","port":{"number":80}}}}}]}`, service},
 			[]string{"0.yaml:1 shop/il served, but"}, []string{"0.yaml:1 error unknown no-such"}},
 		{"the same names in two files", []string{ingress("a", "a.example.com", "/", "") + "---\n" + service, ingress("a", "a.example.com", "/", prefix+`enable-modsecurity: "true"`)},

@@ -138,6 +138,13 @@ func TestNothingNew(t *testing.T) {
 			}
 			first, options := read(t, archive)
 			translator := kube.NewTranslator(options)
+			services := map[types.NamespacedName]struct{}{}
+			for _, s := range first.Services {
+				services[types.NamespacedName{Namespace: s.Namespace, Name: s.Name}] = struct{}{}
+			}
+			if u, ok := translator.EndpointsChanged(services); ok {
+				t.Errorf("an update of endpoints before the first one: %+v", u)
+			}
 			translator.Replace(first)
 			if _, ok := translator.Update(); !ok {
 				t.Fatal("the first update never says that nothing has changed")
@@ -146,10 +153,6 @@ func TestNothingNew(t *testing.T) {
 			translator.Replace(again)
 			if u, ok := translator.Update(); ok {
 				t.Errorf("an update although nothing has changed: %+v", u.Changed)
-			}
-			services := map[types.NamespacedName]struct{}{}
-			for _, s := range again.Services {
-				services[types.NamespacedName{Namespace: s.Namespace, Name: s.Name}] = struct{}{}
 			}
 			if u, ok := translator.EndpointsChanged(services); ok {
 				t.Errorf("an update of endpoints that have not changed: %+v %+v", u.Services, u.L4)

@@ -227,6 +227,7 @@ func (t *Translator) Update() (u model.Update, ok bool) {
 // route leads to them, or if they have the same backends as before: controllers write a slice
 // again when nothing has changed that matters to a route.
 func (t *Translator) EndpointsChanged(changed map[types.NamespacedName]struct{}) (u model.Update, ok bool) {
+	lastProblems := t.problems
 	for namespaced := range changed {
 		n := nameFrom(namespaced)
 		for _, key := range t.keys[n] {
@@ -241,9 +242,8 @@ func (t *Translator) EndpointsChanged(changed map[types.NamespacedName]struct{})
 			}
 		}
 	}
-	problems := t.problems == nil
 	t.complete(&u)
-	return u, len(u.Services)+len(u.L4) > 0 || problems
+	return u, len(u.Services)+len(u.L4) > 0 || t.started && !slices.Equal(lastProblems, t.problems)
 }
 
 // renew notes a service as it is now. It reports whether it differs from what is known of it.

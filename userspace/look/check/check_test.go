@@ -285,4 +285,13 @@ func TestPlan(t *testing.T) {
 	if err := again.Add("copies.yaml", strings.NewReader(copies+"---\n"+service)); err != nil || len(again.Report().Ingresses) != 1 {
 		t.Errorf("%v %+v", err, again.Report())
 	}
+	if of, err := again.Copies("kerngate", ""); err != nil || of != "" {
+		t.Errorf("copies of copies: %v\n%s", err, of)
+	}
+	// With copies beside them, Ingresses still go back to the class that they had.
+	markdown.Reset()
+	Plan{Classes: []string{"kerngate", "nginx"}}.Document().Markdown(&markdown)
+	if _, back, _ := strings.Cut(markdown.String(), "Roll back"); !strings.Contains(back, `"ingressClassName":"nginx"`) {
+		t.Errorf("%s", back)
+	}
 }

@@ -3,6 +3,7 @@ package check
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -87,6 +88,9 @@ func (c controllerArgs) flag(name string) (value string, set bool) {
 	return "", false
 }
 
+// newClass is the class that a plan has the Ingresses move to.
+const newClass = "kerngate"
+
 // Plan judges all that was added, as the agent that it describes would.
 func (c *Checker) Plan() Plan {
 	p := Plan{ConfigMap: c.options.IngressNginx, Classes: []string{}}
@@ -107,7 +111,7 @@ func (c *Checker) Plan() Plan {
 	}
 	slices.Sort(p.Classes)
 	c.options.IngressNginx = p.ConfigMap
-	p.Flags = append([]FlagUse{{Flag: "--ingress-class", Value: "kerngate", For: "a class beside the one that ingress-nginx serves"}}, c.flags(p.ConfigMap, data)...)
+	p.Flags = append([]FlagUse{{Flag: "--ingress-class", Value: newClass, For: "a class beside the one that ingress-nginx serves"}}, c.flags(p.ConfigMap, data)...)
 	p.Report = c.Report()
 	return p
 }
@@ -156,13 +160,7 @@ func (c *Checker) flags(configMap string, data map[string]string) (out []FlagUse
 	if data == nil {
 		return out
 	}
-	for _, key := range slices.Sorted(func(yield func(string) bool) {
-		for key := range data {
-			if !yield(key) {
-				return
-			}
-		}
-	}) {
+	for _, key := range slices.Sorted(maps.Keys(data)) {
 		s, _ := ingressnginx.LookupSetting(key)
 		if s.By != ingressnginx.ByFlag || !s.Asks(data[key]) {
 			continue
@@ -222,10 +220,11 @@ func flagsOf(key, value string, data map[string]string) (out []FlagUse) {
 }
 
 // Copies are manifests of the Ingresses for another class: those that have a rule for host, or all.
+// Ingresses that are of that class already, such as earlier copies, are left out.
 func (c *Checker) Copies(class, host string) (string, error) {
 	var b strings.Builder
 	for _, o := range c.placed {
-		if o.field != "" || host != "" && !slices.Contains(o.Hosts(), host) {
+		if o.field != "" || o.Class() == class || host != "" && !slices.Contains(o.Hosts(), host) {
 			continue
 		}
 		text, err := o.CopyFor(class)
@@ -242,19 +241,19 @@ func (c *Checker) Copies(class, host string) (string, error) {
 // Document returns the plan for people.
 func (p Plan) Document() Document {
 	d := Document{Title: "From ingress-nginx to Kerngate"}
-	flags := Section{Heading: "What the agent is told", Columns: []string{"Flag", "In place of"}}
+	flags := Section{Heading: "Flags of the agent", Columns: []string{"Flag", "In place of"}}
 	for _, f := range p.Flags {
 		flags.Rows = append(flags.Rows, []string{f.Text(), f.For})
 	}
 	class := "nginx"
-	if len(p.Classes) > 0 {
-		class = p.Classes[0]
+	if i := slices.IndexFunc(p.Classes, func(class string) bool { return class != newClass }); i >= 0 {
+		class = p.Classes[i] // copies may be in the cluster already
 	}
 	d.Sections = append(d.Sections, p.Report.ingressSection(), flags,
 		Section{Heading: "1. Install beside ingress-nginx", Text: []string{"A class of its own, on another address. Nothing that ingress-nginx serves changes."},
 			Code: "apiVersion: networking.k8s.io/v1\nkind: IngressClass\nmetadata: {name: kerngate}\nspec: {controller: kerngate.dev/ingress-controller}\n"},
 		Section{Heading: "2. Serve copies of the Ingresses", Code: "kerngatectl migrate copy --cluster --to kerngate > copies.yaml\nkubectl apply -f copies.yaml\nkerngatectl problems\n"},
-		Section{Heading: "3. Compare the answers of both", Text: []string{"GET and HEAD alone are sent, 5 a second. Where a page is made anew for each request, --twice leaves out what differs by itself."},
+		Section{Heading: "3. Compare the answers of both", Text: []string{"Only GET and HEAD requests are sent, 5 per second. If a page changes with each request, --twice leaves out what differs anyway."},
 			Code: "kerngatectl migrate shadow access.log --old https://ADDRESS-OF-INGRESS-NGINX --new https://ADDRESS-OF-KERNGATE --host HOST\n"},
 		Section{Heading: "4. Move host by host", Text: []string{"Point the name of one host to Kerngate's address; when its requests have come over, switch its Ingress and remove the copy."},
 			Code: "kubectl -n NAMESPACE patch ingress NAME --type merge -p '{\"spec\":{\"ingressClassName\":\"kerngate\"}}'\nkubectl -n NAMESPACE delete ingress NAME-kerngate\n"},

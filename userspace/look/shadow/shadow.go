@@ -103,11 +103,14 @@ type Difference struct {
 	New     string `json:"new"`
 }
 
+// failed is the What of a request that one of the two, or both, did not answer.
+const failed = "error"
+
 // Report is what a run has shown.
 type Report struct {
-	Sent        int          `json:"sent"`    // requests that both have got
-	Skipped     int          `json:"skipped"` // by their method
-	Differing   int          `json:"differing"`
+	Sent        int          `json:"sent"`      // requests that were sent to both
+	Skipped     int          `json:"skipped"`   // by their method
+	Differing   int          `json:"differing"` // of those sent; one without an answer counts
 	Differences []Difference `json:"differences"`
 }
 
@@ -239,7 +242,7 @@ func compare(ctx context.Context, r Request, from, to *side, o *Options) []Diffe
 	}
 	own := differences(r, old, from.ask(ctx, r, o), o)
 	return slices.DeleteFunc(found, func(d Difference) bool {
-		return slices.ContainsFunc(own, func(o Difference) bool { return o.What == d.What })
+		return d.What != failed && slices.ContainsFunc(own, func(o Difference) bool { return o.What == d.What })
 	})
 }
 
@@ -251,11 +254,8 @@ func differences(r Request, a, b answer, o *Options) (out []Difference) {
 			out = append(out, Difference{r.String(), what, old, now})
 		}
 	}
-	if a.err != nil || b.err != nil {
-		if (a.err == nil) != (b.err == nil) {
-			add("error", text(a), text(b))
-		}
-		return out
+	if a.err != nil || b.err != nil { // also where both fail: nothing was compared
+		return []Difference{{r.String(), failed, text(a), text(b)}}
 	}
 	add("status", fmt.Sprint(a.status), fmt.Sprint(b.status))
 	for _, name := range o.Headers {

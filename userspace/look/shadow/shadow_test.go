@@ -199,3 +199,21 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+// TestNobodyAnswers: where neither of the two can be reached nothing was compared, and that is
+// no agreement.
+func TestNobodyAnswers(t *testing.T) {
+	var closed [2]*url.URL
+	for i := range closed {
+		server := httptest.NewServer(http.NotFoundHandler())
+		closed[i], _ = url.Parse(server.URL)
+		server.Close()
+	}
+	for _, twice := range []bool{false, true} {
+		report, err := Run(t.Context(), []Request{{Method: "GET", Host: "a.example.com", Target: "/"}},
+			Options{Old: closed[0], New: closed[1], PerSecond: 100, AtOnce: 1, Timeout: time.Second, Twice: twice})
+		if err != nil || report.Sent != 1 || report.Differing != 1 || report.Differences[0].What != "error" {
+			t.Errorf("twice %v: %+v, %v", twice, report, err)
+		}
+	}
+}

@@ -51,13 +51,14 @@ func (p *Programs) ByName(name string) *ebpf.Program {
 	return nil
 }
 
-func (p *Programs) close() error {
+// ClosePrograms closes the programs of a struct such as Programs.
+func ClosePrograms(of any) error {
 	var errs []error
-	v := reflect.ValueOf(p).Elem()
+	v := reflect.ValueOf(of).Elem()
 	for i := range v.NumField() {
 		errs = append(errs, v.Field(i).Interface().(*ebpf.Program).Close()) // nil has nothing to close
 	}
-	*p = Programs{}
+	v.SetZero()
 	return errors.Join(errs...)
 }
 
@@ -83,9 +84,9 @@ type Constants struct {
 	rateSize       uint32 `ebpf:"kg_rate_size"`
 }
 
-// set writes the constants into the programs.
-func (c *Constants) set(spec *ebpf.CollectionSpec) error {
-	v := reflect.ValueOf(c).Elem()
+// SetConstants writes a struct such as Constants into the programs.
+func SetConstants(spec *ebpf.CollectionSpec, constants any) error {
+	v := reflect.ValueOf(constants).Elem()
 	for i := range v.NumField() {
 		name, field := v.Type().Field(i).Tag.Get("ebpf"), v.Field(i)
 		variable := spec.Variables[name]
@@ -180,7 +181,7 @@ func Prepare(constants Constants, frags bool) (*ebpf.CollectionSpec, error) {
 		return nil, err
 	}
 	constants.backendsSize, constants.rateSize = spec.Maps["kg_backends"].MaxEntries, spec.Maps["kg_rate"].MaxEntries
-	if err := constants.set(spec); err != nil {
+	if err := SetConstants(spec, &constants); err != nil {
 		return nil, err
 	}
 	for _, name := range XDPPrograms {
@@ -211,14 +212,14 @@ func Load(folder string, constants Constants, sizes Sizes, frags bool) (_ *Objec
 	defer closeMaps(pinned)
 	o := &Objects{Fresh: pinned == nil, Kept: adoptSizes(spec, pinned)}
 	constants.backendsSize, constants.rateSize = spec.Maps["kg_backends"].MaxEntries, spec.Maps["kg_rate"].MaxEntries
-	if err := constants.set(spec); err != nil {
+	if err := SetConstants(spec, &constants); err != nil {
 		return nil, err
 	}
 	all, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: pinned})
 	if err != nil {
 		return nil, fmt.Errorf("load the programs: %w", err)
 	}
-	if err := bindAll(&o.Maps, all.Maps); err != nil {
+	if err := Bind(&o.Maps, all.Maps); err != nil {
 		all.Close()
 		return nil, err
 	}
@@ -240,7 +241,7 @@ func Load(folder string, constants Constants, sizes Sizes, frags bool) (_ *Objec
 }
 
 // Close closes all descriptors. What is pinned or attached stays in force.
-func (o *Objects) Close() error { return errors.Join(o.Programs.close(), o.Maps.Close()) }
+func (o *Objects) Close() error { return errors.Join(ClosePrograms(&o.Programs), o.Maps.Close()) }
 
 // pinAdded pins the maps that a pinned set did not have yet.
 func pinAdded(folder string, maps *Maps, pinned map[string]*ebpf.Map) error {

@@ -224,8 +224,8 @@ func each(v reflect.Value, yield func(string, bound) bool) bool {
 	return true
 }
 
-// bindAll makes maps the fields of a struct.
-func bindAll(to any, maps map[string]*ebpf.Map) error {
+// Bind makes maps the fields of a struct such as Maps.
+func Bind(to any, maps map[string]*ebpf.Map) error {
 	for name, field := range fields(to) {
 		if maps[name] == nil {
 			return fmt.Errorf("the programs have no map %s", name)
@@ -238,9 +238,10 @@ func bindAll(to any, maps map[string]*ebpf.Map) error {
 }
 
 // All returns the maps that are open, by name, in the order of the fields.
-func (m *Maps) All() iter.Seq2[string, *ebpf.Map] { return opened(m) }
+func (m *Maps) All() iter.Seq2[string, *ebpf.Map] { return Opened(m) }
 
-func opened(of any) iter.Seq2[string, *ebpf.Map] {
+// Opened returns the maps of a struct such as Maps that are open, by name.
+func Opened(of any) iter.Seq2[string, *ebpf.Map] {
 	return func(yield func(string, *ebpf.Map) bool) {
 		for name, field := range fields(of) {
 			if raw := field.Map(); raw != nil && !yield(name, raw) {
@@ -261,17 +262,18 @@ func (m *Maps) ByName(name string) *ebpf.Map {
 }
 
 // Close closes the maps.
-func (m *Maps) Close() error { return closeAll(m) }
+func (m *Maps) Close() error { return CloseAll(m) }
 
 // Close closes the maps.
-func (l *Lists) Close() error { return closeAll(l) }
+func (l *Lists) Close() error { return CloseAll(l) }
 
 // Close closes the maps.
-func (e *Events) Close() error { return closeAll(e) }
+func (e *Events) Close() error { return CloseAll(e) }
 
-func closeAll(of any) error {
+// CloseAll closes the maps of a struct such as Maps.
+func CloseAll(of any) error {
 	var errs []error
-	for _, raw := range opened(of) {
+	for _, raw := range Opened(of) {
 		errs = append(errs, raw.Close())
 	}
 	reflect.ValueOf(of).Elem().SetZero()
@@ -304,7 +306,7 @@ func openRunning[T any](folder string) (*T, error) {
 			err = field.bind(name, raw)
 		}
 		if err != nil {
-			return nil, errors.Join(err, closeAll(maps))
+			return nil, errors.Join(err, CloseAll(maps))
 		}
 	}
 	return maps, nil

@@ -1,7 +1,5 @@
 package skmsg
 
-import "fmt"
-
 // Counters tell what became of connections and messages, since the programs were loaded.
 type Counters struct {
 	Asked      uint64 // connections for which the proxy asked
@@ -15,7 +13,6 @@ type Counters struct {
 
 // Counters reads them, summed over the CPUs.
 func (p *Programs) Counters() (c Counters, err error) {
-	m := p.collection.Maps[skmsgMapKgJoinCounters]
 	for reason, to := range map[skmsgKgJoinReason]*uint64{
 		skmsgKgJoinReasonKG_JOIN_ASKED:       &c.Asked,
 		skmsgKgJoinReasonKG_JOIN_JOINED:      &c.Joined,
@@ -25,9 +22,9 @@ func (p *Programs) Counters() (c Counters, err error) {
 		skmsgKgJoinReasonKG_JOIN_WINDOW_FULL: &c.WindowFull,
 		skmsgKgJoinReasonKG_JOIN_NO_PEER:     &c.NoPeer,
 	} {
-		var perCPU []uint64
-		if err := m.Lookup(uint32(reason), &perCPU); err != nil {
-			return c, fmt.Errorf("read kg_join_counters: %w", err)
+		perCPU, err := p.objects.maps.Counters.Get(uint32(reason))
+		if err != nil {
+			return c, err
 		}
 		for _, n := range perCPU {
 			*to += n

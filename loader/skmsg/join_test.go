@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
 	"github.com/kerngate/kerngate/loader/abi"
@@ -140,14 +141,14 @@ func TestNothingStays(t *testing.T) {
 		pod.Close()
 	}
 	left := func() error {
-		for _, name := range []string{skmsgMapKgJoinPairs, skmsgMapKgJoinSockets} {
-			var key [12]byte
+		for _, m := range []*ebpf.Map{p.objects.maps.Pairs.Map(), p.objects.maps.Sockets.Map()} {
+			var key joinKey
 			n := 0
-			for err := p.collection.Maps[name].NextKey(nil, &key); err == nil && n < 1000; n++ {
-				err = p.collection.Maps[name].NextKey(key, &key)
+			for err := m.NextKey(nil, &key); err == nil && n < 1000; n++ {
+				err = m.NextKey(key, &key)
 			}
 			if n > 0 {
-				return fmt.Errorf("%s holds %d entries", name, n)
+				return fmt.Errorf("%v holds %d entries", m, n)
 			}
 		}
 		return nil

@@ -43,28 +43,16 @@ type Options struct {
 
 // Programs are kg_sockops and kg_msg, attached.
 type Programs struct {
-	collection *ebpf.Collection
-	link       link.Link
+	objects *objects
+	link    link.Link
 }
 
 // Open loads and attaches the programs, in the place of an earlier agent's. Unless pinned they
 // end with Close; connections that are joined stay so.
 func Open(o Options) (_ *Programs, err error) {
-	spec, err := loadSkmsg()
-	if err != nil {
-		return nil, fmt.Errorf("read the compiled programs: %w", err)
-	}
 	cookie, err := netnsCookie()
 	if err != nil {
 		return nil, err
-	}
-	for name, value := range map[string]any{
-		skmsgVarKgJoinUid:   o.UID,
-		skmsgVarKgJoinNetns: cookie,
-	} {
-		if err := spec.Variables[name].Set(value); err != nil {
-			return nil, fmt.Errorf("set %s: %w", name, err)
-		}
 	}
 	if o.Cgroup == "" {
 		if o.Cgroup, err = cgroupRoot(); err != nil {
@@ -77,12 +65,12 @@ func Open(o Options) (_ *Programs, err error) {
 			p.Close()
 		}
 	}()
-	if p.collection, err = ebpf.NewCollection(spec); err != nil {
-		return nil, fmt.Errorf("load kg_sockops and kg_msg: %w", err)
+	if p.objects, err = load(constants{UID: o.UID, Netns: cookie}); err != nil {
+		return nil, err
 	}
 	if err := link.RawAttachProgram(link.RawAttachProgramOptions{
-		Target:  p.collection.Maps[skmsgMapKgJoinSockets].FD(),
-		Program: p.collection.Programs[skmsgProgKgMsg],
+		Target:  p.objects.maps.Sockets.Map().FD(),
+		Program: p.objects.programs.Msg,
 		Attach:  ebpf.AttachSkMsgVerdict,
 	}); err != nil {
 		return nil, fmt.Errorf("attach kg_msg: %w", err)
@@ -96,7 +84,7 @@ func Open(o Options) (_ *Programs, err error) {
 
 // attach attaches kg_sockops to the cgroup; over a pinned link without a gap.
 func (p *Programs) attach(o Options) error {
-	program := p.collection.Programs[skmsgProgKgSockops]
+	program := p.objects.programs.SockOps
 	pin := filepath.Join(o.Folder, PinName)
 	if o.Folder != "" {
 		pinned, err := link.LoadPinnedLink(pin, nil)
@@ -133,8 +121,8 @@ func (p *Programs) Close() error {
 	if p.link != nil {
 		err = p.link.Close()
 	}
-	if p.collection != nil {
-		p.collection.Close()
+	if p.objects != nil {
+		err = errors.Join(err, p.objects.Close())
 	}
 	return err
 }

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cilium/ebpf"
+
 	"github.com/kerngate/kerngate/loader/netnstest"
 )
 
@@ -18,7 +20,7 @@ func TestVerifier(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%+v", err)
 	}
-	for name, program := range p.collection.Programs {
+	for name, program := range map[string]*ebpf.Program{"kg_sockops": p.objects.programs.SockOps, "kg_msg": p.objects.programs.Msg} {
 		info, err := program.Info()
 		if err != nil {
 			t.Fatal(err)

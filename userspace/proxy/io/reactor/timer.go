@@ -92,6 +92,19 @@ func (w *wheel) remove(t *Timer) {
 	w.count--
 }
 
+// dropStopped takes all stopped timers out.
+func (w *wheel) dropStopped() {
+	for _, first := range w.slots {
+		for t := first; t != nil; {
+			next := t.next
+			if t.deadline == 0 {
+				w.remove(t)
+			}
+			t = next
+		}
+	}
+}
+
 // advance expires what is due at loop time now.
 func (l *Loop) advance() {
 	w := &l.wheel

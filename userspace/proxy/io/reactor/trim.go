@@ -8,8 +8,10 @@ const few = 16
 func (l *Loop) OnTrim(f func()) { l.trims = append(l.trims, f) }
 
 // Trim lets go of buffers, coroutines and whatever else is kept for the next connections, but for
-// a few: what a crowd that has left has used.
+// a few: what a crowd that has left has used. Timers that are stopped go, too: the wheel would keep
+// alive what they are part of, until their slots come up.
 func (l *Loop) Trim() {
+	l.wheel.dropStopped()
 	for len(l.idle) > few {
 		l.endIdle()
 	}

@@ -1,6 +1,9 @@
 package reactor
 
-import "testing"
+import (
+	"testing"
+	"time"
+)
 
 // once is a task that parks one time.
 type once struct{ parked *[]*Coroutine }
@@ -71,5 +74,41 @@ func TestTrim(t *testing.T) {
 	})
 	if err := l.Run(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestTrimTimers: stopped timers keep nothing alive once a loop has trimmed, and the others run
+// out in time.
+func TestTrimTimers(t *testing.T) {
+	l, err := New(Stats{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Stop()
+	expired := 0
+	timers := make([]Timer, 300)
+	for i := range timers {
+		timers[i].Init(func() { expired++ })
+		l.Set(&timers[i], time.Duration(1+i%10)*time.Minute)
+		if i%3 != 0 {
+			l.Clear(&timers[i])
+		}
+	}
+	l.Trim()
+	if n := l.wheel.count; n != 100 {
+		t.Errorf("the wheel holds %d timers, want 100", n)
+	}
+	for i := range timers {
+		if in := timers[i].slot != 0; in != (i%3 == 0) {
+			t.Errorf("timer %d is in the wheel: %v", i, in)
+		}
+	}
+	l.Set(&timers[1], time.Minute) // one that was taken out
+	for range 30 {
+		l.now += int64(30 * time.Second)
+		l.advance()
+	}
+	if expired != 101 || l.wheel.count != 0 {
+		t.Errorf("%d timers have run out, %d are left, want 101 and 0", expired, l.wheel.count)
 	}
 }

@@ -18,9 +18,13 @@ func readConfig(path string, set *pflag.FlagSet) error {
 	if err != nil {
 		return fmt.Errorf("--config: %w", err)
 	}
-	var values map[string]any
-	if err := yaml.UnmarshalStrict(raw, &values); err != nil {
+	var content any
+	if err := yaml.UnmarshalStrict(raw, &content); err != nil {
 		return fmt.Errorf("--config %s: %s", path, oneLine(err.Error()))
+	}
+	values, isMapping := content.(map[string]any)
+	if !isMapping && content != nil {
+		return fmt.Errorf("--config %s: want lines of the form NAME: VALUE, where NAME is a flag without --", path)
 	}
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		flag := set.Lookup(name)

@@ -175,7 +175,8 @@ access-log: 100
 		"http-port: many":              "http-port: ",
 		"a: b: c":                      "error converting YAML",
 		"http-port: 1\nhttp-port: 2\n": `"http-port" already set in map`,
-		"- a":                          "cannot unmarshal",
+		"- a":                          "want lines of the form NAME: VALUE",
+		"5":                            "want lines of the form NAME: VALUE",
 	} {
 		write(text)
 		if _, err := parse(t, "--config", path); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {

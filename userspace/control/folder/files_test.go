@@ -244,9 +244,13 @@ func TestBroken(t *testing.T) {
 func TestProblems(t *testing.T) {
 	for name, test := range map[string]struct{ text, want string }{
 		"no kind":          {"just: text\n", `web.yaml, document 1 (line 1): neither kind nor apiVersion is set: not a Kubernetes object`},
-		"a scalar":         {"hello\n", "web.yaml, document 1 (line 1): error unmarshaling JSON"},
-		"wrong type":       {strings.Replace(ingress("x", "h", "/"), "number: 80", "number: many", 1), "cannot unmarshal string into Go struct field ServiceBackendPort"},
-		"unknown field":    {strings.Replace(ingress("x", "h", "/"), "spec:", "spce: {}\nspec:", 1), `Warning File web.yaml ManifestWarning: web.yaml, document 1 (line 1): error unmarshaling JSON: while decoding JSON: json: unknown field "spce"`},
+		"a scalar":         {"hello\n", "web.yaml, document 1 (line 1): this is text, not a Kubernetes object"},
+		"a number":         {"5\n", "web.yaml, document 1 (line 1): this is a number, not a Kubernetes object"},
+		"a list":           {"[a]\n", "web.yaml, document 1 (line 1): this is a list, not a Kubernetes object"},
+		"a number in List": {"kind: List\napiVersion: v1\nitems: [5]\n", "web.yaml, document 1 (line 1), items[0]: this is a number, not a Kubernetes object"},
+		"no items":         {"kind: List\napiVersion: v1\nitems: 5\n", "web.yaml, document 1 (line 1): items is a number, not a list"},
+		"wrong type":       {strings.Replace(ingress("x", "h", "/"), "number: 80", "number: many", 1), "spec.rules.http.paths.backend.service.port.number is text, not a whole number"},
+		"unknown field":    {strings.Replace(ingress("x", "h", "/"), "spec:", "spce: {}\nspec:", 1), `Warning File web.yaml ManifestWarning: web.yaml, document 1 (line 1): unknown field "spce"`},
 		"old version":      {"apiVersion: extensions/v1beta1\nkind: Ingress\nmetadata: {name: x}\n", "write it as networking.k8s.io/v1 before you apply it"},
 		"old slice":        {"apiVersion: discovery.k8s.io/v1beta1\nkind: EndpointSlice\nmetadata: {name: x}\n", "write it as discovery.k8s.io/v1"},
 		"no name":          {"apiVersion: v1\nkind: Service\n", "Service: metadata.name is missing"},

@@ -87,10 +87,12 @@ func decodeAll(document []byte, implied metav1.TypeMeta, item string) (out []Dec
 		Items []runtime.RawExtension `json:"items"`
 	}
 	one := Decoded{Item: item}
-	if one.Err = yaml.Unmarshal(document, &head); one.Err != nil {
+	if err := yaml.Unmarshal(document, &head); err != nil {
 		var kind metav1.TypeMeta
 		if yaml.Unmarshal(document, &kind); kind.Kind == "Secret" {
 			one.Err = errSecret
+		} else if one.Err = notAnObject(document); one.Err == nil {
+			one.Err = plainError(err)
 		}
 		return []Decoded{one}
 	}
@@ -118,6 +120,7 @@ func decodeAll(document []byte, implied metav1.TypeMeta, item string) (out []Dec
 				where = item + "." + where
 			}
 			if len(raw.Raw) == 0 || string(raw.Raw) == "null" {
+				out = append(out, Decoded{Item: where, Err: notAnObject([]byte("null"))})
 				continue
 			}
 			out = append(out, decodeAll(raw.Raw, itemType, where)...)
@@ -143,14 +146,15 @@ func (d *Decoded) decode(document []byte, typed metav1.TypeMeta) {
 		if secret {
 			err = errSecretFields
 		}
-		d.Warnings = append(d.Warnings, err.Error())
+		warning := plainError(err).Error()
 		if err := yaml.Unmarshal(document, value); err != nil {
 			if secret {
 				err = errSecret
 			}
-			d.Err = err
+			d.Err = plainError(err)
 			return
 		}
+		d.Warnings = append(d.Warnings, warning)
 	}
 	if isIngressBeta(typed.APIVersion) {
 		if beta, ok := value.(*networkingv1beta1.Ingress); ok {

@@ -149,6 +149,8 @@ func (c *Checker) addDocument(file string, d manifest.Document) error {
 			fallthrough
 		case o.Err != nil && o.Ref.Kind != "":
 			c.found = append(c.found, Finding{File: file, Line: line, Object: refText(o.Ref), Verdict: "ManifestInvalid", Level: Error, Message: d.MoveLines(o.Err.Error())})
+		case o.Err != nil && o.Item != "":
+			errs = append(errs, fmt.Errorf("%s:%d, %s: %s", file, where.of(o.Item), o.Item, d.MoveLines(o.Err.Error())))
 		case o.Err != nil && len(where.annotated()) == 0:
 			errs = append(errs, fmt.Errorf("%s, document in line %d: %s", file, d.Line, d.MoveLines(o.Err.Error())))
 		case o.Used:

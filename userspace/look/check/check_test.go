@@ -168,6 +168,28 @@ func TestBrokenDocument(t *testing.T) {
 	}
 }
 
+// TestItems: what is no object in a List is named with its line, also beside an Ingress with
+// annotations, and the rest is judged.
+func TestItems(t *testing.T) {
+	c := New(Options{})
+	err := c.Add("x.yaml", strings.NewReader("kind: List\napiVersion: v1\nitems:\n- 5\n- null\n-\n- text\n- [1, 2]\n- true\n- kind: List\n  apiVersion: v1\n  items:\n  - 7\n"+
+		"- {apiVersion: networking.k8s.io/v1, kind: Ingress, metadata: {name: a, namespace: shop, annotations: {"+prefix+"use-regex: 'true'}}, spec: {defaultBackend: {service: {name: web, port: {number: 80}}}}}\n"+
+		"- {apiVersion: v1, kind: Service, metadata: 5}\n- {apiVersion: v1, kind: 5}\n---\n5\n---\n- a\n---\nkind: IngressList\napiVersion: networking.k8s.io/v1\nitems: {a: b}\n"))
+	const no = ", not a Kubernetes object"
+	want := []string{
+		"x.yaml:4, items[0]: this is a number" + no, "x.yaml:5, items[1]: this is null" + no, "x.yaml:6, items[2]: this is null" + no, "x.yaml:7, items[3]: this is text" + no,
+		"x.yaml:8, items[4]: this is a list" + no, "x.yaml:9, items[5]: this is true or false" + no, "x.yaml:13, items[6].items[0]: this is a number" + no,
+		"x.yaml:15, items[8]: metadata is a number, not a mapping", "x.yaml:16, items[9]: kind is a number, not text",
+		"x.yaml, document in line 18: this is a number" + no, "x.yaml, document in line 20: this is a list" + no, "x.yaml, document in line 22: items is a mapping, not a list",
+	}
+	if got := strings.Split(err.Error(), "\n"); !slices.Equal(got, want) {
+		t.Errorf("%q,\nwant\n%q", got, want)
+	}
+	if r := c.Report(); len(r.Ingresses) != 1 || r.Ingresses[0].Line != 14 {
+		t.Errorf("%+v", r.Ingresses)
+	}
+}
+
 func FuzzAdd(f *testing.F) {
 	f.Add(ingress("a", "a.example.com", "/", prefix+`use-regex: "true"`) + "---\n" + service)
 	f.Fuzz(func(t *testing.T, text string) {

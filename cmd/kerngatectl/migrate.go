@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -133,7 +134,7 @@ headers and a hash of the body. Of Set-Cookie only the names are compared.
 
 It sends only GET and HEAD, unless --methods says otherwise, and neither Cookie nor Authorization
 without --credentials. Redirects are not followed. Nothing is sent unless both --old and --new are
-set. The exit status is 1 if any responses differ.`,
+set. The exit status is 1 if any responses differ, or if no request was sent.`,
 		Example: `  kerngatectl migrate shadow access.log --old https://192.0.2.10 --new https://192.0.2.20 --host shop.example.com
   kerngatectl migrate shadow session.har --old https://192.0.2.10 --new https://192.0.2.20:8443 --twice`,
 		Args: func(c *cobra.Command, args []string) error {
@@ -169,10 +170,15 @@ set. The exit status is 1 if any responses differ.`,
 			if shown := show(e.stdout, o, report, func(w io.Writer) { shadowTable(w, report, unread) }); err == nil {
 				err = shown
 			}
-			if err == nil && report.Differing > 0 {
+			switch {
+			case err != nil:
+				return err
+			case report.Sent == 0:
+				return fmt.Errorf("no request was sent, so nothing was compared: the input has only requests by other methods (%s); name those to send with --methods, or replay a log that has GET requests", methodsOf(requests))
+			case report.Differing > 0:
 				return errDiffers
 			}
-			return err
+			return nil
 		},
 	}
 	c.Flags().StringVar(&from, "old", "", "`URL` of the old ingress controller: scheme and address, such as https://192.0.2.10")
@@ -188,6 +194,18 @@ set. The exit status is 1 if any responses differ.`,
 	c.Flags().Int64Var(&run.MaxBody, "compare-bytes", 16<<20, "how much of a response body to compare, in bytes")
 	c.Flags().DurationVar(&run.Timeout, "request-timeout", 10*time.Second, "longest time to wait for a response")
 	return c
+}
+
+// methodsOf names the methods of requests, each once.
+func methodsOf(requests []shadow.Request) string {
+	var methods []string
+	for _, r := range requests {
+		if !slices.Contains(methods, r.Method) {
+			methods = append(methods, r.Method)
+		}
+	}
+	slices.Sort(methods)
+	return strings.Join(methods, ", ")
 }
 
 func shadowTable(w io.Writer, r shadow.Report, unread int) {

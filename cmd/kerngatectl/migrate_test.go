@@ -23,6 +23,7 @@ func TestMigrate(t *testing.T) {
 	defer other.Close()
 	manifest := "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {name: a}\nspec:\n  ingressClassName: nginx\n  rules:\n  - {host: a.example.com, http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: a, port: {number: 80}}}}]}}\n"
 	log := func(path string) string { return `- - - [x] "GET ` + path + ` HTTP/1.1" 200 1` + "\n" }
+	post := strings.Replace(log("/a"), "GET", "POST", 1)
 	for _, c := range []struct {
 		stdin string
 		args  string
@@ -39,6 +40,9 @@ func TestMigrate(t *testing.T) {
 		{"", "migrate", "", "name one file"},
 		{log("/a"), "migrate shadow - --host a.example.com --rate 100 --old " + old.URL + " --new " + other.URL, "1 requests sent to both, 0 with differences", ""},
 		{log("/a") + log("/b"), "migrate shadow - --host a.example.com --rate 100 --old " + old.URL + " --new " + other.URL, "GET a.example.com/b   status", "the answers differ"},
+		{post + strings.Replace(post, "POST", "DELETE", 1) + post, "migrate shadow - --host a.example.com --old " + old.URL + " --new " + other.URL, "3 skipped by their method", "other methods (DELETE, POST); name those to send with --methods"},
+		{log("/a"), "migrate shadow - --methods PUT --host a.example.com --old " + old.URL + " --new " + other.URL, "1 skipped by their method", "no request was sent"},
+		{post + log("/a"), "migrate shadow - --host a.example.com --rate 100 --old " + old.URL + " --new " + other.URL, "1 requests sent to both, 0 with differences; 1 skipped", ""},
 		{log("/a"), "migrate shadow - --host a.example.com --new " + other.URL, "", "--old must name"},
 		{log("/a"), "migrate shadow - --old " + old.URL + " --new " + other.URL, "", "--host"},
 	} {

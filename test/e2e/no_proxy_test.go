@@ -99,16 +99,15 @@ func (n *newcomers) end() {
 	n.wait.Wait()
 }
 
-// wantAllConnected ends the clients and fails if one of them did not get a connection. A
-// handshake that is half done when its proxy is killed ends with the listening socket that had
-// answered the SYN: the kernel resets it. So does one that was just made, to a client that is late to notice
-// it. A few of those may be for each proxy that was killed.
+// wantAllConnected ends the clients and fails if one of them did not get a connection. One
+// that a proxy had just accepted when it was killed is reset, and a client that is late to notice
+// that it was made takes it for a failure of the handshake. A few of those may be for each proxy.
 func (n *newcomers) wantAllConnected(t *testing.T, what string, killed int64) {
 	t.Helper()
 	n.end()
 	dialled, answered, reset := n.dialled.Load(), n.answered.Load(), n.reset.Load()
 	report(t, "%s: %d connections, %d refused, %d reset in the handshake, %d failed otherwise, %d answered", what, dialled, n.refused.Load(), reset, n.failed.Load(), answered)
-	if reset > 25*killed {
+	if reset > 5*killed {
 		t.Errorf("%s: %d connections of %d were reset in the handshake by the end of %d proxies", what, reset, dialled, killed)
 	}
 	if n.refused.Load()+n.failed.Load() > 0 {
@@ -132,12 +131,14 @@ func (s *site) dropped() (n int) {
 }
 
 // TestNobodyIsRefused: proxies are killed twenty times under 200 new connections a second, or as often
-// as a slow machine can in 40 s. Who connects while none serves waits for the next one.
+// as a slow machine can in 40 s. Who connects while none serves waits in the listening sockets
+// that the agent has kept, for the next one.
 func TestNobodyIsRefused(t *testing.T) {
 	s := webSite(t, 1)
 	before := s.dropped()
 	n := s.newcomers(200)
 	killed := int64(0)
+	var gaps []time.Duration
 	// Clients give up after a minute or two without luck: SYNs come again ever later.
 	for began := time.Now(); killed < 20 && time.Since(began) < 40*time.Second; killed++ {
 		pids, err := s.ProxyPIDs()
@@ -145,7 +146,11 @@ func TestNobodyIsRefused(t *testing.T) {
 		for _, pid := range pids {
 			must(t, syscall.Kill(pid, syscall.SIGKILL))
 		}
-		answered := n.answered.Load()
+		answered, died := n.answered.Load(), time.Now()
+		for n.answered.Load() < answered+10 && time.Since(died) < time.Minute { // some were on their way
+			time.Sleep(time.Millisecond)
+		}
+		gaps = append(gaps, time.Since(died).Round(time.Millisecond))
 		must(t, lab.Until(time.Minute, "answers of the next proxy", func() error {
 			now, err := s.ProxyPIDs()
 			if err == nil && (len(now) != 1 || slices.Contains(pids, now[0]) || n.answered.Load() < answered+100) {
@@ -155,8 +160,11 @@ func TestNobodyIsRefused(t *testing.T) {
 		}))
 	}
 	n.wantAllConnected(t, fmt.Sprintf("proxies killed %d times", killed), killed)
-	if got := s.dropped() - before; got == 0 {
-		t.Error("no SYN was dropped: did a proxy always serve?")
+	slices.Sort(gaps)
+	report(t, "ten more answers %s after a proxy was killed (median; longest %s)", gaps[len(gaps)/2], gaps[len(gaps)-1])
+	// SYNs are dropped, and come again a second later, only where the agent has kept no sockets.
+	if got := s.dropped() - before; int64(got) > 5*killed {
+		t.Errorf("%d SYNs were dropped while %d proxies were killed: want them to wait for the next proxy", got, killed)
 	}
 }
 

@@ -18,6 +18,8 @@ type Client struct {
 	conn  *conn
 	send  sync.Mutex
 	parts assembly
+
+	listeners []int // that came with the last message
 }
 
 // Dial introduces a proxy to the agent at path. hello's versions are filled in unless
@@ -53,7 +55,7 @@ func Dial(ctx context.Context, path string, hello *feedpb.Hello, fds []int) (*Cl
 }
 
 // Receive waits for the agent's next message. A configuration in parts is one message
-// here. io.EOF means that the agent is gone.
+// here. With Inherit come descriptors: see TakeListeners. io.EOF means that the agent is gone.
 func (c *Client) Receive() (*feedpb.FromAgent, error) {
 	for {
 		m := &feedpb.FromAgent{}
@@ -61,9 +63,14 @@ func (c *Client) Receive() (*feedpb.FromAgent, error) {
 		if err != nil {
 			return nil, clientError(err)
 		}
-		if len(c.conn.fds) > 0 {
+		if _, ok := m.Message.(*feedpb.FromAgent_Inherit); ok {
+			closeFDs(c.listeners)
+			c.listeners = c.conn.takeFDs()
+			return m, nil
+		}
+		if c.conn.stray() {
 			closeFDs(c.conn.takeFDs())
-			return nil, errors.New("feed: descriptors outside Welcome")
+			return nil, errors.New("feed: descriptors outside Welcome and Inherit")
 		}
 		part, ok := m.Message.(*feedpb.FromAgent_Config)
 		if !ok {
@@ -78,12 +85,19 @@ func (c *Client) Receive() (*feedpb.FromAgent, error) {
 	}
 }
 
-// Send sends a message to the agent.
-func (c *Client) Send(m *feedpb.ToAgent) error {
+// TakeListeners hands over the sockets that came with the Inherit just received.
+func (c *Client) TakeListeners() []int {
+	fds := c.listeners
+	c.listeners = nil
+	return fds
+}
+
+// Send sends a message to the agent, Listeners with descriptors, which stay the caller's.
+func (c *Client) Send(m *feedpb.ToAgent, fds ...int) error {
 	c.send.Lock()
 	defer c.send.Unlock()
 	c.conn.unix.SetWriteDeadline(time.Now().Add(writeTimeout))
-	return clientError(c.conn.write(m, nil))
+	return clientError(c.conn.write(m, fds))
 }
 
 // Close ends the conversation; a Receive that waits returns ErrClosed.

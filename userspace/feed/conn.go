@@ -142,6 +142,10 @@ func (c *conn) keepFDs(oob []byte) error {
 	return nil
 }
 
+// stray reports whether descriptors came with the message just read. With those of the next
+// message, part of it has come as well.
+func (c *conn) stray() bool { return len(c.fds) > 0 && len(c.buf) == 0 }
+
 // takeFDs hands the descriptors received so far to the caller.
 func (c *conn) takeFDs() []int {
 	fds := c.fds

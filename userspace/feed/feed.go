@@ -22,9 +22,13 @@ import (
 //
 //	1: the first
 //	2: a configuration may come in parts (Config.more)
+//	3: listening sockets outlive their proxy (Listeners, Leaving, Inherit)
 const (
 	MinVersion = 1
-	Version    = 2
+	Version    = 3
+
+	// ListenersVersion is the first version that knows Listeners, Leaving and Inherit.
+	ListenersVersion = 3
 )
 
 // Limits.

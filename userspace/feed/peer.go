@@ -26,8 +26,9 @@ type Peer struct {
 	conn    *conn
 	version uint32
 
-	mu      sync.Mutex
-	process *os.File // pidfd, nil if the kernel gave none or it was taken
+	mu       sync.Mutex
+	process  *os.File // pidfd, nil if the kernel gave none or it was taken
+	released bool     // nothing is sent any more
 
 	once   sync.Once
 	closed chan struct{}
@@ -37,6 +38,7 @@ type Peer struct {
 type outgoing struct {
 	message *feedpb.FromAgent
 	fds     []int
+	owned   bool // fds are closed once they are written, or cannot be
 	last    bool // close after it
 }
 
@@ -114,11 +116,34 @@ func (p *Peer) Reject(reason string) {
 // disconnected.
 func (p *Peer) Send(m *feedpb.FromAgent) { p.enqueue(outgoing{message: m}) }
 
+// Bequeath passes listening sockets to a proxy that knows what to do with them, and closes them.
+func (p *Peer) Bequeath(fds []int) {
+	if p.version < ListenersVersion {
+		closeFDs(fds)
+		return
+	}
+	p.mu.Lock() // or they would be left in the outbox of one that has just gone
+	defer p.mu.Unlock()
+	if p.released {
+		closeFDs(fds)
+		return
+	}
+	p.enqueue(outgoing{message: &feedpb.FromAgent{Message: &feedpb.FromAgent_Inherit{Inherit: &feedpb.Inherit{}}}, fds: fds, owned: true})
+}
+
 func (p *Peer) enqueue(o outgoing) {
 	select {
 	case p.outbox <- o:
 	default:
+		o.done()
 		p.Close()
+	}
+}
+
+// done closes the descriptors that were to be sent and are the peer's own.
+func (o *outgoing) done() {
+	if o.owned {
+		closeFDs(o.fds)
 	}
 }
 
@@ -133,6 +158,13 @@ func (p *Peer) Close() {
 // release closes what the peer holds once its goroutines have ended.
 func (p *Peer) release() {
 	p.Close()
+	p.mu.Lock()
+	p.released = true
+	for len(p.outbox) > 0 {
+		o := <-p.outbox
+		o.done()
+	}
+	p.mu.Unlock()
 	p.conn.close()
 	if process := p.TakeProcess(); process != nil {
 		process.Close()
@@ -159,6 +191,7 @@ func (p *Peer) write(ctx context.Context) {
 // message, or the parts of a configuration. A proxy that does not
 // know parts and cannot take the whole is told so: its configuration would never change again.
 func (p *Peer) writeMessage(o outgoing) error {
+	defer o.done()
 	messages := []*feedpb.FromAgent{o.message}
 	if config := o.message.GetConfig(); config != nil {
 		if p.version >= partsVersion {

@@ -41,7 +41,7 @@ type Server struct {
 	peers map[*Peer]struct{}
 }
 
-// Event is one of Joined, Acked, Refused, Left, Asked.
+// Event is one of Joined, Acked, Refused, Passed, Leaves, Left, Asked.
 type Event interface{ event() }
 
 // Joined: a proxy has introduced itself. Its receiver owns FDs, and answers with
@@ -67,6 +67,15 @@ type Refused struct {
 	Reason             string
 }
 
+// Passed: a proxy passes its listening sockets for the agent to keep. Its receiver owns FDs.
+type Passed struct {
+	Peer *Peer
+	FDs  []int
+}
+
+// Leaves: a proxy drains for a reason of its own.
+type Leaves struct{ Peer *Peer }
+
 // Left: a proxy that had Joined is no longer connected; its process may live.
 type Left struct {
 	Peer *Peer
@@ -84,6 +93,8 @@ type Asked struct {
 func (Joined) event()  {}
 func (Acked) event()   {}
 func (Refused) event() {}
+func (Passed) event()  {}
+func (Leaves) event()  {}
 func (Left) event()    {}
 func (Asked) event()   {}
 
@@ -279,14 +290,23 @@ func (s *Server) receive(ctx context.Context, p *Peer) error {
 		if _, err := p.conn.read(m); err != nil {
 			return err
 		}
-		if len(p.conn.fds) > 0 {
-			return errors.New("descriptors outside Hello")
+		if _, ok := m.Message.(*feedpb.ToAgent_Listeners); ok {
+			fds := p.conn.takeFDs()
+			if !s.deliver(ctx, Passed{Peer: p, FDs: fds}) {
+				closeFDs(fds)
+			}
+			continue
+		}
+		if p.conn.stray() {
+			return errors.New("descriptors outside Hello and Listeners")
 		}
 		switch m := m.Message.(type) {
 		case *feedpb.ToAgent_Ack:
 			s.deliver(ctx, Acked{Peer: p, Version: m.Ack.Version})
 		case *feedpb.ToAgent_Refuse:
 			s.deliver(ctx, Refused{Peer: p, Version: m.Refuse.Version, SourceKind: m.Refuse.SourceKind, Source: m.Refuse.Source, Reason: m.Refuse.Reason})
+		case *feedpb.ToAgent_Leaving:
+			s.deliver(ctx, Leaves{Peer: p})
 		default: // of a later version: ignored
 		}
 	}

@@ -71,7 +71,9 @@ type Proxy struct {
 	published  atomic.Uint32 // generation, for readers in other goroutines
 	epoch      string
 
-	connected atomic.Bool // to the agent
+	connected atomic.Bool                 // to the agent
+	agent     atomic.Pointer[feed.Client] // that knows Listeners and Leaving
+	draining  atomic.Bool
 	serving   atomic.Bool // the agent steers new connections here
 	refused   atomic.Uint64
 	stopping  atomic.Bool // by SIGTERM: connections that say nothing are not waited for
@@ -122,6 +124,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 		return err
 	}
 	sockets.handedOver()
+	p.passListeners(client)
 	p.log.Info().Uint32("generation", p.generation).Int("workers", len(p.workers)).Msg("proxy started")
 
 	feedCtx, stopFeed := context.WithCancel(context.WithoutCancel(ctx))
@@ -141,6 +144,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 		p.stopping.Store(true)
+		p.leave()
 		p.drain(0)
 	case <-p.drained:
 	case err = <-p.failed:
@@ -189,7 +193,7 @@ func (p *Proxy) introduce(ctx context.Context, s *sockets) (*feed.Client, error)
 				client.Close()
 				return nil, err
 			}
-			p.connected.Store(true)
+			p.connectedTo(client, welcome)
 			return client, nil
 		}
 		var rejected *feed.RejectError
@@ -259,6 +263,7 @@ func (p *Proxy) follow(ctx context.Context, client *feed.Client) {
 		stop()
 		client.Close()
 		p.connected.Store(false)
+		p.agent.Store(nil)
 		if ctx.Err() != nil {
 			return
 		}
@@ -277,7 +282,7 @@ func (p *Proxy) resume(ctx context.Context) *feed.Client {
 			return nil
 		case <-time.After(wait + rand.N(wait/4)):
 		}
-		client, _, fds, err := feed.Dial(ctx, p.options.Socket, &feedpb.Hello{
+		client, welcome, fds, err := feed.Dial(ctx, p.options.Socket, &feedpb.Hello{
 			Build:            p.options.Build,
 			Workers:          uint32(p.options.Workers),
 			MapAbi:           abi.ABI,
@@ -289,7 +294,8 @@ func (p *Proxy) resume(ctx context.Context) *feed.Client {
 			unix.Close(fd)
 		}
 		if err == nil {
-			p.connected.Store(true)
+			p.connectedTo(client, welcome)
+			p.passListeners(client)
 			p.log.Info().Msg("the agent is back")
 			return client
 		}
@@ -321,6 +327,8 @@ func (p *Proxy) listen(client *feed.Client) error {
 		case *feedpb.FromAgent_Serving:
 			p.serving.Store(true)
 			p.log.Info().Msg("new connections come here")
+		case *feedpb.FromAgent_Inherit:
+			p.inherit(client.TakeListeners())
 		case *feedpb.FromAgent_Drain:
 			p.log.Info().Msg("another generation gets new connections; draining")
 			p.drain(time.Duration(m.Drain.TimeoutMs) * time.Millisecond)
@@ -375,6 +383,7 @@ const goodbyeWait = 2 * time.Second
 func (p *Proxy) drain(timeout time.Duration) {
 	p.drainOnce.Do(func() {
 		p.serving.Store(false)
+		p.draining.Store(true)
 		if timeout <= 0 {
 			timeout = p.config.Load().Settings.DrainTimeout
 		}

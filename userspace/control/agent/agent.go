@@ -118,6 +118,7 @@ type Agent struct {
 	exited       chan uint32 // generations whose process has ended
 	pulse        pulse
 	started      time.Time
+	ending       bool // no other proxy is to come
 	lifetime     context.Context
 	watchers     sync.WaitGroup
 
@@ -210,7 +211,7 @@ func (a *Agent) loop(ctx, lifetime context.Context) error {
 		case e := <-a.Server.Events():
 			a.handle(e)
 		case number := <-a.exited:
-			a.endProxy(number, "its process has ended")
+			a.processEnded(number)
 		case exit := <-a.Child.exits():
 			a.Child.reaped(exit)
 			a.Child.keep(a.hasProxy())
@@ -241,7 +242,7 @@ func (a *Agent) loop(ctx, lifetime context.Context) error {
 					Msg("no complete list of objects yet; what the maps hold stays in force until there is one")
 			}
 		case <-end:
-			end = nil
+			end, a.ending = nil, true
 			a.Log.Info().Msg("ending")
 			a.Child.stop(a.watchedPIDs())
 			deadline = time.After(time.Duration(a.drainTimeout())*time.Millisecond + comeBack)
@@ -264,7 +265,7 @@ func (a *Agent) loop(ctx, lifetime context.Context) error {
 // watchedPIDs are the processes of proxies that live.
 func (a *Agent) watchedPIDs() (pids []int) {
 	for _, p := range a.proxies {
-		if p.watched && p.pid > 0 {
+		if p.watched && p.pid > 0 && p.goneAt.IsZero() {
 			pids = append(pids, p.pid)
 		}
 	}

@@ -134,7 +134,7 @@ func (a *Agent) generations() []status.Generation {
 		p := a.proxies[number]
 		out = append(out, status.Generation{
 			Number:    p.number,
-			State:     string(p.state),
+			State:     p.shown(),
 			PID:       p.pid,
 			Build:     p.build,
 			Connected: p.peer != nil,

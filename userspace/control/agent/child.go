@@ -18,9 +18,12 @@ const (
 	restartFirst = 200 * time.Millisecond // wait before a proxy that ended is started again
 	restartMost  = 30 * time.Second
 	stable       = time.Minute // after a proxy has lived this long, the next wait is restartFirst again
-	// restartServed bounds the wait after one that had served: clients are waiting, and whatever
-	// ended it did not keep it from serving. If it served for longer than this there is none.
-	restartServed = 500 * time.Millisecond
+	// After one that had served clients are waiting, and whatever ended it did not keep it from
+	// serving. So there is no wait, and one of restartServed if it had served for less than
+	// servedLong: the proxy is back within 100 ms however often it dies, and a machine of one CPU
+	// has half of it left for others.
+	restartServed = 50 * time.Millisecond
+	servedLong    = 500 * time.Millisecond
 )
 
 // Child starts proxies as unprivileged processes and starts another when there is none.
@@ -194,10 +197,11 @@ func (c *Child) reaped(exit childExit) {
 		return
 	}
 	switch {
-	case served && lived > restartServed:
+	case served && lived > servedLong:
 		c.backoff, c.next = 0, time.Time{}
 	case served:
-		c.delay(restartServed)
+		c.backoff = 0
+		c.wait(restartServed)
 	default:
 		if lived > stable {
 			c.backoff = 0
@@ -208,8 +212,10 @@ func (c *Child) reaped(exit childExit) {
 }
 
 // delay has the next start wait, twice as long as the last one, but most at most.
-func (c *Child) delay(most time.Duration) {
-	c.backoff = min(max(2*c.backoff, restartFirst), most)
+func (c *Child) delay(most time.Duration) { c.wait(min(max(2*c.backoff, restartFirst), most)) }
+
+func (c *Child) wait(d time.Duration) {
+	c.backoff = d
 	c.next = time.Now().Add(c.backoff)
 	if c.timer != nil {
 		c.timer.Reset(c.backoff)

@@ -41,9 +41,13 @@ type proxy struct {
 	peer    *feed.Peer // nil: not connected
 	watched bool       // the end of its process will be seen
 	silent  bool       // its workers do not turn
+	leaving bool       // it drains of itself
+	goneAt  time.Time  // its process has ended, and connections wait in listeners for the next proxy
 	looks   int        // of the agent since
 	killed  bool       // for that
 	lostAt  time.Time  // since when peer is nil
+
+	listeners []int // TCP, kept open for the next proxy
 
 	acked        *compile.Routing // nil: nothing yet on this connection
 	ackedVersion uint64
@@ -83,6 +87,10 @@ func (a *Agent) handle(e feed.Event) {
 		a.acked(e)
 	case feed.Refused:
 		a.refusedBy(e)
+	case feed.Passed:
+		a.keepListeners(e)
+	case feed.Leaves:
+		a.leaves(e)
 	case feed.Left:
 		a.left(e)
 	case feed.Asked:
@@ -251,7 +259,7 @@ func (a *Agent) acked(e feed.Acked) {
 // serve switches new connections over to a proxy, unless a newer one has them already.
 func (a *Agent) serve(p *proxy) {
 	for _, other := range a.proxies {
-		if other.state == serving && other.number > p.number {
+		if other.state == serving && other.number > p.number && !other.away() {
 			a.drain(p)
 			return
 		}
@@ -265,8 +273,16 @@ func (a *Agent) serve(p *proxy) {
 	a.Child.served(p.pid)
 	p.peer.Send(servingMessage)
 	for _, other := range a.proxies {
-		if other != p && other.state == serving {
+		if other == p || other.state != serving {
+			continue
+		}
+		if other.away() {
+			a.bequeath(other, p)
+		}
+		if other.goneAt.IsZero() {
 			a.drain(other)
+		} else {
+			a.endProxy(other.number, "its process has ended, and another proxy serves")
 		}
 	}
 }
@@ -276,6 +292,7 @@ func (a *Agent) drain(p *proxy) {
 		a.Log.Error().Err(err).Uint32("generation", p.number).Msg("cannot mark a generation as draining")
 	}
 	a.setState(p, draining)
+	p.closeListeners() // it closes its own when nobody comes to them any more
 	if p.peer != nil {
 		a.sendDrain(p)
 	}
@@ -338,6 +355,11 @@ func (a *Agent) lookAfterProxies(now time.Time) {
 			}
 		}
 	}
+	for _, p := range a.proxies {
+		if !p.goneAt.IsZero() && now.Sub(p.goneAt) >= heirWait {
+			a.endProxy(p.number, "its process has ended, and no other proxy serves yet: connections that waited for one are reset")
+		}
+	}
 	a.Metrics.proxies(a.proxies)
 }
 
@@ -374,7 +396,8 @@ func (a *Agent) endProxy(number uint32, why string) {
 	}
 	event := a.Log.Info()
 	if p != nil {
-		if p.state == serving {
+		p.closeListeners()
+		if p.state == serving && p.goneAt.IsZero() {
 			event = a.Log.Error()
 		}
 		if p.peer != nil {
@@ -389,7 +412,7 @@ func (a *Agent) endProxy(number uint32, why string) {
 // hasServing reports whether new connections are answered.
 func (a *Agent) hasServing() bool {
 	for _, p := range a.proxies {
-		if p.state == serving && !p.silent {
+		if p.state == serving && !p.silent && p.goneAt.IsZero() {
 			return true
 		}
 	}
@@ -399,7 +422,7 @@ func (a *Agent) hasServing() bool {
 // hasProxy reports whether a proxy serves or is about to, so that none need be started.
 func (a *Agent) hasProxy() bool {
 	for _, p := range a.proxies {
-		if !p.silent && (p.state == serving || p.state == starting) {
+		if !p.away() && (p.state == serving || p.state == starting) {
 			return true
 		}
 	}

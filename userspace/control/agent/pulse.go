@@ -45,6 +45,9 @@ func (p *pulse) take(now time.Time) bool {
 func (a *Agent) feelPulse(now time.Time) {
 	steady := a.pulse.take(now)
 	for _, p := range a.proxies {
+		if !p.goneAt.IsZero() {
+			continue
+		}
 		quiet := a.Datapath.Silence(p.number)
 		switch {
 		case quiet < silence:

@@ -103,7 +103,7 @@ func TestRestartOfServed(t *testing.T) {
 			continue
 		}
 		c.served(pid)
-		c.processes[pid] = time.Now().Add(-2 * restartServed) // has served for that long
+		c.processes[pid] = time.Now().Add(-2 * servedLong) // has served for that long
 		c.backoff = restartMost
 		c.reaped(childExit{pid, fmt.Errorf("signal: killed")})
 	}

@@ -187,7 +187,7 @@ func (x Location_Match) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Location_Match.Descriptor instead.
 func (Location_Match) EnumDescriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{12, 0}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{15, 0}
 }
 
 type ClientAuth_Mode int32
@@ -236,7 +236,7 @@ func (x ClientAuth_Mode) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ClientAuth_Mode.Descriptor instead.
 func (ClientAuth_Mode) EnumDescriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{14, 0}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{17, 0}
 }
 
 type Upstream_Protocol int32
@@ -282,7 +282,7 @@ func (x Upstream_Protocol) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Upstream_Protocol.Descriptor instead.
 func (Upstream_Protocol) EnumDescriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{18, 0}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{21, 0}
 }
 
 type Step_Op int32
@@ -337,7 +337,7 @@ func (x Step_Op) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Step_Op.Descriptor instead.
 func (Step_Op) EnumDescriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{21, 0}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{24, 0}
 }
 
 type Step_Test int32
@@ -398,7 +398,7 @@ func (x Step_Test) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Step_Test.Descriptor instead.
 func (Step_Test) EnumDescriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{21, 1}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{24, 1}
 }
 
 type Step_Then int32
@@ -447,7 +447,7 @@ func (x Step_Then) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Step_Then.Descriptor instead.
 func (Step_Then) EnumDescriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{21, 2}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{24, 2}
 }
 
 type HeaderRule_Op int32
@@ -502,7 +502,7 @@ func (x HeaderRule_Op) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use HeaderRule_Op.Descriptor instead.
 func (HeaderRule_Op) EnumDescriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{40, 0}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{43, 0}
 }
 
 type HealthCheck_Kind int32
@@ -551,7 +551,7 @@ func (x HealthCheck_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use HealthCheck_Kind.Descriptor instead.
 func (HealthCheck_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{44, 0}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{47, 0}
 }
 
 // ToAgent is what a client of the socket sends.
@@ -563,6 +563,8 @@ type ToAgent struct {
 	//	*ToAgent_Ack
 	//	*ToAgent_Refuse
 	//	*ToAgent_Query
+	//	*ToAgent_Listeners
+	//	*ToAgent_Leaving
 	Message       isToAgent_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -641,6 +643,24 @@ func (x *ToAgent) GetQuery() *Query {
 	return nil
 }
 
+func (x *ToAgent) GetListeners() *Listeners {
+	if x != nil {
+		if x, ok := x.Message.(*ToAgent_Listeners); ok {
+			return x.Listeners
+		}
+	}
+	return nil
+}
+
+func (x *ToAgent) GetLeaving() *Leaving {
+	if x != nil {
+		if x, ok := x.Message.(*ToAgent_Leaving); ok {
+			return x.Leaving
+		}
+	}
+	return nil
+}
+
 type isToAgent_Message interface {
 	isToAgent_Message()
 }
@@ -661,6 +681,14 @@ type ToAgent_Query struct {
 	Query *Query `protobuf:"bytes,4,opt,name=query,proto3,oneof"` // kerngatectl: the only message
 }
 
+type ToAgent_Listeners struct {
+	Listeners *Listeners `protobuf:"bytes,5,opt,name=listeners,proto3,oneof"`
+}
+
+type ToAgent_Leaving struct {
+	Leaving *Leaving `protobuf:"bytes,6,opt,name=leaving,proto3,oneof"`
+}
+
 func (*ToAgent_Hello) isToAgent_Message() {}
 
 func (*ToAgent_Ack) isToAgent_Message() {}
@@ -668,6 +696,10 @@ func (*ToAgent_Ack) isToAgent_Message() {}
 func (*ToAgent_Refuse) isToAgent_Message() {}
 
 func (*ToAgent_Query) isToAgent_Message() {}
+
+func (*ToAgent_Listeners) isToAgent_Message() {}
+
+func (*ToAgent_Leaving) isToAgent_Message() {}
 
 // FromAgent is what the agent sends.
 type FromAgent struct {
@@ -680,6 +712,7 @@ type FromAgent struct {
 	//	*FromAgent_Serving
 	//	*FromAgent_Drain
 	//	*FromAgent_Answer
+	//	*FromAgent_Inherit
 	Message       isFromAgent_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -776,6 +809,15 @@ func (x *FromAgent) GetAnswer() *Answer {
 	return nil
 }
 
+func (x *FromAgent) GetInherit() *Inherit {
+	if x != nil {
+		if x, ok := x.Message.(*FromAgent_Inherit); ok {
+			return x.Inherit
+		}
+	}
+	return nil
+}
+
 type isFromAgent_Message interface {
 	isFromAgent_Message()
 }
@@ -804,6 +846,10 @@ type FromAgent_Answer struct {
 	Answer *Answer `protobuf:"bytes,6,opt,name=answer,proto3,oneof"`
 }
 
+type FromAgent_Inherit struct {
+	Inherit *Inherit `protobuf:"bytes,7,opt,name=inherit,proto3,oneof"`
+}
+
 func (*FromAgent_Welcome) isFromAgent_Message() {}
 
 func (*FromAgent_Reject) isFromAgent_Message() {}
@@ -815,6 +861,8 @@ func (*FromAgent_Serving) isFromAgent_Message() {}
 func (*FromAgent_Drain) isFromAgent_Message() {}
 
 func (*FromAgent_Answer) isFromAgent_Message() {}
+
+func (*FromAgent_Inherit) isFromAgent_Message() {}
 
 // Hello introduces a proxy. A new proxy attaches its listening sockets, worker by
 // worker, in the order of `sockets`; one that reconnects attaches none and names the
@@ -1065,6 +1113,121 @@ func (x *Map) GetWritable() bool {
 	return false
 }
 
+// Listeners passes a proxy's listening TCP sockets once more after Welcome, for the agent to keep
+// open (feed version 3). When the proxy's process ends, connections go on to be completed and wait
+// there for the next proxy.
+type Listeners struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Listeners) Reset() {
+	*x = Listeners{}
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Listeners) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Listeners) ProtoMessage() {}
+
+func (x *Listeners) ProtoReflect() protoreflect.Message {
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Listeners.ProtoReflect.Descriptor instead.
+func (*Listeners) Descriptor() ([]byte, []int) {
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{5}
+}
+
+// Leaving says that a proxy drains for a reason of its own, and that another one is needed (feed
+// version 3).
+type Leaving struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Leaving) Reset() {
+	*x = Leaving{}
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Leaving) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Leaving) ProtoMessage() {}
+
+func (x *Leaving) ProtoReflect() protoreflect.Message {
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Leaving.ProtoReflect.Descriptor instead.
+func (*Leaving) Descriptor() ([]byte, []int) {
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{6}
+}
+
+// Inherit passes the listening sockets of proxies that are gone or do not respond: who waits in
+// their queues is to be served (feed version 3).
+type Inherit struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Inherit) Reset() {
+	*x = Inherit{}
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Inherit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Inherit) ProtoMessage() {}
+
+func (x *Inherit) ProtoReflect() protoreflect.Message {
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Inherit.ProtoReflect.Descriptor instead.
+func (*Inherit) Descriptor() ([]byte, []int) {
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{7}
+}
+
 // Reject ends the conversation. The reason says what to do.
 type Reject struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1075,7 +1238,7 @@ type Reject struct {
 
 func (x *Reject) Reset() {
 	*x = Reject{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[5]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1087,7 +1250,7 @@ func (x *Reject) String() string {
 func (*Reject) ProtoMessage() {}
 
 func (x *Reject) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[5]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1100,7 +1263,7 @@ func (x *Reject) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reject.ProtoReflect.Descriptor instead.
 func (*Reject) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{5}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Reject) GetReason() string {
@@ -1137,7 +1300,7 @@ type Config struct {
 
 func (x *Config) Reset() {
 	*x = Config{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[6]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1149,7 +1312,7 @@ func (x *Config) String() string {
 func (*Config) ProtoMessage() {}
 
 func (x *Config) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[6]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1162,7 +1325,7 @@ func (x *Config) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Config.ProtoReflect.Descriptor instead.
 func (*Config) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{6}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Config) GetVersion() uint64 {
@@ -1283,7 +1446,7 @@ type Certificate struct {
 
 func (x *Certificate) Reset() {
 	*x = Certificate{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[7]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1295,7 +1458,7 @@ func (x *Certificate) String() string {
 func (*Certificate) ProtoMessage() {}
 
 func (x *Certificate) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[7]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1308,7 +1471,7 @@ func (x *Certificate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Certificate.ProtoReflect.Descriptor instead.
 func (*Certificate) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{7}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Certificate) GetId() string {
@@ -1351,7 +1514,7 @@ type Authority struct {
 
 func (x *Authority) Reset() {
 	*x = Authority{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[8]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1363,7 +1526,7 @@ func (x *Authority) String() string {
 func (*Authority) ProtoMessage() {}
 
 func (x *Authority) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[8]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1376,7 +1539,7 @@ func (x *Authority) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Authority.ProtoReflect.Descriptor instead.
 func (*Authority) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{8}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Authority) GetId() string {
@@ -1412,7 +1575,7 @@ type TicketKeys struct {
 
 func (x *TicketKeys) Reset() {
 	*x = TicketKeys{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[9]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1424,7 +1587,7 @@ func (x *TicketKeys) String() string {
 func (*TicketKeys) ProtoMessage() {}
 
 func (x *TicketKeys) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[9]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1437,7 +1600,7 @@ func (x *TicketKeys) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TicketKeys.ProtoReflect.Descriptor instead.
 func (*TicketKeys) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{9}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *TicketKeys) GetKeys() [][]byte {
@@ -1467,7 +1630,7 @@ type Host struct {
 
 func (x *Host) Reset() {
 	*x = Host{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[10]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1479,7 +1642,7 @@ func (x *Host) String() string {
 func (*Host) ProtoMessage() {}
 
 func (x *Host) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[10]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1492,7 +1655,7 @@ func (x *Host) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Host.ProtoReflect.Descriptor instead.
 func (*Host) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{10}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Host) GetName() string {
@@ -1541,7 +1704,7 @@ type Locations struct {
 
 func (x *Locations) Reset() {
 	*x = Locations{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[11]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1553,7 +1716,7 @@ func (x *Locations) String() string {
 func (*Locations) ProtoMessage() {}
 
 func (x *Locations) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[11]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1566,7 +1729,7 @@ func (x *Locations) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Locations.ProtoReflect.Descriptor instead.
 func (*Locations) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{11}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Locations) GetServer() []*Location {
@@ -1595,7 +1758,7 @@ type Location struct {
 
 func (x *Location) Reset() {
 	*x = Location{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[12]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1607,7 +1770,7 @@ func (x *Location) String() string {
 func (*Location) ProtoMessage() {}
 
 func (x *Location) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[12]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1620,7 +1783,7 @@ func (x *Location) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Location.ProtoReflect.Descriptor instead.
 func (*Location) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{12}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Location) GetMatch() Location_Match {
@@ -1666,7 +1829,7 @@ type TLS struct {
 
 func (x *TLS) Reset() {
 	*x = TLS{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[13]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1678,7 +1841,7 @@ func (x *TLS) String() string {
 func (*TLS) ProtoMessage() {}
 
 func (x *TLS) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[13]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1691,7 +1854,7 @@ func (x *TLS) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TLS.ProtoReflect.Descriptor instead.
 func (*TLS) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{13}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *TLS) GetCertificates() []string {
@@ -1750,7 +1913,7 @@ type ClientAuth struct {
 
 func (x *ClientAuth) Reset() {
 	*x = ClientAuth{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[14]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1762,7 +1925,7 @@ func (x *ClientAuth) String() string {
 func (*ClientAuth) ProtoMessage() {}
 
 func (x *ClientAuth) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[14]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1775,7 +1938,7 @@ func (x *ClientAuth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClientAuth.ProtoReflect.Descriptor instead.
 func (*ClientAuth) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{14}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ClientAuth) GetMode() ClientAuth_Mode {
@@ -1841,7 +2004,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[15]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1853,7 +2016,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[15]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1866,7 +2029,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{15}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Route) GetPath() string {
@@ -1973,7 +2136,7 @@ type Conditions struct {
 
 func (x *Conditions) Reset() {
 	*x = Conditions{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[16]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1985,7 +2148,7 @@ func (x *Conditions) String() string {
 func (*Conditions) ProtoMessage() {}
 
 func (x *Conditions) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[16]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1998,7 +2161,7 @@ func (x *Conditions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Conditions.ProtoReflect.Descriptor instead.
 func (*Conditions) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{16}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Conditions) GetMethod() string {
@@ -2040,7 +2203,7 @@ type Comparison struct {
 
 func (x *Comparison) Reset() {
 	*x = Comparison{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[17]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2052,7 +2215,7 @@ func (x *Comparison) String() string {
 func (*Comparison) ProtoMessage() {}
 
 func (x *Comparison) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[17]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2065,7 +2228,7 @@ func (x *Comparison) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Comparison.ProtoReflect.Descriptor instead.
 func (*Comparison) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{17}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Comparison) GetName() string {
@@ -2102,7 +2265,7 @@ type Upstream struct {
 
 func (x *Upstream) Reset() {
 	*x = Upstream{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[18]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2114,7 +2277,7 @@ func (x *Upstream) String() string {
 func (*Upstream) ProtoMessage() {}
 
 func (x *Upstream) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[18]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2127,7 +2290,7 @@ func (x *Upstream) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Upstream.ProtoReflect.Descriptor instead.
 func (*Upstream) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{18}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Upstream) GetProtocol() Upstream_Protocol {
@@ -2173,7 +2336,7 @@ type UpstreamTLS struct {
 
 func (x *UpstreamTLS) Reset() {
 	*x = UpstreamTLS{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[19]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2185,7 +2348,7 @@ func (x *UpstreamTLS) String() string {
 func (*UpstreamTLS) ProtoMessage() {}
 
 func (x *UpstreamTLS) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[19]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2198,7 +2361,7 @@ func (x *UpstreamTLS) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpstreamTLS.ProtoReflect.Descriptor instead.
 func (*UpstreamTLS) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{19}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *UpstreamTLS) GetVerify() bool {
@@ -2289,7 +2452,7 @@ type Policy struct {
 
 func (x *Policy) Reset() {
 	*x = Policy{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[20]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2301,7 +2464,7 @@ func (x *Policy) String() string {
 func (*Policy) ProtoMessage() {}
 
 func (x *Policy) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[20]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2314,7 +2477,7 @@ func (x *Policy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Policy.ProtoReflect.Descriptor instead.
 func (*Policy) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{20}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Policy) GetRedirects() []*Redirect {
@@ -2539,7 +2702,7 @@ type Step struct {
 
 func (x *Step) Reset() {
 	*x = Step{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[21]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2551,7 +2714,7 @@ func (x *Step) String() string {
 func (*Step) ProtoMessage() {}
 
 func (x *Step) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[21]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2564,7 +2727,7 @@ func (x *Step) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Step.ProtoReflect.Descriptor instead.
 func (*Step) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{21}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Step) GetOp() Step_Op {
@@ -2650,7 +2813,7 @@ type Substitutions struct {
 
 func (x *Substitutions) Reset() {
 	*x = Substitutions{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[22]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2662,7 +2825,7 @@ func (x *Substitutions) String() string {
 func (*Substitutions) ProtoMessage() {}
 
 func (x *Substitutions) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[22]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2675,7 +2838,7 @@ func (x *Substitutions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Substitutions.ProtoReflect.Descriptor instead.
 func (*Substitutions) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{22}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Substitutions) GetReplace() []*Substitutions_Substitution {
@@ -2718,7 +2881,7 @@ type Balance struct {
 
 func (x *Balance) Reset() {
 	*x = Balance{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[23]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2730,7 +2893,7 @@ func (x *Balance) String() string {
 func (*Balance) ProtoMessage() {}
 
 func (x *Balance) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[23]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2743,7 +2906,7 @@ func (x *Balance) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Balance.ProtoReflect.Descriptor instead.
 func (*Balance) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{23}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Balance) GetAlgorithm() Algorithm {
@@ -2793,7 +2956,7 @@ type Affinity struct {
 
 func (x *Affinity) Reset() {
 	*x = Affinity{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[24]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2805,7 +2968,7 @@ func (x *Affinity) String() string {
 func (*Affinity) ProtoMessage() {}
 
 func (x *Affinity) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[24]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2818,7 +2981,7 @@ func (x *Affinity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Affinity.ProtoReflect.Descriptor instead.
 func (*Affinity) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{24}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Affinity) GetCookie() string {
@@ -2910,7 +3073,7 @@ type Retry struct {
 
 func (x *Retry) Reset() {
 	*x = Retry{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[25]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2922,7 +3085,7 @@ func (x *Retry) String() string {
 func (*Retry) ProtoMessage() {}
 
 func (x *Retry) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[25]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2935,7 +3098,7 @@ func (x *Retry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retry.ProtoReflect.Descriptor instead.
 func (*Retry) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{25}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Retry) GetOn() uint32 {
@@ -2978,7 +3141,7 @@ type Destination struct {
 
 func (x *Destination) Reset() {
 	*x = Destination{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[26]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2990,7 +3153,7 @@ func (x *Destination) String() string {
 func (*Destination) ProtoMessage() {}
 
 func (x *Destination) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[26]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3003,7 +3166,7 @@ func (x *Destination) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Destination.ProtoReflect.Descriptor instead.
 func (*Destination) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{26}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Destination) GetService() uint32 {
@@ -3052,7 +3215,7 @@ type ExternalAuth struct {
 
 func (x *ExternalAuth) Reset() {
 	*x = ExternalAuth{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[27]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3064,7 +3227,7 @@ func (x *ExternalAuth) String() string {
 func (*ExternalAuth) ProtoMessage() {}
 
 func (x *ExternalAuth) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[27]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3077,7 +3240,7 @@ func (x *ExternalAuth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExternalAuth.ProtoReflect.Descriptor instead.
 func (*ExternalAuth) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{27}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ExternalAuth) GetTo() *Destination {
@@ -3160,7 +3323,7 @@ type CacheTime struct {
 
 func (x *CacheTime) Reset() {
 	*x = CacheTime{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[28]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3172,7 +3335,7 @@ func (x *CacheTime) String() string {
 func (*CacheTime) ProtoMessage() {}
 
 func (x *CacheTime) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[28]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3185,7 +3348,7 @@ func (x *CacheTime) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CacheTime.ProtoReflect.Descriptor instead.
 func (*CacheTime) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{28}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *CacheTime) GetStatus() []uint32 {
@@ -3213,7 +3376,7 @@ type Mirror struct {
 
 func (x *Mirror) Reset() {
 	*x = Mirror{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[29]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3225,7 +3388,7 @@ func (x *Mirror) String() string {
 func (*Mirror) ProtoMessage() {}
 
 func (x *Mirror) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[29]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3238,7 +3401,7 @@ func (x *Mirror) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mirror.ProtoReflect.Descriptor instead.
 func (*Mirror) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{29}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Mirror) GetTo() *Destination {
@@ -3275,7 +3438,7 @@ type ErrorPages struct {
 
 func (x *ErrorPages) Reset() {
 	*x = ErrorPages{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[30]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3287,7 +3450,7 @@ func (x *ErrorPages) String() string {
 func (*ErrorPages) ProtoMessage() {}
 
 func (x *ErrorPages) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[30]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3300,7 +3463,7 @@ func (x *ErrorPages) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorPages.ProtoReflect.Descriptor instead.
 func (*ErrorPages) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{30}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ErrorPages) GetStatus() []uint32 {
@@ -3342,7 +3505,7 @@ type Compression struct {
 
 func (x *Compression) Reset() {
 	*x = Compression{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[31]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3354,7 +3517,7 @@ func (x *Compression) String() string {
 func (*Compression) ProtoMessage() {}
 
 func (x *Compression) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[31]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3367,7 +3530,7 @@ func (x *Compression) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Compression.ProtoReflect.Descriptor instead.
 func (*Compression) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{31}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Compression) GetEncodings() []string {
@@ -3401,7 +3564,7 @@ type Pace struct {
 
 func (x *Pace) Reset() {
 	*x = Pace{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[32]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3413,7 +3576,7 @@ func (x *Pace) String() string {
 func (*Pace) ProtoMessage() {}
 
 func (x *Pace) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[32]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3426,7 +3589,7 @@ func (x *Pace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pace.ProtoReflect.Descriptor instead.
 func (*Pace) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{32}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Pace) GetBytesPerSecond() uint64 {
@@ -3454,7 +3617,7 @@ type Trace struct {
 
 func (x *Trace) Reset() {
 	*x = Trace{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[33]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3466,7 +3629,7 @@ func (x *Trace) String() string {
 func (*Trace) ProtoMessage() {}
 
 func (x *Trace) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[33]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3479,7 +3642,7 @@ func (x *Trace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Trace.ProtoReflect.Descriptor instead.
 func (*Trace) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{33}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Trace) GetEnabled() bool {
@@ -3518,7 +3681,7 @@ type Redirect struct {
 
 func (x *Redirect) Reset() {
 	*x = Redirect{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[34]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3530,7 +3693,7 @@ func (x *Redirect) String() string {
 func (*Redirect) ProtoMessage() {}
 
 func (x *Redirect) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[34]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3543,7 +3706,7 @@ func (x *Redirect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Redirect.ProtoReflect.Descriptor instead.
 func (*Redirect) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{34}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Redirect) GetPath() string {
@@ -3609,7 +3772,7 @@ type CORS struct {
 
 func (x *CORS) Reset() {
 	*x = CORS{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[35]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3621,7 +3784,7 @@ func (x *CORS) String() string {
 func (*CORS) ProtoMessage() {}
 
 func (x *CORS) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[35]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3634,7 +3797,7 @@ func (x *CORS) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CORS.ProtoReflect.Descriptor instead.
 func (*CORS) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{35}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *CORS) GetOrigins() []string {
@@ -3692,7 +3855,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[36]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3704,7 +3867,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[36]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3717,7 +3880,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{36}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Limits) GetRates() []*Rate {
@@ -3766,7 +3929,7 @@ type Rate struct {
 
 func (x *Rate) Reset() {
 	*x = Rate{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[37]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3778,7 +3941,7 @@ func (x *Rate) String() string {
 func (*Rate) ProtoMessage() {}
 
 func (x *Rate) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[37]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3791,7 +3954,7 @@ func (x *Rate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rate.ProtoReflect.Descriptor instead.
 func (*Rate) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{37}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Rate) GetRequests() uint32 {
@@ -3829,7 +3992,7 @@ type Access struct {
 
 func (x *Access) Reset() {
 	*x = Access{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[38]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3841,7 +4004,7 @@ func (x *Access) String() string {
 func (*Access) ProtoMessage() {}
 
 func (x *Access) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[38]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3854,7 +4017,7 @@ func (x *Access) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Access.ProtoReflect.Descriptor instead.
 func (*Access) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{38}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Access) GetAllow() []string {
@@ -3910,7 +4073,7 @@ type BasicAuth struct {
 
 func (x *BasicAuth) Reset() {
 	*x = BasicAuth{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[39]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3922,7 +4085,7 @@ func (x *BasicAuth) String() string {
 func (*BasicAuth) ProtoMessage() {}
 
 func (x *BasicAuth) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[39]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3935,7 +4098,7 @@ func (x *BasicAuth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BasicAuth.ProtoReflect.Descriptor instead.
 func (*BasicAuth) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{39}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *BasicAuth) GetRealm() string {
@@ -3967,7 +4130,7 @@ type HeaderRule struct {
 
 func (x *HeaderRule) Reset() {
 	*x = HeaderRule{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[40]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3979,7 +4142,7 @@ func (x *HeaderRule) String() string {
 func (*HeaderRule) ProtoMessage() {}
 
 func (x *HeaderRule) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[40]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3992,7 +4155,7 @@ func (x *HeaderRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeaderRule.ProtoReflect.Descriptor instead.
 func (*HeaderRule) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{40}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *HeaderRule) GetOp() HeaderRule_Op {
@@ -4055,7 +4218,7 @@ type Replacement struct {
 
 func (x *Replacement) Reset() {
 	*x = Replacement{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[41]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4067,7 +4230,7 @@ func (x *Replacement) String() string {
 func (*Replacement) ProtoMessage() {}
 
 func (x *Replacement) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[41]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4080,7 +4243,7 @@ func (x *Replacement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Replacement.ProtoReflect.Descriptor instead.
 func (*Replacement) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{41}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Replacement) GetFrom() string {
@@ -4124,7 +4287,7 @@ type Split struct {
 
 func (x *Split) Reset() {
 	*x = Split{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[42]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4136,7 +4299,7 @@ func (x *Split) String() string {
 func (*Split) ProtoMessage() {}
 
 func (x *Split) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[42]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4149,7 +4312,7 @@ func (x *Split) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Split.ProtoReflect.Descriptor instead.
 func (*Split) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{42}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Split) GetService() uint32 {
@@ -4245,7 +4408,7 @@ type Service struct {
 
 func (x *Service) Reset() {
 	*x = Service{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[43]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4257,7 +4420,7 @@ func (x *Service) String() string {
 func (*Service) ProtoMessage() {}
 
 func (x *Service) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[43]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4270,7 +4433,7 @@ func (x *Service) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Service.ProtoReflect.Descriptor instead.
 func (*Service) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{43}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Service) GetId() uint32 {
@@ -4346,7 +4509,7 @@ type HealthCheck struct {
 
 func (x *HealthCheck) Reset() {
 	*x = HealthCheck{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[44]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4358,7 +4521,7 @@ func (x *HealthCheck) String() string {
 func (*HealthCheck) ProtoMessage() {}
 
 func (x *HealthCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[44]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4371,7 +4534,7 @@ func (x *HealthCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthCheck.ProtoReflect.Descriptor instead.
 func (*HealthCheck) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{44}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *HealthCheck) GetKind() HealthCheck_Kind {
@@ -4451,7 +4614,7 @@ type Outlier struct {
 
 func (x *Outlier) Reset() {
 	*x = Outlier{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[45]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4463,7 +4626,7 @@ func (x *Outlier) String() string {
 func (*Outlier) ProtoMessage() {}
 
 func (x *Outlier) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[45]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4476,7 +4639,7 @@ func (x *Outlier) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outlier.ProtoReflect.Descriptor instead.
 func (*Outlier) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{45}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Outlier) GetOff() bool {
@@ -4527,7 +4690,7 @@ type Listener struct {
 
 func (x *Listener) Reset() {
 	*x = Listener{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[46]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4539,7 +4702,7 @@ func (x *Listener) String() string {
 func (*Listener) ProtoMessage() {}
 
 func (x *Listener) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[46]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4552,7 +4715,7 @@ func (x *Listener) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Listener.ProtoReflect.Descriptor instead.
 func (*Listener) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{46}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Listener) GetAddress() []byte {
@@ -4634,7 +4797,7 @@ type Settings struct {
 
 func (x *Settings) Reset() {
 	*x = Settings{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[47]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4646,7 +4809,7 @@ func (x *Settings) String() string {
 func (*Settings) ProtoMessage() {}
 
 func (x *Settings) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[47]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4659,7 +4822,7 @@ func (x *Settings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settings.ProtoReflect.Descriptor instead.
 func (*Settings) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{47}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Settings) GetHeadTimeoutMs() uint32 {
@@ -4965,7 +5128,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[48]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4977,7 +5140,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[48]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4990,7 +5153,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{48}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Ack) GetVersion() uint64 {
@@ -5014,7 +5177,7 @@ type Refuse struct {
 
 func (x *Refuse) Reset() {
 	*x = Refuse{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[49]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5026,7 +5189,7 @@ func (x *Refuse) String() string {
 func (*Refuse) ProtoMessage() {}
 
 func (x *Refuse) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[49]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5039,7 +5202,7 @@ func (x *Refuse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refuse.ProtoReflect.Descriptor instead.
 func (*Refuse) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{49}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Refuse) GetVersion() uint64 {
@@ -5079,7 +5242,7 @@ type Serving struct {
 
 func (x *Serving) Reset() {
 	*x = Serving{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[50]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5091,7 +5254,7 @@ func (x *Serving) String() string {
 func (*Serving) ProtoMessage() {}
 
 func (x *Serving) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[50]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5104,7 +5267,7 @@ func (x *Serving) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Serving.ProtoReflect.Descriptor instead.
 func (*Serving) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{50}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{53}
 }
 
 // Drain tells a proxy that another generation serves: finish what is open, then exit.
@@ -5117,7 +5280,7 @@ type Drain struct {
 
 func (x *Drain) Reset() {
 	*x = Drain{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[51]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5129,7 +5292,7 @@ func (x *Drain) String() string {
 func (*Drain) ProtoMessage() {}
 
 func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[51]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5142,7 +5305,7 @@ func (x *Drain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drain.ProtoReflect.Descriptor instead.
 func (*Drain) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{51}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Drain) GetTimeoutMs() uint32 {
@@ -5162,7 +5325,7 @@ type Query struct {
 
 func (x *Query) Reset() {
 	*x = Query{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[52]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5174,7 +5337,7 @@ func (x *Query) String() string {
 func (*Query) ProtoMessage() {}
 
 func (x *Query) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[52]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5187,7 +5350,7 @@ func (x *Query) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Query.ProtoReflect.Descriptor instead.
 func (*Query) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{52}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Query) GetWhat() string {
@@ -5207,7 +5370,7 @@ type Answer struct {
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[53]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5219,7 +5382,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[53]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5232,7 +5395,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{53}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Answer) GetJson() []byte {
@@ -5259,7 +5422,7 @@ type Substitutions_Substitution struct {
 
 func (x *Substitutions_Substitution) Reset() {
 	*x = Substitutions_Substitution{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[54]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5271,7 +5434,7 @@ func (x *Substitutions_Substitution) String() string {
 func (*Substitutions_Substitution) ProtoMessage() {}
 
 func (x *Substitutions_Substitution) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[54]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5284,7 +5447,7 @@ func (x *Substitutions_Substitution) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Substitutions_Substitution.ProtoReflect.Descriptor instead.
 func (*Substitutions_Substitution) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{22, 0}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{25, 0}
 }
 
 func (x *Substitutions_Substitution) GetFrom() string {
@@ -5305,20 +5468,23 @@ var File_userspace_feed_feedpb_feed_proto protoreflect.FileDescriptor
 
 const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\n" +
-	" userspace/feed/feedpb/feed.proto\x12\x10kerngate.feed.v1\"\xd5\x01\n" +
+	" userspace/feed/feedpb/feed.proto\x12\x10kerngate.feed.v1\"\xc9\x02\n" +
 	"\aToAgent\x12/\n" +
 	"\x05hello\x18\x01 \x01(\v2\x17.kerngate.feed.v1.HelloH\x00R\x05hello\x12)\n" +
 	"\x03ack\x18\x02 \x01(\v2\x15.kerngate.feed.v1.AckH\x00R\x03ack\x122\n" +
 	"\x06refuse\x18\x03 \x01(\v2\x18.kerngate.feed.v1.RefuseH\x00R\x06refuse\x12/\n" +
-	"\x05query\x18\x04 \x01(\v2\x17.kerngate.feed.v1.QueryH\x00R\x05queryB\t\n" +
-	"\amessage\"\xd1\x02\n" +
+	"\x05query\x18\x04 \x01(\v2\x17.kerngate.feed.v1.QueryH\x00R\x05query\x12;\n" +
+	"\tlisteners\x18\x05 \x01(\v2\x1b.kerngate.feed.v1.ListenersH\x00R\tlisteners\x125\n" +
+	"\aleaving\x18\x06 \x01(\v2\x19.kerngate.feed.v1.LeavingH\x00R\aleavingB\t\n" +
+	"\amessage\"\x88\x03\n" +
 	"\tFromAgent\x125\n" +
 	"\awelcome\x18\x01 \x01(\v2\x19.kerngate.feed.v1.WelcomeH\x00R\awelcome\x122\n" +
 	"\x06reject\x18\x02 \x01(\v2\x18.kerngate.feed.v1.RejectH\x00R\x06reject\x122\n" +
 	"\x06config\x18\x03 \x01(\v2\x18.kerngate.feed.v1.ConfigH\x00R\x06config\x125\n" +
 	"\aserving\x18\x04 \x01(\v2\x19.kerngate.feed.v1.ServingH\x00R\aserving\x12/\n" +
 	"\x05drain\x18\x05 \x01(\v2\x17.kerngate.feed.v1.DrainH\x00R\x05drain\x122\n" +
-	"\x06answer\x18\x06 \x01(\v2\x18.kerngate.feed.v1.AnswerH\x00R\x06answerB\t\n" +
+	"\x06answer\x18\x06 \x01(\v2\x18.kerngate.feed.v1.AnswerH\x00R\x06answer\x125\n" +
+	"\ainherit\x18\a \x01(\v2\x19.kerngate.feed.v1.InheritH\x00R\ainheritB\t\n" +
 	"\amessage\"\x96\x02\n" +
 	"\x05Hello\x12\x1f\n" +
 	"\vmin_version\x18\x01 \x01(\rR\n" +
@@ -5345,7 +5511,10 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"maxEntries\x12\x1d\n" +
 	"\n" +
 	"value_size\x18\x03 \x01(\rR\tvalueSize\x12\x1a\n" +
-	"\bwritable\x18\x04 \x01(\bR\bwritable\" \n" +
+	"\bwritable\x18\x04 \x01(\bR\bwritable\"\v\n" +
+	"\tListeners\"\t\n" +
+	"\aLeaving\"\t\n" +
+	"\aInherit\" \n" +
 	"\x06Reject\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\"\xbe\x05\n" +
 	"\x06Config\x12\x18\n" +
@@ -5812,7 +5981,7 @@ func file_userspace_feed_feedpb_feed_proto_rawDescGZIP() []byte {
 }
 
 var file_userspace_feed_feedpb_feed_proto_enumTypes = make([]protoimpl.EnumInfo, 10)
-var file_userspace_feed_feedpb_feed_proto_msgTypes = make([]protoimpl.MessageInfo, 55)
+var file_userspace_feed_feedpb_feed_proto_msgTypes = make([]protoimpl.MessageInfo, 58)
 var file_userspace_feed_feedpb_feed_proto_goTypes = []any{
 	(RequestBuffering)(0),              // 0: kerngate.feed.v1.RequestBuffering
 	(Algorithm)(0),                     // 1: kerngate.feed.v1.Algorithm
@@ -5829,139 +5998,145 @@ var file_userspace_feed_feedpb_feed_proto_goTypes = []any{
 	(*Hello)(nil),                      // 12: kerngate.feed.v1.Hello
 	(*Welcome)(nil),                    // 13: kerngate.feed.v1.Welcome
 	(*Map)(nil),                        // 14: kerngate.feed.v1.Map
-	(*Reject)(nil),                     // 15: kerngate.feed.v1.Reject
-	(*Config)(nil),                     // 16: kerngate.feed.v1.Config
-	(*Certificate)(nil),                // 17: kerngate.feed.v1.Certificate
-	(*Authority)(nil),                  // 18: kerngate.feed.v1.Authority
-	(*TicketKeys)(nil),                 // 19: kerngate.feed.v1.TicketKeys
-	(*Host)(nil),                       // 20: kerngate.feed.v1.Host
-	(*Locations)(nil),                  // 21: kerngate.feed.v1.Locations
-	(*Location)(nil),                   // 22: kerngate.feed.v1.Location
-	(*TLS)(nil),                        // 23: kerngate.feed.v1.TLS
-	(*ClientAuth)(nil),                 // 24: kerngate.feed.v1.ClientAuth
-	(*Route)(nil),                      // 25: kerngate.feed.v1.Route
-	(*Conditions)(nil),                 // 26: kerngate.feed.v1.Conditions
-	(*Comparison)(nil),                 // 27: kerngate.feed.v1.Comparison
-	(*Upstream)(nil),                   // 28: kerngate.feed.v1.Upstream
-	(*UpstreamTLS)(nil),                // 29: kerngate.feed.v1.UpstreamTLS
-	(*Policy)(nil),                     // 30: kerngate.feed.v1.Policy
-	(*Step)(nil),                       // 31: kerngate.feed.v1.Step
-	(*Substitutions)(nil),              // 32: kerngate.feed.v1.Substitutions
-	(*Balance)(nil),                    // 33: kerngate.feed.v1.Balance
-	(*Affinity)(nil),                   // 34: kerngate.feed.v1.Affinity
-	(*Retry)(nil),                      // 35: kerngate.feed.v1.Retry
-	(*Destination)(nil),                // 36: kerngate.feed.v1.Destination
-	(*ExternalAuth)(nil),               // 37: kerngate.feed.v1.ExternalAuth
-	(*CacheTime)(nil),                  // 38: kerngate.feed.v1.CacheTime
-	(*Mirror)(nil),                     // 39: kerngate.feed.v1.Mirror
-	(*ErrorPages)(nil),                 // 40: kerngate.feed.v1.ErrorPages
-	(*Compression)(nil),                // 41: kerngate.feed.v1.Compression
-	(*Pace)(nil),                       // 42: kerngate.feed.v1.Pace
-	(*Trace)(nil),                      // 43: kerngate.feed.v1.Trace
-	(*Redirect)(nil),                   // 44: kerngate.feed.v1.Redirect
-	(*CORS)(nil),                       // 45: kerngate.feed.v1.CORS
-	(*Limits)(nil),                     // 46: kerngate.feed.v1.Limits
-	(*Rate)(nil),                       // 47: kerngate.feed.v1.Rate
-	(*Access)(nil),                     // 48: kerngate.feed.v1.Access
-	(*BasicAuth)(nil),                  // 49: kerngate.feed.v1.BasicAuth
-	(*HeaderRule)(nil),                 // 50: kerngate.feed.v1.HeaderRule
-	(*Replacement)(nil),                // 51: kerngate.feed.v1.Replacement
-	(*Split)(nil),                      // 52: kerngate.feed.v1.Split
-	(*Service)(nil),                    // 53: kerngate.feed.v1.Service
-	(*HealthCheck)(nil),                // 54: kerngate.feed.v1.HealthCheck
-	(*Outlier)(nil),                    // 55: kerngate.feed.v1.Outlier
-	(*Listener)(nil),                   // 56: kerngate.feed.v1.Listener
-	(*Settings)(nil),                   // 57: kerngate.feed.v1.Settings
-	(*Ack)(nil),                        // 58: kerngate.feed.v1.Ack
-	(*Refuse)(nil),                     // 59: kerngate.feed.v1.Refuse
-	(*Serving)(nil),                    // 60: kerngate.feed.v1.Serving
-	(*Drain)(nil),                      // 61: kerngate.feed.v1.Drain
-	(*Query)(nil),                      // 62: kerngate.feed.v1.Query
-	(*Answer)(nil),                     // 63: kerngate.feed.v1.Answer
-	(*Substitutions_Substitution)(nil), // 64: kerngate.feed.v1.Substitutions.Substitution
+	(*Listeners)(nil),                  // 15: kerngate.feed.v1.Listeners
+	(*Leaving)(nil),                    // 16: kerngate.feed.v1.Leaving
+	(*Inherit)(nil),                    // 17: kerngate.feed.v1.Inherit
+	(*Reject)(nil),                     // 18: kerngate.feed.v1.Reject
+	(*Config)(nil),                     // 19: kerngate.feed.v1.Config
+	(*Certificate)(nil),                // 20: kerngate.feed.v1.Certificate
+	(*Authority)(nil),                  // 21: kerngate.feed.v1.Authority
+	(*TicketKeys)(nil),                 // 22: kerngate.feed.v1.TicketKeys
+	(*Host)(nil),                       // 23: kerngate.feed.v1.Host
+	(*Locations)(nil),                  // 24: kerngate.feed.v1.Locations
+	(*Location)(nil),                   // 25: kerngate.feed.v1.Location
+	(*TLS)(nil),                        // 26: kerngate.feed.v1.TLS
+	(*ClientAuth)(nil),                 // 27: kerngate.feed.v1.ClientAuth
+	(*Route)(nil),                      // 28: kerngate.feed.v1.Route
+	(*Conditions)(nil),                 // 29: kerngate.feed.v1.Conditions
+	(*Comparison)(nil),                 // 30: kerngate.feed.v1.Comparison
+	(*Upstream)(nil),                   // 31: kerngate.feed.v1.Upstream
+	(*UpstreamTLS)(nil),                // 32: kerngate.feed.v1.UpstreamTLS
+	(*Policy)(nil),                     // 33: kerngate.feed.v1.Policy
+	(*Step)(nil),                       // 34: kerngate.feed.v1.Step
+	(*Substitutions)(nil),              // 35: kerngate.feed.v1.Substitutions
+	(*Balance)(nil),                    // 36: kerngate.feed.v1.Balance
+	(*Affinity)(nil),                   // 37: kerngate.feed.v1.Affinity
+	(*Retry)(nil),                      // 38: kerngate.feed.v1.Retry
+	(*Destination)(nil),                // 39: kerngate.feed.v1.Destination
+	(*ExternalAuth)(nil),               // 40: kerngate.feed.v1.ExternalAuth
+	(*CacheTime)(nil),                  // 41: kerngate.feed.v1.CacheTime
+	(*Mirror)(nil),                     // 42: kerngate.feed.v1.Mirror
+	(*ErrorPages)(nil),                 // 43: kerngate.feed.v1.ErrorPages
+	(*Compression)(nil),                // 44: kerngate.feed.v1.Compression
+	(*Pace)(nil),                       // 45: kerngate.feed.v1.Pace
+	(*Trace)(nil),                      // 46: kerngate.feed.v1.Trace
+	(*Redirect)(nil),                   // 47: kerngate.feed.v1.Redirect
+	(*CORS)(nil),                       // 48: kerngate.feed.v1.CORS
+	(*Limits)(nil),                     // 49: kerngate.feed.v1.Limits
+	(*Rate)(nil),                       // 50: kerngate.feed.v1.Rate
+	(*Access)(nil),                     // 51: kerngate.feed.v1.Access
+	(*BasicAuth)(nil),                  // 52: kerngate.feed.v1.BasicAuth
+	(*HeaderRule)(nil),                 // 53: kerngate.feed.v1.HeaderRule
+	(*Replacement)(nil),                // 54: kerngate.feed.v1.Replacement
+	(*Split)(nil),                      // 55: kerngate.feed.v1.Split
+	(*Service)(nil),                    // 56: kerngate.feed.v1.Service
+	(*HealthCheck)(nil),                // 57: kerngate.feed.v1.HealthCheck
+	(*Outlier)(nil),                    // 58: kerngate.feed.v1.Outlier
+	(*Listener)(nil),                   // 59: kerngate.feed.v1.Listener
+	(*Settings)(nil),                   // 60: kerngate.feed.v1.Settings
+	(*Ack)(nil),                        // 61: kerngate.feed.v1.Ack
+	(*Refuse)(nil),                     // 62: kerngate.feed.v1.Refuse
+	(*Serving)(nil),                    // 63: kerngate.feed.v1.Serving
+	(*Drain)(nil),                      // 64: kerngate.feed.v1.Drain
+	(*Query)(nil),                      // 65: kerngate.feed.v1.Query
+	(*Answer)(nil),                     // 66: kerngate.feed.v1.Answer
+	(*Substitutions_Substitution)(nil), // 67: kerngate.feed.v1.Substitutions.Substitution
 }
 var file_userspace_feed_feedpb_feed_proto_depIdxs = []int32{
 	12, // 0: kerngate.feed.v1.ToAgent.hello:type_name -> kerngate.feed.v1.Hello
-	58, // 1: kerngate.feed.v1.ToAgent.ack:type_name -> kerngate.feed.v1.Ack
-	59, // 2: kerngate.feed.v1.ToAgent.refuse:type_name -> kerngate.feed.v1.Refuse
-	62, // 3: kerngate.feed.v1.ToAgent.query:type_name -> kerngate.feed.v1.Query
-	13, // 4: kerngate.feed.v1.FromAgent.welcome:type_name -> kerngate.feed.v1.Welcome
-	15, // 5: kerngate.feed.v1.FromAgent.reject:type_name -> kerngate.feed.v1.Reject
-	16, // 6: kerngate.feed.v1.FromAgent.config:type_name -> kerngate.feed.v1.Config
-	60, // 7: kerngate.feed.v1.FromAgent.serving:type_name -> kerngate.feed.v1.Serving
-	61, // 8: kerngate.feed.v1.FromAgent.drain:type_name -> kerngate.feed.v1.Drain
-	63, // 9: kerngate.feed.v1.FromAgent.answer:type_name -> kerngate.feed.v1.Answer
-	14, // 10: kerngate.feed.v1.Welcome.maps:type_name -> kerngate.feed.v1.Map
-	20, // 11: kerngate.feed.v1.Config.hosts:type_name -> kerngate.feed.v1.Host
-	53, // 12: kerngate.feed.v1.Config.services:type_name -> kerngate.feed.v1.Service
-	57, // 13: kerngate.feed.v1.Config.settings:type_name -> kerngate.feed.v1.Settings
-	17, // 14: kerngate.feed.v1.Config.certificates:type_name -> kerngate.feed.v1.Certificate
-	18, // 15: kerngate.feed.v1.Config.authorities:type_name -> kerngate.feed.v1.Authority
-	19, // 16: kerngate.feed.v1.Config.ticket_keys:type_name -> kerngate.feed.v1.TicketKeys
-	25, // 17: kerngate.feed.v1.Host.routes:type_name -> kerngate.feed.v1.Route
-	23, // 18: kerngate.feed.v1.Host.tls:type_name -> kerngate.feed.v1.TLS
-	30, // 19: kerngate.feed.v1.Host.policies:type_name -> kerngate.feed.v1.Policy
-	21, // 20: kerngate.feed.v1.Host.locations:type_name -> kerngate.feed.v1.Locations
-	22, // 21: kerngate.feed.v1.Locations.server:type_name -> kerngate.feed.v1.Location
-	22, // 22: kerngate.feed.v1.Locations.nested:type_name -> kerngate.feed.v1.Location
-	2,  // 23: kerngate.feed.v1.Location.match:type_name -> kerngate.feed.v1.Location.Match
-	22, // 24: kerngate.feed.v1.Location.inner:type_name -> kerngate.feed.v1.Location
-	24, // 25: kerngate.feed.v1.TLS.client:type_name -> kerngate.feed.v1.ClientAuth
-	3,  // 26: kerngate.feed.v1.ClientAuth.mode:type_name -> kerngate.feed.v1.ClientAuth.Mode
-	28, // 27: kerngate.feed.v1.Route.upstream:type_name -> kerngate.feed.v1.Upstream
-	52, // 28: kerngate.feed.v1.Route.splits:type_name -> kerngate.feed.v1.Split
-	26, // 29: kerngate.feed.v1.Route.when:type_name -> kerngate.feed.v1.Conditions
-	27, // 30: kerngate.feed.v1.Conditions.headers:type_name -> kerngate.feed.v1.Comparison
-	27, // 31: kerngate.feed.v1.Conditions.query:type_name -> kerngate.feed.v1.Comparison
-	4,  // 32: kerngate.feed.v1.Upstream.protocol:type_name -> kerngate.feed.v1.Upstream.Protocol
-	29, // 33: kerngate.feed.v1.Upstream.tls:type_name -> kerngate.feed.v1.UpstreamTLS
-	44, // 34: kerngate.feed.v1.Policy.redirects:type_name -> kerngate.feed.v1.Redirect
-	45, // 35: kerngate.feed.v1.Policy.cors:type_name -> kerngate.feed.v1.CORS
-	46, // 36: kerngate.feed.v1.Policy.limits:type_name -> kerngate.feed.v1.Limits
-	48, // 37: kerngate.feed.v1.Policy.access:type_name -> kerngate.feed.v1.Access
-	50, // 38: kerngate.feed.v1.Policy.request_headers:type_name -> kerngate.feed.v1.HeaderRule
-	50, // 39: kerngate.feed.v1.Policy.response_headers:type_name -> kerngate.feed.v1.HeaderRule
-	51, // 40: kerngate.feed.v1.Policy.cookie_domains:type_name -> kerngate.feed.v1.Replacement
-	51, // 41: kerngate.feed.v1.Policy.cookie_paths:type_name -> kerngate.feed.v1.Replacement
-	51, // 42: kerngate.feed.v1.Policy.locations:type_name -> kerngate.feed.v1.Replacement
-	33, // 43: kerngate.feed.v1.Policy.balance:type_name -> kerngate.feed.v1.Balance
-	35, // 44: kerngate.feed.v1.Policy.retry:type_name -> kerngate.feed.v1.Retry
-	39, // 45: kerngate.feed.v1.Policy.mirrors:type_name -> kerngate.feed.v1.Mirror
-	40, // 46: kerngate.feed.v1.Policy.error_pages:type_name -> kerngate.feed.v1.ErrorPages
-	41, // 47: kerngate.feed.v1.Policy.compression:type_name -> kerngate.feed.v1.Compression
-	42, // 48: kerngate.feed.v1.Policy.pace:type_name -> kerngate.feed.v1.Pace
-	43, // 49: kerngate.feed.v1.Policy.trace:type_name -> kerngate.feed.v1.Trace
-	0,  // 50: kerngate.feed.v1.Policy.request_buffering:type_name -> kerngate.feed.v1.RequestBuffering
-	31, // 51: kerngate.feed.v1.Policy.server_steps:type_name -> kerngate.feed.v1.Step
-	31, // 52: kerngate.feed.v1.Policy.steps:type_name -> kerngate.feed.v1.Step
-	32, // 53: kerngate.feed.v1.Policy.substitutions:type_name -> kerngate.feed.v1.Substitutions
-	5,  // 54: kerngate.feed.v1.Step.op:type_name -> kerngate.feed.v1.Step.Op
-	6,  // 55: kerngate.feed.v1.Step.test:type_name -> kerngate.feed.v1.Step.Test
-	7,  // 56: kerngate.feed.v1.Step.then:type_name -> kerngate.feed.v1.Step.Then
-	44, // 57: kerngate.feed.v1.Step.answer:type_name -> kerngate.feed.v1.Redirect
-	64, // 58: kerngate.feed.v1.Substitutions.replace:type_name -> kerngate.feed.v1.Substitutions.Substitution
-	1,  // 59: kerngate.feed.v1.Balance.algorithm:type_name -> kerngate.feed.v1.Algorithm
-	34, // 60: kerngate.feed.v1.Balance.affinity:type_name -> kerngate.feed.v1.Affinity
-	36, // 61: kerngate.feed.v1.ExternalAuth.to:type_name -> kerngate.feed.v1.Destination
-	50, // 62: kerngate.feed.v1.ExternalAuth.headers:type_name -> kerngate.feed.v1.HeaderRule
-	38, // 63: kerngate.feed.v1.ExternalAuth.cache_for:type_name -> kerngate.feed.v1.CacheTime
-	36, // 64: kerngate.feed.v1.Mirror.to:type_name -> kerngate.feed.v1.Destination
-	47, // 65: kerngate.feed.v1.Limits.rates:type_name -> kerngate.feed.v1.Rate
-	49, // 66: kerngate.feed.v1.Access.basic:type_name -> kerngate.feed.v1.BasicAuth
-	37, // 67: kerngate.feed.v1.Access.external:type_name -> kerngate.feed.v1.ExternalAuth
-	8,  // 68: kerngate.feed.v1.HeaderRule.op:type_name -> kerngate.feed.v1.HeaderRule.Op
-	28, // 69: kerngate.feed.v1.Split.upstream:type_name -> kerngate.feed.v1.Upstream
-	54, // 70: kerngate.feed.v1.Service.health:type_name -> kerngate.feed.v1.HealthCheck
-	55, // 71: kerngate.feed.v1.Service.outlier:type_name -> kerngate.feed.v1.Outlier
-	9,  // 72: kerngate.feed.v1.HealthCheck.kind:type_name -> kerngate.feed.v1.HealthCheck.Kind
-	28, // 73: kerngate.feed.v1.HealthCheck.upstream:type_name -> kerngate.feed.v1.Upstream
-	41, // 74: kerngate.feed.v1.Settings.compression:type_name -> kerngate.feed.v1.Compression
-	56, // 75: kerngate.feed.v1.Settings.listeners:type_name -> kerngate.feed.v1.Listener
-	76, // [76:76] is the sub-list for method output_type
-	76, // [76:76] is the sub-list for method input_type
-	76, // [76:76] is the sub-list for extension type_name
-	76, // [76:76] is the sub-list for extension extendee
-	0,  // [0:76] is the sub-list for field type_name
+	61, // 1: kerngate.feed.v1.ToAgent.ack:type_name -> kerngate.feed.v1.Ack
+	62, // 2: kerngate.feed.v1.ToAgent.refuse:type_name -> kerngate.feed.v1.Refuse
+	65, // 3: kerngate.feed.v1.ToAgent.query:type_name -> kerngate.feed.v1.Query
+	15, // 4: kerngate.feed.v1.ToAgent.listeners:type_name -> kerngate.feed.v1.Listeners
+	16, // 5: kerngate.feed.v1.ToAgent.leaving:type_name -> kerngate.feed.v1.Leaving
+	13, // 6: kerngate.feed.v1.FromAgent.welcome:type_name -> kerngate.feed.v1.Welcome
+	18, // 7: kerngate.feed.v1.FromAgent.reject:type_name -> kerngate.feed.v1.Reject
+	19, // 8: kerngate.feed.v1.FromAgent.config:type_name -> kerngate.feed.v1.Config
+	63, // 9: kerngate.feed.v1.FromAgent.serving:type_name -> kerngate.feed.v1.Serving
+	64, // 10: kerngate.feed.v1.FromAgent.drain:type_name -> kerngate.feed.v1.Drain
+	66, // 11: kerngate.feed.v1.FromAgent.answer:type_name -> kerngate.feed.v1.Answer
+	17, // 12: kerngate.feed.v1.FromAgent.inherit:type_name -> kerngate.feed.v1.Inherit
+	14, // 13: kerngate.feed.v1.Welcome.maps:type_name -> kerngate.feed.v1.Map
+	23, // 14: kerngate.feed.v1.Config.hosts:type_name -> kerngate.feed.v1.Host
+	56, // 15: kerngate.feed.v1.Config.services:type_name -> kerngate.feed.v1.Service
+	60, // 16: kerngate.feed.v1.Config.settings:type_name -> kerngate.feed.v1.Settings
+	20, // 17: kerngate.feed.v1.Config.certificates:type_name -> kerngate.feed.v1.Certificate
+	21, // 18: kerngate.feed.v1.Config.authorities:type_name -> kerngate.feed.v1.Authority
+	22, // 19: kerngate.feed.v1.Config.ticket_keys:type_name -> kerngate.feed.v1.TicketKeys
+	28, // 20: kerngate.feed.v1.Host.routes:type_name -> kerngate.feed.v1.Route
+	26, // 21: kerngate.feed.v1.Host.tls:type_name -> kerngate.feed.v1.TLS
+	33, // 22: kerngate.feed.v1.Host.policies:type_name -> kerngate.feed.v1.Policy
+	24, // 23: kerngate.feed.v1.Host.locations:type_name -> kerngate.feed.v1.Locations
+	25, // 24: kerngate.feed.v1.Locations.server:type_name -> kerngate.feed.v1.Location
+	25, // 25: kerngate.feed.v1.Locations.nested:type_name -> kerngate.feed.v1.Location
+	2,  // 26: kerngate.feed.v1.Location.match:type_name -> kerngate.feed.v1.Location.Match
+	25, // 27: kerngate.feed.v1.Location.inner:type_name -> kerngate.feed.v1.Location
+	27, // 28: kerngate.feed.v1.TLS.client:type_name -> kerngate.feed.v1.ClientAuth
+	3,  // 29: kerngate.feed.v1.ClientAuth.mode:type_name -> kerngate.feed.v1.ClientAuth.Mode
+	31, // 30: kerngate.feed.v1.Route.upstream:type_name -> kerngate.feed.v1.Upstream
+	55, // 31: kerngate.feed.v1.Route.splits:type_name -> kerngate.feed.v1.Split
+	29, // 32: kerngate.feed.v1.Route.when:type_name -> kerngate.feed.v1.Conditions
+	30, // 33: kerngate.feed.v1.Conditions.headers:type_name -> kerngate.feed.v1.Comparison
+	30, // 34: kerngate.feed.v1.Conditions.query:type_name -> kerngate.feed.v1.Comparison
+	4,  // 35: kerngate.feed.v1.Upstream.protocol:type_name -> kerngate.feed.v1.Upstream.Protocol
+	32, // 36: kerngate.feed.v1.Upstream.tls:type_name -> kerngate.feed.v1.UpstreamTLS
+	47, // 37: kerngate.feed.v1.Policy.redirects:type_name -> kerngate.feed.v1.Redirect
+	48, // 38: kerngate.feed.v1.Policy.cors:type_name -> kerngate.feed.v1.CORS
+	49, // 39: kerngate.feed.v1.Policy.limits:type_name -> kerngate.feed.v1.Limits
+	51, // 40: kerngate.feed.v1.Policy.access:type_name -> kerngate.feed.v1.Access
+	53, // 41: kerngate.feed.v1.Policy.request_headers:type_name -> kerngate.feed.v1.HeaderRule
+	53, // 42: kerngate.feed.v1.Policy.response_headers:type_name -> kerngate.feed.v1.HeaderRule
+	54, // 43: kerngate.feed.v1.Policy.cookie_domains:type_name -> kerngate.feed.v1.Replacement
+	54, // 44: kerngate.feed.v1.Policy.cookie_paths:type_name -> kerngate.feed.v1.Replacement
+	54, // 45: kerngate.feed.v1.Policy.locations:type_name -> kerngate.feed.v1.Replacement
+	36, // 46: kerngate.feed.v1.Policy.balance:type_name -> kerngate.feed.v1.Balance
+	38, // 47: kerngate.feed.v1.Policy.retry:type_name -> kerngate.feed.v1.Retry
+	42, // 48: kerngate.feed.v1.Policy.mirrors:type_name -> kerngate.feed.v1.Mirror
+	43, // 49: kerngate.feed.v1.Policy.error_pages:type_name -> kerngate.feed.v1.ErrorPages
+	44, // 50: kerngate.feed.v1.Policy.compression:type_name -> kerngate.feed.v1.Compression
+	45, // 51: kerngate.feed.v1.Policy.pace:type_name -> kerngate.feed.v1.Pace
+	46, // 52: kerngate.feed.v1.Policy.trace:type_name -> kerngate.feed.v1.Trace
+	0,  // 53: kerngate.feed.v1.Policy.request_buffering:type_name -> kerngate.feed.v1.RequestBuffering
+	34, // 54: kerngate.feed.v1.Policy.server_steps:type_name -> kerngate.feed.v1.Step
+	34, // 55: kerngate.feed.v1.Policy.steps:type_name -> kerngate.feed.v1.Step
+	35, // 56: kerngate.feed.v1.Policy.substitutions:type_name -> kerngate.feed.v1.Substitutions
+	5,  // 57: kerngate.feed.v1.Step.op:type_name -> kerngate.feed.v1.Step.Op
+	6,  // 58: kerngate.feed.v1.Step.test:type_name -> kerngate.feed.v1.Step.Test
+	7,  // 59: kerngate.feed.v1.Step.then:type_name -> kerngate.feed.v1.Step.Then
+	47, // 60: kerngate.feed.v1.Step.answer:type_name -> kerngate.feed.v1.Redirect
+	67, // 61: kerngate.feed.v1.Substitutions.replace:type_name -> kerngate.feed.v1.Substitutions.Substitution
+	1,  // 62: kerngate.feed.v1.Balance.algorithm:type_name -> kerngate.feed.v1.Algorithm
+	37, // 63: kerngate.feed.v1.Balance.affinity:type_name -> kerngate.feed.v1.Affinity
+	39, // 64: kerngate.feed.v1.ExternalAuth.to:type_name -> kerngate.feed.v1.Destination
+	53, // 65: kerngate.feed.v1.ExternalAuth.headers:type_name -> kerngate.feed.v1.HeaderRule
+	41, // 66: kerngate.feed.v1.ExternalAuth.cache_for:type_name -> kerngate.feed.v1.CacheTime
+	39, // 67: kerngate.feed.v1.Mirror.to:type_name -> kerngate.feed.v1.Destination
+	50, // 68: kerngate.feed.v1.Limits.rates:type_name -> kerngate.feed.v1.Rate
+	52, // 69: kerngate.feed.v1.Access.basic:type_name -> kerngate.feed.v1.BasicAuth
+	40, // 70: kerngate.feed.v1.Access.external:type_name -> kerngate.feed.v1.ExternalAuth
+	8,  // 71: kerngate.feed.v1.HeaderRule.op:type_name -> kerngate.feed.v1.HeaderRule.Op
+	31, // 72: kerngate.feed.v1.Split.upstream:type_name -> kerngate.feed.v1.Upstream
+	57, // 73: kerngate.feed.v1.Service.health:type_name -> kerngate.feed.v1.HealthCheck
+	58, // 74: kerngate.feed.v1.Service.outlier:type_name -> kerngate.feed.v1.Outlier
+	9,  // 75: kerngate.feed.v1.HealthCheck.kind:type_name -> kerngate.feed.v1.HealthCheck.Kind
+	31, // 76: kerngate.feed.v1.HealthCheck.upstream:type_name -> kerngate.feed.v1.Upstream
+	44, // 77: kerngate.feed.v1.Settings.compression:type_name -> kerngate.feed.v1.Compression
+	59, // 78: kerngate.feed.v1.Settings.listeners:type_name -> kerngate.feed.v1.Listener
+	79, // [79:79] is the sub-list for method output_type
+	79, // [79:79] is the sub-list for method input_type
+	79, // [79:79] is the sub-list for extension type_name
+	79, // [79:79] is the sub-list for extension extendee
+	0,  // [0:79] is the sub-list for field type_name
 }
 
 func init() { file_userspace_feed_feedpb_feed_proto_init() }
@@ -5974,6 +6149,8 @@ func file_userspace_feed_feedpb_feed_proto_init() {
 		(*ToAgent_Ack)(nil),
 		(*ToAgent_Refuse)(nil),
 		(*ToAgent_Query)(nil),
+		(*ToAgent_Listeners)(nil),
+		(*ToAgent_Leaving)(nil),
 	}
 	file_userspace_feed_feedpb_feed_proto_msgTypes[1].OneofWrappers = []any{
 		(*FromAgent_Welcome)(nil),
@@ -5982,18 +6159,19 @@ func file_userspace_feed_feedpb_feed_proto_init() {
 		(*FromAgent_Serving)(nil),
 		(*FromAgent_Drain)(nil),
 		(*FromAgent_Answer)(nil),
+		(*FromAgent_Inherit)(nil),
 	}
-	file_userspace_feed_feedpb_feed_proto_msgTypes[20].OneofWrappers = []any{}
-	file_userspace_feed_feedpb_feed_proto_msgTypes[24].OneofWrappers = []any{}
-	file_userspace_feed_feedpb_feed_proto_msgTypes[33].OneofWrappers = []any{}
-	file_userspace_feed_feedpb_feed_proto_msgTypes[47].OneofWrappers = []any{}
+	file_userspace_feed_feedpb_feed_proto_msgTypes[23].OneofWrappers = []any{}
+	file_userspace_feed_feedpb_feed_proto_msgTypes[27].OneofWrappers = []any{}
+	file_userspace_feed_feedpb_feed_proto_msgTypes[36].OneofWrappers = []any{}
+	file_userspace_feed_feedpb_feed_proto_msgTypes[50].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_userspace_feed_feedpb_feed_proto_rawDesc), len(file_userspace_feed_feedpb_feed_proto_rawDesc)),
 			NumEnums:      10,
-			NumMessages:   55,
+			NumMessages:   58,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -26,7 +26,8 @@ type Server struct {
 	worker    *exchange.Worker
 	log       zerolog.Logger
 	listeners []*reactor.Conn
-	sessions  []*session // free
+	inherited []*reactor.Conn // of other proxies
+	sessions  []*session      // free
 	conns     map[*conn]struct{}
 	paused    reactor.Timer // ends a pause of the listeners
 	draining  bool
@@ -87,6 +88,22 @@ func (s *Server) Listen(fd int) error {
 	return nil
 }
 
+// Inherit starts to accept from a listening socket of another proxy, which is gone or does not
+// respond, until StopInherited.
+func (s *Server) Inherit(fd int) error {
+	c := new(reactor.Conn)
+	if err := s.worker.Loop.Listen(c, fd, acceptor{s}); err != nil {
+		return err
+	}
+	s.inherited = append(s.inherited, c)
+	return nil
+}
+
+// StopInherited closes the sockets of Inherit after taking what is queued on them.
+func (s *Server) StopInherited() {
+	s.inherited = s.stop(s.inherited)
+}
+
 // Drain makes every response say that its connection ends, and HTTP/2 clients go elsewhere.
 // The listeners stay open until StopListening, because the kernel may have queued
 // connections on them already.
@@ -101,12 +118,16 @@ func (s *Server) Drain() {
 
 // StopListening closes the listeners after taking what is queued on them.
 func (s *Server) StopListening() {
-	for _, l := range s.listeners {
+	s.listeners, s.inherited = s.stop(s.listeners), s.stop(s.inherited)
+	s.worker.Loop.Drop(&s.paused)
+}
+
+func (s *Server) stop(listeners []*reactor.Conn) []*reactor.Conn {
+	for _, l := range listeners {
 		acceptor{s}.OnEvent(l)
 		l.Close()
 	}
-	s.listeners = nil
-	s.worker.Loop.Drop(&s.paused)
+	return nil
 }
 
 // Open returns the number of client connections.
@@ -182,16 +203,20 @@ const acceptPause = 100 * time.Millisecond
 
 // pause stops accepting for a moment.
 func (s *Server) pause() {
-	for _, l := range s.listeners {
-		s.worker.Loop.Listening(l, false)
-	}
+	s.accepting(false)
 	s.worker.Loop.Set(&s.paused, acceptPause)
 }
 
 // resume goes on accepting.
 func (s *Server) resume() {
-	for _, l := range s.listeners {
-		s.worker.Loop.Listening(l, true)
+	s.accepting(true)
+}
+
+func (s *Server) accepting(on bool) {
+	for _, listeners := range [][]*reactor.Conn{s.listeners, s.inherited} {
+		for _, l := range listeners {
+			s.worker.Loop.Listening(l, on)
+		}
 	}
 }
 

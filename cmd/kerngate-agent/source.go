@@ -68,7 +68,7 @@ func (o *options) origin(log zerolog.Logger) (origin, error) {
 	if err != nil {
 		return origin{}, fmt.Errorf("--kubeconfig: %w", err)
 	}
-	client, connection, err := cluster.Client(config)
+	client, connection, err := cluster.Client(config, log)
 	if err != nil {
 		return origin{}, fmt.Errorf("--kubeconfig: %w", err)
 	}

@@ -238,12 +238,12 @@ func (s *scene) follow(config *rest.Config, identity string) *follower {
 // followIn is follow with the Lease in a namespace.
 func (s *scene) followIn(config *rest.Config, identity, namespace string) *follower {
 	s.t.Helper()
-	client, connection, err := cluster.Client(config)
-	must(s.t, err)
 	log := zerolog.Nop()
 	if testing.Verbose() {
 		log = zerolog.New(os.Stderr).With().Str("test", s.t.Name()).Timestamp().Logger()
 	}
+	client, connection, err := cluster.Client(config, log)
+	must(s.t, err)
 	f := &follower{tickets: report.NewTicketSecret(client, report.TicketOptions{
 		Namespace: cmp.Or(s.ticketsIn, namespace), Class: s.class, Now: s.now, Interval: 50 * time.Millisecond, Log: log,
 	})}

@@ -197,7 +197,7 @@ func (s *scene) startAgent(datapath *loader.Datapath) (stop func()) {
 	s.t.Helper()
 	config, err := cluster.Config(plane.Kubeconfig(), "test")
 	must(s.t, err)
-	client, connection, err := cluster.Client(config)
+	client, connection, err := cluster.Client(config, zerolog.Nop())
 	must(s.t, err)
 	source, err := cluster.New(client, connection, kube.Options{Class: s.class, Listeners: model.IngressListeners([]netip.Addr{ingressIP}, 80, 0, false)}, zerolog.Nop())
 	must(s.t, err)

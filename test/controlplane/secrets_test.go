@@ -238,7 +238,7 @@ func TestSecretLatency(t *testing.T) {
 
 	config, err := cluster.Config(plane.Kubeconfig(), "test")
 	must(t, err)
-	client, connection, err := cluster.Client(config)
+	client, connection, err := cluster.Client(config, zerolog.Nop())
 	must(t, err)
 	source, err := cluster.New(client, connection, kube.Options{Class: s.class}, zerolog.Nop())
 	must(t, err)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/go-logr/logr/funcr"
 	"github.com/rs/zerolog"
@@ -41,11 +42,14 @@ func Config(path, agent string) (*rest.Config, error) {
 	return config, nil
 }
 
-// Client returns a client for the cluster, and how its requests fare.
-func Client(config *rest.Config) (kubernetes.Interface, *Connection, error) {
-	connection := &Connection{URL: config.Host}
+// Client returns a client for the cluster, and how its requests fare. Its lists and watches
+// wait while the API server is away.
+func Client(config *rest.Config, log zerolog.Logger) (kubernetes.Interface, *Connection, error) {
+	connection := &Connection{URL: config.Host, log: log}
 	config = rest.CopyConfig(config)
+	shortenWaits(config)
 	config.Wrap(connection.wrap)
+	config.Wrap(connection.patient)
 	client, err := kubernetes.NewForConfig(config)
 	return client, connection, err
 }
@@ -57,6 +61,11 @@ type Connection struct {
 
 	mu  sync.Mutex
 	err string // of the last request, "" if it was answered
+
+	log   zerolog.Logger
+	since time.Time     // of the outage, zero: there is none
+	back  time.Time     // when the last one ended
+	wait  time.Duration // before a request is sent again, in tests; 0: random
 }
 
 // Err returns why the API server does not answer, "" if it does.

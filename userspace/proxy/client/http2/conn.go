@@ -51,7 +51,8 @@ type Conn struct {
 	// Streams.
 	ids     []uint32 // of streams, in the same order: what a search looks at
 	streams []*stream
-	starts  []*stream // to be started when the frames at hand are read
+	starts  []*stream // to be started when the frames at hand are read, or at the end of the turn
+	waiting []*stream // that are started once the client takes something, see shut.go
 	running int       // exchanges, with those of streams that were taken back
 	resets  resetRing
 
@@ -236,6 +237,9 @@ func (c *Conn) close() {
 	c.state = closed
 	for len(c.streams) > 0 {
 		c.streams[len(c.streams)-1].breakOff()
+	}
+	if len(c.starts) > 0 {
+		c.touch() // to see that there is nothing left to do, and be counted
 	}
 	c.dropPartial()
 	c.out.release()

@@ -97,6 +97,7 @@ func (c *Conn) onSetting(s xhttp2.Setting) {
 			}
 			s.resume()
 		}
+		c.startWaiting()
 	}
 }
 
@@ -130,6 +131,7 @@ func (c *Conn) onWindowUpdate(f *xhttp2.WindowUpdateFrame) {
 		if len(c.out.waiting) > 0 {
 			c.touch()
 		}
+		c.startWaiting()
 		return
 	}
 	if c.idle(f.StreamID) {
@@ -145,6 +147,7 @@ func (c *Conn) onWindowUpdate(f *xhttp2.WindowUpdateFrame) {
 		return
 	}
 	s.resume()
+	c.startWaiting()
 }
 
 // onReset takes a request back. One that has not been answered costs the pod work for

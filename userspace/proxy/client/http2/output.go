@@ -129,11 +129,12 @@ func (o *output) serve() {
 	}
 }
 
-// flush writes what is there, lets streams fill up what becomes free, and so on until
+// flush starts what may begin by now, writes what is there, lets streams fill up what becomes free, and so on until
 // nothing is left or the socket takes no more.
 func (c *Conn) flush() {
 	o := &c.out
 	o.dirty = false
+	c.start()
 	if c.state == closed || o.blocked {
 		return
 	}

@@ -52,6 +52,7 @@ type stream struct {
 	aborted bool
 	tunnel  bool
 	waits   bool   // for its turn in the connection's output
+	queued  bool   // in the connection's waiting: not started yet
 	turn    int64  // loop time of the turn in which quantum counts
 	quantum int    // bytes of body sent in it
 	sent    int64  // bytes, frames included
@@ -70,6 +71,7 @@ func (s *stream) begin(c *Conn, id uint32) {
 	s.window = c.out.initial
 	s.piece, s.tail = nil, nil
 	s.headed, s.bare, s.ending, s.done, s.aborted, s.tunnel, s.waits = false, false, false, false, false, false, false
+	s.queued = false
 	s.turn, s.quantum, s.sent = -1, 0, 0
 	s.socket.refused = false
 }
@@ -96,7 +98,7 @@ func (s *stream) admit(end bool) {
 	}
 	s.refusal = e
 	c.add(s)
-	c.starts = append(c.starts, s)
+	c.startOrWait(s)
 	c.running++
 	if c.running == 1 {
 		c.drain.idleAt = 0
@@ -203,6 +205,7 @@ func (s *stream) leave() {
 	}
 	c.giveBack(int(s.withheld))
 	s.withheld = 0
+	c.startWaiting()
 	if c.running--; c.running > 0 {
 		if len(c.leftovers) > 0 {
 			c.arm()
@@ -221,6 +224,7 @@ func (s *stream) breakOff() {
 	s.conn.out.leave(s)
 	s.conn.remove(s)
 	s.piece, s.ending = nil, false
+	s.conn.waitNoLonger(s)
 	if s.co != nil {
 		s.co.Wake()
 	}

@@ -11,7 +11,8 @@ type attack struct {
 	name, title string
 	text        string // what attackers do, in the report
 	from        from
-	flood       func(f *flooder) // what each attacker does until its context ends
+	prepare     func(f *flooder) error // what each attacker does before that; nil: nothing
+	flood       func(f *flooder)       // what each attacker does until its context ends
 
 	// least is what must have happened for the attack to count, by counter, from all attackers.
 	least map[string]int64
@@ -88,7 +89,7 @@ var attacks = []*attack{
 	{name: "password", title: "Wrong passwords", flood: (*flooder).passwords,
 		text:  "Requests with a wrong password for a host of a tenant whose passwords are hashed with bcrypt at cost 10, up to 150 a second.",
 		least: map[string]int64{"requests": 100}},
-	{name: "quic-initial", title: "QUIC Initial packets", flood: (*flooder).initials, only: kerngateName, http3: true,
+	{name: "quic-initial", title: "QUIC Initial packets", prepare: (*flooder).makeInitials, flood: (*flooder).initials, only: kerngateName, http3: true,
 		text:  "6,000 different Initial packets, sent again and again up to 6,000 a second and answered by nothing.",
 		least: map[string]int64{"datagrams": 6000}},
 }

@@ -24,7 +24,8 @@ type flooder struct {
 	sources       []netip.Addr
 	parts         int // the attack is divided among so many
 
-	hello []byte // a whole ClientHello
+	hello   []byte   // a whole ClientHello
+	packets [][]byte // Initial packets of QUIC
 
 	running sync.WaitGroup
 	mu      sync.Mutex
@@ -161,10 +162,12 @@ func (p *pacer) take(n int) bool {
 	return p.f.ctx.Err() == nil
 }
 
-// prepare makes what several attacks send.
-func (f *flooder) prepare() (err error) {
-	f.hello, err = clientHello()
-	return err
+// prepare makes what an attack sends.
+func (f *flooder) prepare(a *attack) (err error) {
+	if f.hello, err = clientHello(); err != nil || a.prepare == nil {
+		return err
+	}
+	return a.prepare(f)
 }
 
 // clientHello returns the record that crypto/tls sends first.

@@ -50,18 +50,26 @@ func (s *site) run(a *attack, o options) (results []*result, err error) {
 		if a.only != "" && a.only != p.name {
 			continue
 		}
+		if err := p.restart(); err != nil {
+			return nil, fmt.Errorf("start %s: %w", p.name, err)
+		}
+		if err := s.warmUp(p); err != nil {
+			return nil, fmt.Errorf("%s: %w", p.name, err)
+		}
+		quiet := tcpMemory()
 		r, err := s.attack(a, p, o)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", p.name, err)
 		}
 		results = append(results, r)
-		// Meanwhile the next product is attacked: they share a CPU, but most of what comes back
-		// does so at once.
+		// While its memory comes back the next product is attacked, but not before the kernel has
+		// closed the connections of this attack: all products, and their pods, share it.
 		recoveries.Go(func() {
 			if err := r.recover(p, o.patience); err != nil {
 				failed <- err
 			}
 		})
+		settle(quiet)
 	}
 	recoveries.Wait()
 	select {
@@ -70,6 +78,27 @@ func (s *site) run(a *attack, o options) (results []*result, err error) {
 	default:
 		return results, nil
 	}
+}
+
+// settleTime bounds how long one product waits for what the attack on another has left.
+const settleTime = 10 * time.Second
+
+// settle waits until the kernel's memory for TCP is nearly as little as before an attack.
+func settle(before int64) {
+	const near = 2048 // pages
+	for end := time.Now().Add(settleTime); tcpMemory() > before+near && time.Now().Before(end); {
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// tcpMemory returns how many pages all TCP sockets of the machine hold, 0 if that is not known.
+func tcpMemory() (pages int64) {
+	text, _ := os.ReadFile("/proc/net/sockstat")
+	_, rest, _ := strings.Cut(string(text), "\nTCP: ")
+	line, _, _ := strings.Cut(rest, "\n")
+	_, value, _ := strings.Cut(line, " mem ")
+	pages, _ = strconv.ParseInt(value, 10, 64)
+	return pages
 }
 
 // attack runs an attack on a product, beside an honest client.
@@ -134,15 +163,18 @@ func (s *site) attack(a *attack, p *product, o options) (*result, error) {
 	return r, nil
 }
 
-// warmUpRate is how often each product is asked before the first attack, per second.
-const warmUpRate = 300
+// Each product is asked warmUpRate times a second for warmUpTime before each attack.
+const (
+	warmUpRate = 300
+	warmUpTime = 2 * time.Second
+)
 
-// warmUp has a product serve for a while, so that the memory before the first attack is not that of
-// a process that has just started.
+// warmUp has a product serve for a while, so that the memory before an attack is not that of a
+// process that has just started.
 func (s *site) warmUp(p *product) error {
 	var v visits
 	out := new(bytes.Buffer)
-	client, err := s.start(s.lab.Client, 0, out, role{name: roleClient, plain: p.plain.String(), secure: p.secure.String(), duration: 4 * time.Second, rate: warmUpRate})
+	client, err := s.start(s.lab.Client, 0, out, role{name: roleClient, plain: p.plain.String(), secure: p.secure.String(), duration: warmUpTime, rate: warmUpRate})
 	if err != nil {
 		return err
 	}

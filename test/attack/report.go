@@ -64,15 +64,17 @@ func (s *site) preamble(o options) string {
   pauses. The honest client, the attackers and the pods share CPU(s) %v. Attackers have a lower
   priority than the client, and bounds for connections and rates.
 - Each attack takes %s. The honest client asks %d times a second, in turn by HTTP and HTTPS, each
-  time on a new connection from an address that no attacker has. Before the first attack it asks
-  %d times a second for 4 s.
+  time on a new connection from an address that no attacker has.
+- Each product is started anew for each attack, so that nothing of the last one is left in it, and is
+  first asked %d times a second for %s. The next one is attacked once the kernel has closed the
+  connections of the attack before.
 - Memory is that of the processes (RssAnon), before the attack, at its peak, and after it: at the
   moment at which it was back at %.1f times what it was before, or %s after the end. Sockets and
   pipes are the kernel's, and not in it.
 - Aim for Kerngate: %.0f %% of the honest requests are answered within %s, and the memory comes back
   within %s. `+"`make attack`"+` fails otherwise.
 
-`, proxyCPU, maxClients, s.rest, o.duration, clientRate, warmUpRate, backTo, o.patience, 100*answeredAim, patience, o.patience)
+`, proxyCPU, maxClients, s.rest, o.duration, clientRate, warmUpRate, warmUpTime, backTo, o.patience, 100*answeredAim, patience, o.patience)
 	return text.String()
 }
 

@@ -3,11 +3,17 @@
 package main
 
 import (
+	"crypto/tls"
 	"maps"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/quic-go/quic-go"
+
+	"github.com/kerngate/kerngate/test/lab"
 )
 
 func sample(product string, change func(*result)) *result {
@@ -104,18 +110,53 @@ func TestAttacks(t *testing.T) {
 	}
 }
 
-// TestMakeInitials: each packet begins a connection of its own.
+// TestMakeInitials: each packet begins a connection of its own, which a server answers.
 func TestMakeInitials(t *testing.T) {
-	packets, err := makeInitials(t.Context(), 60)
+	f := &flooder{parts: 100}
+	if err := f.makeInitials(); err != nil {
+		t.Fatal(err)
+	}
+	ids := map[string]bool{}
+	for _, p := range f.packets {
+		ids[string(p[6:6+initialID])] = true
+	}
+	if len(f.packets) != 60 || len(ids) != 60 {
+		t.Fatalf("%d packets with %d connection ids, want 60", len(f.packets), len(ids))
+	}
+	authority, err := lab.NewAuthority("attack")
 	if err != nil {
 		t.Fatal(err)
 	}
-	seen := map[string]bool{}
-	for _, p := range packets {
-		seen[string(p[6:6+p[5]])] = true
+	certificate, err := authority.Issue(lab.Request{Names: []string{webHost}})
+	if err != nil {
+		t.Fatal(err)
 	}
-	if len(packets) < 60 || len(seen) != len(packets) {
-		t.Errorf("%d packets with %d connection ids, want 60 at least", len(packets), len(seen))
+	pair, err := tls.X509KeyPair(certificate.Chain, certificate.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := quic.ListenAddr("127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{pair}, NextProtos: []string{"h3"}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	for _, p := range f.packets[:3] {
+		c, err := net.Dial("udp", server.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if _, err := c.Write(p); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		// A ServerHello comes in an Initial packet; a refusal would, too, but in a short one.
+		buf := make([]byte, 2048)
+		if n, err := c.Read(buf); err != nil || n < initialSize || buf[0]&0xf0 != 0xc0 {
+			t.Errorf("the answer has %d bytes (%v)", n, err)
+		}
 	}
 }
 

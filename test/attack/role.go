@@ -87,7 +87,7 @@ func (r *role) play() error {
 			}
 			f.sources = append(f.sources, source)
 		}
-		if err := f.prepare(); err != nil {
+		if err := f.prepare(a); err != nil {
 			return err
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), r.duration)

@@ -50,8 +50,19 @@ type site struct {
 type product struct {
 	name, version string
 	plain, secure netip.AddrPort
+	start         func() (*lab.Process, error) // and wait until it serves
+	running       *lab.Process
 	processes     func() ([]int, error)
 	counters      func() (map[string]float64, error) // nil: it has none that are known
+}
+
+// restart replaces the product's processes, so that nothing of the last attack is left in them.
+func (p *product) restart() (err error) {
+	if p.running != nil {
+		p.running.Kill()
+	}
+	p.running, err = p.start()
+	return err
 }
 
 const kerngateName, nginxName, haproxyName = "Kerngate", "nginx", "haproxy"
@@ -122,11 +133,6 @@ func newSite(l *lab.Lab, o options) (*site, error) {
 			return nil, fmt.Errorf("start %s: %w", name, err)
 		}
 	}
-	for _, p := range s.products {
-		if err := s.warmUp(p); err != nil {
-			return nil, fmt.Errorf("%s: %w", p.name, err)
-		}
-	}
 	return s, nil
 }
 
@@ -182,25 +188,31 @@ func (s *site) addKerngate() error {
 	if err != nil {
 		return fmt.Errorf("%w\n%s", err, k.Agent.LogTail(10))
 	}
-	proxy, err := k.StartProxy("proxy", []int{proxyCPU}, "--workers", "1")
-	if err != nil {
-		return err
+	p := &product{
+		name: kerngateName, processes: k.ProxyPIDs, version: "one worker",
+		counters: func() (map[string]float64, error) { return countersOf(s.node.Host) },
+		plain:    netip.AddrPortFrom(s.lab.VIP4, 80), secure: netip.AddrPortFrom(s.lab.VIP4, 443),
+		start: func() (*lab.Process, error) {
+			proxy, err := k.StartProxy("proxy", []int{proxyCPU}, "--workers", "1")
+			if err != nil {
+				return nil, err
+			}
+			if err := k.WaitServing(s.lab.Client, 30*time.Second); err != nil {
+				return nil, fmt.Errorf("%w\n%s", err, proxy.LogTail(10))
+			}
+			return proxy, nil
+		},
 	}
-	if err := k.WaitServing(s.lab.Client, 30*time.Second); err != nil {
-		return fmt.Errorf("%w\n%s", err, proxy.LogTail(10))
+	if err := p.restart(); err != nil {
+		return err
 	}
 	if out, err := k.Ctl("problems"); err != nil || !strings.Contains(out, "no problems") {
 		return fmt.Errorf("the manifests have problems, or kerngatectl failed (%v):\n%s", err, out)
 	}
-	version := "one worker"
 	if out, err := exec.Command(k.Binaries.Path(lab.ProxyBinary), "--version").Output(); err == nil {
-		version = strings.TrimSpace(string(out)) + ", " + version
+		p.version = strings.TrimSpace(string(out)) + ", " + p.version
 	}
-	s.products = append(s.products, &product{
-		name: kerngateName, version: version, processes: k.ProxyPIDs,
-		counters: func() (map[string]float64, error) { return countersOf(s.node.Host) },
-		plain:    netip.AddrPortFrom(s.lab.VIP4, 80), secure: netip.AddrPortFrom(s.lab.VIP4, 443),
-	})
+	s.products = append(s.products, p)
 	return nil
 }
 
@@ -377,14 +389,20 @@ func (s *site) addOther(name string, args []string, plain, secure uint16) error 
 		name: name, plain: netip.AddrPortFrom(s.node.IPv4, plain), secure: netip.AddrPortFrom(s.node.IPv4, secure),
 		processes: func() ([]int, error) { return s.node.Processes(name) },
 	}
-	process, err := s.node.Start(lab.Command{Path: path, Args: args, CPUs: []int{proxyCPU}})
-	if err != nil {
-		return err
-	}
-	for _, address := range []netip.AddrPort{p.plain, p.secure} {
-		if err := s.lab.Client.WaitListening(address); err != nil {
-			return fmt.Errorf("%w\n%s", err, process.LogTail(10))
+	p.start = func() (*lab.Process, error) {
+		process, err := s.node.Start(lab.Command{Path: path, Args: args, CPUs: []int{proxyCPU}})
+		if err != nil {
+			return nil, err
 		}
+		for _, address := range []netip.AddrPort{p.plain, p.secure} {
+			if err := s.lab.Client.WaitListening(address); err != nil {
+				return nil, fmt.Errorf("%w\n%s", err, process.LogTail(10))
+			}
+		}
+		return process, nil
+	}
+	if err := p.restart(); err != nil {
+		return err
 	}
 	version, _ := exec.Command(path, "-v").CombinedOutput()
 	first, _, _ := strings.Cut(string(version), "\n")

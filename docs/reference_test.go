@@ -21,7 +21,7 @@ import (
 	"github.com/kerngate/kerngate/loader/abi"
 	"github.com/kerngate/kerngate/userspace/proxy/client/http2"
 	"github.com/kerngate/kerngate/userspace/proxy/exchange"
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 	"github.com/kerngate/kerngate/userspace/text/logformat"
 )
 
@@ -197,7 +197,7 @@ func TestReasons(t *testing.T) {
 
 	table.Reset()
 	table.WriteString("| detail | status | meaning |\n| --- | --- | --- |\n")
-	for _, e := range http1.Errors() {
+	for _, e := range message.Errors() {
 		fmt.Fprintf(&table, "| `%s` | %d | %s |\n", e.Reason, e.Status, e.Text())
 	}
 	section(t, "details", table.String())

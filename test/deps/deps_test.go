@@ -118,6 +118,12 @@ var rules = []rule{
 		why: "the byte path and the control plane meet in the feed alone: the proxy must run without Kubernetes",
 	},
 	{
+		from:   local("userspace"),
+		except: local("userspace/proxy/http1", "userspace/proxy/client/server", "userspace/proxy/pod/upstream", "userspace/look/explain"),
+		to:     local("userspace/proxy/http1"),
+		why:    "HTTP/1.1 ends where its bytes are read and written: everything else works on package message (explain reads a request as the proxy would)",
+	},
+	{
 		from: local("userspace/proxy", "cmd/kerngate-proxy"),
 		to:   local("loader"), allow: local("loader/abi", "loader/view", "loader/state"),
 		why: "the proxy faces the internet: it maps descriptors that it is given and links no code that loads, attaches or pins",

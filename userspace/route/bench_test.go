@@ -84,3 +84,15 @@ func BenchmarkWith(b *testing.B) {
 		})
 	}
 }
+
+func BenchmarkNormalise(b *testing.B) {
+	dst := make([]byte, 0, 256)
+	raw := []byte("/static/%7Euser/../images//logo.png")
+	b.ReportAllocs()
+	for b.Loop() {
+		var err error
+		if dst, err = NormalisePath(dst[:0], raw); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

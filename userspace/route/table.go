@@ -20,7 +20,7 @@
 // first, and of the same domain that with one label.
 //
 // In: hosts in lower case without port, paths in normalised form (as
-// http1.NormalisePath makes them). Out: the route with its value.
+// NormalisePath makes them). Out: the route with its value.
 package route
 
 import (

@@ -6,7 +6,7 @@ import (
 	"net/netip"
 
 	"github.com/kerngate/kerngate/userspace/model"
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 	"github.com/kerngate/kerngate/userspace/proxy/rules/policy"
 )
 
@@ -62,7 +62,7 @@ func (w *walk) refuses(at *ruled, b *branch) {
 	}
 	reason, status, _, _ := refused(at.model.Access, b.verdict)
 	o := Outcome{When: b.when, Reason: reason, Status: status}
-	if b.verdict == policy.NeedPassword && !at.request.Present.Has(http1.FieldAuthorization) {
+	if b.verdict == policy.NeedPassword && !at.request.Present.Has(message.FieldAuthorization) {
 		o.Summary = fmt.Sprintf("%d from the proxy, as the request shows no name and password", status)
 	}
 	w.otherwise(o)

@@ -9,7 +9,7 @@ import (
 
 	"github.com/kerngate/kerngate/userspace/look/status"
 	"github.com/kerngate/kerngate/userspace/model"
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 	"github.com/kerngate/kerngate/userspace/route"
 )
 
@@ -95,7 +95,7 @@ func TestAgreesWithTheRouter(t *testing.T) {
 				continue // a path that a proxy refuses
 			}
 			want := ""
-			if m, ok := table.Match([]byte(in.Target.Host), []byte(in.Target.Path), http1.ForRoute{Head: head.Request, TLS: in.Target.Scheme == "https"}); ok {
+			if m, ok := table.Match([]byte(in.Target.Host), []byte(in.Target.Path), message.ForRoute{Head: head.Request, TLS: in.Target.Scheme == "https"}); ok {
 				want, matched = "Ingress "+m.Value, matched+1
 			}
 			if got := Explain(in).Object; got != want {

@@ -1,6 +1,6 @@
 package explain
 
-import "github.com/kerngate/kerngate/userspace/proxy/http1"
+import "github.com/kerngate/kerngate/userspace/route"
 
 // normalise returns a URL's escaped path as routing sees it. It is the proxy's own
 // function: an explanation must not have an opinion of its own.
@@ -8,7 +8,7 @@ func normalise(escaped string) (string, error) {
 	if escaped == "" {
 		return "/", nil
 	}
-	path, err := http1.NormalisePath(nil, []byte(escaped))
+	path, err := route.NormalisePath(nil, []byte(escaped))
 	if err != nil {
 		return "", err
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 	"github.com/kerngate/kerngate/userspace/proxy/rules/policy"
 )
 
@@ -57,15 +58,15 @@ func (t *Target) head() (*policy.Request, error) {
 		b.WriteString("Content-Length: " + strconv.FormatInt(t.Request.Body, 10) + "\r\n")
 	}
 	b.WriteString("\r\n")
-	limits := http1.DefaultLimits
-	limits.Head = http1.MaxHead
-	limits.RequestLine = http1.MaxHead
+	limits := message.DefaultLimits
+	limits.Head = message.MaxHead
+	limits.RequestLine = message.MaxHead
 	r := &http1.Request{}
 	if _, err := r.Parse([]byte(b.String()), limits); err != nil {
 		return nil, fmt.Errorf("a proxy answers this request with 400: %w", err)
 	}
 	q := &policy.Request{}
-	q.Of(r, []byte(t.Path))
+	q.Of(&r.Request, []byte(t.Path))
 	q.Client, q.Secure, q.Port = t.From, t.Scheme == "https", t.Port
 	return q, nil
 }

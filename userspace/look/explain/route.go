@@ -6,7 +6,7 @@ import (
 	"strings"
 
 	"github.com/kerngate/kerngate/userspace/look/status"
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 	"github.com/kerngate/kerngate/userspace/route"
 )
 
@@ -224,7 +224,7 @@ func (w *walk) fits(r *status.Route) bool {
 		return false
 	}
 	c, err := route.NewConditions(*r.When)
-	return err == nil && (c == nil || c.Fit(http1.ForRoute{Head: head.Request, TLS: w.in.Target.Scheme == "https"}))
+	return err == nil && (c == nil || c.Fit(message.ForRoute{Head: head.Request, TLS: w.in.Target.Scheme == "https"}))
 }
 
 func why(r *status.Route) string {

@@ -9,7 +9,7 @@ import (
 	"github.com/kerngate/kerngate/userspace/control/compile"
 	"github.com/kerngate/kerngate/userspace/look/status"
 	"github.com/kerngate/kerngate/userspace/model"
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 	"github.com/kerngate/kerngate/userspace/proxy/rules/policy"
 	"github.com/kerngate/kerngate/userspace/route"
 )
@@ -213,7 +213,7 @@ func (w *walk) edit(at *ruled) {
 	q := at.request
 	var changes []string
 	if host := at.compiled.Host(nil, q); len(host) > 0 {
-		if !http1.IsAuthority(host) {
+		if !message.IsAuthority(host) {
 			w.stop(Step{Name: "edit", Summary: fmt.Sprintf("the Host that the rule makes for pods, %q, is not one", host)},
 				w.refusal(reasonBadPath, http.StatusBadRequest, "the rule for the Host of pods makes one of this request that is not valid", "correct the annotation that sets the Host"))
 			return

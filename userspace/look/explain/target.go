@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/route"
 )
 
 // Target is the request that is explained.
@@ -70,7 +70,7 @@ func ParseTarget(raw string) (Target, error) {
 	if t.Path, err = normalise(path); err != nil {
 		return Target{}, fmt.Errorf("%q: %w; a proxy answers it with 400", raw, err)
 	}
-	if t.Sent = string(http1.ResolvePath(nil, []byte(path))); t.Sent == "" {
+	if t.Sent = string(route.ResolvePath(nil, []byte(path))); t.Sent == "" {
 		t.Sent = "/"
 	}
 	if u.RawQuery != "" || u.ForceQuery {

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 	"github.com/kerngate/kerngate/userspace/proxy/observe/tracing"
 	"github.com/kerngate/kerngate/userspace/proxy/pod/names"
 	"github.com/kerngate/kerngate/userspace/proxy/rules/compress"
@@ -92,8 +92,8 @@ func largeOf(p *feedpb.Settings) Large {
 }
 
 // RequestLimits returns what bounds the head of a request. All of it may be the request line.
-func (s *Settings) RequestLimits() http1.Limits {
-	return http1.Limits{RequestLine: s.MaxHead, Head: s.MaxHead, Fields: s.MaxFields}
+func (s *Settings) RequestLimits() message.Limits {
+	return message.Limits{RequestLine: s.MaxHead, Head: s.MaxHead, Fields: s.MaxFields}
 }
 
 // Listener is an address and port at which the proxy is reached.
@@ -122,9 +122,9 @@ func DefaultSettings() Settings {
 		ResponseTimeout: 60 * time.Second,
 		BodyTimeout:     60 * time.Second,
 		TunnelTimeout:   time.Hour,
-		MaxHead:         http1.DefaultLimits.Head,
-		MaxResponseHead: http1.DefaultLimits.Head,
-		MaxFields:       http1.DefaultLimits.Fields,
+		MaxHead:         message.DefaultLimits.Head,
+		MaxResponseHead: message.DefaultLimits.Head,
+		MaxFields:       message.DefaultLimits.Fields,
 		DrainTimeout:    240 * time.Second,
 		TLSMinVersion:   tls.VersionTLS12,
 		RedirectPort:    443,
@@ -151,7 +151,7 @@ func settings(p *feedpb.Settings) (Settings, error) {
 		TunnelTimeout:   ms(p.TunnelTimeoutMs, d.TunnelTimeout),
 		MaxBody:         int64(min(p.MaxBodyBytes, 1<<62)),
 		MaxHead:         cmp.Or(int(p.MaxHeadBytes), d.MaxHead),
-		MaxResponseHead: min(cmp.Or(int(p.MaxResponseHeadBytes), d.MaxResponseHead), http1.MaxHead),
+		MaxResponseHead: min(cmp.Or(int(p.MaxResponseHeadBytes), d.MaxResponseHead), message.MaxHead),
 		MaxFields:       cmp.Or(int(min(p.MaxFields, 1<<16)), d.MaxFields),
 		AccessLogSample: p.AccessLogSample,
 		DrainTimeout:    ms(p.DrainTimeoutMs, d.DrainTimeout),

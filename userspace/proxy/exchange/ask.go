@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 	"github.com/kerngate/kerngate/userspace/proxy/pod/subrequest"
 	"github.com/kerngate/kerngate/userspace/proxy/rules/policy"
 )
@@ -101,7 +101,7 @@ func (x *Exchange) tellAllowed(h policy.Head) {
 }
 
 // addCookies passes on the cookies that came with a yes.
-func (x *Exchange) addCookies(r *http1.Response) {
+func (x *Exchange) addCookies(r *message.Response) {
 	a := x.rules.allowed
 	if a == nil || len(a.Cookies) == 0 || !x.rules.asked.AlwaysSetCookie && !succeeds(r.Status) {
 		return

@@ -3,8 +3,8 @@ package exchange
 import (
 	"time"
 
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
 	"github.com/kerngate/kerngate/userspace/proxy/io/reactor"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 	"github.com/kerngate/kerngate/userspace/proxy/pod/balance"
 )
 
@@ -24,7 +24,7 @@ type attempt struct {
 
 	// The response.
 	phase    phase
-	interims http1.Interims
+	interims message.Interims
 	download reactor.Splice
 
 	repeat repeat // which requests may be sent again, after a fault

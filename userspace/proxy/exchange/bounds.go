@@ -4,7 +4,7 @@ import (
 	"time"
 
 	"github.com/kerngate/kerngate/userspace/proxy/config"
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 	"github.com/kerngate/kerngate/userspace/proxy/rules/policy"
 )
 
@@ -47,8 +47,8 @@ func (b bounds) tooLarge(n int64) bool {
 }
 
 // response returns what bounds the head of the pod's response, and its trailers.
-func (b bounds) response() http1.Limits {
-	l := http1.Limits{Head: b.settings.MaxResponseHead, Fields: b.settings.MaxFields}
+func (b bounds) response() message.Limits {
+	l := message.Limits{Head: b.settings.MaxResponseHead, Fields: b.settings.MaxFields}
 	if b.policy != nil {
 		l.Head = max(l.Head, b.policy.MaxResponseHead)
 	}

@@ -4,7 +4,7 @@ import (
 	"net/http"
 	"strings"
 
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 	"github.com/kerngate/kerngate/userspace/proxy/rules/policy"
 )
 
@@ -25,7 +25,7 @@ func (x *Exchange) challenge(reason Reason, asks []string, fields []policy.Answe
 }
 
 // noteChallenge keeps what a pod asks the client for, whose answer a page takes the place of.
-func (x *Exchange) noteChallenge(r *http1.Response) {
+func (x *Exchange) noteChallenge(r *message.Response) {
 	if r.Status != http.StatusUnauthorized {
 		return
 	}

@@ -5,7 +5,7 @@ import (
 
 	"github.com/kerngate/kerngate/loader/state"
 	"github.com/kerngate/kerngate/userspace/proxy/config"
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 	"github.com/kerngate/kerngate/userspace/proxy/pod/affinity"
 	"github.com/kerngate/kerngate/userspace/proxy/pod/balance"
 	"github.com/kerngate/kerngate/userspace/proxy/rules/policy"
@@ -138,7 +138,7 @@ func (x *Exchange) choose() (balance.Pick, bool) {
 
 // keep gives the client a cookie that leads to the pod that has answered, if it has none, or
 // its own leads to one that could not.
-func (x *Exchange) keep(r *http1.Response) {
+func (x *Exchange) keep(r *message.Response) {
 	c := &x.choice
 	if c.affinity == nil || c.known && (x.attempt.pick.ID == c.home.pod.ID || !c.affinity.ChangeOnFailure) {
 		return

@@ -5,8 +5,9 @@ import (
 	"errors"
 	"io"
 
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
 	"github.com/kerngate/kerngate/userspace/proxy/io/reactor"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
+	"github.com/kerngate/kerngate/userspace/proxy/message/chars"
 	"github.com/kerngate/kerngate/userspace/proxy/rules/compress"
 	"github.com/kerngate/kerngate/userspace/text/compression"
 )
@@ -45,11 +46,11 @@ type described struct {
 	encoded     bool // by the pod
 	keep        bool // Cache-Control: no-transform (RFC 9111 section 5.2.2.6)
 	varies      bool // caches know that Accept-Encoding matters
-	etag        *http1.Field
+	etag        *message.Field
 	contentSize int64 // bytes, -1: not known
 }
 
-func describe(r *http1.Response) described {
+func describe(r *message.Response) described {
 	d := described{contentSize: r.ContentLength}
 	for i := range r.Fields {
 		f := &r.Fields[i]
@@ -57,17 +58,17 @@ func describe(r *http1.Response) described {
 			continue
 		}
 		switch f.ID {
-		case http1.FieldContentType:
+		case message.FieldContentType:
 			d.typ = f.Value
-		case http1.FieldContentEncoding:
+		case message.FieldContentEncoding:
 			d.encoded = true
-		case http1.FieldCacheControl:
+		case message.FieldCacheControl:
 			d.keep = d.keep || containsFold(f.Value, "no-transform")
-		case http1.FieldOther:
+		case message.FieldOther:
 			switch {
-			case http1.EqualFold(f.Name, "etag"):
+			case chars.EqualFold(f.Name, "etag"):
 				d.etag = f
-			case http1.EqualFold(f.Name, "vary"):
+			case chars.EqualFold(f.Name, "vary"):
 				d.varies = d.varies || containsFold(f.Value, "accept-encoding") || bytes.IndexByte(f.Value, '*') >= 0
 			}
 		}
@@ -77,7 +78,7 @@ func describe(r *http1.Response) described {
 
 // compress makes of a pod's final response the head of a compressed one where rules, client
 // and response allow it. The body then goes through x.packing.
-func (x *Exchange) compress(r *http1.Response) {
+func (x *Exchange) compress(r *message.Response) {
 	own := x.conf.Settings.Compression
 	rules := own
 	if p := x.rules.policy; p != nil && p.Compression != nil {
@@ -122,25 +123,25 @@ var acceptEncoding = []byte("Accept-Encoding")
 
 // compressible goes by status and framing. A response to HEAD has the head of the one to GET
 // (RFC 9110 section 9.3.2).
-func compressible(r *http1.Response, method http1.Method) bool {
+func compressible(r *message.Response, method message.Method) bool {
 	switch {
 	case r.Status < 200, r.Status >= 300 && r.Status < 400, r.Status == 204, r.Status == 205, r.Status == 206:
 		return false
-	case r.Present.Has(http1.FieldContentRange):
+	case r.Present.Has(message.FieldContentRange):
 		return false
 	}
-	return r.Body != http1.BodyNone || method == http1.MethodHead
+	return r.Body != message.BodyNone || method == message.MethodHead
 }
 
 // negotiate chooses the coding. HTTP/1.0 clients get none: they could not tell a body that
 // ends early from one that is whole.
-func negotiate(r *http1.Request, rules *compress.Rules) compression.Encoding {
-	if r.Minor == 0 || !r.Present.Has(http1.FieldAcceptEncoding) {
+func negotiate(r *message.Request, rules *compress.Rules) compression.Encoding {
+	if r.Minor == 0 || !r.Present.Has(message.FieldAcceptEncoding) {
 		return compression.Identity
 	}
 	var accepted compression.Accepted
 	for i := range r.Fields {
-		if f := &r.Fields[i]; f.ID == http1.FieldAcceptEncoding {
+		if f := &r.Fields[i]; f.ID == message.FieldAcceptEncoding {
 			accepted.Add(f.Value)
 		}
 	}
@@ -149,7 +150,7 @@ func negotiate(r *http1.Request, rules *compress.Rules) compression.Encoding {
 
 // encode rewrites the head: its length is not known any more, its parts cannot be asked for,
 // and what it tags is the same body only in meaning (RFC 9110 sections 8.8.1, 14.3).
-func (x *Exchange) encode(r *http1.Response, d described, e compression.Encoding) {
+func (x *Exchange) encode(r *message.Response, d described, e compression.Encoding) {
 	r.Add("Content-Encoding", codings[e])
 	for _, name := range [...]string{"accept-ranges", "content-md5", "digest", "content-digest"} {
 		r.Drop(name)
@@ -160,8 +161,8 @@ func (x *Exchange) encode(r *http1.Response, d described, e compression.Encoding
 		d.etag.Value = x.values[at:len(x.values):len(x.values)]
 	}
 	r.ContentLength = -1
-	if r.Chunked = true; r.Body != http1.BodyNone {
-		r.Body = http1.BodyChunked
+	if r.Chunked = true; r.Body != message.BodyNone {
+		r.Body = message.BodyChunked
 		x.packing.prompt = d.contentSize < 0
 	}
 }
@@ -177,8 +178,8 @@ var (
 )
 
 // openEncoder takes an encoder if there is a body to compress.
-func (x *Exchange) openEncoder(e compression.Encoding, r *http1.Response) bool {
-	if r.Body == http1.BodyNone {
+func (x *Exchange) openEncoder(e compression.Encoding, r *message.Response) bool {
+	if r.Body == message.BodyNone {
 		return true
 	}
 	x.packing = packing{stream: x.worker.Encoders.Open(e)}

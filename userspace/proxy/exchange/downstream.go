@@ -1,32 +1,32 @@
 package exchange
 
 import (
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
 	"github.com/kerngate/kerngate/userspace/proxy/io/reactor"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 )
 
 // Downstream is the client's side of one exchange. Nothing in it blocks.
 type Downstream interface {
 	// ReadBody returns the next piece of the request's body, which stays valid until the
 	// call after. io.EOF: the body has ended. reactor.ErrWouldBlock: later.
-	// *http1.Error: the body is not valid. Anything else: the client is gone.
+	// *message.Error: the body is not valid. Anything else: the client is gone.
 	ReadBody() ([]byte, error)
 	// Trailers returns the fields after the body, once ReadBody has returned io.EOF.
-	Trailers() []http1.Field
+	Trailers() []message.Field
 	// RewindBody makes ReadBody start again, if all that was read is still there.
 	RewindBody() bool
 
 	// Inform queues an interim response (1xx, not 101).
-	Inform(r *http1.Response)
+	Inform(r *message.Response)
 	// Respond queues the head of the pod's final response, or of a 101.
-	Respond(r *http1.Response)
+	Respond(r *message.Response)
 	// Reply queues a whole response of the proxy's own.
 	Reply(status int, reason Reason, detail string)
 	// WriteBody queues a piece of the body, which must stay as it is until Flush returns
 	// nil. Only while Blocked is false.
 	WriteBody(p []byte)
 	// End queues the end of the body.
-	End(trailers []http1.Field)
+	End(trailers []message.Field)
 	// Flush sends what is queued: nil when all of it is sent, else reactor.ErrWouldBlock
 	// or the connection's error.
 	Flush() error

@@ -3,8 +3,8 @@ package exchange
 import (
 	"net/http"
 
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
 	"github.com/kerngate/kerngate/userspace/proxy/io/reactor"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 )
 
 // refuse answers with a response of the proxy's own and sends it.
@@ -46,7 +46,7 @@ func (x *Exchange) flushAll() {
 // Refused prepares an exchange for a request that is not carried out, because its head was
 // refused or did not come whole, with the outcome that log and metrics are to have. The front
 // end answers the client itself.
-func (x *Exchange) Refused(w *Worker, down Downstream, r *http1.Request, c *Connection, reason Reason, status int, detail string) {
+func (x *Exchange) Refused(w *Worker, down Downstream, r *message.Request, c *Connection, reason Reason, status int, detail string) {
 	r.ResetRefused()
 	x.Init(w, down, r, c)
 	x.Outcome.Reason, x.Outcome.Status, x.Outcome.Detail = reason, status, detail

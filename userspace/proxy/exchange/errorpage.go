@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"github.com/kerngate/kerngate/userspace/proxy/config"
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 	"github.com/kerngate/kerngate/userspace/proxy/pod/subrequest"
 )
 
@@ -63,7 +63,7 @@ func (x *Exchange) page(status int) bool {
 		r.Header.Set("X-Service-Name", name)
 		r.Header.Set("X-Service-Port", port)
 	}
-	if x.Request.MethodID == http1.MethodHead {
+	if x.Request.MethodID == message.MethodHead {
 		r.Method = http.MethodHead
 	}
 	var answer *subrequest.Answer
@@ -82,7 +82,7 @@ func (x *Exchange) sendPage(a *subrequest.Answer) bool {
 		return false
 	}
 	r := &x.reply.head
-	r.Compose(http1.DefaultLimits)
+	r.Compose(message.DefaultLimits)
 	err := r.AddField(":status", strconv.Itoa(a.Status))
 	for _, ask := range x.rules.asks {
 		if err == nil {
@@ -101,7 +101,7 @@ func (x *Exchange) sendPage(a *subrequest.Answer) bool {
 		}
 	}
 	bodiless := a.Status == http.StatusNoContent || a.Status == http.StatusNotModified
-	if err == nil && !bodiless && x.Request.MethodID != http1.MethodHead {
+	if err == nil && !bodiless && x.Request.MethodID != message.MethodHead {
 		err = r.AddField("content-length", strconv.Itoa(len(a.Body)))
 	}
 	if err == nil {
@@ -114,7 +114,7 @@ func (x *Exchange) sendPage(a *subrequest.Answer) bool {
 	x.editResponse(r)
 	x.response.begun = true
 	x.down.Respond(r)
-	if len(a.Body) > 0 && !bodiless && x.Request.MethodID != http1.MethodHead {
+	if len(a.Body) > 0 && !bodiless && x.Request.MethodID != message.MethodHead {
 		x.down.WriteBody(a.Body)
 	}
 	x.down.End(nil)

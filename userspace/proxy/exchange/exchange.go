@@ -14,8 +14,8 @@ import (
 
 	"github.com/kerngate/kerngate/userspace/model"
 	"github.com/kerngate/kerngate/userspace/proxy/config"
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
 	"github.com/kerngate/kerngate/userspace/proxy/io/reactor"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 	"github.com/kerngate/kerngate/userspace/proxy/observe/usage"
 	"github.com/kerngate/kerngate/userspace/proxy/pod/upstream"
 )
@@ -31,7 +31,7 @@ type Exchange struct {
 	turns  turns
 
 	// What the front end fills in.
-	Request    *http1.Request
+	Request    *message.Request
 	Connection *Connection
 	// Crowded is set once by a front end whose connections may have several requests at a time. It
 	// reports whether the client's has more than it may have at the moment: then no connection to
@@ -42,7 +42,7 @@ type Exchange struct {
 	origin origin
 	id     identity
 	path   requestPath
-	routed http1.ForRoute // as the table of routes sees it
+	routed message.ForRoute // as the table of routes sees it
 	body   requestBody
 	call   call
 	passes int // how often it has passed a proxy of the cluster
@@ -94,7 +94,7 @@ type Outcome struct {
 func (x *Exchange) Setup() { x.alarm.init(x) }
 
 // Init prepares for a request that has come in now.
-func (x *Exchange) Init(w *Worker, down Downstream, r *http1.Request, c *Connection) {
+func (x *Exchange) Init(w *Worker, down Downstream, r *message.Request, c *Connection) {
 	x.worker, x.down, x.conf = w, down, w.Config.Load()
 	x.Request, x.Connection = r, c
 	x.Outcome = Outcome{Start: w.Loop.Now()}
@@ -108,7 +108,7 @@ func (x *Exchange) Init(w *Worker, down Downstream, r *http1.Request, c *Connect
 func (x *Exchange) reset() {
 	x.id = identity{}
 	x.path = requestPath{matched: x.path.matched, resolved: x.path.resolved}
-	x.routed = http1.ForRoute{}
+	x.routed = message.ForRoute{}
 	x.body = requestBody{store: x.body.store, trailers: x.body.trailers}
 	x.call = call{}
 	x.rules.ruling = ruling{}

@@ -3,12 +3,12 @@ package exchange
 import (
 	"strconv"
 
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 )
 
 // oldSchemes are names for X-Forwarded-Proto that some applications believe before it: a
 // client that writes one does not get its word through. Who writes none costs nothing.
-var oldSchemes = http1.Fields(http1.FieldXForwardedScheme, http1.FieldXScheme)
+var oldSchemes = message.Fields(message.FieldXForwardedScheme, message.FieldXScheme)
 
 // addFields lists what is added to the request on its way to a pod, whichever protocol the
 // pod speaks.

@@ -5,7 +5,8 @@ import (
 	"net/netip"
 
 	"github.com/kerngate/kerngate/userspace/proxy/config"
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
+	"github.com/kerngate/kerngate/userspace/proxy/message/chars"
 )
 
 // forwardedElement is what one proxy said in Forwarded (RFC 7239 section 4) of the request
@@ -17,11 +18,11 @@ type forwardedElement struct {
 }
 
 // readForwarded reads the Forwarded fields from the last element, the nearest proxy's, on.
-func (o *origin) readForwarded(r *http1.Request, trusted config.Prefixes) {
+func (o *origin) readForwarded(r *message.Request, trusted config.Prefixes) {
 	var elements [maxHops]forwardedElement
 	n := 0
 	for i := range r.Fields {
-		if r.Fields[i].ID != http1.FieldForwarded {
+		if r.Fields[i].ID != message.FieldForwarded {
 			continue
 		}
 		for rest := r.Fields[i].Value; ; {
@@ -47,9 +48,9 @@ func (o *origin) readForwarded(r *http1.Request, trusted config.Prefixes) {
 		if o.secure, told = readScheme(e.proto, o.secure); told {
 			o.port = schemePort(o.secure)
 		}
-		if http1.IsAuthority(e.host) {
+		if message.IsAuthority(e.host) {
 			o.host = e.host
-			if port := http1.AuthorityPort(e.host); port != 0 {
+			if port := message.AuthorityPort(e.host); port != 0 {
 				o.port = port
 			}
 		}
@@ -74,7 +75,7 @@ func nextForwarded(s []byte) (e forwardedElement, rest []byte, more, ok bool) {
 				return e, nil, false, false
 			}
 			for i, known := range [...]string{"for", "proto", "host"} {
-				if !http1.EqualFold(name, known) {
+				if !chars.EqualFold(name, known) {
 					continue
 				}
 				if seen[i] {

@@ -4,8 +4,8 @@ import (
 	"io"
 
 	"github.com/kerngate/kerngate/userspace/proxy/config"
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
 	"github.com/kerngate/kerngate/userspace/proxy/io/reactor"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 	"github.com/kerngate/kerngate/userspace/proxy/rules/policy"
 )
 
@@ -64,7 +64,7 @@ func (x *Exchange) plan() (g gathering, ok bool) {
 	if buffering == policy.BufferOff || s.RequestBuffer == 0 {
 		// Nothing is waited for, but a body that has already ended is not sent in chunks.
 		// GET and HEAD have none as a rule, and who has none has not long to wait for its end.
-		g.wait = r.MethodID == http1.MethodGet || r.MethodID == http1.MethodHead
+		g.wait = r.MethodID == message.MethodGet || r.MethodID == message.MethodHead
 		g.stream, g.spool = true, false
 	}
 	return g, true
@@ -190,16 +190,16 @@ func (x *Exchange) settleLength() {
 	if len(x.down.Trailers()) > 0 {
 		x.worker.Metrics.TrailersDropped.Add(1)
 	}
-	if r.Present.Has(http1.FieldTrailer) {
+	if r.Present.Has(message.FieldTrailer) {
 		r.Drop("trailer")
 	}
-	if r.Present.Has(http1.FieldExpect) {
+	if r.Present.Has(message.FieldExpect) {
 		r.Drop("expect")
 	}
 	r.Chunked, r.ContentLength = false, s.size
 	if s.size == 0 {
 		switch r.MethodID {
-		case http1.MethodGet, http1.MethodHead, http1.MethodOptions, http1.MethodTrace:
+		case message.MethodGet, message.MethodHead, message.MethodOptions, message.MethodTrace:
 			r.ContentLength = -1 // they have no body as a rule, and nothing says so
 		}
 		x.sendCopies() // nothing will pass that they would wait for
@@ -212,7 +212,7 @@ func (x *Exchange) awaitBody() (Reason, bool) {
 	r := x.Request
 	if r.Expect100 && x.body.store.size == 0 && r.Passes("expect") {
 		r.Drop("expect")
-		x.down.Inform(&http1.Response{Status: 100})
+		x.down.Inform(&message.Response{Status: 100})
 	}
 	want := reactor.Readable
 	if x.down.Pending() {

@@ -3,7 +3,7 @@ package exchange
 import (
 	"time"
 
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 )
 
 // A client that has ended its side of the connection may be gone, or may still wait for the
@@ -28,6 +28,6 @@ func (x *Exchange) mayAsk() (may, ended bool) {
 // askClient has the client's system say if nobody is there.
 func (x *Exchange) askClient() {
 	x.response.asked = true
-	x.down.Inform(&http1.Response{Status: 100})
+	x.down.Inform(&message.Response{Status: 100})
 	x.down.Flush() // what fails shows in Broken
 }

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/kerngate/kerngate/userspace/proxy/config"
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 )
 
 // GRPCStatus is how a gRPC call ended: 1 more than its status code, as 0 says that nobody
@@ -51,9 +51,9 @@ func readGRPCStatus(v []byte) GRPCStatus {
 
 // isGRPC reports whether the request is a call of gRPC over HTTP/2 (not of gRPC-Web, whose
 // clients understand HTTP's own status).
-func isGRPC(r *http1.Request) bool {
+func isGRPC(r *message.Request) bool {
 	const prefix = "application/grpc"
-	v := r.Value(http1.FieldContentType)
+	v := r.Value(message.FieldContentType)
 	if len(v) < len(prefix) || !foldPrefix(v, prefix) {
 		return false
 	}
@@ -71,9 +71,9 @@ type call struct {
 // identifyCall finds out whether the request is a call of gRPC. Where the Ingress says that
 // pods speak gRPC everything else is passed on as one, but gets errors of HTTP: health checks go
 // by the status, and clients of gRPC-Web translate it.
-func identifyCall(r *http1.Request, u *config.Upstream) call {
+func identifyCall(r *message.Request, u *config.Upstream) call {
 	switch {
-	case r.Present.Has(http1.FieldContentType) && isGRPC(r):
+	case r.Present.Has(message.FieldContentType) && isGRPC(r):
 		return call{on: true, genuine: true, deadline: grpcDeadline(r)}
 	case u != nil && u.GRPC:
 		return call{on: true}
@@ -83,7 +83,7 @@ func identifyCall(r *http1.Request, u *config.Upstream) call {
 
 // grpcDeadline returns how long the client waits for the call (grpc-timeout), 0 if it does
 // not say.
-func grpcDeadline(r *http1.Request) time.Duration {
+func grpcDeadline(r *message.Request) time.Duration {
 	v := r.Lookup("grpc-timeout")
 	if len(v) < 2 || len(v) > 9 {
 		return 0
@@ -170,16 +170,16 @@ var (
 )
 
 // grpcFields appends the fields that say how a call has failed, and notes it.
-func (x *Exchange) grpcFields(dst []http1.Field, reason Reason, detail string) []http1.Field {
+func (x *Exchange) grpcFields(dst []message.Field, reason Reason, detail string) []message.Field {
 	code := x.grpcFault(reason, detail)
-	message := append(append([]byte(reason.String()), ": "...), reason.Text()...)
+	text := append(append([]byte(reason.String()), ": "...), reason.Text()...)
 	if detail != "" {
-		message = append(append(append(message, " ("...), detail...), ')')
+		text = append(append(append(text, " ("...), detail...), ')')
 	}
 	x.Outcome.GRPC = GRPCStatus(code + 1)
 	return append(dst,
-		http1.Field{Name: nameGRPCStatus, Value: strconv.AppendInt(nil, int64(code), 10), ID: http1.FieldGRPCStatus},
-		http1.Field{Name: nameGRPCMessage, Value: bytes.ReplaceAll(message, []byte("%"), []byte("%25"))},
+		message.Field{Name: nameGRPCStatus, Value: strconv.AppendInt(nil, int64(code), 10), ID: message.FieldGRPCStatus},
+		message.Field{Name: nameGRPCMessage, Value: bytes.ReplaceAll(text, []byte("%"), []byte("%25"))},
 	)
 }
 
@@ -189,10 +189,10 @@ func (x *Exchange) replyGRPC(reason Reason, detail string) {
 	r := &x.reply.head
 	r.Reset()
 	r.Minor, r.KeepAlive = 1, true
-	r.Status, r.Body = http.StatusOK, http1.BodyNone
-	r.Fields = append(r.Fields, http1.Field{Name: nameContentType, Value: typeGRPC, ID: http1.FieldContentType})
+	r.Status, r.Body = http.StatusOK, message.BodyNone
+	r.Fields = append(r.Fields, message.Field{Name: nameContentType, Value: typeGRPC, ID: message.FieldContentType})
 	r.Fields = x.grpcFields(r.Fields, reason, detail)
-	r.Present = http1.Fields(http1.FieldContentType, http1.FieldGRPCStatus)
+	r.Present = message.Fields(message.FieldContentType, message.FieldGRPCStatus)
 	x.down.Respond(r)
 	x.down.End(nil)
 }
@@ -213,9 +213,9 @@ func (x *Exchange) endGRPC(reason Reason) bool {
 }
 
 // noteGRPC keeps the status that stands among fields.
-func (o *Outcome) noteGRPC(fields []http1.Field) {
+func (o *Outcome) noteGRPC(fields []message.Field) {
 	for i := range fields {
-		if fields[i].ID == http1.FieldGRPCStatus {
+		if fields[i].ID == message.FieldGRPCStatus {
 			o.GRPC = readGRPCStatus(fields[i].Value)
 			return
 		}

@@ -5,15 +5,16 @@ import (
 	"time"
 
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 )
 
-func callOf(t *testing.T, fields string) *http1.Request {
+func callOf(t *testing.T, fields string) *message.Request {
 	t.Helper()
 	r := new(http1.Request)
-	if n, err := r.Parse([]byte("POST /a.B/C HTTP/1.1\r\nHost: x\r\n"+fields+"\r\n"), http1.Limits{}); n == 0 || err != nil {
+	if n, err := r.Parse([]byte("POST /a.B/C HTTP/1.1\r\nHost: x\r\n"+fields+"\r\n"), message.Limits{}); n == 0 || err != nil {
 		t.Fatal(n, err)
 	}
-	return r
+	return &r.Request
 }
 
 // TestCallsOfGRPC: gRPC over HTTP/2 is told from everything else, gRPC-Web included.

@@ -3,7 +3,7 @@ package exchange
 import (
 	"net/http"
 
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 	"github.com/kerngate/kerngate/userspace/proxy/pod/balance"
 	"github.com/kerngate/kerngate/userspace/proxy/pod/upstream"
 )
@@ -34,7 +34,7 @@ func (x *Exchange) noteHealth(p balance.Pick, reason Reason) {
 func (x *Exchange) aboutRequest(reason Reason) bool {
 	switch reason {
 	case UpstreamInvalid:
-		return http1.IsWords(x.Outcome.Detail)
+		return message.IsWords(x.Outcome.Detail)
 	case UpstreamReset:
 		return true
 	case UpstreamAborted:

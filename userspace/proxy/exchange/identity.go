@@ -4,7 +4,7 @@ import (
 	"encoding/binary"
 	"math/rand/v2"
 
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 )
 
 // maxRequestID is the longest X-Request-ID that is taken over from a client.
@@ -25,9 +25,9 @@ func (x *Exchange) RequestID() []byte { return x.id.of(x.Request, x.worker.Rand)
 // where the client has chosen the request's id.
 func (x *Exchange) OwnID() []byte { return x.id.random(x.worker.Rand) }
 
-func (i *identity) of(r *http1.Request, source *rand.ChaCha8) []byte {
+func (i *identity) of(r *message.Request, source *rand.ChaCha8) []byte {
 	if i.len == 0 {
-		v := r.Value(http1.FieldXRequestID)
+		v := r.Value(message.FieldXRequestID)
 		if !saneID(v) {
 			v = i.random(source)
 		}

@@ -3,7 +3,7 @@ package exchange
 import (
 	"net/http"
 
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 )
 
 // Line is the body of an answer of the proxy's own, plain text for people: a stable token, a
@@ -14,7 +14,7 @@ type Line struct{ Token, Text, Detail string }
 func LineOf(r Reason, detail string) Line { return Line{r.String(), r.Text(), detail} }
 
 // LineOfError returns the line for a head that the parser has refused.
-func LineOfError(e *http1.Error) Line { return Line{BadRequest.String(), e.Text(), e.Reason} }
+func LineOfError(e *message.Error) Line { return Line{BadRequest.String(), e.Text(), e.Reason} }
 
 // Size returns its length in bytes.
 func (l Line) Size() int {
@@ -39,14 +39,14 @@ func (l Line) Append(dst []byte) []byte {
 }
 
 // Fields returns the fields that describe the line in an answer with a status.
-func (Line) Fields(status int) []http1.Added {
+func (Line) Fields(status int) []message.Added {
 	if status == http.StatusServiceUnavailable {
 		return lineFields
 	}
 	return lineFields[:2]
 }
 
-var lineFields = []http1.Added{
+var lineFields = []message.Added{
 	{Name: "Content-Type", Value: []byte("text/plain; charset=utf-8")},
 	{Name: "X-Content-Type-Options", Value: []byte("nosniff")},
 	{Name: "Retry-After", Value: []byte("1")},

@@ -2,8 +2,9 @@ package exchange
 
 import (
 	"net/http"
+	"strconv"
 
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 	"github.com/kerngate/kerngate/userspace/proxy/rules/policy"
 )
 
@@ -13,11 +14,11 @@ import (
 // request would show its cookies.
 func (x *Exchange) endsHere() bool {
 	r := x.Request
-	if !r.Present.Has(http1.FieldMaxForwards) || r.MethodID != http1.MethodTrace && r.MethodID != http1.MethodOptions {
+	if !r.Present.Has(message.FieldMaxForwards) || r.MethodID != message.MethodTrace && r.MethodID != message.MethodOptions {
 		return false
 	}
 	n, ok := 0, true
-	for _, c := range r.Value(http1.FieldMaxForwards) {
+	for _, c := range r.Value(message.FieldMaxForwards) {
 		if ok = ok && '0' <= c && c <= '9' && n < 1<<20; ok {
 			n = 10*n + int(c-'0')
 		}
@@ -28,10 +29,10 @@ func (x *Exchange) endsHere() bool {
 	case n > 0:
 		r.Drop("max-forwards")
 		at := len(x.values)
-		x.values = http1.AppendUint(x.values, uint64(n-1))
+		x.values = strconv.AppendUint(x.values, uint64(n-1), 10)
 		x.outgoing.add("Max-Forwards", x.values[at:])
 		return false
-	case r.MethodID == http1.MethodTrace:
+	case r.MethodID == message.MethodTrace:
 		x.respond(http.StatusMethodNotAllowed, RuleAnswered, []policy.AnswerField{{Name: "Allow", Value: "OPTIONS"}})
 	default:
 		x.respond(http.StatusOK, RuleAnswered, nil)

@@ -5,7 +5,8 @@ import (
 	"net/netip"
 
 	"github.com/kerngate/kerngate/userspace/proxy/config"
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
+	"github.com/kerngate/kerngate/userspace/proxy/message/chars"
 )
 
 // origin is what the proxy takes for true about where a request comes from. Without
@@ -27,9 +28,9 @@ const maxHops = 32
 
 // claims are the fields in which a proxy says whom it speaks for.
 var (
-	xForwarded = http1.Fields(http1.FieldXForwardedFor, http1.FieldXForwardedProto,
-		http1.FieldXForwardedHost, http1.FieldXForwardedPort)
-	claims = xForwarded.With(http1.Fields(http1.FieldForwarded, http1.FieldXRealIP))
+	xForwarded = message.Fields(message.FieldXForwardedFor, message.FieldXForwardedProto,
+		message.FieldXForwardedHost, message.FieldXForwardedPort)
+	claims = xForwarded.With(message.Fields(message.FieldForwarded, message.FieldXRealIP))
 )
 
 // Client returns the address that the request comes from: that of the connection's client
@@ -40,7 +41,7 @@ func (x *Exchange) Client() netip.Addr { return x.origin.client }
 func (x *Exchange) Secure() bool { return x.origin.secure }
 
 // find finds the origin of a request.
-func (o *origin) find(r *http1.Request, c *Connection, s *config.Settings) {
+func (o *origin) find(r *message.Request, c *Connection, s *config.Settings) {
 	*o = origin{client: c.Client.Addr(), secure: c.TLS != nil, port: c.Local.Port(), hops: o.hops[:0]}
 	if c.TLS != nil && !c.Announced && s.PublicHTTPSPort != 0 {
 		o.port = s.PublicHTTPSPort
@@ -57,11 +58,11 @@ func (o *origin) find(r *http1.Request, c *Connection, s *config.Settings) {
 	switch {
 	case r.Present&xForwarded != 0:
 		o.readXForwarded(r, trusted)
-	case r.Present.Has(http1.FieldForwarded):
+	case r.Present.Has(message.FieldForwarded):
 		o.readForwarded(r, trusted)
 	}
-	if r.Present&http1.Fields(http1.FieldXForwardedFor, http1.FieldForwarded) == 0 {
-		if a, ok := hopAddress(single(r, http1.FieldXRealIP)); ok {
+	if r.Present&message.Fields(message.FieldXForwardedFor, message.FieldForwarded) == 0 {
+		if a, ok := hopAddress(single(r, message.FieldXRealIP)); ok {
 			o.believe(a, trusted)
 		}
 	}
@@ -77,19 +78,19 @@ func (o *origin) believe(a netip.Addr, trusted config.Prefixes) bool {
 
 // readXForwarded reads the X-Forwarded-* fields. Each must be valid to be believed; where
 // one is not, what we see ourselves stands.
-func (o *origin) readXForwarded(r *http1.Request, trusted config.Prefixes) {
+func (o *origin) readXForwarded(r *message.Request, trusted config.Prefixes) {
 	told := false
-	if o.secure, told = readScheme(first(r, http1.FieldXForwardedProto), o.secure); told {
+	if o.secure, told = readScheme(first(r, message.FieldXForwardedProto), o.secure); told {
 		o.port = schemePort(o.secure)
 	}
-	if host := first(r, http1.FieldXForwardedHost); http1.IsAuthority(host) {
+	if host := first(r, message.FieldXForwardedHost); message.IsAuthority(host) {
 		o.host = host
 	}
-	if port, ok := parsePort(single(r, http1.FieldXForwardedPort)); ok {
+	if port, ok := parsePort(single(r, message.FieldXForwardedPort)); ok {
 		o.port = port
 	}
 	for i := len(r.Fields) - 1; i >= 0; i-- {
-		if r.Fields[i].ID != http1.FieldXForwardedFor {
+		if r.Fields[i].ID != message.FieldXForwardedFor {
 			continue
 		}
 		for list, more := r.Fields[i].Value, true; more; {
@@ -108,7 +109,7 @@ func (o *origin) readXForwarded(r *http1.Request, trusted config.Prefixes) {
 
 // first returns the first value of a list, maybe in several fields: that of the proxy which is
 // nearest to the client.
-func first(r *http1.Request, id http1.FieldID) []byte {
+func first(r *message.Request, id message.FieldID) []byte {
 	value, _, _ := bytes.Cut(r.Value(id), []byte(","))
 	return bytes.Trim(value, " \t")
 }
@@ -117,16 +118,16 @@ func first(r *http1.Request, id http1.FieldID) []byte {
 // of a WebSocket, which some proxies say where one is opened. Else what was known stands.
 func readScheme(scheme []byte, known bool) (secure, told bool) {
 	switch {
-	case bytes.EqualFold(scheme, schemeHTTPS), http1.EqualFold(scheme, "wss"):
+	case bytes.EqualFold(scheme, schemeHTTPS), chars.EqualFold(scheme, "wss"):
 		return true, true
-	case bytes.EqualFold(scheme, schemeHTTP), http1.EqualFold(scheme, "ws"):
+	case bytes.EqualFold(scheme, schemeHTTP), chars.EqualFold(scheme, "ws"):
 		return false, true
 	}
 	return known, false
 }
 
 // single returns the value of a field that is there once; of several, none is the true one.
-func single(r *http1.Request, id http1.FieldID) (value []byte) {
+func single(r *message.Request, id message.FieldID) (value []byte) {
 	if !r.Present.Has(id) {
 		return nil
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
 	"github.com/kerngate/kerngate/userspace/proxy/config"
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 )
 
 // originOf identifies a request with these field lines, which came over a connection of
@@ -21,10 +22,10 @@ func originOf(t testing.TB, peer string, lines ...string) *Exchange {
 	}
 	r := new(http1.Request)
 	head := "GET / HTTP/1.1\r\nHost: host.test\r\n" + strings.Join(append(lines, ""), "\r\n") + "\r\n"
-	if _, err := r.Parse([]byte(head), http1.Limits{}); err != nil {
+	if _, err := r.Parse([]byte(head), message.Limits{}); err != nil {
 		t.Fatal(err)
 	}
-	x := &Exchange{worker: &Worker{Rand: rand.NewChaCha8([32]byte{})}, conf: conf, Request: r, Connection: &Connection{
+	x := &Exchange{worker: &Worker{Rand: rand.NewChaCha8([32]byte{})}, conf: conf, Request: &r.Request, Connection: &Connection{
 		Peer: netip.MustParseAddrPort(peer), Client: netip.MustParseAddrPort(peer), Local: netip.MustParseAddrPort("203.0.113.1:80"),
 	}}
 	x.origin.find(x.Request, x.Connection, &x.conf.Settings)
@@ -145,7 +146,7 @@ func FuzzOrigin(f *testing.F) {
 	f.Fuzz(func(t *testing.T, name, value string) {
 		line := name + ": " + value
 		head := "GET / HTTP/1.1\r\nHost: host.test\r\n" + line + "\r\n\r\n"
-		if n, err := new(http1.Request).Parse([]byte(head), http1.Limits{}); err != nil || n != len(head) {
+		if n, err := new(http1.Request).Parse([]byte(head), message.Limits{}); err != nil || n != len(head) {
 			return
 		}
 		if x := originOf(t, nobody, line); x.told() != "198.51.100.9|http|host.test|80" {
@@ -163,7 +164,7 @@ func FuzzOrigin(f *testing.F) {
 				t.Fatalf("X-Forwarded-For %q", told[0])
 			}
 		}
-		if told[1] != "http" && told[1] != "https" || !http1.IsAuthority([]byte(told[2])) || len(told) != 4 {
+		if told[1] != "http" && told[1] != "https" || !message.IsAuthority([]byte(told[2])) || len(told) != 4 {
 			t.Fatalf("pods are told %s", x.told())
 		}
 	})
@@ -187,7 +188,7 @@ func TestPortOfBalancer(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		x := &Exchange{conf: conf, Request: new(http1.Request), Connection: &Connection{
+		x := &Exchange{conf: conf, Request: new(message.Request), Connection: &Connection{
 			Client: netip.MustParseAddrPort(nobody), Local: netip.AddrPortFrom(netip.MustParseAddr("203.0.113.1"), c.port), Announced: c.announced}}
 		if c.tls {
 			x.Connection.TLS = new(TLS)

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 	"github.com/kerngate/kerngate/userspace/proxy/pod/upstream"
 	"github.com/kerngate/kerngate/userspace/proxy/rules/policy"
 )
@@ -16,19 +16,19 @@ type outgoing struct{ upstream.Outgoing }
 // rebuilt are the end-to-end fields that the proxy writes itself: what a client says of
 // its own address must not reach a pod. Forwarded is read from trusted proxies, and never
 // passed on: pods get X-Forwarded-*, and one account of the client, not two.
-var rebuilt = http1.Fields(http1.FieldHost, http1.FieldContentLength, http1.FieldXForwardedFor,
-	http1.FieldXForwardedProto, http1.FieldXForwardedHost, http1.FieldXForwardedPort,
-	http1.FieldXForwardedScheme, http1.FieldXScheme, http1.FieldXRealIP, http1.FieldForwarded, http1.FieldXRequestID,
-	http1.FieldSSLClientVerify, http1.FieldSSLClientSubject, http1.FieldSSLClientIssuer, http1.FieldSSLClientCert)
+var rebuilt = message.Fields(message.FieldHost, message.FieldContentLength, message.FieldXForwardedFor,
+	message.FieldXForwardedProto, message.FieldXForwardedHost, message.FieldXForwardedPort,
+	message.FieldXForwardedScheme, message.FieldXScheme, message.FieldXRealIP, message.FieldForwarded, message.FieldXRequestID,
+	message.FieldSSLClientVerify, message.FieldSSLClientSubject, message.FieldSSLClientIssuer, message.FieldSSLClientCert)
 
 // begin makes it the client's request alone.
-func (o *outgoing) begin(r *http1.Request) {
+func (o *outgoing) begin(r *message.Request) {
 	o.Outgoing = upstream.Outgoing{Request: r, Own: rebuilt, Added: o.Added[:0]}
 }
 
 // add adds a field; value must stay as it is until the exchange has ended.
 func (o *outgoing) add(name string, value []byte) {
-	o.Added = append(o.Added, http1.Added{Name: name, Value: value})
+	o.Added = append(o.Added, message.Added{Name: name, Value: value})
 }
 
 // Add is add, like the methods below a part of policy.Head.
@@ -46,13 +46,13 @@ func (o *outgoing) Has(lower string) bool {
 
 // Drop leaves out all fields of a name.
 func (o *outgoing) Drop(lower string) {
-	o.Added = slices.DeleteFunc(o.Added, func(a http1.Added) bool { return strings.EqualFold(a.Name, lower) })
+	o.Added = slices.DeleteFunc(o.Added, func(a message.Added) bool { return strings.EqualFold(a.Name, lower) })
 	policy.DropVariable(o.Request, lower)
 }
 
 // Clear leaves out all fields whose names begin so.
 func (o *outgoing) Clear(lower string) {
-	o.Added = slices.DeleteFunc(o.Added, func(a http1.Added) bool { return policy.BeginsLike(a.Name, lower) })
+	o.Added = slices.DeleteFunc(o.Added, func(a message.Added) bool { return policy.BeginsLike(a.Name, lower) })
 	policy.ClearFields(o.Request.Fields, lower)
 }
 
@@ -72,7 +72,7 @@ func (o *outgoing) header() http.Header {
 }
 
 // clientFields are a request's own fields, but for those that the proxy writes.
-func clientFields(r *http1.Request) http.Header {
+func clientFields(r *message.Request) http.Header {
 	h := http.Header{}
 	for i := range r.Fields {
 		if f := &r.Fields[i]; !f.HopByHop && !rebuilt.Has(f.ID) {

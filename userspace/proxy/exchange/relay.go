@@ -3,8 +3,8 @@ package exchange
 import (
 	"io"
 
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
 	"github.com/kerngate/kerngate/userspace/proxy/io/reactor"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 )
 
 // relay moves the request to the pod and its response to the client. It reports again if
@@ -121,7 +121,7 @@ func (x *Exchange) takeBody(p []byte) bool {
 
 func (x *Exchange) clientFault(err error) Reason {
 	switch e := err.(type) {
-	case *http1.Error:
+	case *message.Error:
 		x.Outcome.Detail, x.reply.badRequest = e.Reason, e.Status
 		return BadRequest
 	case *spoolFault:
@@ -223,7 +223,7 @@ func (x *Exchange) receive() error {
 }
 
 // takeHead acts on a response head.
-func (x *Exchange) takeHead(r *http1.Response) error {
+func (x *Exchange) takeHead(r *message.Response) error {
 	if x.attempt.firstByte == 0 {
 		x.attempt.firstByte = x.worker.Loop.Clock()
 	}
@@ -265,11 +265,11 @@ func (x *Exchange) takeHead(r *http1.Response) error {
 	x.keep(r)
 	if x.call.on {
 		x.Outcome.noteGRPC(r.Fields)
-		x.call.openEnded = r.Body == http1.BodyChunked
+		x.call.openEnded = r.Body == message.BodyChunked
 	}
 	x.substitute(r)
 	x.compress(r)
-	if r.Present.Has(http1.FieldTrailer) && !x.passesTrailers() {
+	if r.Present.Has(message.FieldTrailer) && !x.passesTrailers() {
 		r.Drop("trailer")
 	}
 	x.down.Respond(r)

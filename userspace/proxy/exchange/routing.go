@@ -2,8 +2,9 @@ package exchange
 
 import (
 	"github.com/kerngate/kerngate/userspace/proxy/config"
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 	"github.com/kerngate/kerngate/userspace/proxy/rules/policy"
+	"github.com/kerngate/kerngate/userspace/route"
 )
 
 // maxTurns is how often a request may be routed again, as in nginx.
@@ -14,7 +15,7 @@ const maxTurns = 10
 func (x *Exchange) route() (config.Target, Reason) {
 	path, err := x.path.normalise(x.Request)
 	if err != nil {
-		x.Outcome.Detail = http1.Token(err)
+		x.Outcome.Detail = message.Token(err)
 		return config.Target{}, BadPath
 	}
 	for turn := 0; ; turn++ {
@@ -29,7 +30,7 @@ func (x *Exchange) route() (config.Target, Reason) {
 		x.Outcome.Source, x.Outcome.Usage = r.Value.Source, r.Value.Usage
 		target, ok := config.At(r, path)
 		if !ok {
-			x.rules.policy, x.Outcome.Detail = nil, http1.Token(http1.ErrPathCost)
+			x.rules.policy, x.Outcome.Detail = nil, message.Token(message.ErrPathCost)
 			return config.Target{}, BadPath
 		}
 		x.beginRules(&target, path, turn > 0)
@@ -54,7 +55,7 @@ func (x *Exchange) route() (config.Target, Reason) {
 		return target, Forwarded
 	}
 	if x.conf.Routes.TooCostly(x.Request.Host, path) {
-		x.Outcome.Detail = http1.Token(http1.ErrPathCost)
+		x.Outcome.Detail = message.Token(message.ErrPathCost)
 		return config.Target{}, BadPath
 	}
 	if x.conf.Default == nil {
@@ -66,8 +67,8 @@ func (x *Exchange) route() (config.Target, Reason) {
 
 // forRoute shows the request to the table of routes. What it points to is a part of the exchange,
 // since a value of two words in an interface would be allocated for each request.
-func (x *Exchange) forRoute() *http1.ForRoute {
-	x.routed = http1.ForRoute{Head: x.Request, TLS: x.Connection.TLS != nil}
+func (x *Exchange) forRoute() *message.ForRoute {
+	x.routed = message.ForRoute{Head: x.Request, TLS: x.Connection.TLS != nil}
 	return &x.routed
 }
 
@@ -80,17 +81,17 @@ type requestPath struct {
 
 // normalise returns the path that routes are matched with. It has everybody, pods, rules and
 // services that decide, read the same one, resolved as far as readers agree.
-func (p *requestPath) normalise(r *http1.Request) ([]byte, error) {
+func (p *requestPath) normalise(r *message.Request) ([]byte, error) {
 	if !r.PathNeedsNormalise {
 		return r.Path, nil
 	}
-	matched, err := http1.NormalisePath(p.matched[:0], r.Path)
+	matched, err := route.NormalisePath(p.matched[:0], r.Path)
 	if err != nil {
 		return nil, err
 	}
 	p.matched = matched[:0]
 	p.received = r.Path
-	forwarded := http1.ResolvePath(p.resolved[:0], p.received)
+	forwarded := route.ResolvePath(p.resolved[:0], p.received)
 	if len(forwarded) < len(p.received) {
 		p.resolved = append(p.resolved[:0], forwarded...) // most often in its place already
 		forwarded = p.resolved
@@ -100,7 +101,7 @@ func (p *requestPath) normalise(r *http1.Request) ([]byte, error) {
 }
 
 // restore puts back what the client has sent, for the log.
-func (p *requestPath) restore(r *http1.Request) {
+func (p *requestPath) restore(r *message.Request) {
 	if p.received != nil {
 		r.Path, p.received = p.received, nil
 	}

@@ -6,7 +6,7 @@ import (
 
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
 	"github.com/kerngate/kerngate/userspace/proxy/config"
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 	"github.com/kerngate/kerngate/userspace/proxy/rules/policy"
 )
 
@@ -131,7 +131,7 @@ func (x *Exchange) edit() bool {
 	at := len(x.values)
 	x.values = p.Host(x.values, q)
 	if host := x.values[at:]; len(host) > 0 {
-		if !http1.IsAuthority(host) {
+		if !message.IsAuthority(host) {
 			x.refuse(BadPath, "host_rule")
 			return false
 		}
@@ -156,7 +156,7 @@ func (x *Exchange) edit() bool {
 }
 
 // editResponse changes a pod's final response.
-func (x *Exchange) editResponse(r *http1.Response) {
+func (x *Exchange) editResponse(r *message.Response) {
 	if p := x.rules.policy; p != nil {
 		x.values = p.EditResponse(x.values, &x.rules.request, r)
 		x.addCookies(r)
@@ -184,7 +184,7 @@ func (x *Exchange) respondText(status int, reason Reason, fields []policy.Answer
 		return
 	}
 	r := &x.reply.head
-	r.Compose(http1.DefaultLimits)
+	r.Compose(message.DefaultLimits)
 	var room [3]byte
 	err := r.AddField(":status", string(appendStatus(room[:0], status)))
 	for _, f := range fields {
@@ -209,11 +209,11 @@ func (x *Exchange) respondText(status int, reason Reason, fields []policy.Answer
 	x.Outcome.Reason, x.Outcome.Status = reason, status
 	x.values = x.rules.policy.EditAnswer(x.values, &x.rules.request, r)
 	x.down.Respond(r)
-	if len(body) > 0 && x.Request.MethodID != http1.MethodHead {
+	if len(body) > 0 && x.Request.MethodID != message.MethodHead {
 		x.down.WriteBody(body)
 	}
 	x.down.End(nil)
 	x.flushAll()
 }
 
-func appendStatus(dst []byte, status int) []byte { return http1.AppendUint(dst, uint64(status)) }
+func appendStatus(dst []byte, status int) []byte { return strconv.AppendUint(dst, uint64(status), 10) }

@@ -3,15 +3,15 @@ package exchange
 import (
 	"bytes"
 
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 )
 
 // substitute changes the head of a pod's final response in whose body rules replace texts: its
 // length and what else describes the pod's bytes do not hold. The body goes through
 // x.response.replacing.
-func (x *Exchange) substitute(r *http1.Response) {
+func (x *Exchange) substitute(r *message.Response) {
 	p := x.rules.policy
-	if p == nil || r.ContentLength == 0 || r.Status == 204 || r.Status == 206 || r.Status == 304 || r.Present.Has(http1.FieldContentRange) || x.call.on {
+	if p == nil || r.ContentLength == 0 || r.Status == 204 || r.Status == 206 || r.Status == 304 || r.Present.Has(message.FieldContentRange) || x.call.on {
 		return
 	}
 	d := describe(r)
@@ -32,8 +32,8 @@ func (x *Exchange) substitute(r *http1.Response) {
 		r.Drop(name)
 	}
 	r.ContentLength = -1
-	if r.Chunked = true; r.Body != http1.BodyNone {
-		r.Body = http1.BodyChunked
+	if r.Chunked = true; r.Body != message.BodyNone {
+		r.Body = message.BodyChunked
 		x.response.replacing = p.Substitute(&x.rules.request)
 	}
 }

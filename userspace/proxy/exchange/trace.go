@@ -3,7 +3,7 @@ package exchange
 import (
 	"encoding/binary"
 
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 	"github.com/kerngate/kerngate/userspace/proxy/observe/tracing"
 )
 
@@ -37,8 +37,8 @@ func (x *Exchange) beginTrace() {
 	}
 	t := &x.trace
 	*t = traced{on: true, tries: t.tries[:0]}
-	if trust && x.Request.Present.Has(http1.FieldTraceparent) {
-		t.parent, t.known = tracing.Parse(single(x.Request, http1.FieldTraceparent))
+	if trust && x.Request.Present.Has(message.FieldTraceparent) {
+		t.parent, t.known = tracing.Parse(single(x.Request, message.FieldTraceparent))
 	}
 	if t.known {
 		t.state = x.Request.Lookup("tracestate")
@@ -114,7 +114,7 @@ func (x *Exchange) endTrace() {
 	if o.Service != nil {
 		s.Service = o.Service.Name
 	}
-	s.UserAgent = string(r.Value(http1.FieldUserAgent))
+	s.UserAgent = string(r.Value(message.FieldUserAgent))
 	if s.Name = s.Method; x.rules.policy != nil && x.rules.policy.Trace != nil {
 		if name := x.rules.policy.Trace.Name(&x.rules.request); name != "" {
 			s.Name = name

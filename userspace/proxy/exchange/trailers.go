@@ -1,7 +1,7 @@
 package exchange
 
 import (
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 	"github.com/kerngate/kerngate/userspace/proxy/rules/policy"
 )
 
@@ -13,14 +13,14 @@ func (x *Exchange) passesTrailers() bool { return x.Request.TETrailers || x.call
 
 // dropAnnouncement leaves out the names of fields that will not come.
 func (x *Exchange) dropAnnouncement() {
-	if x.Request.Present.Has(http1.FieldTrailer) && !x.passesTrailers() {
+	if x.Request.Present.Has(message.FieldTrailer) && !x.passesTrailers() {
 		x.Request.Drop("trailer")
 	}
 }
 
 // requestTrailers returns what the pod gets of the fields behind the request's body: none by
 // a name that the proxy or a rule of the route gives a value.
-func (x *Exchange) requestTrailers() []http1.Field {
+func (x *Exchange) requestTrailers() []message.Field {
 	all := x.down.Trailers()
 	if len(all) == 0 || x.body.gathered {
 		return nil
@@ -50,7 +50,7 @@ func (x *Exchange) owns(name []byte) bool {
 }
 
 // responseTrailers returns what the client gets of the fields behind the response's body.
-func (x *Exchange) responseTrailers(all []http1.Field) []http1.Field {
+func (x *Exchange) responseTrailers(all []message.Field) []message.Field {
 	if x.passesTrailers() {
 		return all
 	}
@@ -59,11 +59,11 @@ func (x *Exchange) responseTrailers(all []http1.Field) []http1.Field {
 
 // makeRoomForTrailers has a body whose length is known sent in chunks, if an HTTP/2 pod announces
 // fields behind it and a client that speaks HTTP/1.1 knows of such: they can be nowhere else.
-func (x *Exchange) makeRoomForTrailers(r *http1.Response) {
-	if r.Body != http1.BodyLength || !r.Present.Has(http1.FieldTrailer) || !x.transport.HTTP2 ||
+func (x *Exchange) makeRoomForTrailers(r *message.Response) {
+	if r.Body != message.BodyLength || !r.Present.Has(message.FieldTrailer) || !x.transport.HTTP2 ||
 		x.Connection.Protocol != HTTP1 || x.Request.Minor == 0 || !x.Request.TETrailers {
 		return
 	}
-	r.Body, r.Chunked, r.ContentLength = http1.BodyChunked, true, -1
+	r.Body, r.Chunked, r.ContentLength = message.BodyChunked, true, -1
 	r.Drop("content-length")
 }

@@ -5,8 +5,8 @@ import (
 	"testing"
 
 	"github.com/kerngate/kerngate/userspace/proxy/config"
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
 	"github.com/kerngate/kerngate/userspace/proxy/io/reactor"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 )
 
 // endless is a pod whose response is always there.
@@ -17,7 +17,7 @@ type endless struct {
 }
 
 func (e *endless) Source() (*reactor.Conn, int64) { return nil, 0 }
-func (e *endless) Trailers() []http1.Field        { return nil }
+func (e *endless) Trailers() []message.Field      { return nil }
 func (e *endless) Finish()                        {}
 func (e *endless) ReadBody() ([]byte, error) {
 	n := min(e.left, len(e.piece))
@@ -33,11 +33,11 @@ type taker struct {
 	taken int
 }
 
-func (d *taker) Pending() bool      { return false }
-func (d *taker) Blocked() bool      { return false }
-func (d *taker) Flush() error       { return nil }
-func (d *taker) WriteBody(p []byte) { d.taken += len(p) }
-func (d *taker) End([]http1.Field)  {}
+func (d *taker) Pending() bool       { return false }
+func (d *taker) Blocked() bool       { return false }
+func (d *taker) Flush() error        { return nil }
+func (d *taker) WriteBody(p []byte)  { d.taken += len(p) }
+func (d *taker) End([]message.Field) {}
 
 // inTurns has move called once in each turn of a loop until done, and returns in how many turns
 // it was, and how much of taken it moved in one at most.
@@ -74,7 +74,7 @@ func TestResponsesTakeTurns(t *testing.T) {
 		t.Fatal(err)
 	}
 	down := &taker{}
-	x := &Exchange{worker: &Worker{Loop: loop}, Request: new(http1.Request), down: down,
+	x := &Exchange{worker: &Worker{Loop: loop}, Request: new(message.Request), down: down,
 		attempt: attempt{phase: passBody, sent: true, up: &endless{left: turnSize, piece: make([]byte, turnPiece)}}}
 	turns, largest := inTurns(t, x, &down.taken, func() (Reason, bool) {
 		_, reason, ok := x.moveResponse()
@@ -93,7 +93,7 @@ type eager struct {
 }
 
 func (d *eager) Source() (*reactor.Conn, int64) { return nil, 0 }
-func (d *eager) Trailers() []http1.Field        { return nil }
+func (d *eager) Trailers() []message.Field      { return nil }
 func (d *eager) ReadBody() ([]byte, error) {
 	if d.left == 0 {
 		return nil, io.EOF
@@ -109,10 +109,10 @@ type swallower struct {
 	taken int
 }
 
-func (u *swallower) Pending() bool      { return false }
-func (u *swallower) Blocked() bool      { return false }
-func (u *swallower) WriteBody(p []byte) { u.taken += len(p) }
-func (u *swallower) End([]http1.Field)  {}
+func (u *swallower) Pending() bool       { return false }
+func (u *swallower) Blocked() bool       { return false }
+func (u *swallower) WriteBody(p []byte)  { u.taken += len(p) }
+func (u *swallower) End([]message.Field) {}
 
 // TestRequestsTakeTurns is the same for uploads.
 func TestRequestsTakeTurns(t *testing.T) {
@@ -121,7 +121,7 @@ func TestRequestsTakeTurns(t *testing.T) {
 		t.Fatal(err)
 	}
 	up := &swallower{}
-	x := &Exchange{worker: &Worker{Loop: loop}, Request: new(http1.Request), conf: config.Empty(), attempt: attempt{up: up},
+	x := &Exchange{worker: &Worker{Loop: loop}, Request: new(message.Request), conf: config.Empty(), attempt: attempt{up: up},
 		down: &eager{left: turnSize, piece: make([]byte, turnPiece)}}
 	turns, largest := inTurns(t, x, &up.taken, func() (Reason, bool) {
 		_, reason, ok := x.moveRequest()

@@ -4,7 +4,8 @@ import (
 	"bytes"
 	"iter"
 
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
+	"github.com/kerngate/kerngate/userspace/proxy/message/chars"
 )
 
 // barred are the protocols that nobody may change to through the proxy: a client would talk
@@ -12,7 +13,7 @@ import (
 var barred = [...]string{"h2", "h2c", "h3", "http", "https", "tls", "ssl"}
 
 // upgrades reports whether the client asks for other protocols, all of which may pass.
-func upgrades(r *http1.Request) bool {
+func upgrades(r *message.Request) bool {
 	if len(r.Upgrade) == 0 {
 		return false
 	}
@@ -21,7 +22,7 @@ func upgrades(r *http1.Request) bool {
 		n++
 		name, _, _ := bytes.Cut(protocol, []byte("/"))
 		for _, b := range barred {
-			if http1.EqualFold(name, b) {
+			if chars.EqualFold(name, b) {
 				return false
 			}
 		}
@@ -31,7 +32,7 @@ func upgrades(r *http1.Request) bool {
 
 // asksFor reports whether the client has asked for each of the protocols that a pod has
 // changed to, and that there is one.
-func asksFor(r *http1.Request, agreed []byte) bool {
+func asksFor(r *message.Request, agreed []byte) bool {
 	n := 0
 	for protocol := range protocolsOf(agreed) {
 		n++
@@ -42,7 +43,7 @@ func asksFor(r *http1.Request, agreed []byte) bool {
 	return n > 0
 }
 
-func asksForOne(r *http1.Request, protocol []byte) bool {
+func asksForOne(r *message.Request, protocol []byte) bool {
 	for one := range protocolsOf(r.Upgrade) {
 		if bytes.EqualFold(one, protocol) {
 			return true

@@ -3,8 +3,8 @@ package exchange
 import (
 	"net/http"
 
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
 	"github.com/kerngate/kerngate/userspace/proxy/io/reactor"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 	"github.com/kerngate/kerngate/userspace/proxy/pod/upstream"
 )
 
@@ -17,7 +17,7 @@ type Upstream interface {
 	// Pending is false. Only while Blocked is false.
 	WriteBody(p []byte)
 	// End queues the end of the body.
-	End(trailers []http1.Field)
+	End(trailers []message.Field)
 	// Flush sends what is queued: nil when all of it is sent, reactor.ErrWouldBlock, or
 	// another error: nothing more can be sent, though there may be a response to read.
 	Flush() error
@@ -28,13 +28,13 @@ type Upstream interface {
 
 	// ReadHead returns the next response head, valid until it is called again: any number
 	// of interim ones, then the final one. reactor.ErrWouldBlock: later.
-	ReadHead() (*http1.Response, error)
+	ReadHead() (*message.Response, error)
 	// ReadBody returns the next piece of the final response's body, which stays valid
 	// until the call after. io.EOF, maybe together with the last piece: the body has
 	// ended. reactor.ErrWouldBlock: later.
 	ReadBody() ([]byte, error)
 	// Trailers returns the fields after the body, once ReadBody has returned io.EOF.
-	Trailers() []http1.Field
+	Trailers() []message.Field
 
 	// Sink returns the socket to which body may be sent past WriteBody, and Source the one
 	// from which the next n bytes of body may be taken past ReadBody; Took says that it

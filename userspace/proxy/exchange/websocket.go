@@ -4,7 +4,7 @@ import (
 	"encoding/binary"
 	"math"
 
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/message/chars"
 )
 
 // A tunnel that is a WebSocket is ended as RFC 6455 asks for: with a close frame, so that
@@ -93,7 +93,7 @@ type tunnel struct {
 // beginTunnel notes that the exchange has become a tunnel of the protocol that the pod has
 // agreed to.
 func (x *Exchange) beginTunnel(protocol []byte) {
-	x.tunnel = tunnel{on: true, webSocket: http1.EqualFold(protocol, "websocket")}
+	x.tunnel = tunnel{on: true, webSocket: chars.EqualFold(protocol, "websocket")}
 	if x.worker.tunnels == nil {
 		x.worker.tunnels = make(map[*Exchange]struct{})
 	}

@@ -2,7 +2,9 @@ package http1
 
 import (
 	"math/bits"
-	"time"
+	"strconv"
+
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 )
 
 // AppendRequestLine appends "METHOD path[?query] HTTP/1.1". A query of nil
@@ -38,7 +40,7 @@ func AppendFieldString(dst []byte, name, value string) []byte {
 func AppendFieldUint(dst []byte, name string, value uint64) []byte {
 	dst = append(dst, name...)
 	dst = append(dst, ": "...)
-	dst = AppendUint(dst, value)
+	dst = strconv.AppendUint(dst, value, 10)
 	return append(dst, "\r\n"...)
 }
 
@@ -46,10 +48,10 @@ func AppendFieldUint(dst []byte, name string, value uint64) []byte {
 // order and with their names as received. It leaves out hop-by-hop fields,
 // Content-Length, and those in skip. The caller appends the framing of the
 // message that it sends, and the empty line.
-func (h *head) AppendEndToEnd(dst []byte, skip FieldSet) []byte {
-	skip |= 1 << FieldContentLength
-	for i := range h.Fields {
-		f := &h.Fields[i]
+func AppendEndToEnd(dst []byte, fields []message.Field, skip message.FieldSet) []byte {
+	skip |= 1 << message.FieldContentLength
+	for i := range fields {
+		f := &fields[i]
 		if f.HopByHop || skip.Has(f.ID) {
 			continue
 		}
@@ -59,20 +61,6 @@ func (h *head) AppendEndToEnd(dst []byte, skip FieldSet) []byte {
 		dst = append(dst, "\r\n"...)
 	}
 	return dst
-}
-
-// AppendUint appends n in decimal.
-func AppendUint(dst []byte, n uint64) []byte {
-	var digits [20]byte
-	i := len(digits)
-	for {
-		i--
-		digits[i] = byte('0' + n%10)
-		n /= 10
-		if n == 0 {
-			return append(dst, digits[i:]...)
-		}
-	}
 }
 
 // MaxChunkHeader is the largest number of bytes that AppendChunkHeader appends.
@@ -98,7 +86,7 @@ const (
 )
 
 // AppendLastChunk ends a chunked body with these trailers, maybe none.
-func AppendLastChunk(dst []byte, trailers []Field) []byte {
+func AppendLastChunk(dst []byte, trailers []message.Field) []byte {
 	dst = append(dst, "0\r\n"...)
 	for i := range trailers {
 		dst = append(dst, trailers[i].Name...)
@@ -109,11 +97,10 @@ func AppendLastChunk(dst []byte, trailers []Field) []byte {
 	return append(dst, "\r\n"...)
 }
 
-// DateSize is the length of a date as AppendDate writes it, in bytes.
-const DateSize = len("Sun, 06 Nov 1994 08:49:37 GMT")
-
-// AppendDate appends t as an IMF-fixdate (RFC 9110 section 5.6.7). It takes
-// about 100 ns: callers keep the result for as long as the second lasts.
-func AppendDate(dst []byte, t time.Time) []byte {
-	return t.UTC().AppendFormat(dst, "Mon, 02 Jan 2006 15:04:05 GMT")
+// AppendAdded appends a field line for each field.
+func AppendAdded(dst []byte, fields []message.Added) []byte {
+	for i := range fields {
+		dst = AppendField(dst, fields[i].Name, fields[i].Value)
+	}
+	return dst
 }

@@ -3,6 +3,8 @@ package http1
 import (
 	"testing"
 	"time"
+
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 )
 
 func TestAppend(t *testing.T) {
@@ -16,15 +18,12 @@ func TestAppend(t *testing.T) {
 		{"field", string(AppendField(nil, "Via", []byte("x"))), "Via: x\r\n"},
 		{"field from string", string(AppendFieldString(nil, "Via", "x")), "Via: x\r\n"},
 		{"field from number", string(AppendFieldUint(nil, "Content-Length", 1234567890)), "Content-Length: 1234567890\r\n"},
-		{"zero", string(AppendUint(nil, 0)), "0"},
-		{"largest", string(AppendUint(nil, 1<<64-1)), "18446744073709551615"},
 		{"chunk of 1", string(AppendChunkHeader(nil, 1)), "1\r\n"},
 		{"chunk of 15", string(AppendChunkHeader(nil, 15)), "f\r\n"},
 		{"chunk of 16", string(AppendChunkHeader(nil, 16)), "10\r\n"},
 		{"largest chunk", string(AppendChunkHeader(nil, 1<<63-1)), "7fffffffffffffff\r\n"},
 		{"last chunk", string(AppendLastChunk(nil, nil)), LastChunk},
-		{"trailers", string(AppendLastChunk(nil, []Field{{Name: []byte("A"), Value: []byte("b")}})), "0\r\nA: b\r\n\r\n"},
-		{"date", string(AppendDate(nil, time.Unix(784111777, 0))), "Sun, 06 Nov 1994 08:49:37 GMT"},
+		{"trailers", string(AppendLastChunk(nil, []message.Field{{Name: []byte("A"), Value: []byte("b")}})), "0\r\nA: b\r\n\r\n"},
 	} {
 		if c.got != c.want {
 			t.Errorf("%s: got %q, want %q", c.name, c.got, c.want)
@@ -33,7 +32,19 @@ func TestAppend(t *testing.T) {
 	if n := len(AppendChunkHeader(nil, 1<<63-1)); n > MaxChunkHeader {
 		t.Errorf("chunk header of %d bytes, MaxChunkHeader is %d", n, MaxChunkHeader)
 	}
-	if n := len(AppendDate(nil, time.Now())); n != DateSize {
-		t.Errorf("date of %d bytes, DateSize is %d", n, DateSize)
+	if n := len(message.AppendDate(nil, time.Now())); n != message.DateSize {
+		t.Errorf("date of %d bytes, DateSize is %d", n, message.DateSize)
+	}
+}
+
+func TestAppendEndToEnd(t *testing.T) {
+	var r Request
+	if _, err := r.Parse([]byte("POST / HTTP/1.1\r\n"+host+"Connection: close, X-A\r\nX-A: 1\r\nx-b:2 \r\nKeep-Alive: 1\r\nProxy-Connection: x\r\n"+
+		"TE: trailers\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\nContent-Length: 3\r\nX_Real_IP: 6\r\nX-Real-IP: 7\r\nEmpty:\r\n\r\n"), message.Limits{}); err != nil {
+		t.Fatal(err)
+	}
+	got := string(AppendEndToEnd([]byte("> "), r.Fields, message.Fields(message.FieldXRealIP)))
+	if want := "> Host: example.com\r\nx-b: 2\r\nEmpty: \r\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 )
 
 const (
@@ -44,7 +46,7 @@ func BenchmarkRequest(b *testing.B) {
 			b.ReportAllocs()
 			var r Request
 			for b.Loop() {
-				if n, err := r.Parse(buf, DefaultLimits); n != len(buf) || err != nil {
+				if n, err := r.Parse(buf, message.DefaultLimits); n != len(buf) || err != nil {
 					b.Fatal(n, err)
 				}
 			}
@@ -71,7 +73,7 @@ func BenchmarkResponse(b *testing.B) {
 	b.ReportAllocs()
 	var r Response
 	for b.Loop() {
-		if n, err := r.Parse(buf, DefaultLimits, MethodGet); n != len(buf) || err != nil {
+		if n, err := r.Parse(buf, message.DefaultLimits, message.MethodGet); n != len(buf) || err != nil {
 			b.Fatal(n, err)
 		}
 	}
@@ -79,15 +81,15 @@ func BenchmarkResponse(b *testing.B) {
 
 func BenchmarkAppendEndToEnd(b *testing.B) {
 	var r Request
-	if _, err := r.Parse([]byte(browserHead), DefaultLimits); err != nil {
+	if _, err := r.Parse([]byte(browserHead), message.DefaultLimits); err != nil {
 		b.Fatal(err)
 	}
-	skip := Fields(FieldHost, FieldXForwardedFor, FieldXForwardedProto, FieldXForwardedHost)
+	skip := message.Fields(message.FieldHost, message.FieldXForwardedFor, message.FieldXForwardedProto, message.FieldXForwardedHost)
 	dst := make([]byte, 0, 4096)
 	b.ReportAllocs()
 	for b.Loop() {
 		dst = AppendRequestLine(dst[:0], r.Method, r.Path, r.Query)
-		dst = r.AppendEndToEnd(dst, skip)
+		dst = AppendEndToEnd(dst, r.Fields, skip)
 	}
 }
 
@@ -112,17 +114,5 @@ func BenchmarkChunked(b *testing.B) {
 				}
 			}
 		})
-	}
-}
-
-func BenchmarkNormalise(b *testing.B) {
-	dst := make([]byte, 0, 256)
-	raw := []byte("/static/%7Euser/../images//logo.png")
-	b.ReportAllocs()
-	for b.Loop() {
-		var err error
-		if dst, err = NormalisePath(dst[:0], raw); err != nil {
-			b.Fatal(err)
-		}
 	}
 }

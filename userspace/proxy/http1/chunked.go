@@ -1,5 +1,10 @@
 package http1
 
+import (
+	"github.com/kerngate/kerngate/userspace/proxy/message"
+	"github.com/kerngate/kerngate/userspace/proxy/message/chars"
+)
+
 const (
 	// maxChunkExtensions bounds the extensions of one body, in bytes: a body of
 	// tiny chunks with long extensions would be a cheap way to burn CPU.
@@ -7,6 +12,8 @@ const (
 	// maxKeptTrailer is how much space for a trailer section a Chunked that is used again
 	// keeps, in bytes.
 	maxKeptTrailer = 4 << 10
+	// maxKeptTrailers is the same for its fields.
+	maxKeptTrailers = 256
 )
 
 // chunkState is where in the chunked coding the next byte stands.
@@ -35,24 +42,24 @@ const (
 // value is ready for a body; Reset makes it ready for the next one.
 type Chunked struct {
 	// Limits bounds the trailer section as it would a head. It may be set after Reset.
-	Limits Limits
+	Limits message.Limits
 
 	state      chunkState
 	digits     uint8  // of the current size
 	remaining  uint64 // bytes of data left in the current chunk
 	extensions int    // bytes of extensions seen in this body
 
-	fault    *Error  // in chunkFailed
-	trailer  []byte  // the trailer section so far
-	line     int     // offset of its first line not yet read
-	trailers []Field // views into trailer
+	fault    *message.Error  // in chunkFailed
+	trailer  []byte          // the trailer section so far
+	line     int             // offset of its first line not yet read
+	trailers []message.Field // views into trailer
 }
 
 // Reset prepares for another body.
 func (c *Chunked) Reset() {
 	c.state, c.digits, c.remaining, c.extensions = chunkSize, 0, 0, 0
 	c.trailer, c.line, c.trailers = c.trailer[:0], 0, c.trailers[:0]
-	if cap(c.trailer) > maxKeptTrailer || cap(c.trailers) > 2*maxKeptFields {
+	if cap(c.trailer) > maxKeptTrailer || cap(c.trailers) > maxKeptTrailers {
 		c.trailer, c.trailers = nil, nil
 	}
 }
@@ -64,7 +71,7 @@ func (c *Chunked) Done() bool { return c.state == chunkDone }
 // done. Fields that route, authenticate or describe the content mean
 // nothing there and are left out (RFC 9110 section 6.5.1). They are views into
 // memory of the Chunked, valid until Reset.
-func (c *Chunked) Trailers() []Field { return c.trailers }
+func (c *Chunked) Trailers() []message.Field { return c.trailers }
 
 // Decode reads from buf, which continues where the n bytes of the call before
 // ended. It consumes n bytes, and data is the last part of them: a view of buf
@@ -105,40 +112,40 @@ func (c *Chunked) Decode(buf []byte) (data []byte, n int, done bool, err error) 
 }
 
 // fail makes every further call of Decode return the same fault.
-func (c *Chunked) fail(fault *Error) *Error {
+func (c *Chunked) fail(fault *message.Error) *message.Error {
 	c.state, c.fault = chunkFailed, fault
 	return fault
 }
 
 // step reads one byte of what is around the data.
-func (c *Chunked) step(b byte) *Error {
+func (c *Chunked) step(b byte) *message.Error {
 	switch c.state {
 	case chunkSize:
-		if classes[b]&classHex == 0 {
-			return ErrBadChunkSize
+		if chars.Classes[b]&chars.Hex == 0 {
+			return message.ErrBadChunkSize
 		}
-		c.remaining = uint64(hexValues[b])
+		c.remaining = uint64(chars.HexValues[b])
 		c.digits = 1
 		c.state = chunkSizeMore
 		return nil
 	case chunkSizeMore:
-		if classes[b]&classHex != 0 {
+		if chars.Classes[b]&chars.Hex != 0 {
 			if c.digits++; c.digits > 16 || c.remaining >= 1<<59 {
-				return ErrBadChunkSize
+				return message.ErrBadChunkSize
 			}
-			c.remaining = c.remaining<<4 | uint64(hexValues[b])
+			c.remaining = c.remaining<<4 | uint64(chars.HexValues[b])
 			return nil
 		}
 		if b == '\n' {
-			return ErrBareLF
+			return message.ErrBareLF
 		}
 		if b != '\r' && b != ';' {
-			return ErrBadChunkSize
+			return message.ErrBadChunkSize
 		}
 		return c.endOfExtension(b)
 	case chunkSizeLF:
 		if b != '\n' {
-			return ErrBareCR
+			return message.ErrBareCR
 		}
 		c.state = chunkData
 		if c.remaining == 0 {
@@ -147,13 +154,13 @@ func (c *Chunked) step(b byte) *Error {
 		return nil
 	case chunkDataCR:
 		if b != '\r' {
-			return ErrBadChunkEnd
+			return message.ErrBadChunkEnd
 		}
 		c.state = chunkDataLF
 		return nil
 	case chunkDataLF:
 		if b != '\n' {
-			return ErrBadChunkEnd
+			return message.ErrBadChunkEnd
 		}
 		c.state = chunkSize
 		return nil
@@ -163,18 +170,18 @@ func (c *Chunked) step(b byte) *Error {
 
 // stepExtension reads one byte of ";name[=value]". RFC 9112 section 7.1.1 lets
 // bad whitespace stand there, which we refuse.
-func (c *Chunked) stepExtension(b byte) *Error {
+func (c *Chunked) stepExtension(b byte) *message.Error {
 	if c.extensions++; c.extensions > maxChunkExtensions {
-		return ErrChunkExtensionLimit
+		return message.ErrChunkExtensionLimit
 	}
 	if b == '\n' {
-		return ErrBareLF
+		return message.ErrBareLF
 	}
-	token := classes[b]&classToken != 0
+	token := chars.Classes[b]&chars.Token != 0
 	switch c.state {
 	case chunkExtName:
 		if !token {
-			return ErrBadChunkExtension
+			return message.ErrBadChunkExtension
 		}
 		c.state = chunkExtNameMore
 	case chunkExtNameMore:
@@ -193,7 +200,7 @@ func (c *Chunked) stepExtension(b byte) *Error {
 		case b == '"':
 			c.state = chunkExtQuoted
 		default:
-			return ErrBadChunkExtension
+			return message.ErrBadChunkExtension
 		}
 	case chunkExtValueMore:
 		if token {
@@ -203,7 +210,7 @@ func (c *Chunked) stepExtension(b byte) *Error {
 	case chunkExtQuoted, chunkExtEscaped:
 		switch {
 		case b < 0x20 && b != '\t', b == 0x7f:
-			return ErrBadChunkExtension
+			return message.ErrBadChunkExtension
 		case c.state == chunkExtEscaped:
 			c.state = chunkExtQuoted
 		case b == '\\':
@@ -218,27 +225,27 @@ func (c *Chunked) stepExtension(b byte) *Error {
 }
 
 // endOfExtension reads the byte behind a size or an extension.
-func (c *Chunked) endOfExtension(b byte) *Error {
+func (c *Chunked) endOfExtension(b byte) *message.Error {
 	switch b {
 	case '\r':
 		c.state = chunkSizeLF
 	case ';':
 		c.state = chunkExtName
 	default:
-		return ErrBadChunkExtension
+		return message.ErrBadChunkExtension
 	}
 	return nil
 }
 
 // readTrailers reads from the trailer section. Its bytes are kept, since the
 // fields in it must outlive the caller's buffer.
-func (c *Chunked) readTrailers(buf []byte) (n int, done bool, err *Error) {
+func (c *Chunked) readTrailers(buf []byte) (n int, done bool, err *message.Error) {
 	// Nearly always there are none.
 	if len(c.trailer) == 0 && len(buf) >= 2 && buf[0] == '\r' && buf[1] == '\n' {
 		c.state = chunkDone
 		return 2, true, nil
 	}
-	lim := c.Limits.orDefaults()
+	lim := c.Limits.OrDefaults()
 	for n < len(buf) {
 		// Up to and with the next LF.
 		end := n
@@ -250,7 +257,7 @@ func (c *Chunked) readTrailers(buf []byte) (n int, done bool, err *Error) {
 			end++
 		}
 		if len(c.trailer)+end-n > lim.Head {
-			return 0, false, ErrTrailerLimit
+			return 0, false, message.ErrTrailerLimit
 		}
 		c.trailer = append(c.trailer, buf[n:end]...)
 		n = end
@@ -271,22 +278,22 @@ func (c *Chunked) readTrailers(buf []byte) (n int, done bool, err *Error) {
 }
 
 // parseTrailers makes the fields, once c.trailer no longer moves.
-func (c *Chunked) parseTrailers() *Error {
-	lines, most := 0, c.Limits.orDefaults().Fields
+func (c *Chunked) parseTrailers() *message.Error {
+	lines, most := 0, c.Limits.OrDefaults().Fields
 	for i := 0; i < c.line; {
 		name, value, size, underscore, err := parseField(c.trailer[i:])
 		if err != nil {
 			return err
 		}
 		if lines++; lines > most {
-			return ErrTrailerLimit
+			return message.ErrTrailerLimit
 		}
-		id := fieldIDOf(name)
-		if framing.Has(id) {
-			return ErrFramingTrailer
+		f, passes, err := message.TrailerField(message.FieldIDOf(name), name, value, underscore)
+		if err != nil {
+			return err
 		}
-		if !noTrailer.Has(id) && !(underscore && lookalike(name)) {
-			c.trailers = append(c.trailers, Field{Name: name, Value: value, ID: id})
+		if passes {
+			c.trailers = append(c.trailers, f)
 		}
 		i += size
 	}

@@ -3,6 +3,9 @@ package http1
 import (
 	"strings"
 	"testing"
+
+	"github.com/kerngate/kerngate/userspace/proxy/message"
+	"github.com/kerngate/kerngate/userspace/proxy/message/messagetest"
 )
 
 // decode feeds input in pieces of at most step bytes. It returns the data, the
@@ -71,62 +74,62 @@ func TestChunkedAccepted(t *testing.T) {
 func TestChunkedRefused(t *testing.T) {
 	for _, c := range []struct {
 		name, input string
-		want        *Error
+		want        *message.Error
 	}{
-		{"no size", "\r\n", ErrBadChunkSize},
-		{"extension without size", ";a\r\n", ErrBadChunkSize},
-		{"not hexadecimal", "g\r\n", ErrBadChunkSize},
-		{"0x", "0x5\r\nhello\r\n", ErrBadChunkSize},
-		{"plus", "+5\r\nhello\r\n", ErrBadChunkSize},
-		{"minus", "-5\r\nhello\r\n", ErrBadChunkSize},
-		{"underscore", "1_0\r\n", ErrBadChunkSize},
-		{"leading space", " 5\r\nhello\r\n", ErrBadChunkSize},
-		{"trailing space", "5 \r\nhello\r\n", ErrBadChunkSize},
-		{"trailing tab", "5\t\r\nhello\r\n", ErrBadChunkSize},
-		{"space before extension", "5 ;a\r\nhello\r\n", ErrBadChunkSize},
-		{"point", "5.0\r\nhello\r\n", ErrBadChunkSize},
-		{"NUL", "5\x00\r\nhello\r\n", ErrBadChunkSize},
-		{"17 digits", "00000000000000005\r\nhello\r\n", ErrBadChunkSize},
-		{"2^63", "8000000000000000\r\n", ErrBadChunkSize},
-		{"2^64", "10000000000000000\r\n", ErrBadChunkSize},
-		{"bare LF behind size", "5\nhello\r\n", ErrBareLF},
-		{"bare LF behind last size", "0\n\r\n", ErrBareLF},
-		{"bare CR behind size", "5\rhello\r\n", ErrBareCR},
-		{"bare LF behind extension", "5;a\nhello\r\n", ErrBareLF},
-		{"bare LF in a quoted value", "5;a=\"\nhello\r\n", ErrBareLF},
-		{"bare CR behind extension", "5;a\rhello\r\n", ErrBareCR},
-		{"CR in a quoted value", "5;a=\"\r\nhello\r\n", ErrBadChunkExtension},
-		{"NUL in a quoted value", "5;a=\"\x00\"\r\nhello\r\n", ErrBadChunkExtension},
-		{"DEL escaped", "5;a=\"\\\x7f\"\r\nhello\r\n", ErrBadChunkExtension},
-		{"empty extension", "5;\r\nhello\r\n", ErrBadChunkExtension},
-		{"empty value", "5;a=\r\nhello\r\n", ErrBadChunkExtension},
-		{"space in extension", "5; a\r\nhello\r\n", ErrBadChunkExtension},
-		{"text behind quotes", "5;a=\"b\"c\r\nhello\r\n", ErrBadChunkExtension},
-		{"text behind value", "5;a=b c\r\nhello\r\n", ErrBadChunkExtension},
-		{"long extension", "5;" + strings.Repeat("a", maxChunkExtensions+1) + "\r\n", ErrChunkExtensionLimit},
-		{"many extensions", strings.Repeat("1;"+strings.Repeat("a", 99)+"\r\nx\r\n", maxChunkExtensions/100+1), ErrChunkExtensionLimit},
-		{"data too long", "5\r\nhello!\r\n", ErrBadChunkEnd},
-		{"data too short", "5\r\nhell\r\n0\r\n\r\n", ErrBadChunkEnd},
-		{"bare LF behind data", "5\r\nhello\n0\r\n\r\n", ErrBadChunkEnd},
-		{"bare CR behind data", "5\r\nhello\r0\r\n\r\n", ErrBadChunkEnd},
-		{"bare LF at the end", "0\r\n\n", ErrBareLF},
-		{"CR, then text at the end", "0\r\n\rX\n", ErrBareCR},
-		{"trailer without colon", "0\r\nabc\r\n\r\n", ErrBadFieldName},
-		{"trailer with space before colon", "0\r\na : b\r\n\r\n", ErrBadFieldName},
-		{"trailer folded", "0\r\na: b\r\n c\r\n\r\n", ErrObsFold},
-		{"trailer with bare LF", "0\r\na: b\n\r\n", ErrBareLF},
-		{"trailer with bare CR", "0\r\na: b\rc\r\n\r\n", ErrBareCR},
-		{"trailer with NUL", "0\r\na: \x00\r\n\r\n", ErrBadFieldValue},
-		{"next request as trailer", "0\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", ErrBadFieldName},
-		{"length as trailer", "0\r\na: b\r\nContent-Length: 5\r\n\r\n", ErrFramingTrailer},
-		{"encoding as trailer", "0\r\nTransfer-Encoding: chunked\r\n\r\n", ErrFramingTrailer},
-		{"long trailer", "0\r\na: " + strings.Repeat("b", DefaultLimits.Head) + "\r\n\r\n", ErrTrailerLimit},
-		{"many trailers", "0\r\n" + strings.Repeat("a: b\r\n", DefaultLimits.Fields+1) + "\r\n", ErrTrailerLimit},
+		{"no size", "\r\n", message.ErrBadChunkSize},
+		{"extension without size", ";a\r\n", message.ErrBadChunkSize},
+		{"not hexadecimal", "g\r\n", message.ErrBadChunkSize},
+		{"0x", "0x5\r\nhello\r\n", message.ErrBadChunkSize},
+		{"plus", "+5\r\nhello\r\n", message.ErrBadChunkSize},
+		{"minus", "-5\r\nhello\r\n", message.ErrBadChunkSize},
+		{"underscore", "1_0\r\n", message.ErrBadChunkSize},
+		{"leading space", " 5\r\nhello\r\n", message.ErrBadChunkSize},
+		{"trailing space", "5 \r\nhello\r\n", message.ErrBadChunkSize},
+		{"trailing tab", "5\t\r\nhello\r\n", message.ErrBadChunkSize},
+		{"space before extension", "5 ;a\r\nhello\r\n", message.ErrBadChunkSize},
+		{"point", "5.0\r\nhello\r\n", message.ErrBadChunkSize},
+		{"NUL", "5\x00\r\nhello\r\n", message.ErrBadChunkSize},
+		{"17 digits", "00000000000000005\r\nhello\r\n", message.ErrBadChunkSize},
+		{"2^63", "8000000000000000\r\n", message.ErrBadChunkSize},
+		{"2^64", "10000000000000000\r\n", message.ErrBadChunkSize},
+		{"bare LF behind size", "5\nhello\r\n", message.ErrBareLF},
+		{"bare LF behind last size", "0\n\r\n", message.ErrBareLF},
+		{"bare CR behind size", "5\rhello\r\n", message.ErrBareCR},
+		{"bare LF behind extension", "5;a\nhello\r\n", message.ErrBareLF},
+		{"bare LF in a quoted value", "5;a=\"\nhello\r\n", message.ErrBareLF},
+		{"bare CR behind extension", "5;a\rhello\r\n", message.ErrBareCR},
+		{"CR in a quoted value", "5;a=\"\r\nhello\r\n", message.ErrBadChunkExtension},
+		{"NUL in a quoted value", "5;a=\"\x00\"\r\nhello\r\n", message.ErrBadChunkExtension},
+		{"DEL escaped", "5;a=\"\\\x7f\"\r\nhello\r\n", message.ErrBadChunkExtension},
+		{"empty extension", "5;\r\nhello\r\n", message.ErrBadChunkExtension},
+		{"empty value", "5;a=\r\nhello\r\n", message.ErrBadChunkExtension},
+		{"space in extension", "5; a\r\nhello\r\n", message.ErrBadChunkExtension},
+		{"text behind quotes", "5;a=\"b\"c\r\nhello\r\n", message.ErrBadChunkExtension},
+		{"text behind value", "5;a=b c\r\nhello\r\n", message.ErrBadChunkExtension},
+		{"long extension", "5;" + strings.Repeat("a", maxChunkExtensions+1) + "\r\n", message.ErrChunkExtensionLimit},
+		{"many extensions", strings.Repeat("1;"+strings.Repeat("a", 99)+"\r\nx\r\n", maxChunkExtensions/100+1), message.ErrChunkExtensionLimit},
+		{"data too long", "5\r\nhello!\r\n", message.ErrBadChunkEnd},
+		{"data too short", "5\r\nhell\r\n0\r\n\r\n", message.ErrBadChunkEnd},
+		{"bare LF behind data", "5\r\nhello\n0\r\n\r\n", message.ErrBadChunkEnd},
+		{"bare CR behind data", "5\r\nhello\r0\r\n\r\n", message.ErrBadChunkEnd},
+		{"bare LF at the end", "0\r\n\n", message.ErrBareLF},
+		{"CR, then text at the end", "0\r\n\rX\n", message.ErrBareCR},
+		{"trailer without colon", "0\r\nabc\r\n\r\n", message.ErrBadFieldName},
+		{"trailer with space before colon", "0\r\na : b\r\n\r\n", message.ErrBadFieldName},
+		{"trailer folded", "0\r\na: b\r\n c\r\n\r\n", message.ErrObsFold},
+		{"trailer with bare LF", "0\r\na: b\n\r\n", message.ErrBareLF},
+		{"trailer with bare CR", "0\r\na: b\rc\r\n\r\n", message.ErrBareCR},
+		{"trailer with NUL", "0\r\na: \x00\r\n\r\n", message.ErrBadFieldValue},
+		{"next request as trailer", "0\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", message.ErrBadFieldName},
+		{"length as trailer", "0\r\na: b\r\nContent-Length: 5\r\n\r\n", message.ErrFramingTrailer},
+		{"encoding as trailer", "0\r\nTransfer-Encoding: chunked\r\n\r\n", message.ErrFramingTrailer},
+		{"long trailer", "0\r\na: " + strings.Repeat("b", message.DefaultLimits.Head) + "\r\n\r\n", message.ErrTrailerLimit},
+		{"many trailers", "0\r\n" + strings.Repeat("a: b\r\n", message.DefaultLimits.Fields+1) + "\r\n", message.ErrTrailerLimit},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for _, step := range []int{len(c.input), 1, 2, 3, 7} {
 				var d Chunked
-				if _, _, _, err := decode(&d, c.input, step); fault(t, err) != c.want {
+				if _, _, _, err := decode(&d, c.input, step); messagetest.Fault(t, err) != c.want {
 					t.Fatalf("in steps of %d: error %v, want %v", step, err, c.want)
 				}
 			}

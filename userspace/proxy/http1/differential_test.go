@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/kerngate/kerngate/userspace/route"
 )
 
 // exception is a difference to another parser that is meant. It names the
@@ -30,7 +32,7 @@ func excused(list []exception, difference string, own stream, s sample) *excepti
 var goExceptions = []exception{
 	{"a leading empty line, which RFC 9112 section 2.2 asks servers to ignore; ReadRequest does not",
 		`refused: malformed HTTP request ""`, func(stream, sample) bool { return true }},
-	{"an invalid percent-escape: refused here by NormalisePath, not by the parser",
+	{"an invalid percent-escape: refused here by route.NormalisePath, not by the parser",
 		"refused: parse ", func(own stream, s sample) bool { return targetIsBad(own, s) }},
 	{"a connection that is not used again after a 1xx or 204 with a framing that it must not have",
 		"keep-alive: false, true", bodilessWithFraming},
@@ -80,7 +82,7 @@ func bodilessWithFraming(own stream, s sample) bool {
 func targetIsBad(own stream, s sample) bool {
 	for _, m := range own.messages {
 		path, _, _ := strings.Cut(m.target, "?")
-		if _, err := NormalisePath(nil, []byte(path)); err == ErrBadEscape {
+		if _, err := route.NormalisePath(nil, []byte(path)); err == route.ErrBadEscape {
 			return true
 		}
 	}

@@ -1,41 +1,42 @@
 package http1
 
+import (
+	"github.com/kerngate/kerngate/userspace/proxy/message"
+	"github.com/kerngate/kerngate/userspace/proxy/message/chars"
+)
+
+// readFields are the fields whose value decides how the message is read.
+var readFields = message.Fields(message.FieldConnection, message.FieldTransferEncoding, message.FieldContentLength, message.FieldHost)
+
 // maxConnectionOptions bounds the names in Connection, each of which is
 // searched among the fields.
 const maxConnectionOptions = 16
 
-// readField takes in a field that decides how the message is read. h.Present
-// tells whether the same field was there before.
-func (h *head) readField(id FieldID, value []byte) *Error {
+// readField takes in a field that decides how the message is read. again says that there was one
+// of the same name before.
+func (p *progress) readField(h *message.Head, id message.FieldID, value []byte, again bool) *message.Error {
 	switch id {
-	case FieldContentLength:
-		if h.Present.Has(id) {
-			return ErrSeveralContentLengths
-		}
-		n, ok := parseLength(value)
-		if !ok {
-			return ErrBadContentLength
-		}
-		h.ContentLength = n
-	case FieldTransferEncoding:
-		if h.Present.Has(id) {
-			return ErrBadTransferEncoding
+	case message.FieldContentLength:
+		return h.TakeLength(value, again)
+	case message.FieldTransferEncoding:
+		if again {
+			return message.ErrBadTransferEncoding
 		}
 		if h.Minor == 0 {
-			return ErrTransferEncodingOn10
+			return message.ErrTransferEncodingOn10
 		}
-		if !foldEqual(value, "chunked") {
+		if !chars.FoldEqual(value, "chunked") {
 			return refuseCoding(value)
 		}
 		if tabFollows(value) {
-			return ErrBadTransferEncoding
+			return message.ErrBadTransferEncoding
 		}
 		h.Chunked = true
-	case FieldConnection:
-		return h.readConnection(value)
-	case FieldHost:
-		if h.Present.Has(id) {
-			return ErrSeveralHosts
+	case message.FieldConnection:
+		return p.readConnection(value)
+	case message.FieldHost:
+		if again {
+			return message.ErrSeveralHosts
 		}
 	}
 	return nil
@@ -56,61 +57,45 @@ func tabFollows(value []byte) bool {
 
 // refuseCoding tells a list of codings of which one is unknown to us (501) from
 // one that is malformed or uses chunked in a wrong way (400).
-func refuseCoding(value []byte) *Error {
+func refuseCoding(value []byte) *message.Error {
 	unknown, chunked := false, 0
 	for rest, more := value, true; more; {
 		var element []byte
 		element, rest, more = cutComma(rest)
 		switch {
-		case !isToken(element) || chunked > 0:
-			return ErrBadTransferEncoding
-		case foldEqual(element, "chunked"):
+		case !chars.IsToken(element) || chunked > 0:
+			return message.ErrBadTransferEncoding
+		case chars.FoldEqual(element, "chunked"):
 			chunked++
 		default:
 			unknown = true
 		}
 	}
 	if unknown {
-		return ErrTransferCoding
+		return message.ErrTransferCoding
 	}
-	return ErrBadTransferEncoding
-}
-
-// parseLength reads 1*DIGIT. Nothing else than digits may stand there, so a
-// sign, a list and inner whitespace are refused; leading zeros are not.
-func parseLength(value []byte) (int64, bool) {
-	if len(value) == 0 || len(value) > 19 {
-		return 0, false
-	}
-	var n uint64 // 19 digits cannot overflow it
-	for _, c := range value {
-		if c < '0' || c > '9' {
-			return 0, false
-		}
-		n = n*10 + uint64(c-'0')
-	}
-	return int64(n), n < 1<<63
+	return message.ErrBadTransferEncoding
 }
 
 // cutComma splits a list at its first comma and trims the element before it.
 func cutComma(list []byte) (element, rest []byte, more bool) {
 	for i, c := range list {
 		if c == ',' {
-			return trimSpace(list[:i]), list[i+1:], true
+			return chars.Trim(list[:i]), list[i+1:], true
 		}
 	}
-	return trimSpace(list), nil, false
+	return chars.Trim(list), nil, false
 }
 
 // readConnection takes in the options of a Connection field.
-func (h *head) readConnection(value []byte) *Error {
+func (p *progress) readConnection(value []byte) *message.Error {
 	// Nearly all there is in practice.
 	switch {
-	case foldEqual(value, "keep-alive"):
-		h.connectionKeepAlive = true
+	case chars.FoldEqual(value, "keep-alive"):
+		p.connectionKeepAlive = true
 		return nil
-	case foldEqual(value, "close"):
-		h.connectionClose = true
+	case chars.FoldEqual(value, "close"):
+		p.connectionClose = true
 		return nil
 	}
 	for rest, more := value, true; more; {
@@ -118,17 +103,17 @@ func (h *head) readConnection(value []byte) *Error {
 		option, rest, more = cutComma(rest)
 		switch {
 		case len(option) == 0:
-		case !isToken(option):
-			return ErrBadConnection
-		case foldEqual(option, "close"):
-			h.connectionClose = true
-		case foldEqual(option, "keep-alive"):
-			h.connectionKeepAlive = true
-		case foldEqual(option, "upgrade"):
-			h.connectionUpgrade = true
+		case !chars.IsToken(option):
+			return message.ErrBadConnection
+		case chars.FoldEqual(option, "close"):
+			p.connectionClose = true
+		case chars.FoldEqual(option, "keep-alive"):
+			p.connectionKeepAlive = true
+		case chars.FoldEqual(option, "upgrade"):
+			p.connectionUpgrade = true
 		default:
-			if h.nominated++; h.nominated > maxConnectionOptions {
-				return ErrBadConnection
+			if p.nominated++; p.nominated > maxConnectionOptions {
+				return message.ErrBadConnection
 			}
 		}
 	}
@@ -136,20 +121,20 @@ func (h *head) readConnection(value []byte) *Error {
 }
 
 // finish draws the conclusions that need all fields.
-func (h *head) finish() *Error {
+func (p *progress) finish(h *message.Head) *message.Error {
 	if h.Chunked && h.ContentLength >= 0 {
-		return ErrLengthAndEncoding
+		return message.ErrLengthAndEncoding
 	}
 	if h.Minor == 0 {
-		h.KeepAlive = h.connectionKeepAlive && !h.connectionClose
+		h.KeepAlive = p.connectionKeepAlive && !p.connectionClose
 	} else {
-		h.KeepAlive = !h.connectionClose
-		if h.connectionUpgrade {
-			h.Upgrade = h.Value(FieldUpgrade)
+		h.KeepAlive = !p.connectionClose
+		if p.connectionUpgrade {
+			h.Upgrade = h.Value(message.FieldUpgrade)
 		}
 	}
-	if h.nominated > 0 {
-		h.markNominated()
+	if p.nominated > 0 {
+		markNominated(h)
 	}
 	return nil
 }
@@ -157,9 +142,9 @@ func (h *head) finish() *Error {
 // markNominated makes the fields that Connection names hop-by-hop, except those
 // with an identity: else a client could have the proxy drop what proxies before
 // it have added.
-func (h *head) markNominated() {
+func markNominated(h *message.Head) {
 	for i := range h.Fields {
-		if h.Fields[i].ID != FieldConnection {
+		if h.Fields[i].ID != message.FieldConnection {
 			continue
 		}
 		for rest, more := h.Fields[i].Value, true; more; {
@@ -167,7 +152,7 @@ func (h *head) markNominated() {
 			option, rest, more = cutComma(rest)
 			for j := range h.Fields {
 				f := &h.Fields[j]
-				if f.ID == FieldOther && foldEqualTokens(f.Name, option) {
+				if f.ID == message.FieldOther && chars.EqualTokens(f.Name, option) {
 					f.HopByHop = true
 				}
 			}

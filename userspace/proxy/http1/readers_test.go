@@ -15,10 +15,12 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 )
 
-// message is what a reader makes of one message, for comparison.
-type message struct {
+// reading is what a reader makes of one message, for comparison.
+type reading struct {
 	method, target string
 	host           string // as it would be forwarded; not known from llhttp
 	status, minor  int
@@ -31,7 +33,7 @@ type message struct {
 
 // stream is what a reader makes of all bytes of a connection.
 type stream struct {
-	messages []message
+	messages []reading
 	// fault is why the reader gave up, "" if it could go on: it wants more bytes
 	// or has read everything.
 	fault string
@@ -50,9 +52,9 @@ func ownStream(kind string, input []byte, step int) (s stream) {
 		for size := 0; size < len(input) && n == 0 && err == nil; {
 			size = min(size+step, len(input))
 			if kind == "request" {
-				n, err = q.Parse(input[:size], Limits{})
+				n, err = q.Parse(input[:size], message.Limits{})
 			} else {
-				n, err = p.Parse(input[:size], Limits{}, methodOf([]byte(kind)))
+				n, err = p.Parse(input[:size], message.Limits{}, message.MethodOf([]byte(kind)))
 			}
 		}
 		if err != nil {
@@ -62,31 +64,31 @@ func ownStream(kind string, input []byte, step int) (s stream) {
 		if n == 0 {
 			return s
 		}
-		m, body, h := message{}, BodyNone, &q.head
+		m, body, h := reading{}, message.BodyNone, &q.Head
 		if kind == "request" {
 			m.method, m.target, m.host = string(q.Method), string(q.Target), string(q.Authority)
 			switch {
 			case q.Chunked:
-				body = BodyChunked
+				body = message.BodyChunked
 			case q.ContentLength > 0:
-				body = BodyLength
+				body = message.BodyLength
 			}
 		} else {
-			h, body, m.status = &p.head, p.Body, p.Status
+			h, body, m.status = &p.Head, p.Body, p.Status
 		}
 		m.minor, m.keepAlive, m.upgrade = h.Minor, h.KeepAlive, h.Upgrade != nil
 		m.fields = fieldLines(h.Fields)
 		input = input[n:]
 
 		switch body {
-		case BodyLength:
+		case message.BodyLength:
 			if h.ContentLength > int64(len(input)) {
 				return s
 			}
 			m.body, input = string(input[:h.ContentLength]), input[h.ContentLength:]
-		case BodyUntilClose:
+		case message.BodyUntilClose:
 			m.body, input = string(input), nil
-		case BodyChunked:
+		case message.BodyChunked:
 			var c Chunked
 			data, used, done, err := decode(&c, string(input), step)
 			if err != nil {
@@ -109,14 +111,14 @@ func ownStream(kind string, input []byte, step int) (s stream) {
 }
 
 func reasonOf(err error) string {
-	var e *Error
+	var e *message.Error
 	if !errors.As(err, &e) || e == nil || e == errMore {
 		panic(fmt.Sprintf("not a reported *Error: %v", err))
 	}
 	return e.Reason
 }
 
-func fieldLines(fields []Field) (lines []string) {
+func fieldLines(fields []message.Field) (lines []string) {
 	for i := range fields {
 		lines = append(lines, strings.ToLower(string(fields[i].Name))+": "+string(fields[i].Value))
 	}
@@ -130,7 +132,7 @@ func goStream(kind string, input []byte) (s stream) {
 		if _, err := r.Peek(1); err != nil {
 			return s
 		}
-		var m message
+		var m reading
 		var body io.ReadCloser
 		var header, trailer *http.Header
 		if kind == "request" {
@@ -138,14 +140,14 @@ func goStream(kind string, input []byte) (s stream) {
 			if err != nil {
 				return s.failed(err)
 			}
-			m = message{method: q.Method, target: q.RequestURI, host: q.Host, minor: q.ProtoMinor, keepAlive: !q.Close}
+			m = reading{method: q.Method, target: q.RequestURI, host: q.Host, minor: q.ProtoMinor, keepAlive: !q.Close}
 			body, header, trailer = q.Body, &q.Header, &q.Trailer
 		} else {
 			p, err := http.ReadResponse(r, &http.Request{Method: kind})
 			if err != nil {
 				return s.failed(err)
 			}
-			m = message{status: p.StatusCode, minor: p.ProtoMinor, keepAlive: !p.Close}
+			m = reading{status: p.StatusCode, minor: p.ProtoMinor, keepAlive: !p.Close}
 			body, header, trailer = p.Body, &p.Header, &p.Trailer
 		}
 		data, err := io.ReadAll(body)
@@ -246,7 +248,7 @@ func (n *nodeReader) stream(t testing.TB, kind string, input []byte) (s stream) 
 		t.Fatalf("node: %v in %q", err, line)
 	}
 	for _, a := range answer.Messages {
-		s.messages = append(s.messages, message{
+		s.messages = append(s.messages, reading{
 			method: a.Method, target: a.Target, status: a.Status, minor: a.Minor, keepAlive: a.KeepAlive, upgrade: a.Upgrade,
 			fields: pairs(a.Fields), trailers: pairs(a.Trailers), body: latin1(a.Body),
 		})
@@ -277,7 +279,7 @@ func latin1(s string) string {
 // difference compares what we have read with what another reader has, and says
 // in which respect they differ first; "" if in none. Only what we accept counts:
 // behind a message that we refuse, or after which we close, nothing is read.
-func difference(own, other stream, sameFields func(own, other message) string) string {
+func difference(own, other stream, sameFields func(own, other reading) string) string {
 	for i, m := range own.messages {
 		if i >= len(other.messages) {
 			if other.fault != "" {
@@ -309,7 +311,7 @@ func difference(own, other stream, sameFields func(own, other message) string) s
 
 // sameAsGo compares fields with those of net/http, which takes Host, framing,
 // Connection: close and announced trailers out of them and sorts by name.
-func sameAsGo(own, other message) string {
+func sameAsGo(own, other reading) string {
 	if own.host != other.host {
 		return fmt.Sprintf("host: %q, %q", own.host, other.host)
 	}
@@ -330,7 +332,7 @@ func sameAsGo(own, other message) string {
 	return trailersWithin(own, other)
 }
 
-func sameAsNode(own, other message) string {
+func sameAsNode(own, other reading) string {
 	if a, b := fmt.Sprintf("%q", own.fields), fmt.Sprintf("%q", other.fields); a != b {
 		return fmt.Sprintf("fields: %s, %s", a, b)
 	}
@@ -338,7 +340,7 @@ func sameAsNode(own, other message) string {
 }
 
 // trailersWithin checks that all of our trailers are there: we leave out some.
-func trailersWithin(own, other message) string {
+func trailersWithin(own, other reading) string {
 	theirs := make(map[string]bool)
 	for _, line := range other.trailers {
 		theirs[line] = true

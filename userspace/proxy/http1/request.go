@@ -3,116 +3,41 @@ package http1
 import (
 	"bytes"
 	"encoding/binary"
+
+	"github.com/kerngate/kerngate/userspace/proxy/message"
+	"github.com/kerngate/kerngate/userspace/proxy/message/chars"
 )
 
-// Request is the head of a request. All slices are views into the buffer given
-// to the last call of Parse, except Host, which may be a view into the Request. Compose
-// makes one of fields that arrived separately.
-// The zero value is ready; reuse it to avoid allocations, and do not copy it.
+// Request is a request whose head is read from bytes. The zero value is ready; reuse it to avoid
+// allocations, and do not copy it.
 type Request struct {
-	head
-
-	// Method is the method as received.
-	Method   []byte
-	MethodID Method
-
-	// Target is the request target as received, in any of its forms.
-	Target []byte
-	// Path is the target's path as received: what is forwarded, after ResolvePath. It
-	// begins with '/', or is "*" for OPTIONS.
-	Path []byte
-	// Query is what follows the '?' of the target: nil without a '?'.
-	Query []byte
-	// PathNeedsNormalise is set if Path may differ from its normalised form; see
-	// NormalisePath.
-	PathNeedsNormalise bool
-	// Absolute is set if the target was in absolute form.
-	Absolute bool
-	// Secure is set if the target was in absolute form with the scheme https.
-	Secure bool
-
-	// Authority is host[:port] as received: from an absolute target, else from
-	// Host. Forward this as Host.
-	Authority []byte
-	// Host is the authority's host in lower case without port and without a
-	// trailing dot; an IPv6 literal keeps its brackets. It is empty if the client
-	// has sent an empty Host, or none with HTTP/1.0.
-	Host []byte
-	// Port is the authority's port, or 0 if there is none.
-	Port uint16
-
-	// Expect100 is set if the client waits for 100 (Continue) before the body.
-	Expect100 bool
-	// TETrailers is set if the client can take trailers (TE: trailers).
-	TETrailers bool
-
-	// Protocol is what an extended CONNECT asks for (RFC 8441); else nil.
-	Protocol []byte
-
-	cookie    []byte // joined crumbs
-	lowerHost [maxHost]byte
+	message.Request
+	progress
 }
 
 // Reset forgets an unfinished head. It is needed only when a connection is
 // given up in the middle of a head and the Request is used for another one.
 func (r *Request) Reset() {
-	r.head.reset()
-	r.Method, r.MethodID = nil, MethodOther
-	r.Target, r.Path, r.Query = nil, nil, nil
-	r.PathNeedsNormalise = false
-	r.Absolute, r.Secure = false, false
-	r.Authority, r.Host, r.Port = nil, nil, 0
-	r.Expect100, r.TETrailers = false, false
-	r.Protocol = nil
-	if cap(r.cookie) > maxKeptCookie {
-		r.cookie = nil
-	}
+	r.progress = progress{}
+	r.Request.Reset()
 }
-
-// ResetRefused is Reset for a head that was refused. What an access log tells of a request
-// stays as far as it was read: Method, MethodID, Path, Query, Authority and Minor. Nothing of
-// that was validated as a whole, so it must not be acted on. The slices are views into the
-// same memory as before.
-func (r *Request) ResetRefused() {
-	method, id, authority := r.Method, r.MethodID, r.Authority
-	path, query := r.Path, r.Query
-	if path == nil {
-		path, query, _ = bytes.Cut(r.Target, []byte("?"))
-	}
-	minor := 1
-	if r.started {
-		minor = r.Minor
-	}
-	if id == MethodOther && len(method) <= maxMethod {
-		id = methodOf(method)
-	}
-	r.Reset()
-	r.Method, r.MethodID, r.Authority = method, id, authority
-	r.Path, r.Query, r.Minor = path, query, minor
-}
-
-// maxKeptCookie is how much space for joined crumbs a Request that is used again keeps.
-const maxKeptCookie = 4 << 10
-
-// HasBody reports whether a body follows the head, maybe of length 0 if chunked.
-func (r *Request) HasBody() bool { return r.Chunked || r.ContentLength > 0 }
 
 // Parse reads the head of a request from the beginning of buf.
 //
 // It returns the length of the head, the empty line included. 0 and no error
 // mean that more bytes are needed: call it again with a buffer that begins with
 // the same bytes and has more of them; it may be another buffer. Lines that were
-// read are not read again until the head is complete. An error is an *Error and
+// read are not read again until the head is complete. An error is a *message.Error and
 // is reported as soon as the line at fault is complete.
 //
 // The call after a complete head, or after an error, begins a new head.
-func (r *Request) Parse(buf []byte, lim Limits) (n int, err error) {
-	lim = lim.orDefaults()
+func (r *Request) Parse(buf []byte, lim message.Limits) (n int, err error) {
+	lim = lim.OrDefaults()
 	if r.line == 0 && r.seen == 0 {
 		r.Reset()
 	} else {
 		limit := lim.Head
-		if !r.started {
+		if !r.Started {
 			limit = min(limit, lim.RequestLine)
 		}
 		if !r.lineEnds(buf, limit) {
@@ -141,28 +66,28 @@ func (r *Request) Parse(buf []byte, lim Limits) (n int, err error) {
 	return n, nil
 }
 
-func (r *Request) parse(buf []byte, lim *Limits) (n int, err *Error) {
-	if !r.started {
+func (r *Request) parse(buf []byte, lim *message.Limits) (n int, err *message.Error) {
+	if !r.Started {
 		next, err := r.parseLine(buf, lim)
 		if err != nil {
 			return 0, err
 		}
-		r.started = true
+		r.Started = true
 		r.line = next
 	}
-	return r.parseFields(buf, r.line, lim)
+	return r.parseFields(&r.Head, buf, r.line, lim)
 }
 
 // parseLine reads the request line and at most one empty line before it
 // (RFC 9112 section 2.2).
-func (r *Request) parseLine(buf []byte, lim *Limits) (next int, err *Error) {
+func (r *Request) parseLine(buf []byte, lim *message.Limits) (next int, err *message.Error) {
 	start := 0
 	if len(buf) > 0 && buf[0] == '\r' {
 		if len(buf) == 1 {
 			return 0, errMore
 		}
 		if buf[1] != '\n' {
-			return 0, ErrBareCR
+			return 0, message.ErrBareCR
 		}
 		start = 2
 	}
@@ -170,7 +95,7 @@ func (r *Request) parseLine(buf []byte, lim *Limits) (next int, err *Error) {
 	next, err = r.splitLine(buf, start)
 	switch {
 	case err == errMore && len(buf) >= limit, err == nil && next > limit:
-		return 0, ErrRequestLineLimit
+		return 0, message.ErrRequestLineLimit
 	case err != nil:
 		return 0, err
 	}
@@ -183,12 +108,12 @@ func (r *Request) parseLine(buf []byte, lim *Limits) (next int, err *Error) {
 var preface = []byte("PRI * HTTP/2.0\r\n")
 
 // splitLine finds the parts of the request line that starts at buf[i].
-func (r *Request) splitLine(buf []byte, i int) (next int, err *Error) {
+func (r *Request) splitLine(buf []byte, i int) (next int, err *message.Error) {
 	j := i
-	for ; j < len(buf) && classes[buf[j]]&classToken != 0; j++ {
+	for ; j < len(buf) && chars.Classes[buf[j]]&chars.Token != 0; j++ {
 	}
-	if j-i > maxMethod {
-		return 0, ErrBadMethod
+	if j-i > message.MaxMethod {
+		return 0, message.ErrBadMethod
 	}
 	if j == len(buf) {
 		return 0, errMore
@@ -197,17 +122,17 @@ func (r *Request) splitLine(buf []byte, i int) (next int, err *Error) {
 		return 0, badMethod(buf, i, j)
 	}
 	r.Method = buf[i:j]
-	r.MethodID = methodOf(r.Method)
+	r.MethodID = message.MethodOf(r.Method)
 
 	// The path, up to a '?' or the end of the target.
 	j++
 	target := j
 	for ; j < len(buf); j++ {
-		class := classes[buf[j]]
-		if class&(classTarget|classPathMark) == classTarget {
+		class := chars.Classes[buf[j]]
+		if class&(chars.Target|chars.PathMark) == chars.Target {
 			continue
 		}
-		if class&classPathMark == 0 || buf[j] == '?' {
+		if class&chars.PathMark == 0 || buf[j] == '?' {
 			break
 		}
 		if buf[j] == '%' || buf[j] == '\\' || j+1 < len(buf) && (buf[j+1] == '/' || buf[j+1] == '.') {
@@ -216,7 +141,7 @@ func (r *Request) splitLine(buf []byte, i int) (next int, err *Error) {
 	}
 	path := j
 	if j < len(buf) && buf[j] == '?' {
-		j = targetEnd(buf, j)
+		j = chars.TargetEnd(buf, j)
 	}
 	if j == len(buf) {
 		return 0, errMore
@@ -242,7 +167,7 @@ func (r *Request) splitLine(buf []byte, i int) (next int, err *Error) {
 		r.Minor = 0
 	default:
 		if bytes.HasPrefix(buf[i:], preface) {
-			return 0, ErrHTTP2Preface
+			return 0, message.ErrHTTP2Preface
 		}
 		if lineEnd := partialVersion(buf[j : j+9]); lineEnd != errMore {
 			return 0, lineEnd
@@ -251,121 +176,106 @@ func (r *Request) splitLine(buf []byte, i int) (next int, err *Error) {
 	}
 	if buf[j+8] != '\r' {
 		if buf[j+8] == '\n' {
-			return 0, ErrBareLF
+			return 0, message.ErrBareLF
 		}
-		return 0, ErrBadVersion
+		return 0, message.ErrBadVersion
 	}
 	if buf[j+9] != '\n' {
-		return 0, ErrBareCR
+		return 0, message.ErrBareCR
 	}
 	return j + 10, nil
 }
 
 // badMethod says what is wrong with a line whose method, from buf[i] on, ended
 // at buf[j].
-func badMethod(buf []byte, i, j int) *Error {
+func badMethod(buf []byte, i, j int) *message.Error {
 	switch {
 	case j == i && buf[j] == 0x16: // a TLS record with a handshake in it
-		return ErrTLS
+		return message.ErrTLS
 	case buf[j] == '\n':
-		return ErrBareLF
+		return message.ErrBareLF
 	case buf[j] == '\r':
-		return ErrBadRequestLine
+		return message.ErrBadRequestLine
 	}
-	return ErrBadMethod
+	return message.ErrBadMethod
 }
 
 // badTarget says what is wrong with a target that ended at buf[j].
-func badTarget(buf []byte, j int) *Error {
+func badTarget(buf []byte, j int) *message.Error {
 	switch buf[j] {
 	case '\r', '\n', ' ': // no version (HTTP/0.9), or nothing between two spaces
-		return ErrBadRequestLine
+		return message.ErrBadRequestLine
 	}
-	return ErrBadTarget
+	return message.ErrBadTarget
 }
 
 // partialVersion looks for a line end in what is too short for a version and
 // its line end. A line that ends too early is at fault already.
-func partialVersion(version []byte) *Error {
+func partialVersion(version []byte) *message.Error {
 	switch lf := bytes.IndexByte(version, '\n'); {
 	case lf < 0:
 		return errMore
 	case lf > 0 && version[lf-1] == '\r':
-		return ErrBadVersion
+		return message.ErrBadVersion
 	}
-	return ErrBareLF
+	return message.ErrBareLF
 }
 
 // badVersion tells a version that is none of ours from what is no version.
-func badVersion(v []byte) *Error {
-	if string(v[:5]) == "HTTP/" && classes[v[5]]&classDigit != 0 && v[6] == '.' && classes[v[7]]&classDigit != 0 {
-		return ErrVersion
+func badVersion(v []byte) *message.Error {
+	if string(v[:5]) == "HTTP/" && chars.Classes[v[5]]&chars.Digit != 0 && v[6] == '.' && chars.Classes[v[7]]&chars.Digit != 0 {
+		return message.ErrVersion
 	}
-	return ErrBadVersion
+	return message.ErrBadVersion
 }
 
 // finish checks what a request must have, after all fields were read.
-func (r *Request) finish() *Error {
-	if err := r.head.finish(); err != nil {
+func (r *Request) finish() *message.Error {
+	if err := r.progress.finish(&r.Head); err != nil {
 		return err
 	}
-	if !r.Present.Has(FieldHost) {
+	if !r.Present.Has(message.FieldHost) {
 		if r.Minor > 0 {
-			return ErrMissingHost
+			return message.ErrMissingHost
 		}
 	} else {
 		// Checked even if an absolute target overrides it (RFC 9112 section 3.2.2).
-		authority := r.Value(FieldHost)
-		host, port, ok := r.readAuthority(authority)
+		authority := r.Value(message.FieldHost)
+		host, port, ok := r.ReadAuthority(authority)
 		if !ok {
-			return ErrBadHost
+			return message.ErrBadHost
 		}
 		if !r.Absolute {
 			r.Authority, r.Host, r.Port = authority, host, port
 		}
 	}
 	if r.Absolute {
-		host, port, ok := r.readAuthority(r.Authority)
+		host, port, ok := r.ReadAuthority(r.Authority)
 		if !ok || len(host) == 0 {
-			return ErrBadHost
+			return message.ErrBadHost
 		}
 		r.Host, r.Port = host, port
 	}
-	if r.Present.Has(FieldExpect) {
-		if err := r.readExpect(); err != nil {
+	if r.Present.Has(message.FieldExpect) {
+		if err := r.ReadExpect(); err != nil {
 			return err
 		}
 	}
-	if r.Present.Has(FieldTE) {
+	if r.Present.Has(message.FieldTE) {
 		r.readTE()
 	}
 	return nil
 }
 
-// readExpect accepts 100-continue alone; an HTTP/1.0 client cannot mean it
-// (RFC 9110 section 10.1.1).
-func (r *Request) readExpect() *Error {
-	for i := range r.Fields {
-		if r.Fields[i].ID != FieldExpect {
-			continue
-		}
-		if !foldEqual(r.Fields[i].Value, "100-continue") {
-			return ErrExpectation
-		}
-	}
-	r.Expect100 = r.Minor > 0
-	return nil
-}
-
 func (r *Request) readTE() {
 	for i := range r.Fields {
-		if r.Fields[i].ID != FieldTE {
+		if r.Fields[i].ID != message.FieldTE {
 			continue
 		}
 		for rest, more := r.Fields[i].Value, true; more; {
 			var coding []byte
 			coding, rest, more = cutComma(rest)
-			if foldEqual(coding, "trailers") {
+			if chars.FoldEqual(coding, "trailers") {
 				r.TETrailers = true
 			}
 		}

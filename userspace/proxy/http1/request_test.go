@@ -1,42 +1,13 @@
 package http1
 
 import (
-	"errors"
-	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/kerngate/kerngate/userspace/proxy/message"
+	"github.com/kerngate/kerngate/userspace/proxy/message/messagetest"
+	"github.com/kerngate/kerngate/userspace/route"
 )
-
-// show describes all that a parser has found, for comparison.
-func show(r *Request) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s(%s) target=%q path=%q query=%q/%t norm=%t abs=%t secure=%t authority=%q host=%q port=%d 1.%d "+
-		"length=%d chunked=%t keep=%t upgrade=%q expect=%t te=%t\n",
-		r.Method, r.MethodID, r.Target, r.Path, r.Query, r.Query != nil, r.PathNeedsNormalise, r.Absolute, r.Secure,
-		r.Authority, r.Host, r.Port, r.Minor, r.ContentLength, r.Chunked, r.KeepAlive, r.Upgrade, r.Expect100, r.TETrailers)
-	showFields(&b, r.Fields)
-	return b.String()
-}
-
-func showFields(b *strings.Builder, fields []Field) {
-	for i := range fields {
-		f := &fields[i]
-		fmt.Fprintf(b, "  %q: %q id=%q hop=%t\n", f.Name, f.Value, f.ID, f.HopByHop)
-	}
-}
-
-// fault returns err as an *Error, or nil.
-func fault(t testing.TB, err error) *Error {
-	t.Helper()
-	if err == nil {
-		return nil
-	}
-	var e *Error
-	if !errors.As(err, &e) || e == nil || e == errMore {
-		t.Fatalf("error %v is not a reported *Error", err)
-	}
-	return e
-}
 
 // accepted are heads that must be taken, and what must be found in them.
 var accepted = []struct {
@@ -44,9 +15,9 @@ var accepted = []struct {
 	check      func(r *Request) bool
 }{
 	{"curl", curlHead, func(r *Request) bool {
-		return r.MethodID == MethodGet && string(r.Path) == "/intro" && r.Query == nil && !r.PathNeedsNormalise &&
+		return r.MethodID == message.MethodGet && string(r.Path) == "/intro" && r.Query == nil && !r.PathNeedsNormalise &&
 			string(r.Host) == "host.example.com" && r.Minor == 1 && r.KeepAlive && r.ContentLength == -1 && !r.HasBody() &&
-			len(r.Fields) == 4 && r.Fields[1].ID == FieldUserAgent && r.Fields[2].ID == FieldOther
+			len(r.Fields) == 4 && r.Fields[1].ID == message.FieldUserAgent && r.Fields[2].ID == message.FieldOther
 	}},
 	{"browser", browserHead, func(r *Request) bool {
 		return string(r.Query) == "utm_source=feed&page=2" && r.KeepAlive && len(r.Fields) == 10
@@ -61,7 +32,7 @@ var accepted = []struct {
 	{"close in a second field", "GET / HTTP/1.1\r\n" + host + "Connection: keep-alive\r\nconnection: x, close\r\n\r\n",
 		func(r *Request) bool { return !r.KeepAlive }},
 	{"length", "POST / HTTP/1.1\r\n" + host + "Content-Length: 5\r\n\r\n", func(r *Request) bool {
-		return r.MethodID == MethodPost && r.ContentLength == 5 && r.HasBody()
+		return r.MethodID == message.MethodPost && r.ContentLength == 5 && r.HasBody()
 	}},
 	{"length 0", "POST / HTTP/1.1\r\n" + host + "Content-Length: 0\r\n\r\n", func(r *Request) bool {
 		return r.ContentLength == 0 && !r.HasBody()
@@ -105,10 +76,10 @@ var accepted = []struct {
 	{"empty query", "GET /a? HTTP/1.1\r\n" + host + "\r\n", func(r *Request) bool { return r.Query != nil && len(r.Query) == 0 }},
 	{"query as browsers send it", "GET /a?q={\"a|b\"}^[] HTTP/1.1\r\n" + host + "\r\n", func(r *Request) bool { return len(r.Query) == 12 }},
 	{"own method", "PURGE / HTTP/1.1\r\n" + host + "\r\n", func(r *Request) bool {
-		return r.MethodID == MethodOther && string(r.Method) == "PURGE"
+		return r.MethodID == message.MethodOther && string(r.Method) == "PURGE"
 	}},
-	{"method in lower case is another", "get / HTTP/1.1\r\n" + host + "\r\n", func(r *Request) bool { return r.MethodID == MethodOther }},
-	{"longest method", strings.Repeat("M", maxMethod) + " / HTTP/1.1\r\n" + host + "\r\n", func(r *Request) bool { return len(r.Method) == maxMethod }},
+	{"method in lower case is another", "get / HTTP/1.1\r\n" + host + "\r\n", func(r *Request) bool { return r.MethodID == message.MethodOther }},
+	{"longest method", strings.Repeat("M", message.MaxMethod) + " / HTTP/1.1\r\n" + host + "\r\n", func(r *Request) bool { return len(r.Method) == message.MaxMethod }},
 	{"values", "GET / HTTP/1.1\r\n" + host + "Empty:\r\nSpaces: \t \r\nInner: a \t b \r\nObs: \xff\x80\r\nColon::\r\n\r\n",
 		func(r *Request) bool {
 			return len(r.Fields) == 6 && len(r.Fields[1].Value) == 0 && len(r.Fields[2].Value) == 0 &&
@@ -119,7 +90,7 @@ var accepted = []struct {
 		return r.Fields[2].HopByHop && !r.Fields[3].HopByHop && !r.Fields[4].HopByHop
 	}},
 	{"lookalike", "GET / HTTP/1.1\r\n" + host + "X_Forwarded_For: 1.2.3.4\r\nMy_Field: 1\r\n\r\n", func(r *Request) bool {
-		return r.Fields[1].HopByHop && r.Fields[1].ID == FieldOther && !r.Fields[2].HopByHop
+		return r.Fields[1].HopByHop && r.Fields[1].ID == message.FieldOther && !r.Fields[2].HopByHop
 	}},
 }
 
@@ -129,17 +100,17 @@ func TestRequestAccepted(t *testing.T) {
 			// What follows the head is not looked at.
 			buf := []byte(c.head + "\x00next")
 			var r Request
-			n, err := r.Parse(buf, Limits{})
+			n, err := r.Parse(buf, message.Limits{})
 			if err != nil || n != len(c.head) {
 				t.Fatalf("n=%d of %d, error %v", n, len(c.head), err)
 			}
 			if !c.check(&r) {
-				t.Errorf("found\n%s", show(&r))
+				t.Errorf("found\n%s", messagetest.Show(&r.Request))
 			}
-			if got := r.PathNeedsNormalise; got != needsNormalise(r.Path) {
+			if got := r.PathNeedsNormalise; got != route.NeedsNormalise(r.Path) {
 				t.Errorf("PathNeedsNormalise is %t", got)
 			}
-			checkSplits(t, c.head, show(&r))
+			checkSplits(t, c.head, messagetest.Show(&r.Request))
 		})
 	}
 }
@@ -154,7 +125,7 @@ func checkSplits(t *testing.T, head, want string) {
 			last[i] = '!'
 		}
 		buf := []byte(head[:size])
-		n, err := r.Parse(buf, Limits{})
+		n, err := r.Parse(buf, message.Limits{})
 		if err != nil || n != 0 && size < len(head) || n != len(head) && size == len(head) {
 			t.Fatalf("with %d of %d bytes: n=%d, error %v", size, len(head), n, err)
 		}
@@ -162,7 +133,7 @@ func checkSplits(t *testing.T, head, want string) {
 	}
 	for i := range head {
 		parse(len(head), parse(i, nil))
-		if got := show(&r); got != want {
+		if got := messagetest.Show(&r.Request); got != want {
 			t.Fatalf("split at %d: got\n%s\nwant\n%s", i, got, want)
 		}
 	}
@@ -170,7 +141,7 @@ func checkSplits(t *testing.T, head, want string) {
 	for i := range len(head) + 1 {
 		last = parse(i, last)
 	}
-	if got := show(&r); got != want {
+	if got := messagetest.Show(&r.Request); got != want {
 		t.Fatalf("byte by byte: got\n%s\nwant\n%s", got, want)
 	}
 }
@@ -242,10 +213,10 @@ func TestRequestHost(t *testing.T) {
 		{"[v1.a]", "", 0, false},
 	} {
 		var r Request
-		_, err := r.Parse([]byte("GET / HTTP/1.1\r\nHost: "+c.host+"\r\n\r\n"), Limits{})
+		_, err := r.Parse([]byte("GET / HTTP/1.1\r\nHost: "+c.host+"\r\n\r\n"), message.Limits{})
 		if !c.ok {
-			if fault(t, err) != ErrBadHost {
-				t.Errorf("Host %q: error %v, want %v", c.host, err, ErrBadHost)
+			if messagetest.Fault(t, err) != message.ErrBadHost {
+				t.Errorf("Host %q: error %v, want %v", c.host, err, message.ErrBadHost)
 			}
 			continue
 		}
@@ -259,17 +230,17 @@ func TestRequestLimits(t *testing.T) {
 	head := "GET / HTTP/1.1\r\n" + host + "A: b\r\n\r\n"
 	line := len("GET / HTTP/1.1\r\n")
 	for _, c := range []struct {
-		lim  Limits
-		want *Error
+		lim  message.Limits
+		want *message.Error
 	}{
-		{Limits{RequestLine: line}, nil},
-		{Limits{RequestLine: line - 1}, ErrRequestLineLimit},
-		{Limits{Head: len(head)}, nil},
-		{Limits{Head: len(head) - 1}, ErrHeadLimit},
-		{Limits{Head: len(head) - 2}, ErrHeadLimit},
-		{Limits{Head: len(head) - 3}, ErrHeadLimit},
-		{Limits{Fields: 2}, nil},
-		{Limits{Fields: 1}, ErrFieldLimit},
+		{message.Limits{RequestLine: line}, nil},
+		{message.Limits{RequestLine: line - 1}, message.ErrRequestLineLimit},
+		{message.Limits{Head: len(head)}, nil},
+		{message.Limits{Head: len(head) - 1}, message.ErrHeadLimit},
+		{message.Limits{Head: len(head) - 2}, message.ErrHeadLimit},
+		{message.Limits{Head: len(head) - 3}, message.ErrHeadLimit},
+		{message.Limits{Fields: 2}, nil},
+		{message.Limits{Fields: 1}, message.ErrFieldLimit},
 	} {
 		for _, step := range []int{1, 7, len(head)} {
 			var r Request
@@ -280,7 +251,7 @@ func TestRequestLimits(t *testing.T) {
 					break
 				}
 			}
-			if got := fault(t, err); got != c.want || c.want == nil && n != len(head) {
+			if got := messagetest.Fault(t, err); got != c.want || c.want == nil && n != len(head) {
 				t.Errorf("%+v in steps of %d: n=%d, error %v, want %v", c.lim, step, n, got, c.want)
 			}
 		}
@@ -291,20 +262,20 @@ func TestRequestLimits(t *testing.T) {
 // after an error and after an unfinished head.
 func TestRequestReset(t *testing.T) {
 	var fresh Request
-	if _, err := fresh.Parse([]byte("GET / HTTP/1.0\r\n\r\n"), Limits{}); err != nil {
+	if _, err := fresh.Parse([]byte("GET / HTTP/1.0\r\n\r\n"), message.Limits{}); err != nil {
 		t.Fatal(err)
 	}
-	want := show(&fresh)
+	want := messagetest.Show(&fresh.Request)
 	var r Request
 	for _, c := range accepted {
 		for _, input := range []string{c.head, c.head[:len(c.head)-2] + " \r\n\r\n", c.head[:len(c.head)-1]} {
-			if n, err := r.Parse([]byte(input), Limits{}); n == 0 && err == nil {
+			if n, err := r.Parse([]byte(input), message.Limits{}); n == 0 && err == nil {
 				r.Reset()
 			}
-			if _, err := r.Parse([]byte("GET / HTTP/1.0\r\n\r\n"), Limits{}); err != nil {
+			if _, err := r.Parse([]byte("GET / HTTP/1.0\r\n\r\n"), message.Limits{}); err != nil {
 				t.Fatalf("after %q: %v", input, err)
 			}
-			if got := show(&r); got != want {
+			if got := messagetest.Show(&r.Request); got != want {
 				t.Fatalf("after %q: got\n%s\nwant\n%s", input, got, want)
 			}
 		}
@@ -320,14 +291,14 @@ func TestRequestAllocates(t *testing.T) {
 	if n := testing.AllocsPerRun(100, func() {
 		for _, head := range [][]byte{curl, browser, upper} {
 			for size := len(head) - 20; size <= len(head); size += 10 {
-				if _, err := r.Parse(head[:size], DefaultLimits); err != nil {
+				if _, err := r.Parse(head[:size], message.DefaultLimits); err != nil {
 					t.Fatal(err)
 				}
 			}
 			dst = AppendRequestLine(dst[:0], r.Method, r.Path, r.Query)
-			dst = r.AppendEndToEnd(dst, Fields(FieldHost))
+			dst = AppendEndToEnd(dst, r.Fields, message.Fields(message.FieldHost))
 		}
-		if _, err := r.Parse(bad, DefaultLimits); err == nil {
+		if _, err := r.Parse(bad, message.DefaultLimits); err == nil {
 			t.Fatal("not refused")
 		}
 	}); n != 0 {

@@ -1,57 +1,34 @@
 package http1
 
-import "encoding/binary"
+import (
+	"encoding/binary"
 
-// Body says how the end of a response's body is found (RFC 9112 section 6.3).
-type Body uint8
-
-const (
-	// BodyNone: the message ends with its head.
-	BodyNone Body = iota
-	// BodyLength: ContentLength bytes follow.
-	BodyLength
-	// BodyChunked: a chunked body follows; see Chunked.
-	BodyChunked
-	// BodyUntilClose: all bytes until the connection ends; whether they are
-	// complete cannot be known.
-	BodyUntilClose
+	"github.com/kerngate/kerngate/userspace/proxy/message"
+	"github.com/kerngate/kerngate/userspace/proxy/message/chars"
 )
 
-// Response is the head of a response. All slices are views into the buffer
-// given to the last call of Parse. The zero value is ready.
+// Response is a response whose head is read from bytes. The zero value is ready.
 type Response struct {
-	head
-
-	// Status is the status code, 100 to 999.
-	Status int
-	// Reason is the reason phrase as received, maybe empty.
-	Reason []byte
-	// Body is the framing of the body. For HEAD, ContentLength and Chunked say
-	// what GET would have brought, as ContentLength does in a 304. In a 1xx or 204
-	// they are unset whatever its fields say (RFC 9110 section 8.6, RFC 9112 section 6.1).
-	Body Body
+	message.Response
+	progress
 }
 
 // Reset forgets an unfinished head; see Request.Reset.
 func (r *Response) Reset() {
-	r.head.reset()
-	r.Status, r.Reason, r.Body = 0, nil, BodyNone
+	r.progress = progress{}
+	r.Response.Reset()
 }
-
-// Interim reports whether this is a 1xx response other than 101: another head
-// follows on the same connection.
-func (r *Response) Interim() bool { return r.Status < 200 && r.Status != 101 }
 
 // Parse reads the head of a response to a request with this method from the
 // beginning of buf. It behaves like Request.Parse. Every error means that the
 // connection cannot be trusted any further, and 502 for the client.
-func (r *Response) Parse(buf []byte, lim Limits, method Method) (n int, err error) {
-	lim = lim.orDefaults()
+func (r *Response) Parse(buf []byte, lim message.Limits, method message.Method) (n int, err error) {
+	lim = lim.OrDefaults()
 	if r.line == 0 && r.seen == 0 {
 		r.Reset()
 	} else {
 		limit := lim.Head
-		if !r.started {
+		if !r.Started {
 			limit = min(limit, lim.RequestLine)
 		}
 		if !r.lineEnds(buf, limit) {
@@ -78,28 +55,28 @@ func (r *Response) Parse(buf []byte, lim Limits, method Method) (n int, err erro
 	return n, nil
 }
 
-func (r *Response) parse(buf []byte, lim *Limits) (n int, err *Error) {
-	if !r.started {
+func (r *Response) parse(buf []byte, lim *message.Limits) (n int, err *message.Error) {
+	if !r.Started {
 		next, err := r.parseLine(buf)
 		limit := min(lim.RequestLine, lim.Head)
 		switch {
 		case err == errMore && len(buf) >= limit, err == nil && next > limit:
-			return 0, ErrHeadLimit
+			return 0, message.ErrHeadLimit
 		case err != nil:
 			return 0, err
 		}
-		r.started = true
+		r.Started = true
 		r.line = next
 	}
-	return r.parseFields(buf, r.line, lim)
+	return r.parseFields(&r.Head, buf, r.line, lim)
 }
 
 // parseLine reads "HTTP/1.x SP 3DIGIT [SP reason] CRLF". Without a reason the
 // second space is often missing, too.
-func (r *Response) parseLine(buf []byte) (next int, err *Error) {
+func (r *Response) parseLine(buf []byte) (next int, err *message.Error) {
 	if len(buf) < 13 {
 		if hasLF(buf) {
-			return 0, ErrBadStatusLine
+			return 0, message.ErrBadStatusLine
 		}
 		return 0, errMore
 	}
@@ -110,28 +87,28 @@ func (r *Response) parseLine(buf []byte) (next int, err *Error) {
 	case http10:
 		r.Minor = 0
 	default:
-		if err := badVersion(buf[:8]); err == ErrVersion && !hasLF(buf[8:12]) {
+		if err := badVersion(buf[:8]); err == message.ErrVersion && !hasLF(buf[8:12]) {
 			return 0, err
 		}
-		return 0, ErrBadStatusLine
+		return 0, message.ErrBadStatusLine
 	}
 	if buf[8] != ' ' {
-		return 0, ErrBadStatusLine
+		return 0, message.ErrBadStatusLine
 	}
 	status := 0
 	for _, c := range buf[9:12] {
-		if classes[c]&classDigit == 0 {
-			return 0, ErrBadStatusLine
+		if chars.Classes[c]&chars.Digit == 0 {
+			return 0, message.ErrBadStatusLine
 		}
 		status = status*10 + int(c-'0')
 	}
 	if status < 100 || buf[12] != ' ' && buf[12] != '\r' && buf[12] != '\n' {
-		return 0, ErrBadStatusLine
+		return 0, message.ErrBadStatusLine
 	}
 	r.Status = status
 	j := 12
 	for {
-		j = controlAt(buf, j)
+		j = chars.ControlAt(buf, j)
 		if j == len(buf) {
 			return 0, errMore
 		}
@@ -142,13 +119,13 @@ func (r *Response) parseLine(buf []byte) (next int, err *Error) {
 	}
 	switch {
 	case buf[j] == '\n':
-		return 0, ErrBareLF
+		return 0, message.ErrBareLF
 	case buf[j] != '\r':
-		return 0, ErrBadStatusLine
+		return 0, message.ErrBadStatusLine
 	case j+1 == len(buf):
 		return 0, errMore
 	case buf[j+1] != '\n':
-		return 0, ErrBareCR
+		return 0, message.ErrBareCR
 	}
 	if j > 13 {
 		r.Reason = buf[13:j]
@@ -157,13 +134,13 @@ func (r *Response) parseLine(buf []byte) (next int, err *Error) {
 }
 
 // finish decides on the body's framing.
-func (r *Response) finish(method Method) *Error {
-	if err := r.head.finish(); err != nil {
+func (r *Response) finish(method message.Method) *message.Error {
+	if err := r.progress.finish(&r.Head); err != nil {
 		return err
 	}
 	switch {
 	case r.Status < 200 || r.Status == 204:
-		r.Body = BodyNone
+		r.Body = message.BodyNone
 		if r.Chunked || r.ContentLength > 0 {
 			// RFC 9110 section 8.6 forbids it, and a sender that does it may well
 			// send a body: nothing may be read from this connection after it.
@@ -171,15 +148,15 @@ func (r *Response) finish(method Method) *Error {
 		}
 		r.ContentLength, r.Chunked = -1, false
 	case r.Status == 304:
-		r.Body, r.Chunked = BodyNone, false
-	case method == MethodHead:
-		r.Body = BodyNone
+		r.Body, r.Chunked = message.BodyNone, false
+	case method == message.MethodHead:
+		r.Body = message.BodyNone
 	case r.Chunked:
-		r.Body = BodyChunked
+		r.Body = message.BodyChunked
 	case r.ContentLength >= 0:
-		r.Body = BodyLength
+		r.Body = message.BodyLength
 	default:
-		r.Body = BodyUntilClose
+		r.Body = message.BodyUntilClose
 		r.KeepAlive = false
 	}
 	return nil

@@ -1,7 +1,9 @@
 package http2
 
 import (
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"strconv"
+
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 )
 
 // Response heads are encoded without HPACK's dynamic table (RFC 7541 section 6.2.2): names
@@ -83,7 +85,7 @@ func appendField(dst, name, value []byte) []byte {
 }
 
 // appendAdded appends fields that the proxy adds; their names may be in any case.
-func appendAdded(dst []byte, fields []http1.Added) []byte {
+func appendAdded(dst []byte, fields []message.Added) []byte {
 	for i := range fields {
 		dst = appendField(dst, []byte(fields[i].Name), fields[i].Value)
 	}
@@ -93,7 +95,7 @@ func appendAdded(dst []byte, fields []http1.Added) []byte {
 // appendLength appends Content-Length.
 func appendLength(dst []byte, n int64) []byte {
 	var digits [20]byte
-	d := http1.AppendUint(digits[:0], uint64(n))
+	d := strconv.AppendUint(digits[:0], uint64(n), 10)
 	dst = appendInt(dst, 0, 4, int(staticNames["content-length"]))
 	dst = appendInt(dst, 0, 7, len(d))
 	return append(dst, d...)
@@ -101,7 +103,7 @@ func appendLength(dst []byte, n int64) []byte {
 
 // appendEndToEnd appends the fields of a pod's response that go on to the client, without
 // those in skip.
-func appendEndToEnd(dst []byte, fields []http1.Field, skip http1.FieldSet) []byte {
+func appendEndToEnd(dst []byte, fields []message.Field, skip message.FieldSet) []byte {
 	for i := range fields {
 		f := &fields[i]
 		if !f.HopByHop && !skip.Has(f.ID) {

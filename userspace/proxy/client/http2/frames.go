@@ -6,7 +6,7 @@ import (
 
 	xhttp2 "golang.org/x/net/http2"
 
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 )
 
 // process acts on the frames that have arrived whole and returns how many bytes they were.
@@ -117,14 +117,14 @@ func (c *Conn) streamError(id uint32, code xhttp2.ErrCode) {
 }
 
 // streamFault returns what the access log says of a request whose stream was reset for this.
-func streamFault(code xhttp2.ErrCode) *http1.Error {
+func streamFault(code xhttp2.ErrCode) *message.Error {
 	switch code {
 	case xhttp2.ErrCodeFlowControl:
-		return http1.ErrStreamWindow
+		return message.ErrStreamWindow
 	case xhttp2.ErrCodeStreamClosed:
-		return http1.ErrStreamClosed
+		return message.ErrStreamClosed
 	}
-	return http1.ErrStreamFrame
+	return message.ErrStreamFrame
 }
 
 // resetRing remembers which streams this side has reset last: frames for them may have been

@@ -6,7 +6,7 @@ import (
 	xhttp2 "golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 )
 
 const (
@@ -113,7 +113,7 @@ func (c *Conn) openStream(id uint32, selfish bool) {
 		s.begin(c, id)
 		s.request.Compose(c.server.worker.Config.Load().Settings.RequestLimits())
 		if selfish {
-			s.fault = http1.ErrStreamDependency
+			s.fault = message.ErrStreamDependency
 		}
 		c.block.stream = s
 	}
@@ -188,7 +188,7 @@ func (c *Conn) field(f hpack.HeaderField) {
 		return
 	}
 	c.block.faulty = true
-	if c.block.unread++; c.block.unread > maxUnread || err == http1.ErrHeadLimit || err == http1.ErrTrailerLimit {
+	if c.block.unread++; c.block.unread > maxUnread || err == message.ErrHeadLimit || err == message.ErrTrailerLimit {
 		// The rest is for HPACK's table alone: strings that do not enter it are not even
 		// decoded, so that a bomb costs no more than its bytes.
 		c.block.muted = true
@@ -210,11 +210,11 @@ func (c *Conn) endBlock(b block) {
 		switch {
 		case s.at < 0: // broken off within the block
 		case !b.end, s.trailers.Finish() != nil, s.missing > 0, s.tunnel:
-			s.fault = http1.ErrPseudoOrder
-			if e, ok := s.trailers.Finish().(*http1.Error); ok {
+			s.fault = message.ErrPseudoOrder
+			if e, ok := s.trailers.Finish().(*message.Error); ok {
 				s.fault = e
 			} else if s.missing > 0 {
-				s.fault = http1.ErrLengthMismatch
+				s.fault = message.ErrLengthMismatch
 			}
 			c.streamError(s.id, xhttp2.ErrCodeProtocol)
 		default:

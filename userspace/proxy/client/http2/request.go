@@ -3,8 +3,8 @@ package http2
 import (
 	"io"
 
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
 	"github.com/kerngate/kerngate/userspace/proxy/io/reactor"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 )
 
 // ReadBody implements exchange.Downstream, like the exported methods of stream in the
@@ -32,7 +32,7 @@ func (s *stream) ReadBody() ([]byte, error) {
 }
 
 // Trailers of the request.
-func (s *stream) Trailers() []http1.Field { return s.trailers.Fields }
+func (s *stream) Trailers() []message.Field { return s.trailers.Fields }
 
 // RewindBody starts the body again if all of it that was read is still there.
 func (s *stream) RewindBody() bool { return s.in.rewind() }

@@ -4,8 +4,8 @@ import (
 	xhttp2 "golang.org/x/net/http2"
 
 	"github.com/kerngate/kerngate/userspace/proxy/exchange"
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
 	"github.com/kerngate/kerngate/userspace/proxy/io/reactor"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 )
 
 // turnQuantum is how much body a stream may send in one turn of the loop before it takes
@@ -50,7 +50,7 @@ func (s *stream) endHead(b []byte, start int, end bool) {
 func (s *stream) closed() bool { return s.at < 0 || s.done || s.conn.state != open }
 
 // Inform queues an interim response.
-func (s *stream) Inform(r *http1.Response) {
+func (s *stream) Inform(r *message.Response) {
 	if s.closed() {
 		return
 	}
@@ -61,10 +61,10 @@ func (s *stream) Inform(r *http1.Response) {
 }
 
 // ownFraming are the fields that this side writes itself where they apply.
-var ownFraming = http1.Fields(http1.FieldContentLength)
+var ownFraming = message.Fields(message.FieldContentLength)
 
 // Respond queues the pod's head.
-func (s *stream) Respond(r *http1.Response) {
+func (s *stream) Respond(r *message.Response) {
 	switch {
 	case s.closed():
 		return
@@ -75,7 +75,7 @@ func (s *stream) Respond(r *http1.Response) {
 	start := len(s.conn.out.tail())
 	b := appendStatus(s.beginHead(), r.Status)
 	b = appendEndToEnd(b, r.Fields, ownFraming)
-	if !r.Present.Has(http1.FieldDate) {
+	if !r.Present.Has(message.FieldDate) {
 		b = appendField(b, dateName, s.server.dateValue())
 	}
 	b = appendAdded(b, s.exchange.AnswerFields(r.Present))
@@ -83,7 +83,7 @@ func (s *stream) Respond(r *http1.Response) {
 		b = appendLength(b, r.ContentLength)
 	}
 	s.headed = true
-	s.bare = r.Body == http1.BodyNone || r.Body == http1.BodyLength && r.ContentLength == 0
+	s.bare = r.Body == message.BodyNone || r.Body == message.BodyLength && r.ContentLength == 0
 	s.endHead(b, start, s.bare)
 }
 
@@ -94,7 +94,7 @@ func (s *stream) Reply(status int, reason exchange.Reason, detail string) {
 	s.reply(status, exchange.LineOf(reason, detail), s.exchange.ReplyFields(reason))
 }
 
-func (s *stream) reply(status int, line exchange.Line, more []http1.Added) {
+func (s *stream) reply(status int, line exchange.Line, more []message.Added) {
 	if s.closed() {
 		return
 	}
@@ -106,7 +106,7 @@ func (s *stream) reply(status int, line exchange.Line, more []http1.Added) {
 	b = appendAdded(b, more)
 	b = appendLength(b, int64(len(s.text)))
 	s.headed = true
-	s.bare = s.request.MethodID == http1.MethodHead
+	s.bare = s.request.MethodID == message.MethodHead
 	s.endHead(b, start, s.bare)
 	s.WriteBody(s.text)
 	s.End(nil)
@@ -120,7 +120,7 @@ func (s *stream) WriteBody(p []byte) {
 }
 
 // End queues the end of the body. It goes out with the last piece if that still waits.
-func (s *stream) End(trailers []http1.Field) {
+func (s *stream) End(trailers []message.Field) {
 	if !s.closed() {
 		s.ending, s.tail = true, trailers
 	}

@@ -8,8 +8,8 @@ import (
 	xhttp2 "golang.org/x/net/http2"
 
 	"github.com/kerngate/kerngate/userspace/proxy/exchange"
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
 	"github.com/kerngate/kerngate/userspace/proxy/io/reactor"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 )
 
 // Server is what the HTTP/2 connections of one worker share.
@@ -73,7 +73,7 @@ func (s *Server) dateValue() []byte {
 	if now := s.worker.Loop.Now(); s.date == nil || now-s.dateAt >= int64(time.Second) {
 		t := s.worker.Loop.Time(now)
 		s.dateAt = now - int64(t.Nanosecond())
-		s.date = http1.AppendDate(s.date[:0], t)
+		s.date = message.AppendDate(s.date[:0], t)
 	}
 	return s.date
 }

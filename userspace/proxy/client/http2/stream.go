@@ -6,8 +6,8 @@ import (
 	xhttp2 "golang.org/x/net/http2"
 
 	"github.com/kerngate/kerngate/userspace/proxy/exchange"
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
 	"github.com/kerngate/kerngate/userspace/proxy/io/reactor"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 )
 
 // errBroken is what a stream answers once the client has taken it back or is gone.
@@ -21,34 +21,34 @@ type stream struct {
 	co       *reactor.Coroutine
 	id       uint32
 	at       int // index in the connection's streams, -1: closed
-	request  http1.Request
+	request  message.Request
 	exchange exchange.Exchange
-	refusal  *http1.Error // the request is answered with it, in place of an exchange
+	refusal  *message.Error // the request is answered with it, in place of an exchange
 	wants    reactor.Interest
 
 	// The request's body.
 	in       inbox
-	trailers http1.ComposedTrailers
-	ended    bool         // the client has ended its side
-	broken   bool         // the client has taken the request back or is gone
-	fault    *http1.Error // why this side has broken it off, if the client is to blame
-	allowed  int32        // bytes that the client may send
-	target   int32        // the window that it is kept at
-	taken    int32        // bytes taken, not yet given back
-	withheld int32        // bytes that the connection's window gets back when they are taken
-	held     int          // bytes of buffers, as counted in the connection's sum
-	evicted  bool         // there was no memory for it
-	missing  int64        // bytes of Content-Length still to come, -1: unknown
+	trailers message.ComposedTrailers
+	ended    bool           // the client has ended its side
+	broken   bool           // the client has taken the request back or is gone
+	fault    *message.Error // why this side has broken it off, if the client is to blame
+	allowed  int32          // bytes that the client may send
+	target   int32          // the window that it is kept at
+	taken    int32          // bytes taken, not yet given back
+	withheld int32          // bytes that the connection's window gets back when they are taken
+	held     int            // bytes of buffers, as counted in the connection's sum
+	evicted  bool           // there was no memory for it
+	missing  int64          // bytes of Content-Length still to come, -1: unknown
 	received int64
 
 	// The response.
-	window  int64         // bytes that the client takes
-	piece   []byte        // borrowed body that is not in the connection's output yet
-	tail    []http1.Field // trailers
-	headed  bool          // a final head was sent
-	bare    bool          // no body may follow
-	ending  bool          // the end is queued
-	done    bool          // the end is in the connection's output
+	window  int64           // bytes that the client takes
+	piece   []byte          // borrowed body that is not in the connection's output yet
+	tail    []message.Field // trailers
+	headed  bool            // a final head was sent
+	bare    bool            // no body may follow
+	ending  bool            // the end is queued
+	done    bool            // the end is in the connection's output
 	aborted bool
 	tunnel  bool
 	waits   bool   // for its turn in the connection's output
@@ -88,7 +88,7 @@ func (s *stream) admit(end bool) {
 	}
 	s.ended = end
 	s.missing = s.request.ContentLength
-	e, _ := err.(*http1.Error)
+	e, _ := err.(*message.Error)
 	if e != nil && e.Malformed {
 		s.noteRefused(e) // it gets no answer but RST_STREAM
 		s.exchange.Record(s.sent)
@@ -158,14 +158,14 @@ func (s *stream) Crashed(reason any, stack []byte) {
 }
 
 // refuse answers a request whose head was refused, as far as the client takes it at once.
-func (s *stream) refuse(e *http1.Error) {
+func (s *stream) refuse(e *message.Error) {
 	s.noteRefused(e)
 	s.reply(e.Status, exchange.LineOfError(e), s.exchange.ReplyFields(exchange.BadRequest))
 	s.emit()
 }
 
 // noteRefused makes the outcome of the exchange that of a request whose head was refused.
-func (s *stream) noteRefused(e *http1.Error) {
+func (s *stream) noteRefused(e *message.Error) {
 	s.exchange.Refused(s.server.worker, s, &s.request, s.conn.about, exchange.BadRequest, e.Status, e.Reason)
 }
 
@@ -234,7 +234,7 @@ func (s *stream) breakOff() {
 func (s *stream) receive(data []byte, end bool) {
 	if s.missing >= 0 && !s.tunnel {
 		if s.missing -= int64(len(data)); s.missing < 0 || end && s.missing > 0 {
-			s.fault = http1.ErrLengthMismatch
+			s.fault = message.ErrLengthMismatch
 			s.conn.giveBack(len(data))
 			s.conn.streamError(s.id, xhttp2.ErrCodeProtocol)
 			return

@@ -7,7 +7,7 @@ import (
 	"encoding/binary"
 
 	"github.com/kerngate/kerngate/userspace/proxy/exchange"
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 )
 
 // A WebSocket over HTTP/2 (RFC 8441) is opened by an extended CONNECT and has no handshake
@@ -48,7 +48,7 @@ func (w *webSocket) accepted(value []byte) bool {
 var acceptName = []byte("sec-websocket-accept")
 
 // respondSocket answers 200 for the pod's 101.
-func (s *stream) respondSocket(r *http1.Response) {
+func (s *stream) respondSocket(r *message.Response) {
 	if !s.socket.accepted(r.Lookup("sec-websocket-accept")) {
 		s.socket.refused = true
 		s.Reply(exchange.UpstreamInvalid.Status(), exchange.UpstreamInvalid, badAccept)

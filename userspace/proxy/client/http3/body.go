@@ -6,8 +6,8 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
 	"github.com/kerngate/kerngate/userspace/proxy/io/reactor"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 )
 
 // pieceSize is how much of a body is read at once, in bytes.
@@ -35,7 +35,7 @@ type body struct {
 	held     piece // what ReadBody returned last
 	done     bool
 	received int64
-	trailers http1.ComposedTrailers
+	trailers message.ComposedTrailers
 }
 
 func (b *body) init(p *stream, r *http.Request) {
@@ -150,7 +150,7 @@ func (b *body) readTrailers() error {
 }
 
 // Trailers returns the fields after the body.
-func (p *stream) Trailers() []http1.Field { return p.body.trailers.Fields }
+func (p *stream) Trailers() []message.Field { return p.body.trailers.Fields }
 
 // RewindBody reports whether nothing of the body was read yet.
 func (p *stream) RewindBody() bool { return p.body.received == 0 && p.body.held.err == nil }

@@ -15,8 +15,8 @@ import (
 	"github.com/quic-go/quic-go/quicvarint"
 
 	"github.com/kerngate/kerngate/userspace/proxy/exchange"
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
 	"github.com/kerngate/kerngate/userspace/proxy/io/reactor"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 )
 
 // step is one thing to do with the response writer.
@@ -156,10 +156,10 @@ func (o *output) close(reset bool) {
 }
 
 // header makes the fields of a response head.
-func header(fields []http1.Field) http.Header {
+func header(fields []message.Field) http.Header {
 	h := make(http.Header, len(fields)+4)
 	for i := range fields {
-		if f := &fields[i]; !f.HopByHop && f.ID != http1.FieldContentLength {
+		if f := &fields[i]; !f.HopByHop && f.ID != message.FieldContentLength {
 			name := http.CanonicalHeaderKey(string(f.Name))
 			h[name] = append(h[name], string(f.Value))
 		}
@@ -167,26 +167,26 @@ func header(fields []http1.Field) http.Header {
 	return h
 }
 
-func addAll(h http.Header, fields []http1.Added) {
+func addAll(h http.Header, fields []message.Added) {
 	for _, f := range fields {
 		h.Set(f.Name, string(f.Value))
 	}
 }
 
 // Inform queues an interim response.
-func (p *stream) Inform(r *http1.Response) {
+func (p *stream) Inform(r *message.Response) {
 	p.out.queued = append(p.out.queued, step{status: r.Status, header: header(r.Fields)})
 }
 
 // Respond queues the pod's head.
-func (p *stream) Respond(r *http1.Response) {
+func (p *stream) Respond(r *message.Response) {
 	p.answered = true
 	h := header(r.Fields)
 	addAll(h, p.exchange.AnswerFields(r.Present))
 	if r.ContentLength >= 0 && r.Status != 204 {
 		h.Set("Content-Length", strconv.FormatInt(r.ContentLength, 10))
 	}
-	p.out.bare = r.Body == http1.BodyNone
+	p.out.bare = r.Body == message.BodyNone
 	p.out.queued = append(p.out.queued, step{status: r.Status, header: h})
 }
 
@@ -195,7 +195,7 @@ func (p *stream) Reply(status int, reason exchange.Reason, detail string) {
 	p.reply(status, exchange.LineOf(reason, detail), p.exchange.ReplyFields(reason))
 }
 
-func (p *stream) reply(status int, line exchange.Line, fields []http1.Added) {
+func (p *stream) reply(status int, line exchange.Line, fields []message.Added) {
 	p.answered = true
 	text := line.Append(nil)
 	h := http.Header{"Content-Length": {strconv.Itoa(len(text))}}
@@ -203,7 +203,7 @@ func (p *stream) reply(status int, line exchange.Line, fields []http1.Added) {
 	for _, f := range fields {
 		h.Add(f.Name, string(f.Value))
 	}
-	p.out.bare = p.request.MethodID == http1.MethodHead
+	p.out.bare = p.request.MethodID == message.MethodHead
 	p.out.queued = append(p.out.queued, step{status: status, header: h})
 	p.WriteBody(text)
 	p.End(nil)
@@ -221,7 +221,7 @@ func (p *stream) WriteBody(b []byte) {
 }
 
 // End queues the end of the body.
-func (p *stream) End(trailers []http1.Field) {
+func (p *stream) End(trailers []message.Field) {
 	if len(trailers) > 0 {
 		p.out.queued = append(p.out.queued, step{trailers: header(trailers)})
 	}

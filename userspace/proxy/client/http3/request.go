@@ -5,12 +5,12 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 )
 
 // compose makes a request head of what quic-go has decoded, under the rules that all heads
 // are read by. It returns the reason to refuse it, or nil.
-func compose(q *http1.Request, r *http.Request, limits http1.Limits) *http1.Error {
+func compose(q *message.Request, r *http.Request, limits message.Limits) *message.Error {
 	q.Compose(limits)
 	q.AddField(":method", r.Method)
 	if r.Method == http.MethodConnect && r.Proto != "HTTP/3.0" {
@@ -32,9 +32,9 @@ func compose(q *http1.Request, r *http.Request, limits http1.Limits) *http1.Erro
 	}
 	err := q.Finish(ended(r))
 	if err == nil && q.Protocol != nil {
-		err = http1.ErrConnectProtocol // WebSockets come by HTTP/2 or HTTP/1.1
+		err = message.ErrConnectProtocol // WebSockets come by HTTP/2 or HTTP/1.1
 	}
-	e, _ := err.(*http1.Error)
+	e, _ := err.(*message.Error)
 	return e
 }
 

@@ -9,8 +9,8 @@ import (
 	"github.com/quic-go/quic-go/http3"
 
 	"github.com/kerngate/kerngate/userspace/proxy/exchange"
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
 	"github.com/kerngate/kerngate/userspace/proxy/io/reactor"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 )
 
 // errBroken is what a stream answers once the client has taken it back or is gone.
@@ -23,15 +23,15 @@ type stream struct {
 	server   *Server
 	conn     *connection
 	co       *reactor.Coroutine
-	request  http1.Request
+	request  message.Request
 	exchange exchange.Exchange
 	wants    reactor.Interest
-	refusal  *http1.Error // the request is answered with it, in place of an exchange
-	charged  bool         // the client, for having taken it back
-	answered bool         // a final head is queued
-	broken   bool         // the client has taken the request back or is gone
-	evicted  bool         // there was no memory for its body
-	aborted  bool         // the response is not whole
+	refusal  *message.Error // the request is answered with it, in place of an exchange
+	charged  bool           // the client, for having taken it back
+	answered bool           // a final head is queued
+	broken   bool           // the client has taken the request back or is gone
+	evicted  bool           // there was no memory for its body
+	aborted  bool           // the response is not whole
 
 	body body
 	out  output
@@ -129,7 +129,7 @@ func (p *stream) Crashed(reason any, stack []byte) {
 }
 
 // refuse answers a request whose head was refused.
-func (p *stream) refuse(e *http1.Error) {
+func (p *stream) refuse(e *message.Error) {
 	x := &p.exchange
 	x.Refused(p.server.worker, p, &p.request, &p.conn.about, exchange.BadRequest, e.Status, e.Reason)
 	p.reply(e.Status, exchange.LineOfError(e), x.ReplyFields(exchange.BadRequest))

@@ -91,13 +91,13 @@ func (x *call) body(p []byte) error {
 	return err
 }
 
-// message is what has come of a response.
-type message struct {
+// wireMessage is what has come of a response.
+type wireMessage struct {
 	heads [][]qpack.HeaderField // interim ones, the final one, trailers
 	body  []byte
 }
 
-func (m *message) field(head int, name string) string {
+func (m *wireMessage) field(head int, name string) string {
 	if head >= len(m.heads) {
 		return ""
 	}
@@ -110,7 +110,7 @@ func (m *message) field(head int, name string) string {
 }
 
 // status returns the final one.
-func (m *message) status() string {
+func (m *wireMessage) status() string {
 	status := ""
 	for i := range m.heads {
 		if s := m.field(i, ":status"); s != "" {
@@ -121,7 +121,7 @@ func (m *message) status() string {
 }
 
 // read reads the response up to the end of the stream, which is the error if it is not nil.
-func (x *call) read() (m message, err error) {
+func (x *call) read() (m wireMessage, err error) {
 	in := quicvarint.NewReader(x.Stream)
 	for {
 		kind, err := quicvarint.Read(in)

@@ -10,11 +10,12 @@ import (
 
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
 	"github.com/kerngate/kerngate/userspace/proxy/exchange"
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 	"github.com/kerngate/kerngate/userspace/proxy/proxytest"
+	"github.com/kerngate/kerngate/userspace/route"
 )
 
-// malformed is how a rule of http1.Errors is broken.
+// malformed is how a rule of message.Errors is broken.
 type malformed struct {
 	h1   string          // what is sent over HTTP/1.1
 	h2   []string        // a field list of HTTP/2
@@ -62,84 +63,84 @@ func lines1(list []string) string {
 	return b.String()
 }
 
-// malformations has a row for every error of http1.
-func malformations() map[*http1.Error]malformed {
+// malformations has a row for every error of package message.
+func malformations() map[*message.Error]malformed {
 	get := func(fields string) string { return "GET /ok HTTP/1.1\r\nHost: app.test\r\n" + fields + "\r\n" }
 	chunks := func(body string) string {
 		return "POST /ok HTTP/1.1\r\nHost: app.test\r\nTransfer-Encoding: chunked\r\n\r\n" + body
 	}
 	large := strings.Repeat("a", 50<<10)
-	return map[*http1.Error]malformed{
-		http1.ErrBadRequestLine:   {h1: "GET\r\n\r\n"},
-		http1.ErrBadMethod:        {h1: "G(T / HTTP/1.1\r\n\r\n", h2: []string{":method", "G(T", ":scheme", "https", ":authority", "app.test", ":path", "/"}},
-		http1.ErrBadTarget:        {h1: "GET /\x80 HTTP/1.1\r\nHost: app.test\r\n\r\n", h2: []string{":method", "GET", ":scheme", "https", ":authority", "app.test", ":path", "/\x80"}},
-		http1.ErrBadVersion:       {h1: "GET / HTTP/x.y\r\n\r\n"},
-		http1.ErrRequestLineLimit: {h1: "GET /" + large + " HTTP/1.1\r\nHost: app.test\r\n\r\n"},
-		http1.ErrConnect:          {h1: "CONNECT app.test:443 HTTP/1.1\r\nHost: app.test:443\r\n\r\n", h2: []string{":method", "CONNECT", ":authority", "app.test"}},
-		http1.ErrVersion:          {h1: "GET / HTTP/2.0\r\n\r\n"},
-		http1.ErrHTTP2Preface:     {why: "it is HTTP/2, or refused by Settings.disable_http2: see TestPrefaceRefused"},
-		http1.ErrTLS:              {h1: "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"},
+	return map[*message.Error]malformed{
+		message.ErrBadRequestLine:   {h1: "GET\r\n\r\n"},
+		message.ErrBadMethod:        {h1: "G(T / HTTP/1.1\r\n\r\n", h2: []string{":method", "G(T", ":scheme", "https", ":authority", "app.test", ":path", "/"}},
+		message.ErrBadTarget:        {h1: "GET /\x80 HTTP/1.1\r\nHost: app.test\r\n\r\n", h2: []string{":method", "GET", ":scheme", "https", ":authority", "app.test", ":path", "/\x80"}},
+		message.ErrBadVersion:       {h1: "GET / HTTP/x.y\r\n\r\n"},
+		message.ErrRequestLineLimit: {h1: "GET /" + large + " HTTP/1.1\r\nHost: app.test\r\n\r\n"},
+		message.ErrConnect:          {h1: "CONNECT app.test:443 HTTP/1.1\r\nHost: app.test:443\r\n\r\n", h2: []string{":method", "CONNECT", ":authority", "app.test"}},
+		message.ErrVersion:          {h1: "GET / HTTP/2.0\r\n\r\n"},
+		message.ErrHTTP2Preface:     {why: "it is HTTP/2, or refused by Settings.disable_http2: see TestPrefaceRefused"},
+		message.ErrTLS:              {h1: "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"},
 
-		http1.ErrBareLF:        {h1: "GET / HTTP/1.1\nHost: app.test\n\n"},
-		http1.ErrBareCR:        {h1: "GET / HTTP/1.1\rX"},
-		http1.ErrObsFold:       {h1: get(" folded\r\n")},
-		http1.ErrBadFieldName:  {h1: get("A B: c\r\n"), h2: head2("a b", "c")},
-		http1.ErrBadFieldValue: {h1: get("A: \x00\r\n"), h2: head2("a", "\x00")},
-		http1.ErrHeadLimit:     {h1: get("A: " + large + "\r\n"), h2: head2("a", large), h3: question{fields: []string{"A", large}}},
-		http1.ErrFieldLimit:    {h1: get(lines1(many(600))), h2: head2(many(600)...), h3: question{fields: many(600)}},
+		message.ErrBareLF:        {h1: "GET / HTTP/1.1\nHost: app.test\n\n"},
+		message.ErrBareCR:        {h1: "GET / HTTP/1.1\rX"},
+		message.ErrObsFold:       {h1: get(" folded\r\n")},
+		message.ErrBadFieldName:  {h1: get("A B: c\r\n"), h2: head2("a b", "c")},
+		message.ErrBadFieldValue: {h1: get("A: \x00\r\n"), h2: head2("a", "\x00")},
+		message.ErrHeadLimit:     {h1: get("A: " + large + "\r\n"), h2: head2("a", large), h3: question{fields: []string{"A", large}}},
+		message.ErrFieldLimit:    {h1: get(lines1(many(600))), h2: head2(many(600)...), h3: question{fields: many(600)}},
 
-		http1.ErrBadContentLength:      {h1: get("Content-Length: x\r\n"), h2: head2("content-length", "x")},
-		http1.ErrSeveralContentLengths: {h1: get("Content-Length: 1\r\nContent-Length: 1\r\n"), h2: head2("content-length", "1", "content-length", "1")},
-		http1.ErrLengthAndEncoding:     {h1: get("Content-Length: 1\r\nTransfer-Encoding: chunked\r\n")},
-		http1.ErrBadTransferEncoding:   {h1: get("Transfer-Encoding: chunked, chunked\r\n")},
-		http1.ErrTransferCoding:        {h1: get("Transfer-Encoding: gzip, chunked\r\n")},
-		http1.ErrTransferEncodingOn10:  {h1: "GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"},
-		http1.ErrMissingHost:           {h1: "GET / HTTP/1.1\r\n\r\n", h2: []string{":method", "GET", ":scheme", "https", ":path", "/"}},
-		http1.ErrSeveralHosts:          {h1: get("Host: app.test\r\n"), h2: head2("host", "app.test", "host", "app.test")},
-		http1.ErrBadHost:               {h1: "GET / HTTP/1.1\r\nHost: a b\r\n\r\n", h2: []string{":method", "GET", ":scheme", "https", ":authority", "a b", ":path", "/"}},
-		http1.ErrBadConnection:         {h1: get("Connection: a b\r\n")},
-		http1.ErrExpectation:           {h1: get("Expect: more\r\n"), h2: head2("expect", "more"), h3: question{fields: []string{"Expect", "more"}}},
+		message.ErrBadContentLength:      {h1: get("Content-Length: x\r\n"), h2: head2("content-length", "x")},
+		message.ErrSeveralContentLengths: {h1: get("Content-Length: 1\r\nContent-Length: 1\r\n"), h2: head2("content-length", "1", "content-length", "1")},
+		message.ErrLengthAndEncoding:     {h1: get("Content-Length: 1\r\nTransfer-Encoding: chunked\r\n")},
+		message.ErrBadTransferEncoding:   {h1: get("Transfer-Encoding: chunked, chunked\r\n")},
+		message.ErrTransferCoding:        {h1: get("Transfer-Encoding: gzip, chunked\r\n")},
+		message.ErrTransferEncodingOn10:  {h1: "GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"},
+		message.ErrMissingHost:           {h1: "GET / HTTP/1.1\r\n\r\n", h2: []string{":method", "GET", ":scheme", "https", ":path", "/"}},
+		message.ErrSeveralHosts:          {h1: get("Host: app.test\r\n"), h2: head2("host", "app.test", "host", "app.test")},
+		message.ErrBadHost:               {h1: "GET / HTTP/1.1\r\nHost: a b\r\n\r\n", h2: []string{":method", "GET", ":scheme", "https", ":authority", "a b", ":path", "/"}},
+		message.ErrBadConnection:         {h1: get("Connection: a b\r\n")},
+		message.ErrExpectation:           {h1: get("Expect: more\r\n"), h2: head2("expect", "more"), h3: question{fields: []string{"Expect", "more"}}},
 
-		http1.ErrBadStatusLine: {pod: "SSH-2.0-OpenSSH_9.2\r\n\r\n"},
-		http1.ErrBadStatus:     {why: "over HTTP/1.1 it is bad_status_line; of pods that speak HTTP/2: see package upstream"},
+		message.ErrBadStatusLine: {pod: "SSH-2.0-OpenSSH_9.2\r\n\r\n"},
+		message.ErrBadStatus:     {why: "over HTTP/1.1 it is bad_status_line; of pods that speak HTTP/2: see package upstream"},
 
-		http1.ErrBadChunkSize:        {h1: chunks("zz\r\n")},
-		http1.ErrBadChunkExtension:   {h1: chunks("5;=\r\n")},
-		http1.ErrChunkExtensionLimit: {h1: chunks("1;" + large)},
-		http1.ErrBadChunkEnd:         {h1: chunks("1\r\naXX")},
-		http1.ErrFramingTrailer:      {h1: chunks("0\r\nContent-Length: 1\r\n\r\n"), h2do: trailers2("content-length", "1")},
-		http1.ErrTrailerLimit:        {h1: chunks("0\r\nA: " + large), h2do: trailers2("a", large)},
+		message.ErrBadChunkSize:        {h1: chunks("zz\r\n")},
+		message.ErrBadChunkExtension:   {h1: chunks("5;=\r\n")},
+		message.ErrChunkExtensionLimit: {h1: chunks("1;" + large)},
+		message.ErrBadChunkEnd:         {h1: chunks("1\r\naXX")},
+		message.ErrFramingTrailer:      {h1: chunks("0\r\nContent-Length: 1\r\n\r\n"), h2do: trailers2("content-length", "1")},
+		message.ErrTrailerLimit:        {h1: chunks("0\r\nA: " + large), h2do: trailers2("a", large)},
 
-		http1.ErrUpperCaseName:     {h2: head2("A", "b")},
-		http1.ErrConnectionField:   {h2: head2("connection", "close")},
-		http1.ErrBadTE:             {h2: head2("te", "gzip")},
-		http1.ErrUnknownPseudo:     {h2: head2(":x", "y")},
-		http1.ErrPseudoRepeated:    {h2: head2(":path", "/")},
-		http1.ErrPseudoOrder:       {h2: []string{":method", "GET", "a", "b", ":scheme", "https", ":authority", "app.test", ":path", "/"}},
-		http1.ErrPseudoMissing:     {h2: []string{":method", "GET", ":authority", "app.test"}},
-		http1.ErrEmptyPath:         {h2: []string{":method", "GET", ":scheme", "https", ":authority", "app.test", ":path", ""}},
-		http1.ErrBadScheme:         {h2: []string{":method", "GET", ":scheme", "ftp", ":authority", "app.test", ":path", "/"}},
-		http1.ErrAuthorityMismatch: {h2: head2("host", "other.test")},
-		http1.ErrLengthMismatch:    {h2: head2("content-length", "5")},
-		http1.ErrLengthOfTunnel:    {h2: []string{":method", "CONNECT", ":protocol", "websocket", ":scheme", "https", ":authority", "app.test", ":path", "/", "content-length", "5"}},
-		http1.ErrConnectProtocol:   {h2: []string{":method", "CONNECT", ":protocol", "chat", ":scheme", "https", ":authority", "app.test", ":path", "/"}},
+		message.ErrUpperCaseName:     {h2: head2("A", "b")},
+		message.ErrConnectionField:   {h2: head2("connection", "close")},
+		message.ErrBadTE:             {h2: head2("te", "gzip")},
+		message.ErrUnknownPseudo:     {h2: head2(":x", "y")},
+		message.ErrPseudoRepeated:    {h2: head2(":path", "/")},
+		message.ErrPseudoOrder:       {h2: []string{":method", "GET", "a", "b", ":scheme", "https", ":authority", "app.test", ":path", "/"}},
+		message.ErrPseudoMissing:     {h2: []string{":method", "GET", ":authority", "app.test"}},
+		message.ErrEmptyPath:         {h2: []string{":method", "GET", ":scheme", "https", ":authority", "app.test", ":path", ""}},
+		message.ErrBadScheme:         {h2: []string{":method", "GET", ":scheme", "ftp", ":authority", "app.test", ":path", "/"}},
+		message.ErrAuthorityMismatch: {h2: head2("host", "other.test")},
+		message.ErrLengthMismatch:    {h2: head2("content-length", "5")},
+		message.ErrLengthOfTunnel:    {h2: []string{":method", "CONNECT", ":protocol", "websocket", ":scheme", "https", ":authority", "app.test", ":path", "/", "content-length", "5"}},
+		message.ErrConnectProtocol:   {h2: []string{":method", "CONNECT", ":protocol", "chat", ":scheme", "https", ":authority", "app.test", ":path", "/"}},
 
-		http1.ErrStreamDependency: {h2do: func(a *asker2) {
+		message.ErrStreamDependency: {h2do: func(a *asker2) {
 			a.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: 1, BlockFragment: block(head2()...), EndHeaders: true, EndStream: true,
 				Priority: xhttp2.PriorityParam{StreamDep: 1}})
 		}},
-		http1.ErrStreamWindow: {h2do: func(a *asker2) { open2(a); a.WriteWindowUpdate(1, 1<<31-1) }},
-		http1.ErrStreamClosed: {h2do: func(a *asker2) {
+		message.ErrStreamWindow: {h2do: func(a *asker2) { open2(a); a.WriteWindowUpdate(1, 1<<31-1) }},
+		message.ErrStreamClosed: {h2do: func(a *asker2) {
 			a.send(question{method: "GET", host: "app.test", path: "/silent"})
 			a.WriteData(1, true, []byte("more"))
 		}},
-		http1.ErrStreamFrame: {h2do: func(a *asker2) { open2(a); a.WriteWindowUpdate(1, 0) }},
+		message.ErrStreamFrame: {h2do: func(a *asker2) { open2(a); a.WriteWindowUpdate(1, 0) }},
 
-		http1.ErrBadEscape:     {path: true, h1: "GET /%00 HTTP/1.1\r\nHost: app.test\r\n\r\n", h2: []string{":method", "GET", ":scheme", "https", ":authority", "app.test", ":path", "/%00"}},
-		http1.ErrPathEscapes:   {path: true, h1: "GET /../.. HTTP/1.1\r\nHost: app.test\r\n\r\n", h2: []string{":method", "GET", ":scheme", "https", ":authority", "app.test", ":path", "/../.."}, h3: question{path: "/../.."}},
-		http1.ErrPathControl:   {path: true, h1: "GET /a%0ab HTTP/1.1\r\nHost: app.test\r\n\r\n", h2: []string{":method", "GET", ":scheme", "https", ":authority", "app.test", ":path", "/a%0ab"}, h3: question{path: "/a%0ab"}},
-		http1.ErrPathAmbiguous: {path: true, h1: "GET /a//../b HTTP/1.1\r\nHost: app.test\r\n\r\n", h2: []string{":method", "GET", ":scheme", "https", ":authority", "app.test", ":path", "/a//../b"}, h3: question{path: "/a//../b"}},
-		http1.ErrPathCost:      {path: true, h1: "GET " + costly + " HTTP/1.1\r\nHost: app.test\r\n\r\n", h2: []string{":method", "GET", ":scheme", "https", ":authority", "app.test", ":path", costly}, h3: question{path: costly}},
+		message.OfPath(route.ErrBadEscape):     {path: true, h1: "GET /%00 HTTP/1.1\r\nHost: app.test\r\n\r\n", h2: []string{":method", "GET", ":scheme", "https", ":authority", "app.test", ":path", "/%00"}},
+		message.OfPath(route.ErrPathEscapes):   {path: true, h1: "GET /../.. HTTP/1.1\r\nHost: app.test\r\n\r\n", h2: []string{":method", "GET", ":scheme", "https", ":authority", "app.test", ":path", "/../.."}, h3: question{path: "/../.."}},
+		message.OfPath(route.ErrPathControl):   {path: true, h1: "GET /a%0ab HTTP/1.1\r\nHost: app.test\r\n\r\n", h2: []string{":method", "GET", ":scheme", "https", ":authority", "app.test", ":path", "/a%0ab"}, h3: question{path: "/a%0ab"}},
+		message.OfPath(route.ErrPathAmbiguous): {path: true, h1: "GET /a//../b HTTP/1.1\r\nHost: app.test\r\n\r\n", h2: []string{":method", "GET", ":scheme", "https", ":authority", "app.test", ":path", "/a//../b"}, h3: question{path: "/a//../b"}},
+		message.ErrPathCost:                    {path: true, h1: "GET " + costly + " HTTP/1.1\r\nHost: app.test\r\n\r\n", h2: []string{":method", "GET", ":scheme", "https", ":authority", "app.test", ":path", costly}, h3: question{path: costly}},
 	}
 }
 
@@ -151,7 +152,7 @@ func TestRefusedDetails(t *testing.T) {
 	s := startRefusing(t, []proxytest.Service{
 		{Name: "d/silent:80", Path: "/silent", Backends: []string{silent}}, {Name: "d/costly:80", Path: "/costly(a|b){300}c", Regexp: true, Backends: []string{ok}}, {Name: "d/ok:80", Path: "/ok", Backends: []string{ok}},
 	}, nil, nil)
-	for _, e := range http1.Errors() {
+	for _, e := range message.Errors() {
 		row, found := rows[e]
 		if !found {
 			t.Errorf("%s has no row: say how it is provoked", e.Reason)
@@ -229,7 +230,7 @@ func TestPrefaceRefused(t *testing.T) {
 	a.send(question{raw: xhttp2.ClientPreface})
 	got := a.reply()
 	moved := s.moved(before)
-	refusal{status: 505, detail: http1.ErrHTTP2Preface.Reason}.compare(t, exchange.BadRequest, fronts[0], question{raw: "-"}, got, s.linesFrom(0, 1)[0])
+	refusal{status: 505, detail: message.ErrHTTP2Preface.Reason}.compare(t, exchange.BadRequest, fronts[0], question{raw: "-"}, got, s.linesFrom(0, 1)[0])
 	if len(moved) != 1 || moved["requests bad_request"] != 1 {
 		t.Errorf("counted as %v", sorted(moved))
 	}

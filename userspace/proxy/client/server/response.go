@@ -1,11 +1,13 @@
 package server
 
 import (
+	"strconv"
 	"time"
 
 	"github.com/kerngate/kerngate/userspace/proxy/exchange"
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
 	"github.com/kerngate/kerngate/userspace/proxy/io/reactor"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 )
 
 // response is the state of the response to one request.
@@ -15,20 +17,20 @@ type response struct {
 	bare      bool // no body may follow: HEAD, 204, 304
 	delimited bool // the head was sent, and says how to tell where the body ends
 	endDue    bool // the end waits for a borrowed piece to be sent
-	ending    []http1.Field
+	ending    []message.Field
 }
 
 func appendDate(dst []byte, t time.Time) []byte {
 	dst = append(dst, "Date: "...)
-	return append(http1.AppendDate(dst, t), '\r', '\n')
+	return append(message.AppendDate(dst, t), '\r', '\n')
 }
 
 // ReadBody implements exchange.Downstream, like the methods below.
 func (s *session) ReadBody() ([]byte, error) { return s.body.next() }
 
 // Trailers of the request.
-func (s *session) Trailers() []http1.Field {
-	if s.body.mode == http1.BodyChunked {
+func (s *session) Trailers() []message.Field {
+	if s.body.mode == message.BodyChunked {
 		return s.body.decoder.Trailers()
 	}
 	return nil
@@ -44,17 +46,17 @@ func (s *session) RewindBody() bool {
 }
 
 // Inform queues an interim response.
-func (s *session) Inform(r *http1.Response) {
+func (s *session) Inform(r *message.Response) {
 	dst := appendStatusLine(s.out.Tail(), r)
-	dst = r.AppendEndToEnd(dst, 0)
+	dst = http1.AppendEndToEnd(dst, r.Fields, 0)
 	s.out.Extend(append(dst, '\r', '\n'))
 }
 
 // Respond queues the pod's head with the framing that fits the client.
-func (s *session) Respond(r *http1.Response) {
+func (s *session) Respond(r *message.Response) {
 	dst := appendStatusLine(s.out.Tail(), r)
-	dst = r.AppendEndToEnd(dst, 0)
-	if !r.Present.Has(http1.FieldDate) {
+	dst = http1.AppendEndToEnd(dst, r.Fields, 0)
+	if !r.Present.Has(message.FieldDate) {
 		dst = append(dst, s.server.dateField()...)
 	}
 	dst = http1.AppendAdded(dst, s.exchange.AnswerFields(r.Present))
@@ -68,17 +70,17 @@ func (s *session) Respond(r *http1.Response) {
 		s.closing = true
 	}
 	switch r.Body {
-	case http1.BodyNone:
+	case message.BodyNone:
 		s.reply.bare = true
 		// HEAD and 304 tell what GET would have brought.
 		if r.ContentLength >= 0 {
 			dst = http1.AppendFieldUint(dst, "Content-Length", uint64(r.ContentLength))
 		} else if r.Chunked && s.request.Minor > 0 {
 			dst = append(dst, "Transfer-Encoding: chunked\r\n"...)
-		} else if s.request.MethodID != http1.MethodHead && r.Status != 204 && r.Status != 304 {
+		} else if s.request.MethodID != message.MethodHead && r.Status != 204 && r.Status != 304 {
 			dst = append(dst, "Content-Length: 0\r\n"...) // HTTP/2 says it by the end of the stream
 		}
-	case http1.BodyLength:
+	case message.BodyLength:
 		s.reply.delimited = true
 		dst = http1.AppendFieldUint(dst, "Content-Length", uint64(r.ContentLength))
 	default:
@@ -103,12 +105,12 @@ func (s *session) appendConnection(dst []byte) []byte {
 	return append(dst, '\r', '\n')
 }
 
-func appendStatusLine(dst []byte, r *http1.Response) []byte {
+func appendStatusLine(dst []byte, r *message.Response) []byte {
 	if len(r.Reason) == 0 {
 		return http1.AppendStatusLine(dst, r.Status)
 	}
 	dst = append(dst, "HTTP/1.1 "...)
-	dst = http1.AppendUint(dst, uint64(r.Status))
+	dst = strconv.AppendUint(dst, uint64(r.Status), 10)
 	dst = append(dst, ' ')
 	dst = append(dst, r.Reason...)
 	return append(dst, '\r', '\n')
@@ -131,7 +133,7 @@ func (s *session) WriteBody(p []byte) {
 }
 
 // End queues the end of the body.
-func (s *session) End(trailers []http1.Field) {
+func (s *session) End(trailers []message.Field) {
 	if !s.reply.chunked {
 		return
 	}
@@ -144,7 +146,7 @@ func (s *session) End(trailers []http1.Field) {
 	s.queueEnd(trailers)
 }
 
-func (s *session) queueEnd(trailers []http1.Field) {
+func (s *session) queueEnd(trailers []message.Field) {
 	dst := s.out.Tail()
 	if s.reply.chunkOpen {
 		dst = append(dst, '\r', '\n')
@@ -179,7 +181,7 @@ func (s *session) Abort() { s.aborted = true }
 // Source returns the client's socket while the rest of the body is all that comes from it.
 func (s *session) Source() (*reactor.Conn, int64) {
 	b := &s.body
-	if b.mode != http1.BodyLength || b.tunnel || b.done || b.r < b.w || s.conn.Layer() != nil {
+	if b.mode != message.BodyLength || b.tunnel || b.done || b.r < b.w || s.conn.Layer() != nil {
 		return nil, 0
 	}
 	return &s.conn.Conn, b.remaining
@@ -252,7 +254,7 @@ func (s *session) skipBody() {
 	}
 }
 
-func (s *session) queueReply(status int, line exchange.Line, added []http1.Added) {
+func (s *session) queueReply(status int, line exchange.Line, added []message.Added) {
 	if s.server.draining {
 		s.closing = true
 	}
@@ -262,14 +264,14 @@ func (s *session) queueReply(status int, line exchange.Line, added []http1.Added
 	dst = http1.AppendAdded(dst, added)
 	dst = http1.AppendFieldUint(dst, "Content-Length", uint64(line.Size()))
 	dst = s.appendConnection(dst)
-	if s.request.MethodID != http1.MethodHead {
+	if s.request.MethodID != message.MethodHead {
 		dst = line.Append(dst)
 	}
 	s.out.Extend(dst)
 }
 
 // replyError answers a request that the parser refused. Nothing of its head is trusted.
-func (s *session) replyError(e *http1.Error) {
+func (s *session) replyError(e *message.Error) {
 	s.refuse(exchange.BadRequest, e.Status, exchange.LineOfError(e))
 }
 
@@ -282,7 +284,7 @@ func (s *session) replyBeforeExchange(reason exchange.Reason, detail string) {
 // once, which is enough for a connection that is about to be closed, then logs and counts it.
 func (s *session) refuse(reason exchange.Reason, status int, line exchange.Line) {
 	x := &s.exchange
-	x.Refused(s.server.worker, s, &s.request, &s.conn.about, reason, status, line.Detail)
+	x.Refused(s.server.worker, s, &s.request.Request, &s.conn.about, reason, status, line.Detail)
 	s.closing = true
 	before := s.out.Written()
 	s.queueReply(status, line, x.AnswerFields(0))
@@ -295,6 +297,6 @@ func (s *session) abandoned() { s.refused(exchange.ClientAborted) }
 
 // refused logs and counts a request that did not come whole and gets no answer.
 func (s *session) refused(reason exchange.Reason) {
-	s.exchange.Refused(s.server.worker, s, &s.request, &s.conn.about, reason, reason.Status(), "")
+	s.exchange.Refused(s.server.worker, s, &s.request.Request, &s.conn.about, reason, reason.Status(), "")
 	s.exchange.Record(0)
 }

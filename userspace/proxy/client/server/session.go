@@ -9,6 +9,7 @@ import (
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
 	"github.com/kerngate/kerngate/userspace/proxy/io/linger"
 	"github.com/kerngate/kerngate/userspace/proxy/io/reactor"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 )
 
 // session serves a connection for as long as it has something to say: it is the task that
@@ -161,7 +162,7 @@ func (s *session) readHead() headResult {
 			}
 		}
 		if s.have == len(s.head) && !s.growHead(limits.Head) {
-			return s.refuseHead(http1.ErrHeadLimit)
+			return s.refuseHead(message.ErrHeadLimit)
 		}
 		n, err := s.conn.TryRead(s.head[s.have:])
 		switch {
@@ -219,11 +220,11 @@ func (s *session) shrinkHead() {
 // refuseHead answers a head that is not valid.
 func (s *session) refuseHead(err error) headResult {
 	s.conn.finishHead()
-	var e *http1.Error
+	var e *message.Error
 	if !errors.As(err, &e) {
 		return headClosed
 	}
-	if e == http1.ErrHTTP2Preface && s.conn.mayBeHTTP2() {
+	if e == message.ErrHTTP2Preface && s.conn.mayBeHTTP2() {
 		return headHTTP2
 	}
 	s.replyError(e)
@@ -239,7 +240,7 @@ func (s *session) serveRequest() {
 	s.reply = response{}
 	s.sentAt, s.spliced = s.out.Written(), 0
 	x := &s.exchange
-	x.Init(w, s, &s.request, &c.about)
+	x.Init(w, s, &s.request.Request, &c.about)
 	x.Serve(s.co)
 	x.Outcome.Received = s.body.received
 	x.Record(int64(s.out.Written()-s.sentAt) + s.spliced)
@@ -302,7 +303,7 @@ func (s *session) linger() {
 // body is the request's body as it is read.
 type body struct {
 	s         *session
-	mode      http1.Body
+	mode      message.Body
 	tunnel    bool
 	remaining int64
 	decoder   http1.Chunked
@@ -320,16 +321,16 @@ func (b *body) open(s *session) {
 }
 
 func (b *body) rewind() {
-	q := &b.s.request
+	q := &b.s.request.Request
 	switch {
 	case q.Chunked:
-		b.mode = http1.BodyChunked
+		b.mode = message.BodyChunked
 		b.decoder.Reset()
 		b.decoder.Limits = b.s.server.worker.Config.Load().Settings.RequestLimits()
 	case q.ContentLength > 0:
-		b.mode, b.remaining = http1.BodyLength, q.ContentLength
+		b.mode, b.remaining = message.BodyLength, q.ContentLength
 	default:
-		b.mode, b.done = http1.BodyNone, true
+		b.mode, b.done = message.BodyNone, true
 	}
 }
 
@@ -363,7 +364,7 @@ func (b *body) next() ([]byte, error) {
 			b.r = b.w
 			b.received += int64(len(have))
 			return have, nil
-		case b.mode == http1.BodyLength:
+		case b.mode == message.BodyLength:
 			p := have[:min(int64(len(have)), b.remaining)]
 			b.r += len(p)
 			b.remaining -= int64(len(p))
@@ -390,7 +391,7 @@ func (b *body) next() ([]byte, error) {
 func (b *body) fill() error {
 	if b.buf == nil {
 		bufs := &b.s.server.worker.Loop.Buffers
-		if b.tunnel || b.mode == http1.BodyChunked || b.remaining <= reactor.SmallBuffer {
+		if b.tunnel || b.mode == message.BodyChunked || b.remaining <= reactor.SmallBuffer {
 			// No larger than the head's buffer: the beginning of the next request may
 			// come with the end of a chunked body, and moves there.
 			b.buf = bufs.Small()
@@ -399,7 +400,7 @@ func (b *body) fill() error {
 		}
 	}
 	room := b.buf
-	if b.mode == http1.BodyLength && !b.tunnel && b.remaining < int64(len(room)) {
+	if b.mode == message.BodyLength && !b.tunnel && b.remaining < int64(len(room)) {
 		room = room[:b.remaining]
 	}
 	n, err := b.s.conn.TryRead(room)

@@ -15,6 +15,7 @@ import (
 	"github.com/kerngate/kerngate/userspace/proxy/exchange"
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
 	"github.com/kerngate/kerngate/userspace/proxy/io/reactor"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 	"github.com/kerngate/kerngate/userspace/proxy/observe/accesslog"
 )
 
@@ -32,11 +33,11 @@ func ended(t testing.TB, sample uint32, head string) *exchange.Exchange {
 	w := &exchange.Worker{Loop: loop, Config: new(atomic.Pointer[config.Snapshot]), Rand: rand.NewChaCha8([32]byte{})}
 	w.Config.Store(snapshot)
 	r := new(http1.Request)
-	if n, err := r.Parse([]byte(head), http1.Limits{}); n == 0 || err != nil {
+	if n, err := r.Parse([]byte(head), message.Limits{}); n == 0 || err != nil {
 		t.Fatal(n, err)
 	}
 	x := new(exchange.Exchange)
-	x.Init(w, nil, r, &exchange.Connection{
+	x.Init(w, nil, &r.Request, &exchange.Connection{
 		Client: netip.MustParseAddrPort("192.0.2.1:1234"), Local: netip.MustParseAddrPort("192.0.2.2:80"),
 	})
 	x.Outcome.Status = 200
@@ -53,7 +54,7 @@ func TestOneLinePerRequest(t *testing.T) {
 	n := 0
 	for _, p := range paths {
 		head := "GET " + p + "?q=%22 HTTP/1.1\r\nHost: a.example\r\nX-Request-ID: id-1\r\n\r\n"
-		if c := new(http1.Request); func() bool { _, err := c.Parse([]byte(head), http1.Limits{}); return err != nil }() {
+		if c := new(http1.Request); func() bool { _, err := c.Parse([]byte(head), message.Limits{}); return err != nil }() {
 			continue // the parser's business
 		}
 		x := ended(t, 1, head)

@@ -9,6 +9,7 @@ import (
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
 	"github.com/kerngate/kerngate/userspace/proxy/config"
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 	"github.com/kerngate/kerngate/userspace/proxy/observe/accesslog"
 	"github.com/kerngate/kerngate/userspace/text/logformat"
 )
@@ -83,8 +84,9 @@ func FuzzTemplate(f *testing.F) {
 				return // the parser refuses it
 			}
 		}
-		x.Request.Reset()
-		if n, err := x.Request.Parse([]byte("GET / HTTP/1.1\r\nHost: a\r\nX: "+v+"\r\n\r\n"), http1.Limits{}); n == 0 || err != nil {
+		r := new(http1.Request)
+		x.Request = &r.Request
+		if n, err := r.Parse([]byte("GET / HTTP/1.1\r\nHost: a\r\nX: "+v+"\r\n\r\n"), message.Limits{}); n == 0 || err != nil {
 			return // the parser's business
 		}
 		var out bytes.Buffer

@@ -6,6 +6,7 @@ import (
 
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
 	"github.com/kerngate/kerngate/userspace/proxy/io/reactor"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 )
 
 // HTTP1 is a request to a pod that speaks HTTP/1.1, and its response. It is reused; Open comes
@@ -23,8 +24,8 @@ type HTTP1 struct {
 	got       bool // the pod has sent something
 	filled    bool // the last read filled the buffer
 	response  http1.Response
-	framing   http1.Body
-	remaining int64 // bytes of the response's body, http1.BodyLength
+	framing   message.Body
+	remaining int64 // bytes of the response's body, message.BodyLength
 	decoder   http1.Chunked
 }
 
@@ -67,7 +68,7 @@ func (p *HTTP1) WriteBody(b []byte) {
 }
 
 // End queues the end of the body.
-func (p *HTTP1) End(trailers []http1.Field) {
+func (p *HTTP1) End(trailers []message.Field) {
 	if !p.chunked {
 		return
 	}
@@ -88,17 +89,17 @@ func (p *HTTP1) Flush() error {
 }
 
 // ReadHead returns the next head of a response, valid until it is called again.
-func (p *HTTP1) ReadHead() (*http1.Response, error) {
+func (p *HTTP1) ReadHead() (*message.Response, error) {
 	for {
 		if p.r < p.w {
 			n, err := p.response.Parse(p.in[p.r:p.w], p.request.Limits, p.request.Request.MethodID)
 			if err != nil {
-				return nil, &Fault{Invalid, http1.Token(err)}
+				return nil, &Fault{Invalid, message.Token(err)}
 			}
 			if n > 0 {
 				p.r += n
 				p.settle()
-				return &p.response, nil
+				return &p.response.Response, nil
 			}
 		}
 		if err := p.receive(); err != nil {
@@ -109,20 +110,20 @@ func (p *HTTP1) ReadHead() (*http1.Response, error) {
 
 // settle notes how the body behind the response head ends.
 func (p *HTTP1) settle() {
-	r := &p.response
+	r := &p.response.Response
 	p.framing, p.remaining = r.Body, r.ContentLength
 	switch {
-	case r.Body == http1.BodyChunked:
+	case r.Body == message.BodyChunked:
 		p.decoder.Reset()
-	case r.Body == http1.BodyLength && r.ContentLength == 0:
-		p.framing = http1.BodyNone
+	case r.Body == message.BodyLength && r.ContentLength == 0:
+		p.framing = message.BodyNone
 	}
 }
 
 // ReadBody returns the next piece of the body, valid until it is called again.
 func (p *HTTP1) ReadBody() ([]byte, error) {
 	for {
-		if p.framing == http1.BodyNone {
+		if p.framing == message.BodyNone {
 			return nil, io.EOF
 		}
 		if p.r < p.w {
@@ -131,7 +132,7 @@ func (p *HTTP1) ReadBody() ([]byte, error) {
 			}
 		}
 		if err := p.receive(); err != nil {
-			if err == io.EOF && p.framing == http1.BodyUntilClose {
+			if err == io.EOF && p.framing == message.BodyUntilClose {
 				return nil, io.EOF
 			}
 			return nil, p.lost(err)
@@ -143,17 +144,17 @@ func (p *HTTP1) ReadBody() ([]byte, error) {
 func (p *HTTP1) use() ([]byte, error) {
 	have := p.in[p.r:p.w]
 	switch p.framing {
-	case http1.BodyLength:
+	case message.BodyLength:
 		b := have[:min(int64(len(have)), p.remaining)]
 		p.r += len(b)
 		if p.remaining -= int64(len(b)); p.remaining == 0 {
 			return b, io.EOF
 		}
 		return b, nil
-	case http1.BodyChunked:
+	case message.BodyChunked:
 		b, n, done, err := p.decoder.Decode(have)
 		if err != nil {
-			return nil, &Fault{Aborted, http1.Token(err)}
+			return nil, &Fault{Aborted, message.Token(err)}
 		}
 		p.r += n
 		if done {
@@ -167,8 +168,8 @@ func (p *HTTP1) use() ([]byte, error) {
 }
 
 // Trailers returns the fields behind the body.
-func (p *HTTP1) Trailers() []http1.Field {
-	if p.framing == http1.BodyChunked {
+func (p *HTTP1) Trailers() []message.Field {
+	if p.framing == message.BodyChunked {
 		return p.decoder.Trailers()
 	}
 	return nil
@@ -193,7 +194,7 @@ func (p *HTTP1) receive() error {
 			p.in = p.buffers.Large()
 		}
 		if p.filled && p.response.Status != 0 && len(p.in) < reactor.LargeBuffer &&
-			(p.framing != http1.BodyLength || p.remaining > int64(len(p.in))) {
+			(p.framing != message.BodyLength || p.remaining > int64(len(p.in))) {
 			p.buffers.Put(p.in)
 			p.in = p.buffers.Large()
 		}
@@ -248,7 +249,7 @@ func (p *HTTP1) Sink() *reactor.Conn {
 // Source returns the socket from which the next n bytes of body may be taken past ReadBody, nil
 // if they may not.
 func (p *HTTP1) Source() (*reactor.Conn, int64) {
-	if p.framing != http1.BodyLength || p.r < p.w || p.conn == nil || p.conn.Layer() != nil || p.conn.IsJoined() {
+	if p.framing != message.BodyLength || p.r < p.w || p.conn == nil || p.conn.Layer() != nil || p.conn.IsJoined() {
 		return nil, 0
 	}
 	return &p.conn.Conn, p.remaining
@@ -257,13 +258,13 @@ func (p *HTTP1) Source() (*reactor.Conn, int64) {
 // Took counts body that was taken from Source.
 func (p *HTTP1) Took(n int64) {
 	if p.remaining -= n; p.remaining == 0 {
-		p.framing = http1.BodyNone
+		p.framing = message.BodyNone
 	}
 }
 
 // Tunnel makes WriteBody and ReadBody move raw bytes, after a 101.
 func (p *HTTP1) Tunnel() {
-	p.chunked, p.framing = false, http1.BodyUntilClose
+	p.chunked, p.framing = false, message.BodyUntilClose
 }
 
 // CloseWrite tells the pod that a tunnel's other side has ended.
@@ -278,7 +279,7 @@ func (p *HTTP1) Want(i reactor.Interest) {
 
 // Finish lets the connection serve others, as both messages are complete.
 func (p *HTTP1) Finish() {
-	if p.response.KeepAlive && p.framing != http1.BodyUntilClose && p.r == p.w {
+	if p.response.KeepAlive && p.framing != message.BodyUntilClose && p.r == p.w {
 		p.conn.Release()
 		p.conn = nil
 	}

@@ -3,9 +3,11 @@ package upstream
 import (
 	"crypto/sha1"
 	"encoding/base64"
+	"strconv"
 
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
 	"github.com/kerngate/kerngate/userspace/proxy/io/reactor"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
+	"github.com/kerngate/kerngate/userspace/proxy/message/chars"
 )
 
 // HTTP2 is a request to a pod that speaks HTTP/2, and its response: a stream of a connection that
@@ -16,7 +18,7 @@ type HTTP2 struct {
 	connect bool   // a WebSocket is asked for, by extended CONNECT
 	tunnel  bool   // and the pod has agreed
 	path    []byte // with the query
-	agreed  http1.Response
+	agreed  message.Response
 	accept  [28]byte
 }
 
@@ -63,7 +65,7 @@ func (p *HTTP2) Begin() {
 	p.Known(":path", path)
 	for i := range r.Fields {
 		f := &r.Fields[i]
-		if f.HopByHop || o.Own.Has(f.ID) || p.connect && http1.EqualFold(f.Name, "sec-websocket-key") {
+		if f.HopByHop || o.Own.Has(f.ID) || p.connect && chars.EqualFold(f.Name, "sec-websocket-key") {
 			continue
 		}
 		p.Field(f.Name, f.Value)
@@ -75,21 +77,21 @@ func (p *HTTP2) Begin() {
 		p.Known("te", trailersWord)
 	}
 	if r.ContentLength >= 0 && !p.connect {
-		p.path = http1.AppendUint(p.path[:0], uint64(r.ContentLength))
+		p.path = strconv.AppendUint(p.path[:0], uint64(r.ContentLength), 10)
 		p.Known("content-length", p.path)
 	}
 	p.EndHead(!r.HasBody() && !p.connect)
 }
 
 // End queues the end of the body. Without one it has gone with the head.
-func (p *HTTP2) End(trailers []http1.Field) {
+func (p *HTTP2) End(trailers []message.Field) {
 	if p.request.Request.HasBody() || p.tunnel {
 		p.Stream.End(trailers)
 	}
 }
 
 // ReadHead returns the next head of a response.
-func (p *HTTP2) ReadHead() (*http1.Response, error) {
+func (p *HTTP2) ReadHead() (*message.Response, error) {
 	r, err := p.Stream.ReadHead()
 	if err == nil && p.connect && r.Status/100 == 2 {
 		return p.switchProtocols(r)
@@ -99,8 +101,8 @@ func (p *HTTP2) ReadHead() (*http1.Response, error) {
 
 // switchProtocols makes of the answer that accepts an extended CONNECT the one by which an
 // HTTP/1.1 pod accepts a WebSocket.
-func (p *HTTP2) switchProtocols(r *http1.Response) (*http1.Response, error) {
-	if r.Body == http1.BodyNone {
+func (p *HTTP2) switchProtocols(r *message.Response) (*message.Response, error) {
+	if r.Body == message.BodyNone {
 		return nil, &Fault{Invalid, "tunnel_without_a_stream"}
 	}
 	a := &p.agreed
@@ -113,7 +115,7 @@ func (p *HTTP2) switchProtocols(r *http1.Response) (*http1.Response, error) {
 		const guid = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11" // RFC 6455 section 1.3
 		sum := sha1.Sum(append(append(p.path[:0], key...), guid...))
 		base64.StdEncoding.Encode(p.accept[:], sum[:])
-		a.Fields = append(a.Fields, http1.Field{Name: []byte("Sec-WebSocket-Accept"), Value: p.accept[:]})
+		a.Fields = append(a.Fields, message.Field{Name: []byte("Sec-WebSocket-Accept"), Value: p.accept[:]})
 	}
 	return a, nil
 }

@@ -8,14 +8,14 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
 	"github.com/kerngate/kerngate/userspace/proxy/io/reactor"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 )
 
 // maxBlock bounds a header list, as its fields are counted in RFC 9113 section 10.5.1, and
 // its compressed form: what no Stream.Limits may exceed. A list that is larger than its own
 // stream's limit ends that stream alone.
-const maxBlock = http1.MaxHead
+const maxBlock = message.MaxHead
 
 // block is a header block while its frames come in.
 type block struct {

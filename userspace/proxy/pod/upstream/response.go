@@ -3,8 +3,8 @@ package upstream
 import (
 	"golang.org/x/net/http2"
 
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
 	"github.com/kerngate/kerngate/userspace/proxy/io/reactor"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 )
 
 func (st *Stream) beginBlock(trailer bool) {
@@ -32,13 +32,13 @@ func (st *Stream) endBlock(trailer, last bool) *Fault {
 		return &Fault{Invalid, "head_after_the_head"}
 	case trailer:
 		if err := st.trailers.Finish(); err != nil {
-			return &Fault{Invalid, http1.Token(err)}
+			return &Fault{Invalid, message.Token(err)}
 		}
 		return st.end()
 	}
 	r := st.next
 	if err := r.Finish(st.method, last); err != nil {
-		return &Fault{Invalid, http1.Token(err)}
+		return &Fault{Invalid, message.Token(err)}
 	}
 	if r.Interim() {
 		// They are for information: of those that come faster than they are read, the
@@ -56,9 +56,9 @@ func (st *Stream) endBlock(trailer, last bool) *Fault {
 	st.session.idle.Empty()
 	st.remaining = -1
 	switch r.Body {
-	case http1.BodyNone:
+	case message.BodyNone:
 		st.remaining = 0
-	case http1.BodyLength:
+	case message.BodyLength:
 		st.remaining = r.ContentLength
 	}
 	if last {

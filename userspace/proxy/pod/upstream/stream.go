@@ -7,8 +7,8 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
 	"github.com/kerngate/kerngate/userspace/proxy/io/reactor"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 )
 
 // FaultKind says how far a pod has come with a request that it did not answer whole.
@@ -36,7 +36,7 @@ func (f *Fault) Error() string { return "stream to the pod: " + f.Detail }
 // Stream is one request to a pod and its response, on an HTTP/2 connection that others
 // share. Nothing in it blocks.
 type Stream struct {
-	Limits http1.Limits // of the response's head, and of its trailers
+	Limits message.Limits // of the response's head, and of its trailers
 
 	session *session // nil: the connection has ended, or the stream is free
 	pool    *Pool
@@ -56,13 +56,13 @@ type Stream struct {
 	sentAt  uint64 // where that begins in what the connection sends
 	names   []byte // in lower case
 	list    uint64 // size of the header list
-	trailer []http1.Field
+	trailer []message.Field
 
 	// The response.
-	method    http1.Method
-	next      *http1.Response // is being read
-	interim   *http1.Response // the last one
-	informs   http1.Interims
+	method    message.Method
+	next      *message.Response // is being read
+	interim   *message.Response // the last one
+	informs   message.Interims
 	unread    bool  // interim has not been returned
 	headed    bool  // next is the final head
 	done      bool  // all has come
@@ -71,7 +71,7 @@ type Stream struct {
 	owed      int   // bytes taken and not given back to the pod's window
 	segments  [][]byte
 	read      int // of the first segment
-	trailers  http1.ComposedTrailers
+	trailers  message.ComposedTrailers
 }
 
 // open makes a stream of a session that takes one.
@@ -82,14 +82,14 @@ func (s *session) open(co *reactor.Coroutine) *Stream {
 		st = p.streams[n-1]
 		p.streams = p.streams[:n-1]
 	} else {
-		st = &Stream{pool: p, next: new(http1.Response), interim: new(http1.Response)}
+		st = &Stream{pool: p, next: new(message.Response), interim: new(message.Response)}
 	}
 	st.session, st.co, st.want, st.fault, st.reused, st.begun = s, co, 0, nil, s.served, false
 	st.id = s.nextID
 	s.nextID += 2
-	st.Limits = http1.Limits{}
+	st.Limits = message.Limits{}
 	st.window, st.body, st.ending, st.ended, st.waiting = s.initial, nil, false, false, false
-	st.informs, st.unread, st.headed, st.done = http1.Interims{}, false, false, false
+	st.informs, st.unread, st.headed, st.done = message.Interims{}, false, false, false
 	st.remaining, st.credit, st.owed, st.read = -1, streamWindow, 0, 0
 	s.streams[st.id] = st
 	if s.nextID >= lastStreamID {
@@ -102,7 +102,7 @@ func (s *session) open(co *reactor.Coroutine) *Stream {
 func (st *Stream) Tunnels() bool { return st.session != nil && st.session.connects }
 
 // BeginHead starts the request's head: Field for each field, then EndHead.
-func (st *Stream) BeginHead(method http1.Method) {
+func (st *Stream) BeginHead(method message.Method) {
 	st.method = method
 	st.names, st.list = st.names[:0], 0
 	if st.session != nil {
@@ -188,7 +188,7 @@ func (st *Stream) sendBlock(last bool) {
 func (st *Stream) WriteBody(p []byte) { st.body = p; st.push() }
 
 // End queues the end of the request.
-func (st *Stream) End(trailers []http1.Field) {
+func (st *Stream) End(trailers []message.Field) {
 	st.ending, st.trailer = true, trailers
 	st.push()
 }
@@ -251,7 +251,7 @@ func (st *Stream) push() {
 
 // ReadHead returns the next response head: the last interim one that has come, then the
 // final one. reactor.ErrWouldBlock: later.
-func (st *Stream) ReadHead() (*http1.Response, error) {
+func (st *Stream) ReadHead() (*message.Response, error) {
 	switch {
 	case st.unread:
 		st.unread = false
@@ -303,7 +303,7 @@ func (st *Stream) takeBack() {
 }
 
 // Trailers returns the fields after the body, once ReadBody has returned io.EOF.
-func (st *Stream) Trailers() []http1.Field { return st.trailers.Fields }
+func (st *Stream) Trailers() []message.Field { return st.trailers.Fields }
 
 // Want says what wakes the stream's coroutine while it is parked.
 func (st *Stream) Want(i reactor.Interest) { st.want = i }

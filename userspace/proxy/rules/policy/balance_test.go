@@ -8,6 +8,7 @@ import (
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
 	"github.com/kerngate/kerngate/userspace/model"
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 )
 
 // affinityCookie returns the Set-Cookie of a route with this path, for a client that sends
@@ -20,11 +21,11 @@ func affinityCookie(t *testing.T, a *feedpb.Affinity, path string, regexp, secur
 	}
 	var r http1.Request
 	head := "GET / HTTP/1.1\r\nHost: a.test\r\nUser-Agent: " + agent + "\r\nCookie: x=1; route=abc\r\n\r\n"
-	if n, err := r.Parse([]byte(head), http1.DefaultLimits); err != nil || n != len(head) {
+	if n, err := r.Parse([]byte(head), message.DefaultLimits); err != nil || n != len(head) {
 		t.Fatal(n, err)
 	}
 	var q Request
-	q.Of(&r, []byte("/"))
+	q.Of(&r.Request, []byte("/"))
 	q.Secure, q.Now = secure, time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC).UnixNano()
 	if v := p.Balance.Affinity.Value(&q); string(v) != "abc" {
 		t.Errorf("the client's cookie is %q", v)

@@ -11,7 +11,7 @@ import (
 	"sync"
 
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 	"github.com/kerngate/kerngate/userspace/text/htpasswd"
 	"github.com/kerngate/kerngate/userspace/text/rule"
 )
@@ -90,13 +90,13 @@ func (b *basic) mac(name, password []byte) (m mac) {
 
 // credentials decodes the Authorization field into dst, which has room for it all. Several
 // such fields are no credentials: who knows which one the pod reads.
-func credentials(dst []byte, r *http1.Request) (name, password []byte, ok bool) {
-	if !r.Present.Has(http1.FieldAuthorization) {
+func credentials(dst []byte, r *message.Request) (name, password []byte, ok bool) {
+	if !r.Present.Has(message.FieldAuthorization) {
 		return nil, nil, false
 	}
 	var value []byte
 	for i := range r.Fields {
-		if r.Fields[i].ID == http1.FieldAuthorization {
+		if r.Fields[i].ID == message.FieldAuthorization {
 			if value != nil {
 				return nil, nil, false
 			}

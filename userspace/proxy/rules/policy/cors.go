@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 	"github.com/kerngate/kerngate/userspace/text/rule"
 )
 
@@ -94,10 +94,10 @@ func equalFold(a []byte, lower string) bool {
 // preflight answers OPTIONS of an origin that may read responses, as ingress-nginx does,
 // without asking a pod. Those of others are the pod's affair.
 func (c *cors) preflight(q *Request) *Answer {
-	if q.MethodID != http1.MethodOptions {
+	if q.MethodID != message.MethodOptions {
 		return nil
 	}
-	allowed, ok := c.allowed(q.Value(http1.FieldOrigin))
+	allowed, ok := c.allowed(q.Value(message.FieldOrigin))
 	if !ok {
 		return nil
 	}
@@ -131,13 +131,13 @@ func (c *cors) allowed(origin []byte) ([]byte, bool) {
 var valueTrue, valueOrigin = []byte("true"), []byte("Origin")
 
 // edit marks a response for an origin that may read it, in place of what the pod says.
-func (c *cors) edit(q *Request, r *http1.Response) { c.editHead(q, responseHead{r}) }
+func (c *cors) edit(q *Request, r *message.Response) { c.editHead(q, responseHead{r}) }
 
 func (c *cors) editHead(q *Request, r Head) {
 	if !c.any {
 		r.Add("Vary", valueOrigin)
 	}
-	allowed, ok := c.allowed(q.Value(http1.FieldOrigin))
+	allowed, ok := c.allowed(q.Value(message.FieldOrigin))
 	if !ok {
 		return
 	}

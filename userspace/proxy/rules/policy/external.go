@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 	"github.com/kerngate/kerngate/userspace/text/rule"
 	"github.com/kerngate/kerngate/userspace/text/template"
 )
@@ -372,7 +372,7 @@ func (p *Policy) DropClaims(q *Request) {
 
 // DropVariable leaves out the client's fields of a name, and of names that CGI and its
 // like take for the same.
-func DropVariable(r *http1.Request, name string) {
+func DropVariable(r *message.Request, name string) {
 	for i := range r.Fields {
 		if f := &r.Fields[i]; SameVariable(f.Name, name) {
 			f.HopByHop = true

@@ -11,6 +11,8 @@ import (
 
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
+	"github.com/kerngate/kerngate/userspace/route"
 )
 
 // FuzzExternal: whatever a service answers and a client asks, only 2xx lets in, no value
@@ -29,15 +31,15 @@ func FuzzExternal(f *testing.F) {
 	f.Fuzz(func(t *testing.T, status int, user, cookie, challenge, target, control string) {
 		var r http1.Request
 		head := "GET " + target + " HTTP/1.1\r\nHost: a\r\n\r\n"
-		if n, err := r.Parse([]byte(head), http1.DefaultLimits); err != nil || n != len(head) {
+		if n, err := r.Parse([]byte(head), message.DefaultLimits); err != nil || n != len(head) {
 			return
 		}
-		normal, err := http1.NormalisePath(nil, r.Path)
+		normal, err := route.NormalisePath(nil, r.Path)
 		if err != nil {
 			return
 		}
 		var q Request
-		q.Of(&r, normal)
+		q.Of(&r.Request, normal)
 		q.Client = netip.MustParseAddr("192.0.2.1")
 		h := http.Header{"X-User": {user}, "Set-Cookie": {cookie}, "Www-Authenticate": {challenge}, "Cache-Control": {control}}
 		a := e.Read(status, h)

@@ -7,6 +7,8 @@ import (
 
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
+	"github.com/kerngate/kerngate/userspace/route"
 )
 
 // FuzzRewrite: whatever expression, target and path, the result is a path as it may stand
@@ -25,15 +27,15 @@ func FuzzRewrite(f *testing.F) {
 		}
 		r := &http1.Request{}
 		head := "GET " + string(raw) + "?" + string(query) + " HTTP/1.1\r\nHost: a\r\n\r\n"
-		if n, err := r.Parse([]byte(head), http1.DefaultLimits); err != nil || n != len(head) {
+		if n, err := r.Parse([]byte(head), message.DefaultLimits); err != nil || n != len(head) {
 			return
 		}
-		normal, err := http1.NormalisePath(nil, r.Path)
+		normal, err := route.NormalisePath(nil, r.Path)
 		if err != nil {
 			return
 		}
 		var q Request
-		q.Of(r, normal)
+		q.Of(&r.Request, normal)
 		_, path, newQuery, outcome := p.Rewrite(nil, &q)
 		if outcome != Replaced {
 			return
@@ -44,7 +46,7 @@ func FuzzRewrite(f *testing.F) {
 		}
 		line = append(line, " HTTP/1.1\r\nHost: a\r\n\r\n"...)
 		var again http1.Request
-		n, err := again.Parse(line, http1.Limits{RequestLine: 1 << 20, Head: 1 << 20, Fields: 10})
+		n, err := again.Parse(line, message.Limits{RequestLine: 1 << 20, Head: 1 << 20, Fields: 10})
 		if err != nil || n != len(line) || len(again.Fields) != 1 || !bytes.Equal(again.Path, path) {
 			t.Fatalf("%q: %v", line, err)
 		}
@@ -71,25 +73,25 @@ func FuzzHeaders(f *testing.F) {
 		}
 		r := &http1.Request{}
 		head := "GET " + target + " HTTP/1.1\r\nHost: a\r\n\r\n"
-		if n, err := r.Parse([]byte(head), http1.DefaultLimits); err != nil || n != len(head) {
+		if n, err := r.Parse([]byte(head), message.DefaultLimits); err != nil || n != len(head) {
 			return
 		}
-		normal, err := http1.NormalisePath(nil, r.Path)
+		normal, err := route.NormalisePath(nil, r.Path)
 		if err != nil {
 			return
 		}
 		var resp http1.Response
 		raw := "HTTP/1.1 200 OK\r\nSet-Cookie: " + cookie + "\r\nLocation: " + cookie + "\r\nContent-Length: 0\r\n\r\n"
-		if n, err := resp.Parse([]byte(raw), http1.DefaultLimits, http1.MethodGet); err != nil || n != len(raw) {
+		if n, err := resp.Parse([]byte(raw), message.DefaultLimits, message.MethodGet); err != nil || n != len(raw) {
 			return
 		}
 		before := len(resp.Fields)
 		var q Request
-		q.Of(r, normal)
-		p.EditResponse(nil, &q, &resp)
-		out := "HTTP/1.1 200 OK\r\n" + string(resp.AppendEndToEnd(nil, 0)) + "\r\n"
+		q.Of(&r.Request, normal)
+		p.EditResponse(nil, &q, &resp.Response)
+		out := "HTTP/1.1 200 OK\r\n" + string(http1.AppendEndToEnd(nil, resp.Fields, 0)) + "\r\n"
 		var again http1.Response
-		if n, err := again.Parse([]byte(out), http1.Limits{RequestLine: 1 << 20, Head: 1 << 20, Fields: 10}, http1.MethodGet); err != nil || n != len(out) || len(again.Fields) > before+1 {
+		if n, err := again.Parse([]byte(out), message.Limits{RequestLine: 1 << 20, Head: 1 << 20, Fields: 10}, message.MethodGet); err != nil || n != len(out) || len(again.Fields) > before+1 {
 			t.Fatalf("%q: %v", out, err)
 		}
 	})
@@ -103,11 +105,11 @@ func FuzzCredentials(f *testing.F) {
 	f.Fuzz(func(t *testing.T, value string) {
 		r := &http1.Request{}
 		head := "GET / HTTP/1.1\r\nHost: a\r\nAuthorization: " + value + "\r\n\r\n"
-		if n, err := r.Parse([]byte(head), http1.DefaultLimits); err != nil || n != len(head) {
+		if n, err := r.Parse([]byte(head), message.DefaultLimits); err != nil || n != len(head) {
 			return
 		}
 		var room [maxCredentials]byte
-		name, _, ok := credentials(room[:0], r)
+		name, _, ok := credentials(room[:0], &r.Request)
 		if ok && (len(name) == 0 || bytes.IndexByte(name, ':') >= 0) {
 			t.Errorf("%q: name %q", value, name)
 		}

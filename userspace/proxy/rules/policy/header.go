@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 	"github.com/kerngate/kerngate/userspace/text/rule"
 	"github.com/kerngate/kerngate/userspace/text/template"
 )
@@ -141,7 +141,7 @@ func hasType(value []byte, types []string) bool {
 }
 
 // responseHead is a pod's response as a Head.
-type responseHead struct{ r *http1.Response }
+type responseHead struct{ r *message.Response }
 
 func (h responseHead) Has(lower string) bool         { return h.r.Passes(lower) }
 func (h responseHead) Drop(lower string)             { h.r.Drop(lower) }
@@ -152,7 +152,7 @@ func (h responseHead) Add(name string, value []byte) { h.r.Add(name, value) }
 
 // ClearFields leaves out the fields whose names begin so, also those that CGI takes for the
 // same, but for those that are the proxy's own.
-func ClearFields(fields []http1.Field, lower string) {
+func ClearFields(fields []message.Field, lower string) {
 	for i := range fields {
 		if f := &fields[i]; BeginsLike(f.Name, lower) && !rule.ProxyOwn(string(f.Name)) {
 			f.HopByHop = true

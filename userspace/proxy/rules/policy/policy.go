@@ -17,7 +17,7 @@ import (
 
 	"github.com/kerngate/kerngate/loader/state"
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 	"github.com/kerngate/kerngate/userspace/proxy/rules/compress"
 	"github.com/kerngate/kerngate/userspace/text/template"
 )
@@ -82,7 +82,7 @@ func Compile(p *feedpb.Policy, path string, regexp bool) (*Policy, error) {
 		SendTimeout:     milliseconds(p.SendTimeoutMs),
 		ReadTimeout:     milliseconds(p.ReadTimeoutMs),
 		Unlogged:        p.Unlogged,
-		MaxResponseHead: int(min(p.MaxResponseHeadBytes, http1.MaxHead)),
+		MaxResponseHead: int(min(p.MaxResponseHeadBytes, message.MaxHead)),
 		Fallback:        state.ServiceID(p.FallbackService),
 		Buffering:       Buffering(p.RequestBuffering),
 	}

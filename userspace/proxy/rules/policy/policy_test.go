@@ -11,7 +11,9 @@ import (
 
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
 	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 	"github.com/kerngate/kerngate/userspace/proxy/rules/limit"
+	"github.com/kerngate/kerngate/userspace/route"
 )
 
 // request parses a head as a client sends it.
@@ -19,11 +21,11 @@ func request(t testing.TB, line string, fields ...string) *Request {
 	t.Helper()
 	r := &http1.Request{}
 	head := line + " HTTP/1.1\r\nHost: Shop.Example:8080\r\n" + strings.Join(append(fields, ""), "\r\n") + "\r\n"
-	if _, err := r.Parse([]byte(head), http1.DefaultLimits); err != nil {
+	if _, err := r.Parse([]byte(head), message.DefaultLimits); err != nil {
 		t.Fatalf("%q: %v", head, err)
 	}
-	normal, err := http1.NormalisePath(nil, r.Path)
-	if err == http1.ErrPathControl { // which no rule may depend on
+	normal, err := route.NormalisePath(nil, r.Path)
+	if err == route.ErrPathControl { // which no rule may depend on
 		var path string
 		path, err = url.PathUnescape(string(r.Path))
 		normal = []byte(path)
@@ -32,19 +34,19 @@ func request(t testing.TB, line string, fields ...string) *Request {
 		t.Fatal(err)
 	}
 	q := &Request{}
-	q.Of(r, normal)
+	q.Of(&r.Request, normal)
 	q.Client, q.Port, q.Now = netip.MustParseAddr("192.0.2.7"), 80, int64(time.Hour)
 	return q
 }
 
-func response(t testing.TB, fields ...string) *http1.Response {
+func response(t testing.TB, fields ...string) *message.Response {
 	t.Helper()
 	r := &http1.Response{}
 	head := "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n" + strings.Join(append(fields, ""), "\r\n") + "\r\n"
-	if _, err := r.Parse([]byte(head), http1.DefaultLimits, http1.MethodGet); err != nil {
+	if _, err := r.Parse([]byte(head), message.DefaultLimits, message.MethodGet); err != nil {
 		t.Fatal(err)
 	}
-	return r
+	return &r.Response
 }
 
 func compile(t testing.TB, p *feedpb.Policy, path string, regexp bool) *Policy {
@@ -143,8 +145,8 @@ func TestRedirect(t *testing.T) {
 	}
 }
 
-func fields(r *http1.Response) string {
-	return string(r.AppendEndToEnd(nil, 0))
+func fields(r *message.Response) string {
+	return string(http1.AppendEndToEnd(nil, r.Fields, 0))
 }
 
 func TestResponseHeaders(t *testing.T) {

@@ -5,14 +5,14 @@ import (
 	"net/netip"
 	"strconv"
 
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 	"github.com/kerngate/kerngate/userspace/text/template"
 )
 
 // Request is what rules look at.
 type Request struct {
-	*http1.Request
-	// As the client sent them; those of the http1.Request may be replaced for the pod.
+	*message.Request
+	// As the client sent them; those of the message.Request may be replaced for the pod.
 	Path, Query, Authority []byte
 
 	Normal []byte // path as routing sees it
@@ -58,7 +58,7 @@ type Exchange interface {
 }
 
 // Of makes q the request of a head whose path is normal to routing.
-func (q *Request) Of(r *http1.Request, normal []byte) {
+func (q *Request) Of(r *message.Request, normal []byte) {
 	*q = Request{
 		Request: r, Path: r.Path, Query: r.Query, Args: r.Query, Authority: r.Authority, Normal: normal,
 		variables: q.variables[:0], room: q.room[:0],
@@ -173,11 +173,11 @@ func (q *Request) appendUser(dst []byte) []byte {
 
 // cookie returns the value of the first cookie of that name, nil if there is none.
 func (q *Request) cookie(name string) []byte {
-	if !q.Present.Has(http1.FieldCookie) {
+	if !q.Present.Has(message.FieldCookie) {
 		return nil
 	}
 	for i := range q.Fields {
-		if q.Fields[i].ID != http1.FieldCookie {
+		if q.Fields[i].ID != message.FieldCookie {
 			continue
 		}
 		for rest := q.Fields[i].Value; len(rest) > 0; {

@@ -4,7 +4,7 @@ import (
 	"bytes"
 
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 	"github.com/kerngate/kerngate/userspace/text/rule"
 )
 
@@ -73,16 +73,16 @@ func clean(dst []byte, at int) []byte {
 }
 
 // EditResponse changes a pod's final response. Values are appended to dst.
-func (p *Policy) EditResponse(dst []byte, q *Request, r *http1.Response) []byte {
+func (p *Policy) EditResponse(dst []byte, q *Request, r *message.Response) []byte {
 	if p.plain {
 		return dst
 	}
 	if len(p.locations) > 0 {
 		dst = p.editLocations(dst, r)
 	}
-	if len(p.cookieDomains)+len(p.cookiePaths) > 0 && r.Present.Has(http1.FieldSetCookie) {
+	if len(p.cookieDomains)+len(p.cookiePaths) > 0 && r.Present.Has(message.FieldSetCookie) {
 		for i := range r.Fields {
-			if f := &r.Fields[i]; f.ID == http1.FieldSetCookie {
+			if f := &r.Fields[i]; f.ID == message.FieldSetCookie {
 				at := len(dst)
 				dst = p.appendCookie(dst, f.Value)
 				f.Value = dst[at:len(dst):len(dst)]
@@ -96,7 +96,7 @@ func (p *Policy) EditResponse(dst []byte, q *Request, r *http1.Response) []byte 
 }
 
 // EditAnswer changes an answer of the proxy's own, as EditResponse does a pod's.
-func (p *Policy) EditAnswer(dst []byte, q *Request, r *http1.Response) []byte {
+func (p *Policy) EditAnswer(dst []byte, q *Request, r *message.Response) []byte {
 	if p == nil || p.plain {
 		return dst
 	}
@@ -114,14 +114,14 @@ func (p *Policy) EditReply(dst []byte, q *Request, h Head) []byte {
 	return edit(dst, p.response, q, h)
 }
 
-func (p *Policy) editLocations(dst []byte, r *http1.Response) []byte {
+func (p *Policy) editLocations(dst []byte, r *message.Response) []byte {
 	for i := range r.Fields {
 		f := &r.Fields[i]
-		if f.ID != http1.FieldLocation && !(f.ID == http1.FieldOther && len(f.Name) == len("refresh") && equalFold(f.Name, "refresh")) {
+		if f.ID != message.FieldLocation && !(f.ID == message.FieldOther && len(f.Name) == len("refresh") && equalFold(f.Name, "refresh")) {
 			continue
 		}
 		value, prefix := f.Value, 0
-		if f.ID == http1.FieldOther { // "5; url=/path"
+		if f.ID == message.FieldOther { // "5; url=/path"
 			n := bytes.Index(bytes.ToLower(value), []byte("url="))
 			if n < 0 {
 				continue

@@ -7,7 +7,7 @@ import (
 
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
 	"github.com/kerngate/kerngate/userspace/model"
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/route"
 	"github.com/kerngate/kerngate/userspace/text/rule"
 	"github.com/kerngate/kerngate/userspace/text/template"
 )
@@ -325,7 +325,7 @@ func (q *Request) setPath(decoded []byte) bool {
 		return false
 	}
 	at = len(q.room)
-	normal, err := http1.NormalisePath(q.room, escaped)
+	normal, err := route.NormalisePath(q.room, escaped)
 	if err != nil || len(normal) == at || normal[at] != '/' {
 		return false
 	}

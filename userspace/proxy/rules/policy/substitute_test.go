@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
-	"github.com/kerngate/kerngate/userspace/proxy/http1"
+	"github.com/kerngate/kerngate/userspace/proxy/message"
 )
 
 func substituting(t testing.TB, once bool, pairs ...string) *Policy {
@@ -28,7 +28,7 @@ func substituting(t testing.TB, once bool, pairs ...string) *Policy {
 func TestSubstitution(t *testing.T) {
 	p := substituting(t, false, "<head>", "<HEAD id=1>", "<header>", "H", "ab", "$host", "aab", "x")
 	var q Request
-	q.Of(&http1.Request{}, []byte("/"))
+	q.Of(&message.Request{}, []byte("/"))
 	q.Host = []byte("h.test")
 	const body = "a<head>b<HEADER>aabAB<heaD<he"
 	const want = "a<HEAD id=1>bHxh.test<heaD<he"
@@ -67,7 +67,7 @@ func FuzzSubstitution(f *testing.F) {
 		}
 		p := substituting(t, false, from, "<>")
 		var q Request
-		q.Of(&http1.Request{}, nil)
+		q.Of(&message.Request{}, nil)
 		s := p.Substitute(&q)
 		got := string(s.Next([]byte(body[:at]), false))
 		got += string(s.Next([]byte(body[at:]), true))

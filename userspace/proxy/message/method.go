@@ -1,4 +1,4 @@
-package http1
+package message
 
 // Method identifies a request method.
 type Method uint8
@@ -17,8 +17,8 @@ const (
 	MethodConnect
 )
 
-// maxMethod is the longest method name accepted, in bytes.
-const maxMethod = 32
+// MaxMethod is the longest method name accepted, in bytes.
+const MaxMethod = 32
 
 var methodNames = [...]string{
 	"", "GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT",
@@ -42,8 +42,8 @@ func (m Method) Idempotent() bool {
 	return false
 }
 
-// methodOf finds a method by its name, which is case-sensitive.
-func methodOf(name []byte) Method {
+// MethodOf finds a method by its name, which is case-sensitive.
+func MethodOf(name []byte) Method {
 	switch string(name) {
 	case "GET":
 		return MethodGet

@@ -1,56 +1,58 @@
-package http1
+// Package chars classifies the characters of HTTP messages, and scans and compares bytes by these
+// Classes.
+package chars
 
 import (
 	"encoding/binary"
 	"math/bits"
 )
 
-// Character classes, one bit each.
+// Character Classes, one bit each.
 const (
-	classToken      = 1 << iota // tchar, RFC 9110 section 5.6.2
-	classUnderscore             // '_', a token character that CGI confuses with '-'
-	classTarget                 // allowed in a request target, '?' included
-	classPathMark               // '%', '/', '\\' and '?': a path scan has to look closer
-	classHost                   // lower-case letters, digits, '-', '.', '_', '~'
-	classUpper                  // 'A' to 'Z'
-	classHex                    // hexadecimal digit
-	classDigit                  // decimal digit
+	Token      = 1 << iota // tchar, RFC 9110 section 5.6.2
+	Underscore             // '_', a token character that CGI confuses with '-'
+	Target                 // allowed in a request target, '?' included
+	PathMark               // '%', '/', '\\' and '?': a path scan has to look closer
+	Host                   // lower-case letters, digits, '-', '.', '_', '~'
+	Upper                  // 'A' to 'Z'
+	Hex                    // hexadecimal digit
+	Digit                  // decimal digit
 )
 
-// classes maps a byte to its character classes.
-var classes = func() (t [256]uint8) {
+// Classes maps a byte to its character Classes.
+var Classes = func() (t [256]uint8) {
 	for c := byte(0x21); c < 0x7f; c++ {
 		if c != '#' {
-			t[c] |= classTarget
+			t[c] |= Target
 		}
 		switch {
 		case '0' <= c && c <= '9':
-			t[c] |= classToken | classHost | classHex | classDigit
+			t[c] |= Token | Host | Hex | Digit
 		case 'a' <= c && c <= 'z':
-			t[c] |= classToken | classHost
+			t[c] |= Token | Host
 		case 'A' <= c && c <= 'Z':
-			t[c] |= classToken | classUpper
+			t[c] |= Token | Upper
 		}
 		switch lower := c | 0x20; {
 		case 'a' <= lower && lower <= 'f':
-			t[c] |= classHex
+			t[c] |= Hex
 		}
 	}
 	for _, c := range "!#$%&'*+-.^_`|~" {
-		t[c] |= classToken
+		t[c] |= Token
 	}
 	for _, c := range "-._~" {
-		t[c] |= classHost
+		t[c] |= Host
 	}
 	for _, c := range "%/?\\" {
-		t[c] |= classPathMark
+		t[c] |= PathMark
 	}
-	t['_'] |= classUnderscore
+	t['_'] |= Underscore
 	return t
 }()
 
-// hexValues maps a hexadecimal digit to its value; use it after a classHex check.
-var hexValues = func() (t [256]uint8) {
+// HexValues maps a hexadecimal digit to its value; use it after a Hex check.
+var HexValues = func() (t [256]uint8) {
 	for c := byte('0'); c <= '9'; c++ {
 		t[c] = c - '0'
 	}
@@ -66,9 +68,9 @@ const (
 	highs = 0x8080808080808080
 )
 
-// controlAt returns the index of the first byte at or after i that is below
+// ControlAt returns the index of the first byte at or after i that is below
 // 0x20 or is 0x7f, or len(buf) if there is none.
-func controlAt(buf []byte, i int) int {
+func ControlAt(buf []byte, i int) int {
 	for ; i+16 <= len(buf); i += 16 {
 		b := buf[i : i+16 : i+16]
 		low := controls(binary.LittleEndian.Uint64(b))
@@ -94,9 +96,9 @@ func controlAt(buf []byte, i int) int {
 	return i
 }
 
-// targetEnd returns the index of the first byte at or after i that may not stand
+// TargetEnd returns the index of the first byte at or after i that may not stand
 // in a request target, or len(buf) if there is none.
-func targetEnd(buf []byte, i int) int {
+func TargetEnd(buf []byte, i int) int {
 	for ; i+8 <= len(buf); i += 8 {
 		w := binary.LittleEndian.Uint64(buf[i:])
 		hash := w ^ ones*'#'
@@ -106,7 +108,7 @@ func targetEnd(buf []byte, i int) int {
 			return i + bits.TrailingZeros64(mark)>>3
 		}
 	}
-	for i < len(buf) && classes[buf[i]]&classTarget != 0 {
+	for i < len(buf) && Classes[buf[i]]&Target != 0 {
 		i++
 	}
 	return i
@@ -120,9 +122,9 @@ func controls(w uint64) uint64 {
 	return ((w-ones*0x20)&^w | (del-ones)&^del) & highs
 }
 
-// foldEqual reports whether s is equal to lower but for the case of letters.
+// FoldEqual reports whether s is equal to lower but for the case of letters.
 // lower must consist of lower-case letters, digits and '-'; s of token characters.
-func foldEqual(s []byte, lower string) bool {
+func FoldEqual(s []byte, lower string) bool {
 	if len(s) != len(lower) {
 		return false
 	}
@@ -141,7 +143,7 @@ func EqualFold(s []byte, lower string) bool {
 		return false
 	}
 	for i, c := range s {
-		if classes[c]&classUpper != 0 {
+		if Classes[c]&Upper != 0 {
 			c |= 0x20
 		}
 		if c != lower[i] {
@@ -151,12 +153,12 @@ func EqualFold(s []byte, lower string) bool {
 	return true
 }
 
-// foldEqualWords is foldEqual for longer names: it compares eight bytes at a
+// FoldEqualWords is FoldEqual for longer names: it compares eight bytes at a
 // time, the last eight maybe once more.
-func foldEqualWords(s []byte, lower string) bool {
+func FoldEqualWords(s []byte, lower string) bool {
 	n := len(s)
 	if n != len(lower) || n < 8 {
-		return foldEqual(s, lower)
+		return FoldEqual(s, lower)
 	}
 	for i := 0; i < n-8; i += 8 {
 		if foldedWord(s[i:]) != stringWord(lower[i:]) {
@@ -176,17 +178,17 @@ func stringWord(s string) uint64 {
 		uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
 }
 
-// foldEqualTokens is foldEqual for two tokens of any characters and case.
-func foldEqualTokens(a, b []byte) bool {
+// EqualTokens is FoldEqual for two tokens of any characters and case.
+func EqualTokens(a, b []byte) bool {
 	if len(a) != len(b) {
 		return false
 	}
 	for i := range a {
 		x, y := a[i], b[i]
-		if classes[x]&classUpper != 0 {
+		if Classes[x]&Upper != 0 {
 			x |= 0x20
 		}
-		if classes[y]&classUpper != 0 {
+		if Classes[y]&Upper != 0 {
 			y |= 0x20
 		}
 		if x != y {
@@ -196,18 +198,18 @@ func foldEqualTokens(a, b []byte) bool {
 	return true
 }
 
-// isToken reports whether s is a non-empty token.
-func isToken(s []byte) bool {
+// IsToken reports whether s is a non-empty token.
+func IsToken(s []byte) bool {
 	for _, c := range s {
-		if classes[c]&classToken == 0 {
+		if Classes[c]&Token == 0 {
 			return false
 		}
 	}
 	return len(s) > 0
 }
 
-// trimSpaceString is trimSpace for a string.
-func trimSpaceString(s string) string {
+// TrimString is Trim for a string.
+func TrimString(s string) string {
 	for len(s) > 0 && (s[0] == ' ' || s[0] == '\t') {
 		s = s[1:]
 	}
@@ -217,8 +219,8 @@ func trimSpaceString(s string) string {
 	return s
 }
 
-// trimSpace removes the optional whitespace (SP, HTAB) around s.
-func trimSpace(s []byte) []byte {
+// Trim removes the optional whitespace (SP, HTAB) around s.
+func Trim(s []byte) []byte {
 	for len(s) > 0 && (s[0] == ' ' || s[0] == '\t') {
 		s = s[1:]
 	}

@@ -1,4 +1,4 @@
-package http1
+package route
 
 import "testing"
 
@@ -79,8 +79,8 @@ func TestNormalisePath(t *testing.T) {
 		if err != c.err || string(got) != "dst"+c.want {
 			t.Errorf("%q: got %q, %v, want %q, %v", c.raw, got, err, c.want, c.err)
 		}
-		if err == nil && c.raw != c.want && !needsNormalise([]byte(c.raw)) {
-			t.Errorf("%q: needsNormalise is false", c.raw)
+		if err == nil && c.raw != c.want && !NeedsNormalise([]byte(c.raw)) {
+			t.Errorf("%q: NeedsNormalise is false", c.raw)
 		}
 	}
 	dst := make([]byte, 0, 64)

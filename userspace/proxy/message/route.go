@@ -1,4 +1,4 @@
-package http1
+package message
 
 // ForRoute shows a request to package route, whose Request it is.
 type ForRoute struct {

@@ -1,8 +1,8 @@
-package http1
+package route
 
-// needsNormalise reports whether path may differ from its normalised form. It
+// NeedsNormalise reports whether path may differ from its normalised form. It
 // may say so without need for a segment that only begins with a dot.
-func needsNormalise(path []byte) bool {
+func NeedsNormalise(path []byte) bool {
 	for i, c := range path {
 		if c == '%' || c == '\\' || c == '/' && i+1 < len(path) && (path[i+1] == '/' || path[i+1] == '.') {
 			return true
@@ -10,6 +10,24 @@ func needsNormalise(path []byte) bool {
 	}
 	return false
 }
+
+// PathError says why a path cannot be matched.
+type PathError struct {
+	Reason string // a stable token for logs and metrics
+	Text   string // the sentence for people
+}
+
+// Error implements error.
+func (e *PathError) Error() string { return e.Text }
+
+// Why a path cannot be matched.
+var (
+	ErrBadEscape   = &PathError{"bad_path_escape", "path has an invalid percent-escape or %00"}
+	ErrPathEscapes = &PathError{"path_above_root", "path leads above its root"}
+	ErrPathControl = &PathError{"control_in_path", "path has an escaped control character"}
+	// ErrPathAmbiguous: what rules match might not be what the pod reads.
+	ErrPathAmbiguous = &PathError{"ambiguous_path", "path has dot segments beside //, an escaped slash or backslash, or ;, or a backslash that is not escaped: readers differ in what it means"}
+)
 
 // NormalisePath appends to dst the form of raw that routes are matched with:
 // every %XX is decoded once, repeated slashes become one, and the segments "."
@@ -33,10 +51,10 @@ func NormalisePath(dst, raw []byte) ([]byte, error) {
 		c := raw[i]
 		escaped := c == '%'
 		if escaped {
-			if i+2 >= len(raw) || classes[raw[i+1]]&classes[raw[i+2]]&classHex == 0 {
+			if i+2 >= len(raw) || !isHex(raw[i+1]) || !isHex(raw[i+2]) {
 				return dst[:base], ErrBadEscape
 			}
-			c = hexValues[raw[i+1]]<<4 | hexValues[raw[i+2]]
+			c = hexValue(raw[i+1])<<4 | hexValue(raw[i+2])
 			switch {
 			case c == 0:
 				return dst[:base], ErrBadEscape
@@ -180,4 +198,15 @@ func dotsOf(segment []byte) (n int) {
 		}
 	}
 	return n
+}
+
+// isHex reports whether c is a hexadecimal digit.
+func isHex(c byte) bool { return '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'f' }
+
+// hexValue returns the value of a hexadecimal digit.
+func hexValue(c byte) byte {
+	if c <= '9' {
+		return c - '0'
+	}
+	return c&0xf + 9
 }

@@ -1,4 +1,4 @@
-package http1
+package message
 
 // reasons holds the reason phrases of RFC 9110 and of the registry behind it.
 var reasons = map[int]string{
@@ -19,28 +19,5 @@ var reasons = map[int]string{
 	507: "Insufficient Storage", 508: "Loop Detected", 511: "Network Authentication Required",
 }
 
-// statusLines holds the whole status line for every status from 100 to 599.
-var statusLines = func() (t [500]string) {
-	for i := range t {
-		status := i + 100
-		line := append([]byte("HTTP/1.1 "), byte('0'+status/100), byte('0'+status/10%10), byte('0'+status%10), ' ')
-		line = append(line, reasons[status]...)
-		t[i] = string(append(line, "\r\n"...))
-	}
-	return t
-}()
-
 // StatusText returns the standard reason phrase, or "".
 func StatusText(status int) string { return reasons[status] }
-
-// AppendStatusLine appends "HTTP/1.1 status phrase". The phrase is the standard
-// one, or empty where there is none: what a backend sent is not passed on, as
-// no client may act on it (RFC 9112 section 4).
-func AppendStatusLine(dst []byte, status int) []byte {
-	if i := status - 100; uint(i) < uint(len(statusLines)) {
-		return append(dst, statusLines[i]...)
-	}
-	dst = append(dst, "HTTP/1.1 "...)
-	dst = AppendUint(dst, uint64(status))
-	return append(dst, " \r\n"...)
-}

@@ -1,4 +1,6 @@
-package http1
+package message
+
+import "github.com/kerngate/kerngate/userspace/proxy/message/chars"
 
 // Field is one field line. Name and Value are views into the parsed buffer;
 // Value has no whitespace around it and may be empty.
@@ -157,10 +159,6 @@ var (
 	hopByHop = Fields(FieldConnection, FieldKeepAlive, FieldProxyConnection, FieldProxyAuthenticate,
 		FieldProxyAuthorization, FieldTE, FieldTransferEncoding, FieldUpgrade, FieldHTTP2Settings)
 
-	// readFields are the fields whose value decides how the message is read.
-	readFields = Fields(FieldConnection, FieldTransferEncoding, FieldContentLength, FieldHost,
-		FieldExpect, FieldUpgrade, FieldTE)
-
 	// framing are the fields that say where a body ends.
 	framing = Fields(FieldContentLength, FieldTransferEncoding)
 
@@ -192,13 +190,13 @@ var fieldSlots = func() (t [256]FieldID) {
 	return t
 }()
 
-// fieldIDOf finds a name's FieldID. name must be a token.
-func fieldIDOf(name []byte) FieldID {
+// FieldIDOf finds a name's FieldID. name must be a token.
+func FieldIDOf(name []byte) FieldID {
 	if len(name) < 2 {
 		return FieldOther
 	}
 	id := fieldSlots[fieldHash(name)]
-	if id == FieldOther || !foldEqualWords(name, fieldNames[id]) {
+	if id == FieldOther || !chars.FoldEqualWords(name, fieldNames[id]) {
 		return FieldOther
 	}
 	return id
@@ -216,5 +214,5 @@ func lookalike(name []byte) bool {
 		}
 		dashed[i] = c
 	}
-	return fieldIDOf(dashed[:len(name)]) != FieldOther
+	return FieldIDOf(dashed[:len(name)]) != FieldOther
 }

@@ -1,4 +1,6 @@
-package http1
+package message
+
+import "github.com/kerngate/kerngate/userspace/route"
 
 // Error says why a message was refused. All values are made beforehand, so
 // they can be compared with == and cost no allocation.
@@ -18,7 +20,7 @@ type Error struct {
 }
 
 // Error describes the fault for a log line.
-func (e *Error) Error() string { return "http1: " + e.text }
+func (e *Error) Error() string { return e.text }
 
 // Text returns the sentence for people.
 func (e *Error) Text() string { return e.text }
@@ -55,7 +57,7 @@ func malformed(reason, text string) *Error {
 // known lists every Error in the order of the declarations below; see Errors.
 var known []*Error
 
-// Errors returns every error that this package can report, for the registration
+// Errors returns every error that a message can be refused with, for the registration
 // of metrics and for the reference documentation.
 func Errors() []*Error { return append([]*Error(nil), known...) }
 
@@ -142,22 +144,26 @@ var (
 	ErrStreamFrame      = malformed("malformed_frame", "frame for the stream is not valid")
 )
 
-// Errors of a path that cannot be matched.
-var (
-	ErrBadEscape   = refuse(400, "bad_path_escape", "path has an invalid percent-escape or %00")
-	ErrPathEscapes = refuse(400, "path_above_root", "path leads above its root")
-	ErrPathControl = refuse(400, "control_in_path", "path has an escaped control character")
-	// ErrPathAmbiguous: what rules match might not be what the pod reads.
-	ErrPathAmbiguous = refuse(400, "ambiguous_path", "path has dot segments beside //, an escaped slash or backslash, or ;, or a backslash that is not escaped: readers differ in what it means")
-)
+// pathErrors are those of a path that cannot be matched, which package route finds.
+var pathErrors = map[*route.PathError]*Error{
+	route.ErrBadEscape:     ofPath(route.ErrBadEscape),
+	route.ErrPathEscapes:   ofPath(route.ErrPathEscapes),
+	route.ErrPathControl:   ofPath(route.ErrPathControl),
+	route.ErrPathAmbiguous: ofPath(route.ErrPathAmbiguous),
+}
 
-// Token returns the token of a fault that this package has found, "" of any other error.
+func ofPath(e *route.PathError) *Error { return refuse(400, e.Reason, e.Text) }
+
+// OfPath returns what a request is refused with because of its path.
+func OfPath(e *route.PathError) *Error { return pathErrors[e] }
+
+// Token returns the token of a fault in a message or its path, "" of any other error.
 func Token(err error) string {
-	if e, ok := err.(*Error); ok {
+	switch e := err.(type) {
+	case *Error:
+		return e.Reason
+	case *route.PathError:
 		return e.Reason
 	}
 	return ""
 }
-
-// errMore is what the parsers say to each other when the bytes end too early.
-var errMore = &Error{text: "more bytes are needed"}

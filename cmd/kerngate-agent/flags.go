@@ -86,6 +86,7 @@ type flags struct {
 	headTimeout     time.Duration
 	idleTimeout     time.Duration
 	connectTimeout  time.Duration
+	firstConnect    time.Duration
 	responseTimeout time.Duration
 	bodyTimeout     time.Duration
 	tunnelTimeout   time.Duration
@@ -237,6 +238,7 @@ func (f *flags) define() {
 	s.DurationVar(&f.headTimeout, "head-timeout", 15*time.Second, "longest time to receive the head of a request")
 	s.DurationVar(&f.idleTimeout, "idle-timeout", 75*time.Second, "longest time that a client connection may be idle between requests")
 	s.DurationVar(&f.connectTimeout, "connect-timeout", 5*time.Second, "longest time to connect to a pod")
+	s.DurationVar(&f.firstConnect, "first-connect-timeout", 250*time.Millisecond, "the same, while another healthy pod can be asked instead, and the Ingress sets no proxy-connect-timeout. At least --connect-timeout: no pod is given up sooner")
 	s.DurationVar(&f.responseTimeout, "response-timeout", 60*time.Second, "longest time between two bytes of a response")
 	s.DurationVar(&f.bodyTimeout, "body-timeout", 60*time.Second, "longest time between two bytes of a request body")
 	s.DurationVar(&f.tunnelTimeout, "tunnel-timeout", time.Hour, "longest time without a byte in either direction on a WebSocket or another upgraded connection")

@@ -202,7 +202,7 @@ func TestTLSFlags(t *testing.T) {
 		RedirectPort: 8443, Http3: true, TlsMinVersion: "1.3", TlsSuites: []string{"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"},
 		Hsts: "max-age=60", TrustedProxies: []string{"10.0.0.0/8", "2001:db8::1/128"}, ProxyHeaderFrom: []string{"192.0.2.7/32"}, OwnAddresses: []string{"192.0.2.1"},
 		MaxStreams: 7, DisableHttp2: true, TunnelTimeoutMs: 120_000, MinRequestRate: 16, MinResponseRate: 240, MaxConnectionsPerSource: 9, PublicHttpsPort: 444,
-		HeadTimeoutMs: 15_000, IdleTimeoutMs: 75_000, ConnectTimeoutMs: 5_000, ResponseTimeoutMs: 60_000, BodyTimeoutMs: 60_000, DrainTimeoutMs: 240_000, MaxHeadBytes: 32 << 10, MaxResponseHeadBytes: 32 << 10, MaxFields: 512,
+		HeadTimeoutMs: 15_000, IdleTimeoutMs: 75_000, ConnectTimeoutMs: 5_000, FirstConnectTimeoutMs: 250, ResponseTimeoutMs: 60_000, BodyTimeoutMs: 60_000, DrainTimeoutMs: 240_000, MaxHeadBytes: 32 << 10, MaxResponseHeadBytes: 32 << 10, MaxFields: 512,
 		RequestBufferBytes: proto.Uint64(4 << 20), RequestBufferTotal: 64 << 20,
 	}
 	if diff := cmp.Diff(want, o.settings, protocmp.Transform()); diff != "" {

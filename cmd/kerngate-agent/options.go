@@ -196,6 +196,7 @@ func (o *options) checkSettings() (err error) {
 		{"head-timeout", f.headTimeout, &s.HeadTimeoutMs},
 		{"idle-timeout", f.idleTimeout, &s.IdleTimeoutMs},
 		{"connect-timeout", f.connectTimeout, &s.ConnectTimeoutMs},
+		{"first-connect-timeout", f.firstConnect, &s.FirstConnectTimeoutMs},
 		{"response-timeout", f.responseTimeout, &s.ResponseTimeoutMs},
 		{"body-timeout", f.bodyTimeout, &s.BodyTimeoutMs},
 		{"tunnel-timeout", f.tunnelTimeout, &s.TunnelTimeoutMs},

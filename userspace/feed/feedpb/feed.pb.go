@@ -4791,6 +4791,7 @@ type Settings struct {
 	MinResponseRate         uint32                 `protobuf:"varint,83,opt,name=min_response_rate,json=minResponseRate,proto3" json:"min_response_rate,omitempty"`                           // bytes/s of a response that a client must take on average while the proxy waits for it: 0, no minimum
 	PublicHttpsPort         uint32                 `protobuf:"varint,82,opt,name=public_https_port,json=publicHttpsPort,proto3" json:"public_https_port,omitempty"`                           // that clients connect to for https, in URLs and Alt-Svc: that of the listener
 	LargeRequestsRefused    bool                   `protobuf:"varint,53,opt,name=large_requests_refused,json=largeRequestsRefused,proto3" json:"large_requests_refused,omitempty"`            // answer them with 411; else they are spooled where the proxy has a folder, and refused where not
+	FirstConnectTimeoutMs   uint32                 `protobuf:"varint,84,opt,name=first_connect_timeout_ms,json=firstConnectTimeoutMs,proto3" json:"first_connect_timeout_ms,omitempty"`       // to a pod, while another one can be asked: 250
 	unknownFields           protoimpl.UnknownFields
 	sizeCache               protoimpl.SizeCache
 }
@@ -5117,6 +5118,13 @@ func (x *Settings) GetLargeRequestsRefused() bool {
 		return x.LargeRequestsRefused
 	}
 	return false
+}
+
+func (x *Settings) GetFirstConnectTimeoutMs() uint32 {
+	if x != nil {
+		return x.FirstConnectTimeoutMs
+	}
+	return 0
 }
 
 type Ack struct {
@@ -5886,7 +5894,7 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\aaddress\x18\x01 \x01(\fR\aaddress\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\rR\x04port\x12\x10\n" +
 	"\x03tls\x18\x03 \x01(\bR\x03tls\x12\x12\n" +
-	"\x04name\x18\x04 \x01(\tR\x04name\"\xea\r\n" +
+	"\x04name\x18\x04 \x01(\tR\x04name\"\xa3\x0e\n" +
 	"\bSettings\x12&\n" +
 	"\x0fhead_timeout_ms\x18\x01 \x01(\rR\rheadTimeoutMs\x12&\n" +
 	"\x0fidle_timeout_ms\x18\x02 \x01(\rR\ridleTimeoutMs\x12,\n" +
@@ -5936,7 +5944,8 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\x10min_request_rate\x18Q \x01(\rR\x0eminRequestRate\x12*\n" +
 	"\x11min_response_rate\x18S \x01(\rR\x0fminResponseRate\x12*\n" +
 	"\x11public_https_port\x18R \x01(\rR\x0fpublicHttpsPort\x124\n" +
-	"\x16large_requests_refused\x185 \x01(\bR\x14largeRequestsRefusedB\x17\n" +
+	"\x16large_requests_refused\x185 \x01(\bR\x14largeRequestsRefused\x127\n" +
+	"\x18first_connect_timeout_ms\x18T \x01(\rR\x15firstConnectTimeoutMsB\x17\n" +
 	"\x15_request_buffer_bytes\"\x1f\n" +
 	"\x03Ack\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\"s\n" +

@@ -23,6 +23,7 @@ type Settings struct {
 	HeadTimeout     time.Duration     // to read a request head, and for a TLS handshake
 	IdleTimeout     time.Duration     // between requests of a connection
 	ConnectTimeout  time.Duration     // to a pod
+	FirstConnect    time.Duration     // the same, while another pod can be asked
 	ResponseTimeout time.Duration     // between bytes of a response
 	BodyTimeout     time.Duration     // between bytes of a request body
 	TunnelTimeout   time.Duration     // between bytes, either way, after an upgrade
@@ -119,6 +120,7 @@ func DefaultSettings() Settings {
 		HeadTimeout:     15 * time.Second,
 		IdleTimeout:     75 * time.Second,
 		ConnectTimeout:  5 * time.Second,
+		FirstConnect:    250 * time.Millisecond,
 		ResponseTimeout: 60 * time.Second,
 		BodyTimeout:     60 * time.Second,
 		TunnelTimeout:   time.Hour,
@@ -146,6 +148,7 @@ func settings(p *feedpb.Settings) (Settings, error) {
 		HeadTimeout:     ms(p.HeadTimeoutMs, d.HeadTimeout),
 		IdleTimeout:     ms(p.IdleTimeoutMs, d.IdleTimeout),
 		ConnectTimeout:  ms(p.ConnectTimeoutMs, d.ConnectTimeout),
+		FirstConnect:    ms(p.FirstConnectTimeoutMs, d.FirstConnect),
 		ResponseTimeout: ms(p.ResponseTimeoutMs, d.ResponseTimeout),
 		BodyTimeout:     ms(p.BodyTimeoutMs, d.BodyTimeout),
 		TunnelTimeout:   ms(p.TunnelTimeoutMs, d.TunnelTimeout),

@@ -9,8 +9,9 @@ import (
 // alarm wakes the exchange's coroutine.
 type alarm struct {
 	timer reactor.Timer
-	rang  bool   // the timer has run out
-	wake  func() // for Loop.Submit
+	early reactor.Timer // wakes it for a look
+	rang  bool          // the timer has run out
+	wake  func()        // for Loop.Submit
 }
 
 // init is called once in the life of x.
@@ -22,6 +23,11 @@ func (a *alarm) init(x *Exchange) {
 			x.co.Wake()
 		}
 	}
+	a.early.Init(func() {
+		if x.co != nil {
+			x.co.Wake()
+		}
+	})
 	a.timer.Init(func() {
 		a.rang = true
 		if x.co != nil {

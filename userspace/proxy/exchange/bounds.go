@@ -64,6 +64,15 @@ func (b bounds) connectTimeout() time.Duration {
 	return b.settings.ConnectTimeout
 }
 
+// firstConnect returns how long a pod may take to accept a connection while another one can be
+// asked.
+func (b bounds) firstConnect() time.Duration {
+	if b.policy != nil && b.policy.ConnectTimeout > 0 {
+		return b.policy.ConnectTimeout // it was meant
+	}
+	return min(b.settings.FirstConnect, b.settings.ConnectTimeout)
+}
+
 // sendTimeout returns how long a pod may take nothing of the request.
 func (b bounds) sendTimeout() time.Duration {
 	if b.policy != nil && b.policy.SendTimeout > 0 {

@@ -26,6 +26,8 @@ type choice struct {
 	retrying bool          // as a retry
 	next     balance.Pick  // chosen already, if ahead
 	ahead    bool
+	early    balance.Pick // given up before its time, if hasEarly
+	hasEarly bool
 
 	tried  [maxTries]state.BackendID
 	tries  int

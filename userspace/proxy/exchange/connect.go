@@ -31,7 +31,12 @@ func (x *Exchange) connect(p balance.Pick, fresh bool) (reason Reason, again boo
 	}
 	x.down.Want(0)
 	x.arm(x.bounds().connectTimeout())
-	deadline := x.worker.Loop.Now() + int64(x.bounds().connectTimeout())
+	now := x.worker.Loop.Now()
+	deadline := now + int64(x.bounds().connectTimeout())
+	if first := x.bounds().firstConnect(); first < x.bounds().connectTimeout() && x.hasAnother() {
+		t.Soon = now + int64(first)
+		x.worker.Loop.Set(&x.alarm.early, first)
+	}
 	var err error
 	if t.Transport.HTTP2 {
 		var s *upstream.Stream
@@ -47,6 +52,12 @@ func (x *Exchange) connect(p balance.Pick, fresh bool) (reason Reason, again boo
 		}
 	}
 	x.worker.Loop.Clear(&x.alarm.timer)
+	if t.Soon > 0 {
+		x.worker.Loop.Clear(&x.alarm.early)
+		if errors.Is(err, upstream.ErrTimeout) && x.worker.Loop.Now() < deadline {
+			x.choice.early, x.choice.hasEarly = p, true
+		}
+	}
 	switch {
 	case err == nil && t.Transport.HTTP2 && x.http2.RefusesTunnel():
 		x.attempt.up.Close()
@@ -63,6 +74,20 @@ func (x *Exchange) connect(p balance.Pick, fresh bool) (reason Reason, again boo
 		return ClientAborted, false
 	}
 	return x.connectReason(err), true
+}
+
+// hasAnother reports whether another pod may be asked if this one does not accept the connection.
+// A node that has lost its power answers nothing at all. A client that is kept at its pod waits
+// for it.
+func (x *Exchange) hasAnother() bool {
+	c := &x.choice
+	switch {
+	case c.known, c.tries >= c.limit:
+		return false
+	case c.retry != nil && (!c.retry.On(conditions(ConnectTimeout)) || c.tooLate(x.worker.Loop.Clock())):
+		return false
+	}
+	return x.worker.Balancer.Another(c.service.ID, c.tried[:c.tries])
 }
 
 // connectReason classifies why no connection to a pod could be had.

@@ -99,6 +99,7 @@ func (x *Exchange) finish(reason Reason) {
 // abandon lets go of what a crashed exchange held of others.
 func (x *Exchange) abandon() {
 	x.worker.Loop.Drop(&x.alarm.timer)
+	x.worker.Loop.Drop(&x.alarm.early)
 	if x.choice.place != nil {
 		x.worker.Queue.leave(x.choice.service.ID, x)
 	}

@@ -33,6 +33,9 @@ func (x *Exchange) forward(s *config.Service) {
 		case stale:
 			// The only pod's connection had gone stale: once more, by a new one.
 			fresh, stale = true, false
+		case c.hasEarly:
+			// No other pod was better: the one that was given up early gets its whole time.
+			pick, fresh, c.hasEarly = c.early, true, false
 		case last == NoEndpoint && x.fallback():
 			return
 		default:

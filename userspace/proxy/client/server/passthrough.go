@@ -93,7 +93,11 @@ func (t *tunnel) connect() exchange.Reason {
 		o.Upstream, o.Tries = pick.Address, n+1
 		w.Balancer.Start(pick)
 		t.pick, t.counted = pick, true
-		c.arm(settings.ConnectTimeout)
+		limit := settings.ConnectTimeout
+		if n+1 < len(tried) && w.Balancer.Another(t.host.Passthrough.ID, tried[:n+1]) {
+			limit = min(limit, settings.FirstConnect)
+		}
+		c.arm(limit)
 		pod, err := w.Pool.Dial(t.co, upstream.Target{
 			ID: pick.ID, Generation: pick.Generation, Address: pick.Address, Transport: config.ClearText,
 			Client: c.about.Client, Local: c.about.Local,

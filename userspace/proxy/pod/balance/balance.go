@@ -129,6 +129,20 @@ func (b *Balancer) Choose(service state.ServiceID, w Wish, tried []state.Backend
 	}
 }
 
+// Another reports whether a healthy backend of the service is not among tried.
+func (b *Balancer) Another(service state.ServiceID, tried []state.BackendID) bool {
+	if int(service) >= len(b.view.Services) {
+		return false
+	}
+	from := candidates{b.view, b.view.Block(uint32(service)), nil}
+	for i := range from.len() {
+		if id := from.at(uint64(i)); id != 0 && b.healthy(id) && !slices.Contains(tried, id) {
+			return true
+		}
+	}
+	return false
+}
+
 // choose relaxes what is asked of a backend until there is one.
 func (b *Balancer) choose(service state.ServiceID, block abi.Block, w *Wish) state.BackendID {
 	b.ramp, b.anyHealth, b.anyAge = ramp{}, false, true

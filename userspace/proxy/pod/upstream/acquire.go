@@ -12,7 +12,7 @@ import (
 // fresh asks for a connection that is not in use yet.
 func (p *Pool) Stream(co *reactor.Coroutine, t Target, fresh bool, deadline int64) (*Stream, error) {
 	if t.private() {
-		return p.await(co, p.dialSession(nil, t, deadline), deadline)
+		return p.await(co, p.dialSession(nil, t, deadline), &t, deadline)
 	}
 	g := p.group(&t)
 	for {
@@ -31,7 +31,7 @@ func (p *Pool) Stream(co *reactor.Coroutine, t Target, fresh bool, deadline int6
 			}
 			s = p.dialSession(g, t, deadline)
 		}
-		stream, err := p.await(co, s, deadline)
+		stream, err := p.await(co, s, &t, deadline)
 		if err != errFull {
 			return stream, err
 		}
@@ -45,10 +45,11 @@ var ErrTooManyStreams = errors.New("all connections to the pod are full")
 // errFull: others were faster to take what a new session allows.
 var errFull = errors.New("session is full")
 
-// await parks co until the session stands, and opens a stream.
-func (p *Pool) await(co *reactor.Coroutine, s *session, deadline int64) (*Stream, error) {
+// await parks co until the session stands, and opens a stream. Others may wait for the session
+// longer than co does.
+func (p *Pool) await(co *reactor.Coroutine, s *session, t *Target, deadline int64) (*Stream, error) {
 	s.waiters = append(s.waiters, co)
-	for s.state == dialing && !co.Dying() && p.loop.Now() < deadline {
+	for now := p.loop.Now(); s.state == dialing && !co.Dying() && now < deadline && (s.target.accepted || !t.late(now, deadline)); now = p.loop.Now() {
 		co.Park()
 	}
 	switch {
@@ -80,7 +81,7 @@ func (e *ProtocolError) Error() string { return "HTTP/2 to the pod: " + e.Token 
 
 func (p *Pool) dialSession(g *group, t Target, deadline int64) *session {
 	s := &session{pool: p, group: g, target: t, deadline: deadline, limit: maxStreams, nextID: 1}
-	s.target.Name = bytes.Clone(t.Name)
+	s.target.Name, s.target.Soon = bytes.Clone(t.Name), 0
 	s.timer.Init(s.tick)
 	if g != nil {
 		g.dialing = s

@@ -17,6 +17,7 @@ import (
 // co, it is ErrTimeout.
 func (p *Pool) establish(co *reactor.Coroutine, c *reactor.Conn, h reactor.Handler, t *Target, deadline int64) error {
 	err := p.connect(co, c, h, t, deadline)
+	t.accepted = err == nil
 	if err == nil && t.Transport.ProxyHeader != 0 {
 		err = announce(c, t)
 	}
@@ -55,7 +56,7 @@ func (p *Pool) connect(co *reactor.Coroutine, c *reactor.Conn, h reactor.Handler
 	c.Want(reactor.Writable)
 	for c.Ready()&(reactor.Writable|reactor.Broken) == 0 {
 		co.Park()
-		if co.Dying() || p.loop.Now() >= deadline {
+		if co.Dying() || t.late(p.loop.Now(), deadline) {
 			return ErrTimeout
 		}
 	}

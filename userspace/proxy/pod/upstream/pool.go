@@ -32,6 +32,16 @@ type Target struct {
 	Join bool
 	// Client and Local are the ends of the client's connection, for the PROXY header.
 	Client, Local netip.AddrPort
+	// Soon is the loop time at which it is given up if the pod has not even accepted it, 0: that of
+	// the deadline. Somebody must wake the coroutine then, too.
+	Soon int64
+
+	accepted bool // the pod has
+}
+
+// late reports whether a pod that has accepted nothing is given up.
+func (t *Target) late(now, deadline int64) bool {
+	return now >= deadline || t.Soon > 0 && now >= t.Soon
 }
 
 // name returns what the pod's certificate must be for, if TLS is spoken.

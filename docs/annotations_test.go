@@ -20,7 +20,7 @@ func TestAnnotations(t *testing.T) {
 		}[k.Verdict]
 		fmt.Fprintf(&table, "| `%s` | %s | %s | %s |\n", k.Name, k.Group, verdict, k.Why)
 	}
-	want := fmt.Sprintf(`# Annotations of ingress-nginx
+	want := wrap(fmt.Sprintf(`# Annotations of ingress-nginx
 
 Kerngate reads the annotations `+"`%s*`"+` of ingress-nginx 1.15 as they stand: %d of %d keys as they
 were, %d with a difference that is named, %d not at all. This page is written by
@@ -50,7 +50,7 @@ cannot be used lists those that can.
 
 | annotation | group | honoured | difference, or why not |
 | --- | --- | --- | --- |
-%s`, ingressnginx.Prefix, counts[ingressnginx.Supported], len(ingressnginx.Keys()), counts[ingressnginx.Difference], counts[ingressnginx.Unsupported], table.String())
+%s`, ingressnginx.Prefix, counts[ingressnginx.Supported], len(ingressnginx.Keys()), counts[ingressnginx.Difference], counts[ingressnginx.Unsupported], table.String()))
 	const file = "annotations.md"
 	if *update {
 		if err := os.WriteFile(file, []byte(want), 0o644); err != nil {

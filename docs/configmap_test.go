@@ -31,7 +31,7 @@ func TestConfigMap(t *testing.T) {
 		}
 		fmt.Fprintf(&flags, "| `%s` | %s | %s |\n", f.Name, equal, f.Why)
 	}
-	want := fmt.Sprintf(`# The ConfigMap and the flags of ingress-nginx's controller
+	want := wrap(fmt.Sprintf(`# The ConfigMap and the flags of ingress-nginx's controller
 
 The agent reads the ConfigMap that ingress-nginx's controller has, if it is named:
 
@@ -62,7 +62,7 @@ Of %d flags of the controller %d have an equal.
 | ingress-nginx | agent | difference, or why there is none |
 | --- | --- | --- |
 %s`, len(ingressnginx.Settings()), counts[ingressnginx.Honoured], counts[ingressnginx.ByAnnotation], counts[ingressnginx.ByFlag],
-		counts[ingressnginx.Needless], counts[ingressnginx.NotSupported], table.String(), len(ingressnginx.Flags()), len(ingressnginx.Flags())-none, flags.String())
+		counts[ingressnginx.Needless], counts[ingressnginx.NotSupported], table.String(), len(ingressnginx.Flags()), len(ingressnginx.Flags())-none, flags.String()))
 	const file = "configmap.md"
 	if *update {
 		if err := os.WriteFile(file, []byte(want), 0o644); err != nil {

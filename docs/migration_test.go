@@ -40,12 +40,12 @@ func TestMigration(t *testing.T) {
 		t.Fatalf("%s has no part for the differences", file)
 	}
 	if *update {
-		if err := os.WriteFile(file, []byte(before+begin+b.String()+end+after), 0o644); err != nil {
+		if err := os.WriteFile(file, []byte(before+begin+wrap(b.String())+end+after), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return
 	}
-	if got != b.String() {
+	if got != wrap(b.String()) {
 		t.Errorf("%s is not what the code says; go test ./docs -update mends it", file)
 	}
 }

@@ -111,7 +111,7 @@ the command line is wrong, and 3 if something could not be read and all the rest
 	}
 	command.Flags().BoolVar(&all, "all", false, "also list annotations that do what they did under ingress-nginx")
 	command.Flags().StringVar(&judge.Class, "ingress-class", "", "check only Ingresses of this class, as the agent with this --ingress-class does; empty: check all Ingresses as if they were of the agent's class")
-	command.Flags().StringVar(&judge.IngressNginx, "ingress-nginx-configmap", "", "ConfigMap of ingress-nginx's controller, as NAMESPACE/NAME, that the agent is to have by its flag of this name; empty: none")
+	command.Flags().StringVar(&judge.IngressNginx, "ingress-nginx-configmap", "", "ConfigMap of ingress-nginx's controller, as NAMESPACE/NAME, as the agent has it with the flag of the same name; empty: none")
 	command.Flags().BoolVar(&of.asked, "cluster", false, "read the Ingresses of all namespaces of a cluster, with kubectl")
 	command.Flags().StringVar(&of.kubeconfig, "kubeconfig", "", "kubeconfig `file` for kubectl, with --cluster; empty: kubectl's default")
 	command.Flags().StringVar(&of.context, "context", "", "`name` of the kubeconfig context for kubectl, with --cluster; empty: the current one")

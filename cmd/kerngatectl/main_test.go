@@ -50,7 +50,11 @@ func node() (*explain.Maps, map[string]any) {
 			Attached:  []status.Attachment{{Program: "kg_lookup", Where: "netns"}, {Program: "kg_xdp", Where: "eth0", Mode: "generic", Reason: "driver without XDP"}},
 			Features:  []status.Feature{{Name: "sk_lookup", Present: true, NeededFor: "steering"}, {Name: "tcx", NeededFor: "L4", ReplacedBy: "nothing uses it yet"}},
 			Maps:      []status.Map{{Name: "kg_services", Entries: 2, MaxEntries: 16384, Bytes: 262144}},
-			Proxies:   []status.Generation{{Number: 2, State: "serving", PID: 99, Build: "v0.1.0", Connected: true, Config: 3, Since: at}},
+			Proxies: []status.Generation{
+				{Number: 2, State: "serving", PID: 99, Build: "v0.1.0", Connected: true, Config: 3, Since: at,
+					Walls: []status.Wall{{Name: "undumpable", InForce: true}, {Name: "landlock", Missing: "the kernel has no Landlock"}, {Name: "seccomp", InForce: true}}},
+				{Number: 1, State: "draining", PID: 98, Build: "v0.0.9", Connected: true, Config: 3, Since: at},
+			},
 			Fabric: &status.Fabric{Connections: true, DSR: true, Port: 6080, Slots: 16384, Nodes: []status.FabricNode{
 				{Name: "n1", ID: "00000001", Addresses: []string{"192.0.2.1", "2001:db8::1"}, State: "serving", Self: true, Slots: 12288},
 				{Name: "n2", ID: "00000002", Addresses: []string{"192.0.2.2"}, State: "draining"},

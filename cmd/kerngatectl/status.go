@@ -41,8 +41,9 @@ func newStatus(e env, o *options) *cobra.Command {
 		Use:   "status",
 		Short: "Show the state of the node: agent, proxies, kernel programs and maps",
 		Long: `status shows the state of the agent (source, sync, last apply, problems); the kernel
-features that are used, and what replaces missing ones; the proxies and their workers; the
-listeners; how full the maps are; and the outcomes of packets and connection attempts.`,
+features that are used, and what replaces missing ones; the proxies, their workers, and which
+restrictions they have put on themselves; the listeners; how full the maps are; and the outcomes
+of packets and connection attempts.`,
 		Example: `  kerngatectl status
   kerngatectl status -o json | jq .agent.ready`,
 		Args: atMost(0),
@@ -203,11 +204,37 @@ func agentTable(w io.Writer, now time.Time, a *status.Status) {
 			if g.Refused != "" {
 				feed += ", refused: " + g.Refused
 			}
-			cells = append(cells, []string{fmt.Sprint(g.Number), g.State, fmt.Sprint(g.PID), g.Build, fmt.Sprint(g.Config), fmt.Sprint(g.Connections), ago(now, g.Since), feed})
+			cells = append(cells, []string{fmt.Sprint(g.Number), g.State, fmt.Sprint(g.PID), g.Build, fmt.Sprint(g.Config), fmt.Sprint(g.Connections), ago(now, g.Since), confined(g.Walls), feed})
 		}
 		fmt.Fprintln(w)
-		columns(w, "PROXY STATE PID BUILD CONFIG CONNECTIONS SINCE FEED", cells)
+		columns(w, "PROXY STATE PID BUILD CONFIG CONNECTIONS SINCE CONFINED FEED", cells)
 	}
+	for _, g := range a.Proxies {
+		for _, wall := range g.Walls {
+			if !wall.InForce {
+				fmt.Fprintf(w, "proxy %d serves without the restriction %s: %s\n", g.Number, wall.Name, wall.Missing)
+			}
+		}
+	}
+}
+
+// confined says in a word which of its restrictions a proxy has put on itself.
+func confined(walls []status.Wall) string {
+	var missing []string
+	for _, w := range walls {
+		if !w.InForce {
+			missing = append(missing, w.Name)
+		}
+	}
+	switch {
+	case len(walls) == 0:
+		return "unknown"
+	case len(missing) == 0:
+		return "yes"
+	case len(missing) == len(walls):
+		return "NO"
+	}
+	return "in part, lacks " + strings.Join(missing, ", ")
 }
 
 func kernelTable(w io.Writer, k *kernelStatus) {

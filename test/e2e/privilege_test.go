@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -16,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kerngate/kerngate/test/lab"
+	"github.com/kerngate/kerngate/userspace/look/status"
 	"github.com/kerngate/kerngate/userspace/proxy/confine"
 )
 
@@ -129,6 +131,20 @@ func TestProxyIsConfined(t *testing.T) {
 		if !strings.Contains(told, `{wall="`+wall+`"} 1`) {
 			t.Errorf("%s is not in force:\n%s", wall, told)
 		}
+	}
+	out, err := s.Ctl("status", "-o", "json")
+	must(t, err)
+	var node struct{ Agent status.Status }
+	must(t, json.Unmarshal([]byte(out), &node))
+	var names []string
+	for _, w := range node.Agent.Proxies[0].Walls {
+		names = append(names, w.Name)
+		if w.InForce == (w.Missing != "") || w.InForce != strings.Contains(told, `{wall="`+w.Name+`"} 1`) {
+			t.Errorf("kerngatectl status says %+v, the proxy:\n%s", w, told)
+		}
+	}
+	if want := []string{confine.Undumpable, confine.NoNewPrivs, confine.Landlock, confine.Seccomp}; !slices.Equal(names, want) {
+		t.Errorf("kerngatectl status knows the restrictions %v, want %v", names, want)
 	}
 }
 

@@ -184,6 +184,7 @@ func (p *Proxy) introduce(ctx context.Context, s *sockets) (*feed.Client, error)
 		Workers: uint32(p.options.Workers),
 		Sockets: s.kinds,
 		MapAbi:  abi.ABI,
+		Walls:   p.walls(),
 	}
 	for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
 		client, welcome, fds, err := feed.Dial(ctx, p.options.Socket, hello, s.fds)
@@ -209,6 +210,18 @@ func (p *Proxy) introduce(ctx context.Context, s *sockets) (*feed.Client, error)
 		case <-time.After(wait):
 		}
 	}
+}
+
+// walls are the restrictions of this process, for whoever asks the agent.
+func (p *Proxy) walls() []*feedpb.Wall {
+	walls := make([]*feedpb.Wall, len(p.options.Walls))
+	for i, w := range p.options.Walls {
+		walls[i] = &feedpb.Wall{Name: w.Name}
+		if w.Err != nil {
+			walls[i].Missing = w.Err.Error()
+		}
+	}
+	return walls
 }
 
 // adopt takes the maps of a Welcome.
@@ -288,6 +301,7 @@ func (p *Proxy) resume(ctx context.Context) *feed.Client {
 			MapAbi:           abi.ABI,
 			ResumeGeneration: p.generation,
 			Epoch:            p.epoch,
+			Walls:            p.walls(),
 			ConfigVersion:    p.config.Load().Version,
 		}, nil)
 		for _, fd := range fds {

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -12,6 +13,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
@@ -647,6 +649,35 @@ func TestResume(t *testing.T) {
 	}
 	if _, _, err := s.join(&feedpb.Hello{ResumeGeneration: 6, Epoch: "e1"}); !errors.As(err, &reject) || !strings.Contains(reject.Reason, "generation 6 is not known") {
 		t.Errorf("an unknown generation: %v", err)
+	}
+}
+
+// TestWalls: the agent tells what a proxy says of its restrictions, and nothing that a terminal
+// would obey: the proxy may have been taken over.
+func TestWalls(t *testing.T) {
+	s := newStage(t, nil)
+	s.source.updates <- update("x")
+	hello := &feedpb.Hello{Walls: []*feedpb.Wall{{Name: "seccomp"}, {Name: "landlock", Missing: "the kernel\x1b[2J has none\n" + strings.Repeat("é", 1000)}}}
+	for range 100 {
+		hello.Walls = append(hello.Walls, &feedpb.Wall{Name: "more"})
+	}
+	if _, _, err := s.join(hello); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := feed.Ask(t.Context(), s.socket, status.QueryProxies)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var told status.Proxies
+	if err := json.Unmarshal(answer, &told); err != nil || len(told.Proxies) != 1 {
+		t.Fatalf("%s: %v", answer, err)
+	}
+	walls := told.Proxies[0].Walls
+	if len(walls) != 16 || walls[0] != (status.Wall{Name: "seccomp", InForce: true}) {
+		t.Fatalf("%d walls, %+v", len(walls), walls)
+	}
+	if w := walls[1]; w.InForce || !strings.HasPrefix(w.Missing, "the kernel[2J has noneé") || len(w.Missing) > 310 || !utf8.ValidString(w.Missing) {
+		t.Errorf("%q", w.Missing)
 	}
 }
 

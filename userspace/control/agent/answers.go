@@ -142,6 +142,7 @@ func (a *Agent) generations() []status.Generation {
 			Workers:   make([]status.Worker, 0, p.workers),
 			Since:     p.since,
 			Refused:   p.refusal,
+			Walls:     p.walls,
 		})
 	}
 	slices.Reverse(out)

@@ -5,7 +5,9 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strings"
 	"time"
+	"unicode"
 
 	"golang.org/x/sys/unix"
 
@@ -14,6 +16,7 @@ import (
 	"github.com/kerngate/kerngate/userspace/control/compile"
 	"github.com/kerngate/kerngate/userspace/feed"
 	"github.com/kerngate/kerngate/userspace/feed/feedpb"
+	"github.com/kerngate/kerngate/userspace/look/status"
 	"github.com/kerngate/kerngate/userspace/model"
 )
 
@@ -35,6 +38,7 @@ type proxy struct {
 	workers int
 	build   string
 	pid     int
+	walls   []status.Wall
 	state   proxyState
 	since   time.Time // of state
 
@@ -123,6 +127,7 @@ func (a *Agent) join(e feed.Joined) {
 		return
 	}
 	p.peer, p.pid, p.build = e.Peer, e.Peer.PID, e.Hello.Build
+	p.walls = wallsOf(e.Hello)
 	p.acked, p.sent, p.refused, p.refusal = nil, nil, nil, ""
 	p.lostAt = time.Time{}
 	a.watch(p)
@@ -179,6 +184,28 @@ func (a *Agent) begin(e feed.Joined) (*proxy, error) {
 	p := &proxy{number: number, workers: workers, state: starting, since: time.Now()}
 	a.proxies[number] = p
 	return p, nil
+}
+
+// wallsOf returns what a proxy says of its restrictions. It may have been taken over: what operators
+// read is bounded, and holds nothing that a terminal would obey.
+func wallsOf(hello *feedpb.Hello) (walls []status.Wall) {
+	const most, longest = 16, 300
+	clean := func(text string) string {
+		text = strings.Map(func(r rune) rune {
+			if !unicode.IsPrint(r) {
+				return -1
+			}
+			return r
+		}, text)
+		if len(text) > longest {
+			text = strings.ToValidUTF8(text[:longest], "") + "..."
+		}
+		return text
+	}
+	for _, w := range hello.Walls[:min(len(hello.Walls), most)] {
+		walls = append(walls, status.Wall{Name: clean(w.Name), InForce: w.Missing == "", Missing: clean(w.Missing)})
+	}
+	return walls
 }
 
 // resume finds the generation of a proxy that was connected before, maybe to another agent.

@@ -187,7 +187,7 @@ func (x Location_Match) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Location_Match.Descriptor instead.
 func (Location_Match) EnumDescriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{15, 0}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{16, 0}
 }
 
 type ClientAuth_Mode int32
@@ -236,7 +236,7 @@ func (x ClientAuth_Mode) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ClientAuth_Mode.Descriptor instead.
 func (ClientAuth_Mode) EnumDescriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{17, 0}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{18, 0}
 }
 
 type Upstream_Protocol int32
@@ -282,7 +282,7 @@ func (x Upstream_Protocol) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Upstream_Protocol.Descriptor instead.
 func (Upstream_Protocol) EnumDescriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{21, 0}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{22, 0}
 }
 
 type Step_Op int32
@@ -337,7 +337,7 @@ func (x Step_Op) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Step_Op.Descriptor instead.
 func (Step_Op) EnumDescriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{24, 0}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{25, 0}
 }
 
 type Step_Test int32
@@ -398,7 +398,7 @@ func (x Step_Test) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Step_Test.Descriptor instead.
 func (Step_Test) EnumDescriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{24, 1}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{25, 1}
 }
 
 type Step_Then int32
@@ -447,7 +447,7 @@ func (x Step_Then) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Step_Then.Descriptor instead.
 func (Step_Then) EnumDescriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{24, 2}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{25, 2}
 }
 
 type HeaderRule_Op int32
@@ -502,7 +502,7 @@ func (x HeaderRule_Op) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use HeaderRule_Op.Descriptor instead.
 func (HeaderRule_Op) EnumDescriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{43, 0}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{44, 0}
 }
 
 type HealthCheck_Kind int32
@@ -551,7 +551,7 @@ func (x HealthCheck_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use HealthCheck_Kind.Descriptor instead.
 func (HealthCheck_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{47, 0}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{48, 0}
 }
 
 // ToAgent is what a client of the socket sends.
@@ -878,6 +878,7 @@ type Hello struct {
 	MapAbi           uint32                 `protobuf:"varint,7,opt,name=map_abi,json=mapAbi,proto3" json:"map_abi,omitempty"`
 	ConfigVersion    uint64                 `protobuf:"varint,8,opt,name=config_version,json=configVersion,proto3" json:"config_version,omitempty"` // of the last Config applied, 0: none
 	Epoch            string                 `protobuf:"bytes,9,opt,name=epoch,proto3" json:"epoch,omitempty"`                                       // Welcome.epoch when it resumes
+	Walls            []*Wall                `protobuf:"bytes,10,rep,name=walls,proto3" json:"walls,omitempty"`                                      // restrictions that the proxy has put on itself, or could not
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -975,6 +976,66 @@ func (x *Hello) GetEpoch() string {
 	return ""
 }
 
+func (x *Hello) GetWalls() []*Wall {
+	if x != nil {
+		return x.Walls
+	}
+	return nil
+}
+
+// Wall is one restriction of a proxy.
+type Wall struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Missing       string                 `protobuf:"bytes,2,opt,name=missing,proto3" json:"missing,omitempty"` // why it is not in force, "": it is
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Wall) Reset() {
+	*x = Wall{}
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Wall) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Wall) ProtoMessage() {}
+
+func (x *Wall) ProtoReflect() protoreflect.Message {
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Wall.ProtoReflect.Descriptor instead.
+func (*Wall) Descriptor() ([]byte, []int) {
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Wall) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Wall) GetMissing() string {
+	if x != nil {
+		return x.Missing
+	}
+	return ""
+}
+
 // Welcome gives a proxy its generation and, unless it resumes, the map descriptors in
 // the order of `maps`.
 type Welcome struct {
@@ -989,7 +1050,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[3]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1001,7 +1062,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[3]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1014,7 +1075,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{3}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Welcome) GetVersion() uint32 {
@@ -1057,7 +1118,7 @@ type Map struct {
 
 func (x *Map) Reset() {
 	*x = Map{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[4]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1069,7 +1130,7 @@ func (x *Map) String() string {
 func (*Map) ProtoMessage() {}
 
 func (x *Map) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[4]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1082,7 +1143,7 @@ func (x *Map) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Map.ProtoReflect.Descriptor instead.
 func (*Map) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{4}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Map) GetName() string {
@@ -1124,7 +1185,7 @@ type Listeners struct {
 
 func (x *Listeners) Reset() {
 	*x = Listeners{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[5]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1136,7 +1197,7 @@ func (x *Listeners) String() string {
 func (*Listeners) ProtoMessage() {}
 
 func (x *Listeners) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[5]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1149,7 +1210,7 @@ func (x *Listeners) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Listeners.ProtoReflect.Descriptor instead.
 func (*Listeners) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{5}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{6}
 }
 
 // Leaving says that a proxy drains for a reason of its own, and that another one is needed (feed
@@ -1162,7 +1223,7 @@ type Leaving struct {
 
 func (x *Leaving) Reset() {
 	*x = Leaving{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[6]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1174,7 +1235,7 @@ func (x *Leaving) String() string {
 func (*Leaving) ProtoMessage() {}
 
 func (x *Leaving) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[6]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1187,7 +1248,7 @@ func (x *Leaving) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Leaving.ProtoReflect.Descriptor instead.
 func (*Leaving) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{6}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{7}
 }
 
 // Inherit passes the listening sockets of proxies that are gone or do not respond: who waits in
@@ -1200,7 +1261,7 @@ type Inherit struct {
 
 func (x *Inherit) Reset() {
 	*x = Inherit{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[7]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1212,7 +1273,7 @@ func (x *Inherit) String() string {
 func (*Inherit) ProtoMessage() {}
 
 func (x *Inherit) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[7]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1225,7 +1286,7 @@ func (x *Inherit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inherit.ProtoReflect.Descriptor instead.
 func (*Inherit) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{7}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{8}
 }
 
 // Reject ends the conversation. The reason says what to do.
@@ -1238,7 +1299,7 @@ type Reject struct {
 
 func (x *Reject) Reset() {
 	*x = Reject{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[8]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1250,7 +1311,7 @@ func (x *Reject) String() string {
 func (*Reject) ProtoMessage() {}
 
 func (x *Reject) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[8]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1263,7 +1324,7 @@ func (x *Reject) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reject.ProtoReflect.Descriptor instead.
 func (*Reject) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{8}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Reject) GetReason() string {
@@ -1300,7 +1361,7 @@ type Config struct {
 
 func (x *Config) Reset() {
 	*x = Config{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[9]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1312,7 +1373,7 @@ func (x *Config) String() string {
 func (*Config) ProtoMessage() {}
 
 func (x *Config) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[9]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1325,7 +1386,7 @@ func (x *Config) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Config.ProtoReflect.Descriptor instead.
 func (*Config) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{9}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Config) GetVersion() uint64 {
@@ -1446,7 +1507,7 @@ type Certificate struct {
 
 func (x *Certificate) Reset() {
 	*x = Certificate{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[10]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1458,7 +1519,7 @@ func (x *Certificate) String() string {
 func (*Certificate) ProtoMessage() {}
 
 func (x *Certificate) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[10]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1471,7 +1532,7 @@ func (x *Certificate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Certificate.ProtoReflect.Descriptor instead.
 func (*Certificate) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{10}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Certificate) GetId() string {
@@ -1514,7 +1575,7 @@ type Authority struct {
 
 func (x *Authority) Reset() {
 	*x = Authority{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[11]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1526,7 +1587,7 @@ func (x *Authority) String() string {
 func (*Authority) ProtoMessage() {}
 
 func (x *Authority) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[11]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1539,7 +1600,7 @@ func (x *Authority) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Authority.ProtoReflect.Descriptor instead.
 func (*Authority) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{11}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Authority) GetId() string {
@@ -1575,7 +1636,7 @@ type TicketKeys struct {
 
 func (x *TicketKeys) Reset() {
 	*x = TicketKeys{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[12]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1587,7 +1648,7 @@ func (x *TicketKeys) String() string {
 func (*TicketKeys) ProtoMessage() {}
 
 func (x *TicketKeys) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[12]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1600,7 +1661,7 @@ func (x *TicketKeys) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TicketKeys.ProtoReflect.Descriptor instead.
 func (*TicketKeys) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{12}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *TicketKeys) GetKeys() [][]byte {
@@ -1630,7 +1691,7 @@ type Host struct {
 
 func (x *Host) Reset() {
 	*x = Host{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[13]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1642,7 +1703,7 @@ func (x *Host) String() string {
 func (*Host) ProtoMessage() {}
 
 func (x *Host) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[13]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1655,7 +1716,7 @@ func (x *Host) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Host.ProtoReflect.Descriptor instead.
 func (*Host) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{13}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Host) GetName() string {
@@ -1704,7 +1765,7 @@ type Locations struct {
 
 func (x *Locations) Reset() {
 	*x = Locations{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[14]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1716,7 +1777,7 @@ func (x *Locations) String() string {
 func (*Locations) ProtoMessage() {}
 
 func (x *Locations) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[14]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1729,7 +1790,7 @@ func (x *Locations) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Locations.ProtoReflect.Descriptor instead.
 func (*Locations) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{14}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Locations) GetServer() []*Location {
@@ -1758,7 +1819,7 @@ type Location struct {
 
 func (x *Location) Reset() {
 	*x = Location{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[15]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1770,7 +1831,7 @@ func (x *Location) String() string {
 func (*Location) ProtoMessage() {}
 
 func (x *Location) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[15]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1783,7 +1844,7 @@ func (x *Location) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Location.ProtoReflect.Descriptor instead.
 func (*Location) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{15}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Location) GetMatch() Location_Match {
@@ -1829,7 +1890,7 @@ type TLS struct {
 
 func (x *TLS) Reset() {
 	*x = TLS{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[16]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1841,7 +1902,7 @@ func (x *TLS) String() string {
 func (*TLS) ProtoMessage() {}
 
 func (x *TLS) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[16]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1854,7 +1915,7 @@ func (x *TLS) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TLS.ProtoReflect.Descriptor instead.
 func (*TLS) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{16}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *TLS) GetCertificates() []string {
@@ -1913,7 +1974,7 @@ type ClientAuth struct {
 
 func (x *ClientAuth) Reset() {
 	*x = ClientAuth{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[17]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1925,7 +1986,7 @@ func (x *ClientAuth) String() string {
 func (*ClientAuth) ProtoMessage() {}
 
 func (x *ClientAuth) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[17]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1938,7 +1999,7 @@ func (x *ClientAuth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClientAuth.ProtoReflect.Descriptor instead.
 func (*ClientAuth) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{17}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ClientAuth) GetMode() ClientAuth_Mode {
@@ -2004,7 +2065,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[18]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2016,7 +2077,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[18]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2029,7 +2090,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{18}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Route) GetPath() string {
@@ -2136,7 +2197,7 @@ type Conditions struct {
 
 func (x *Conditions) Reset() {
 	*x = Conditions{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[19]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2148,7 +2209,7 @@ func (x *Conditions) String() string {
 func (*Conditions) ProtoMessage() {}
 
 func (x *Conditions) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[19]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2161,7 +2222,7 @@ func (x *Conditions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Conditions.ProtoReflect.Descriptor instead.
 func (*Conditions) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{19}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Conditions) GetMethod() string {
@@ -2203,7 +2264,7 @@ type Comparison struct {
 
 func (x *Comparison) Reset() {
 	*x = Comparison{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[20]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2215,7 +2276,7 @@ func (x *Comparison) String() string {
 func (*Comparison) ProtoMessage() {}
 
 func (x *Comparison) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[20]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2228,7 +2289,7 @@ func (x *Comparison) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Comparison.ProtoReflect.Descriptor instead.
 func (*Comparison) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{20}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Comparison) GetName() string {
@@ -2265,7 +2326,7 @@ type Upstream struct {
 
 func (x *Upstream) Reset() {
 	*x = Upstream{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[21]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2277,7 +2338,7 @@ func (x *Upstream) String() string {
 func (*Upstream) ProtoMessage() {}
 
 func (x *Upstream) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[21]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2290,7 +2351,7 @@ func (x *Upstream) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Upstream.ProtoReflect.Descriptor instead.
 func (*Upstream) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{21}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Upstream) GetProtocol() Upstream_Protocol {
@@ -2336,7 +2397,7 @@ type UpstreamTLS struct {
 
 func (x *UpstreamTLS) Reset() {
 	*x = UpstreamTLS{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[22]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2348,7 +2409,7 @@ func (x *UpstreamTLS) String() string {
 func (*UpstreamTLS) ProtoMessage() {}
 
 func (x *UpstreamTLS) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[22]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2361,7 +2422,7 @@ func (x *UpstreamTLS) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpstreamTLS.ProtoReflect.Descriptor instead.
 func (*UpstreamTLS) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{22}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *UpstreamTLS) GetVerify() bool {
@@ -2452,7 +2513,7 @@ type Policy struct {
 
 func (x *Policy) Reset() {
 	*x = Policy{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[23]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2464,7 +2525,7 @@ func (x *Policy) String() string {
 func (*Policy) ProtoMessage() {}
 
 func (x *Policy) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[23]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2477,7 +2538,7 @@ func (x *Policy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Policy.ProtoReflect.Descriptor instead.
 func (*Policy) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{23}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Policy) GetRedirects() []*Redirect {
@@ -2702,7 +2763,7 @@ type Step struct {
 
 func (x *Step) Reset() {
 	*x = Step{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[24]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2714,7 +2775,7 @@ func (x *Step) String() string {
 func (*Step) ProtoMessage() {}
 
 func (x *Step) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[24]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2727,7 +2788,7 @@ func (x *Step) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Step.ProtoReflect.Descriptor instead.
 func (*Step) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{24}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Step) GetOp() Step_Op {
@@ -2813,7 +2874,7 @@ type Substitutions struct {
 
 func (x *Substitutions) Reset() {
 	*x = Substitutions{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[25]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2825,7 +2886,7 @@ func (x *Substitutions) String() string {
 func (*Substitutions) ProtoMessage() {}
 
 func (x *Substitutions) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[25]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2838,7 +2899,7 @@ func (x *Substitutions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Substitutions.ProtoReflect.Descriptor instead.
 func (*Substitutions) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{25}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Substitutions) GetReplace() []*Substitutions_Substitution {
@@ -2881,7 +2942,7 @@ type Balance struct {
 
 func (x *Balance) Reset() {
 	*x = Balance{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[26]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2893,7 +2954,7 @@ func (x *Balance) String() string {
 func (*Balance) ProtoMessage() {}
 
 func (x *Balance) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[26]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2906,7 +2967,7 @@ func (x *Balance) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Balance.ProtoReflect.Descriptor instead.
 func (*Balance) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{26}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Balance) GetAlgorithm() Algorithm {
@@ -2956,7 +3017,7 @@ type Affinity struct {
 
 func (x *Affinity) Reset() {
 	*x = Affinity{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[27]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2968,7 +3029,7 @@ func (x *Affinity) String() string {
 func (*Affinity) ProtoMessage() {}
 
 func (x *Affinity) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[27]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2981,7 +3042,7 @@ func (x *Affinity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Affinity.ProtoReflect.Descriptor instead.
 func (*Affinity) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{27}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Affinity) GetCookie() string {
@@ -3073,7 +3134,7 @@ type Retry struct {
 
 func (x *Retry) Reset() {
 	*x = Retry{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[28]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3085,7 +3146,7 @@ func (x *Retry) String() string {
 func (*Retry) ProtoMessage() {}
 
 func (x *Retry) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[28]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3098,7 +3159,7 @@ func (x *Retry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retry.ProtoReflect.Descriptor instead.
 func (*Retry) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{28}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Retry) GetOn() uint32 {
@@ -3141,7 +3202,7 @@ type Destination struct {
 
 func (x *Destination) Reset() {
 	*x = Destination{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[29]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3153,7 +3214,7 @@ func (x *Destination) String() string {
 func (*Destination) ProtoMessage() {}
 
 func (x *Destination) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[29]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3166,7 +3227,7 @@ func (x *Destination) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Destination.ProtoReflect.Descriptor instead.
 func (*Destination) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{29}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Destination) GetService() uint32 {
@@ -3215,7 +3276,7 @@ type ExternalAuth struct {
 
 func (x *ExternalAuth) Reset() {
 	*x = ExternalAuth{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[30]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3227,7 +3288,7 @@ func (x *ExternalAuth) String() string {
 func (*ExternalAuth) ProtoMessage() {}
 
 func (x *ExternalAuth) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[30]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3240,7 +3301,7 @@ func (x *ExternalAuth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExternalAuth.ProtoReflect.Descriptor instead.
 func (*ExternalAuth) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{30}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ExternalAuth) GetTo() *Destination {
@@ -3323,7 +3384,7 @@ type CacheTime struct {
 
 func (x *CacheTime) Reset() {
 	*x = CacheTime{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[31]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3335,7 +3396,7 @@ func (x *CacheTime) String() string {
 func (*CacheTime) ProtoMessage() {}
 
 func (x *CacheTime) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[31]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3348,7 +3409,7 @@ func (x *CacheTime) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CacheTime.ProtoReflect.Descriptor instead.
 func (*CacheTime) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{31}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *CacheTime) GetStatus() []uint32 {
@@ -3376,7 +3437,7 @@ type Mirror struct {
 
 func (x *Mirror) Reset() {
 	*x = Mirror{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[32]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3388,7 +3449,7 @@ func (x *Mirror) String() string {
 func (*Mirror) ProtoMessage() {}
 
 func (x *Mirror) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[32]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3401,7 +3462,7 @@ func (x *Mirror) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mirror.ProtoReflect.Descriptor instead.
 func (*Mirror) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{32}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Mirror) GetTo() *Destination {
@@ -3438,7 +3499,7 @@ type ErrorPages struct {
 
 func (x *ErrorPages) Reset() {
 	*x = ErrorPages{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[33]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3450,7 +3511,7 @@ func (x *ErrorPages) String() string {
 func (*ErrorPages) ProtoMessage() {}
 
 func (x *ErrorPages) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[33]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3463,7 +3524,7 @@ func (x *ErrorPages) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorPages.ProtoReflect.Descriptor instead.
 func (*ErrorPages) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{33}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ErrorPages) GetStatus() []uint32 {
@@ -3505,7 +3566,7 @@ type Compression struct {
 
 func (x *Compression) Reset() {
 	*x = Compression{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[34]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3517,7 +3578,7 @@ func (x *Compression) String() string {
 func (*Compression) ProtoMessage() {}
 
 func (x *Compression) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[34]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3530,7 +3591,7 @@ func (x *Compression) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Compression.ProtoReflect.Descriptor instead.
 func (*Compression) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{34}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Compression) GetEncodings() []string {
@@ -3564,7 +3625,7 @@ type Pace struct {
 
 func (x *Pace) Reset() {
 	*x = Pace{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[35]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3576,7 +3637,7 @@ func (x *Pace) String() string {
 func (*Pace) ProtoMessage() {}
 
 func (x *Pace) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[35]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3589,7 +3650,7 @@ func (x *Pace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pace.ProtoReflect.Descriptor instead.
 func (*Pace) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{35}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Pace) GetBytesPerSecond() uint64 {
@@ -3617,7 +3678,7 @@ type Trace struct {
 
 func (x *Trace) Reset() {
 	*x = Trace{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[36]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3629,7 +3690,7 @@ func (x *Trace) String() string {
 func (*Trace) ProtoMessage() {}
 
 func (x *Trace) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[36]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3642,7 +3703,7 @@ func (x *Trace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Trace.ProtoReflect.Descriptor instead.
 func (*Trace) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{36}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Trace) GetEnabled() bool {
@@ -3681,7 +3742,7 @@ type Redirect struct {
 
 func (x *Redirect) Reset() {
 	*x = Redirect{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[37]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3693,7 +3754,7 @@ func (x *Redirect) String() string {
 func (*Redirect) ProtoMessage() {}
 
 func (x *Redirect) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[37]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3706,7 +3767,7 @@ func (x *Redirect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Redirect.ProtoReflect.Descriptor instead.
 func (*Redirect) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{37}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Redirect) GetPath() string {
@@ -3772,7 +3833,7 @@ type CORS struct {
 
 func (x *CORS) Reset() {
 	*x = CORS{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[38]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3784,7 +3845,7 @@ func (x *CORS) String() string {
 func (*CORS) ProtoMessage() {}
 
 func (x *CORS) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[38]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3797,7 +3858,7 @@ func (x *CORS) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CORS.ProtoReflect.Descriptor instead.
 func (*CORS) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{38}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *CORS) GetOrigins() []string {
@@ -3855,7 +3916,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[39]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3867,7 +3928,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[39]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3880,7 +3941,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{39}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Limits) GetRates() []*Rate {
@@ -3929,7 +3990,7 @@ type Rate struct {
 
 func (x *Rate) Reset() {
 	*x = Rate{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[40]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3941,7 +4002,7 @@ func (x *Rate) String() string {
 func (*Rate) ProtoMessage() {}
 
 func (x *Rate) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[40]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3954,7 +4015,7 @@ func (x *Rate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rate.ProtoReflect.Descriptor instead.
 func (*Rate) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{40}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Rate) GetRequests() uint32 {
@@ -3992,7 +4053,7 @@ type Access struct {
 
 func (x *Access) Reset() {
 	*x = Access{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[41]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4004,7 +4065,7 @@ func (x *Access) String() string {
 func (*Access) ProtoMessage() {}
 
 func (x *Access) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[41]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4017,7 +4078,7 @@ func (x *Access) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Access.ProtoReflect.Descriptor instead.
 func (*Access) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{41}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Access) GetAllow() []string {
@@ -4073,7 +4134,7 @@ type BasicAuth struct {
 
 func (x *BasicAuth) Reset() {
 	*x = BasicAuth{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[42]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4085,7 +4146,7 @@ func (x *BasicAuth) String() string {
 func (*BasicAuth) ProtoMessage() {}
 
 func (x *BasicAuth) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[42]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4098,7 +4159,7 @@ func (x *BasicAuth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BasicAuth.ProtoReflect.Descriptor instead.
 func (*BasicAuth) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{42}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *BasicAuth) GetRealm() string {
@@ -4130,7 +4191,7 @@ type HeaderRule struct {
 
 func (x *HeaderRule) Reset() {
 	*x = HeaderRule{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[43]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4142,7 +4203,7 @@ func (x *HeaderRule) String() string {
 func (*HeaderRule) ProtoMessage() {}
 
 func (x *HeaderRule) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[43]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4155,7 +4216,7 @@ func (x *HeaderRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeaderRule.ProtoReflect.Descriptor instead.
 func (*HeaderRule) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{43}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *HeaderRule) GetOp() HeaderRule_Op {
@@ -4218,7 +4279,7 @@ type Replacement struct {
 
 func (x *Replacement) Reset() {
 	*x = Replacement{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[44]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4230,7 +4291,7 @@ func (x *Replacement) String() string {
 func (*Replacement) ProtoMessage() {}
 
 func (x *Replacement) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[44]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4243,7 +4304,7 @@ func (x *Replacement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Replacement.ProtoReflect.Descriptor instead.
 func (*Replacement) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{44}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Replacement) GetFrom() string {
@@ -4287,7 +4348,7 @@ type Split struct {
 
 func (x *Split) Reset() {
 	*x = Split{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[45]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4299,7 +4360,7 @@ func (x *Split) String() string {
 func (*Split) ProtoMessage() {}
 
 func (x *Split) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[45]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4312,7 +4373,7 @@ func (x *Split) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Split.ProtoReflect.Descriptor instead.
 func (*Split) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{45}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Split) GetService() uint32 {
@@ -4408,7 +4469,7 @@ type Service struct {
 
 func (x *Service) Reset() {
 	*x = Service{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[46]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4420,7 +4481,7 @@ func (x *Service) String() string {
 func (*Service) ProtoMessage() {}
 
 func (x *Service) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[46]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4433,7 +4494,7 @@ func (x *Service) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Service.ProtoReflect.Descriptor instead.
 func (*Service) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{46}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Service) GetId() uint32 {
@@ -4509,7 +4570,7 @@ type HealthCheck struct {
 
 func (x *HealthCheck) Reset() {
 	*x = HealthCheck{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[47]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4521,7 +4582,7 @@ func (x *HealthCheck) String() string {
 func (*HealthCheck) ProtoMessage() {}
 
 func (x *HealthCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[47]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4534,7 +4595,7 @@ func (x *HealthCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthCheck.ProtoReflect.Descriptor instead.
 func (*HealthCheck) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{47}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *HealthCheck) GetKind() HealthCheck_Kind {
@@ -4614,7 +4675,7 @@ type Outlier struct {
 
 func (x *Outlier) Reset() {
 	*x = Outlier{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[48]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4626,7 +4687,7 @@ func (x *Outlier) String() string {
 func (*Outlier) ProtoMessage() {}
 
 func (x *Outlier) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[48]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4639,7 +4700,7 @@ func (x *Outlier) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outlier.ProtoReflect.Descriptor instead.
 func (*Outlier) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{48}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Outlier) GetOff() bool {
@@ -4690,7 +4751,7 @@ type Listener struct {
 
 func (x *Listener) Reset() {
 	*x = Listener{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[49]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4702,7 +4763,7 @@ func (x *Listener) String() string {
 func (*Listener) ProtoMessage() {}
 
 func (x *Listener) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[49]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4715,7 +4776,7 @@ func (x *Listener) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Listener.ProtoReflect.Descriptor instead.
 func (*Listener) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{49}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Listener) GetAddress() []byte {
@@ -4798,7 +4859,7 @@ type Settings struct {
 
 func (x *Settings) Reset() {
 	*x = Settings{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[50]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4810,7 +4871,7 @@ func (x *Settings) String() string {
 func (*Settings) ProtoMessage() {}
 
 func (x *Settings) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[50]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4823,7 +4884,7 @@ func (x *Settings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settings.ProtoReflect.Descriptor instead.
 func (*Settings) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{50}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Settings) GetHeadTimeoutMs() uint32 {
@@ -5136,7 +5197,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[51]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5148,7 +5209,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[51]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5161,7 +5222,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{51}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Ack) GetVersion() uint64 {
@@ -5185,7 +5246,7 @@ type Refuse struct {
 
 func (x *Refuse) Reset() {
 	*x = Refuse{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[52]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5197,7 +5258,7 @@ func (x *Refuse) String() string {
 func (*Refuse) ProtoMessage() {}
 
 func (x *Refuse) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[52]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5210,7 +5271,7 @@ func (x *Refuse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refuse.ProtoReflect.Descriptor instead.
 func (*Refuse) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{52}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Refuse) GetVersion() uint64 {
@@ -5250,7 +5311,7 @@ type Serving struct {
 
 func (x *Serving) Reset() {
 	*x = Serving{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[53]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5262,7 +5323,7 @@ func (x *Serving) String() string {
 func (*Serving) ProtoMessage() {}
 
 func (x *Serving) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[53]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5275,7 +5336,7 @@ func (x *Serving) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Serving.ProtoReflect.Descriptor instead.
 func (*Serving) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{53}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{54}
 }
 
 // Drain tells a proxy that another generation serves: finish what is open, then exit.
@@ -5288,7 +5349,7 @@ type Drain struct {
 
 func (x *Drain) Reset() {
 	*x = Drain{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[54]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5300,7 +5361,7 @@ func (x *Drain) String() string {
 func (*Drain) ProtoMessage() {}
 
 func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[54]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5313,7 +5374,7 @@ func (x *Drain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drain.ProtoReflect.Descriptor instead.
 func (*Drain) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{54}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Drain) GetTimeoutMs() uint32 {
@@ -5333,7 +5394,7 @@ type Query struct {
 
 func (x *Query) Reset() {
 	*x = Query{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[55]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5345,7 +5406,7 @@ func (x *Query) String() string {
 func (*Query) ProtoMessage() {}
 
 func (x *Query) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[55]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5358,7 +5419,7 @@ func (x *Query) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Query.ProtoReflect.Descriptor instead.
 func (*Query) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{55}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Query) GetWhat() string {
@@ -5378,7 +5439,7 @@ type Answer struct {
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[56]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5390,7 +5451,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[56]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5403,7 +5464,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{56}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Answer) GetJson() []byte {
@@ -5430,7 +5491,7 @@ type Substitutions_Substitution struct {
 
 func (x *Substitutions_Substitution) Reset() {
 	*x = Substitutions_Substitution{}
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[57]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5442,7 +5503,7 @@ func (x *Substitutions_Substitution) String() string {
 func (*Substitutions_Substitution) ProtoMessage() {}
 
 func (x *Substitutions_Substitution) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[57]
+	mi := &file_userspace_feed_feedpb_feed_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5455,7 +5516,7 @@ func (x *Substitutions_Substitution) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Substitutions_Substitution.ProtoReflect.Descriptor instead.
 func (*Substitutions_Substitution) Descriptor() ([]byte, []int) {
-	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{25, 0}
+	return file_userspace_feed_feedpb_feed_proto_rawDescGZIP(), []int{26, 0}
 }
 
 func (x *Substitutions_Substitution) GetFrom() string {
@@ -5493,7 +5554,7 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\x05drain\x18\x05 \x01(\v2\x17.kerngate.feed.v1.DrainH\x00R\x05drain\x122\n" +
 	"\x06answer\x18\x06 \x01(\v2\x18.kerngate.feed.v1.AnswerH\x00R\x06answer\x125\n" +
 	"\ainherit\x18\a \x01(\v2\x19.kerngate.feed.v1.InheritH\x00R\ainheritB\t\n" +
-	"\amessage\"\x96\x02\n" +
+	"\amessage\"\xc4\x02\n" +
 	"\x05Hello\x12\x1f\n" +
 	"\vmin_version\x18\x01 \x01(\rR\n" +
 	"minVersion\x12\x1f\n" +
@@ -5505,7 +5566,12 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\x11resume_generation\x18\x06 \x01(\rR\x10resumeGeneration\x12\x17\n" +
 	"\amap_abi\x18\a \x01(\rR\x06mapAbi\x12%\n" +
 	"\x0econfig_version\x18\b \x01(\x04R\rconfigVersion\x12\x14\n" +
-	"\x05epoch\x18\t \x01(\tR\x05epoch\"\x84\x01\n" +
+	"\x05epoch\x18\t \x01(\tR\x05epoch\x12,\n" +
+	"\x05walls\x18\n" +
+	" \x03(\v2\x16.kerngate.feed.v1.WallR\x05walls\"4\n" +
+	"\x04Wall\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\amissing\x18\x02 \x01(\tR\amissing\"\x84\x01\n" +
 	"\aWelcome\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x1e\n" +
 	"\n" +
@@ -5990,7 +6056,7 @@ func file_userspace_feed_feedpb_feed_proto_rawDescGZIP() []byte {
 }
 
 var file_userspace_feed_feedpb_feed_proto_enumTypes = make([]protoimpl.EnumInfo, 10)
-var file_userspace_feed_feedpb_feed_proto_msgTypes = make([]protoimpl.MessageInfo, 58)
+var file_userspace_feed_feedpb_feed_proto_msgTypes = make([]protoimpl.MessageInfo, 59)
 var file_userspace_feed_feedpb_feed_proto_goTypes = []any{
 	(RequestBuffering)(0),              // 0: kerngate.feed.v1.RequestBuffering
 	(Algorithm)(0),                     // 1: kerngate.feed.v1.Algorithm
@@ -6005,147 +6071,149 @@ var file_userspace_feed_feedpb_feed_proto_goTypes = []any{
 	(*ToAgent)(nil),                    // 10: kerngate.feed.v1.ToAgent
 	(*FromAgent)(nil),                  // 11: kerngate.feed.v1.FromAgent
 	(*Hello)(nil),                      // 12: kerngate.feed.v1.Hello
-	(*Welcome)(nil),                    // 13: kerngate.feed.v1.Welcome
-	(*Map)(nil),                        // 14: kerngate.feed.v1.Map
-	(*Listeners)(nil),                  // 15: kerngate.feed.v1.Listeners
-	(*Leaving)(nil),                    // 16: kerngate.feed.v1.Leaving
-	(*Inherit)(nil),                    // 17: kerngate.feed.v1.Inherit
-	(*Reject)(nil),                     // 18: kerngate.feed.v1.Reject
-	(*Config)(nil),                     // 19: kerngate.feed.v1.Config
-	(*Certificate)(nil),                // 20: kerngate.feed.v1.Certificate
-	(*Authority)(nil),                  // 21: kerngate.feed.v1.Authority
-	(*TicketKeys)(nil),                 // 22: kerngate.feed.v1.TicketKeys
-	(*Host)(nil),                       // 23: kerngate.feed.v1.Host
-	(*Locations)(nil),                  // 24: kerngate.feed.v1.Locations
-	(*Location)(nil),                   // 25: kerngate.feed.v1.Location
-	(*TLS)(nil),                        // 26: kerngate.feed.v1.TLS
-	(*ClientAuth)(nil),                 // 27: kerngate.feed.v1.ClientAuth
-	(*Route)(nil),                      // 28: kerngate.feed.v1.Route
-	(*Conditions)(nil),                 // 29: kerngate.feed.v1.Conditions
-	(*Comparison)(nil),                 // 30: kerngate.feed.v1.Comparison
-	(*Upstream)(nil),                   // 31: kerngate.feed.v1.Upstream
-	(*UpstreamTLS)(nil),                // 32: kerngate.feed.v1.UpstreamTLS
-	(*Policy)(nil),                     // 33: kerngate.feed.v1.Policy
-	(*Step)(nil),                       // 34: kerngate.feed.v1.Step
-	(*Substitutions)(nil),              // 35: kerngate.feed.v1.Substitutions
-	(*Balance)(nil),                    // 36: kerngate.feed.v1.Balance
-	(*Affinity)(nil),                   // 37: kerngate.feed.v1.Affinity
-	(*Retry)(nil),                      // 38: kerngate.feed.v1.Retry
-	(*Destination)(nil),                // 39: kerngate.feed.v1.Destination
-	(*ExternalAuth)(nil),               // 40: kerngate.feed.v1.ExternalAuth
-	(*CacheTime)(nil),                  // 41: kerngate.feed.v1.CacheTime
-	(*Mirror)(nil),                     // 42: kerngate.feed.v1.Mirror
-	(*ErrorPages)(nil),                 // 43: kerngate.feed.v1.ErrorPages
-	(*Compression)(nil),                // 44: kerngate.feed.v1.Compression
-	(*Pace)(nil),                       // 45: kerngate.feed.v1.Pace
-	(*Trace)(nil),                      // 46: kerngate.feed.v1.Trace
-	(*Redirect)(nil),                   // 47: kerngate.feed.v1.Redirect
-	(*CORS)(nil),                       // 48: kerngate.feed.v1.CORS
-	(*Limits)(nil),                     // 49: kerngate.feed.v1.Limits
-	(*Rate)(nil),                       // 50: kerngate.feed.v1.Rate
-	(*Access)(nil),                     // 51: kerngate.feed.v1.Access
-	(*BasicAuth)(nil),                  // 52: kerngate.feed.v1.BasicAuth
-	(*HeaderRule)(nil),                 // 53: kerngate.feed.v1.HeaderRule
-	(*Replacement)(nil),                // 54: kerngate.feed.v1.Replacement
-	(*Split)(nil),                      // 55: kerngate.feed.v1.Split
-	(*Service)(nil),                    // 56: kerngate.feed.v1.Service
-	(*HealthCheck)(nil),                // 57: kerngate.feed.v1.HealthCheck
-	(*Outlier)(nil),                    // 58: kerngate.feed.v1.Outlier
-	(*Listener)(nil),                   // 59: kerngate.feed.v1.Listener
-	(*Settings)(nil),                   // 60: kerngate.feed.v1.Settings
-	(*Ack)(nil),                        // 61: kerngate.feed.v1.Ack
-	(*Refuse)(nil),                     // 62: kerngate.feed.v1.Refuse
-	(*Serving)(nil),                    // 63: kerngate.feed.v1.Serving
-	(*Drain)(nil),                      // 64: kerngate.feed.v1.Drain
-	(*Query)(nil),                      // 65: kerngate.feed.v1.Query
-	(*Answer)(nil),                     // 66: kerngate.feed.v1.Answer
-	(*Substitutions_Substitution)(nil), // 67: kerngate.feed.v1.Substitutions.Substitution
+	(*Wall)(nil),                       // 13: kerngate.feed.v1.Wall
+	(*Welcome)(nil),                    // 14: kerngate.feed.v1.Welcome
+	(*Map)(nil),                        // 15: kerngate.feed.v1.Map
+	(*Listeners)(nil),                  // 16: kerngate.feed.v1.Listeners
+	(*Leaving)(nil),                    // 17: kerngate.feed.v1.Leaving
+	(*Inherit)(nil),                    // 18: kerngate.feed.v1.Inherit
+	(*Reject)(nil),                     // 19: kerngate.feed.v1.Reject
+	(*Config)(nil),                     // 20: kerngate.feed.v1.Config
+	(*Certificate)(nil),                // 21: kerngate.feed.v1.Certificate
+	(*Authority)(nil),                  // 22: kerngate.feed.v1.Authority
+	(*TicketKeys)(nil),                 // 23: kerngate.feed.v1.TicketKeys
+	(*Host)(nil),                       // 24: kerngate.feed.v1.Host
+	(*Locations)(nil),                  // 25: kerngate.feed.v1.Locations
+	(*Location)(nil),                   // 26: kerngate.feed.v1.Location
+	(*TLS)(nil),                        // 27: kerngate.feed.v1.TLS
+	(*ClientAuth)(nil),                 // 28: kerngate.feed.v1.ClientAuth
+	(*Route)(nil),                      // 29: kerngate.feed.v1.Route
+	(*Conditions)(nil),                 // 30: kerngate.feed.v1.Conditions
+	(*Comparison)(nil),                 // 31: kerngate.feed.v1.Comparison
+	(*Upstream)(nil),                   // 32: kerngate.feed.v1.Upstream
+	(*UpstreamTLS)(nil),                // 33: kerngate.feed.v1.UpstreamTLS
+	(*Policy)(nil),                     // 34: kerngate.feed.v1.Policy
+	(*Step)(nil),                       // 35: kerngate.feed.v1.Step
+	(*Substitutions)(nil),              // 36: kerngate.feed.v1.Substitutions
+	(*Balance)(nil),                    // 37: kerngate.feed.v1.Balance
+	(*Affinity)(nil),                   // 38: kerngate.feed.v1.Affinity
+	(*Retry)(nil),                      // 39: kerngate.feed.v1.Retry
+	(*Destination)(nil),                // 40: kerngate.feed.v1.Destination
+	(*ExternalAuth)(nil),               // 41: kerngate.feed.v1.ExternalAuth
+	(*CacheTime)(nil),                  // 42: kerngate.feed.v1.CacheTime
+	(*Mirror)(nil),                     // 43: kerngate.feed.v1.Mirror
+	(*ErrorPages)(nil),                 // 44: kerngate.feed.v1.ErrorPages
+	(*Compression)(nil),                // 45: kerngate.feed.v1.Compression
+	(*Pace)(nil),                       // 46: kerngate.feed.v1.Pace
+	(*Trace)(nil),                      // 47: kerngate.feed.v1.Trace
+	(*Redirect)(nil),                   // 48: kerngate.feed.v1.Redirect
+	(*CORS)(nil),                       // 49: kerngate.feed.v1.CORS
+	(*Limits)(nil),                     // 50: kerngate.feed.v1.Limits
+	(*Rate)(nil),                       // 51: kerngate.feed.v1.Rate
+	(*Access)(nil),                     // 52: kerngate.feed.v1.Access
+	(*BasicAuth)(nil),                  // 53: kerngate.feed.v1.BasicAuth
+	(*HeaderRule)(nil),                 // 54: kerngate.feed.v1.HeaderRule
+	(*Replacement)(nil),                // 55: kerngate.feed.v1.Replacement
+	(*Split)(nil),                      // 56: kerngate.feed.v1.Split
+	(*Service)(nil),                    // 57: kerngate.feed.v1.Service
+	(*HealthCheck)(nil),                // 58: kerngate.feed.v1.HealthCheck
+	(*Outlier)(nil),                    // 59: kerngate.feed.v1.Outlier
+	(*Listener)(nil),                   // 60: kerngate.feed.v1.Listener
+	(*Settings)(nil),                   // 61: kerngate.feed.v1.Settings
+	(*Ack)(nil),                        // 62: kerngate.feed.v1.Ack
+	(*Refuse)(nil),                     // 63: kerngate.feed.v1.Refuse
+	(*Serving)(nil),                    // 64: kerngate.feed.v1.Serving
+	(*Drain)(nil),                      // 65: kerngate.feed.v1.Drain
+	(*Query)(nil),                      // 66: kerngate.feed.v1.Query
+	(*Answer)(nil),                     // 67: kerngate.feed.v1.Answer
+	(*Substitutions_Substitution)(nil), // 68: kerngate.feed.v1.Substitutions.Substitution
 }
 var file_userspace_feed_feedpb_feed_proto_depIdxs = []int32{
 	12, // 0: kerngate.feed.v1.ToAgent.hello:type_name -> kerngate.feed.v1.Hello
-	61, // 1: kerngate.feed.v1.ToAgent.ack:type_name -> kerngate.feed.v1.Ack
-	62, // 2: kerngate.feed.v1.ToAgent.refuse:type_name -> kerngate.feed.v1.Refuse
-	65, // 3: kerngate.feed.v1.ToAgent.query:type_name -> kerngate.feed.v1.Query
-	15, // 4: kerngate.feed.v1.ToAgent.listeners:type_name -> kerngate.feed.v1.Listeners
-	16, // 5: kerngate.feed.v1.ToAgent.leaving:type_name -> kerngate.feed.v1.Leaving
-	13, // 6: kerngate.feed.v1.FromAgent.welcome:type_name -> kerngate.feed.v1.Welcome
-	18, // 7: kerngate.feed.v1.FromAgent.reject:type_name -> kerngate.feed.v1.Reject
-	19, // 8: kerngate.feed.v1.FromAgent.config:type_name -> kerngate.feed.v1.Config
-	63, // 9: kerngate.feed.v1.FromAgent.serving:type_name -> kerngate.feed.v1.Serving
-	64, // 10: kerngate.feed.v1.FromAgent.drain:type_name -> kerngate.feed.v1.Drain
-	66, // 11: kerngate.feed.v1.FromAgent.answer:type_name -> kerngate.feed.v1.Answer
-	17, // 12: kerngate.feed.v1.FromAgent.inherit:type_name -> kerngate.feed.v1.Inherit
-	14, // 13: kerngate.feed.v1.Welcome.maps:type_name -> kerngate.feed.v1.Map
-	23, // 14: kerngate.feed.v1.Config.hosts:type_name -> kerngate.feed.v1.Host
-	56, // 15: kerngate.feed.v1.Config.services:type_name -> kerngate.feed.v1.Service
-	60, // 16: kerngate.feed.v1.Config.settings:type_name -> kerngate.feed.v1.Settings
-	20, // 17: kerngate.feed.v1.Config.certificates:type_name -> kerngate.feed.v1.Certificate
-	21, // 18: kerngate.feed.v1.Config.authorities:type_name -> kerngate.feed.v1.Authority
-	22, // 19: kerngate.feed.v1.Config.ticket_keys:type_name -> kerngate.feed.v1.TicketKeys
-	28, // 20: kerngate.feed.v1.Host.routes:type_name -> kerngate.feed.v1.Route
-	26, // 21: kerngate.feed.v1.Host.tls:type_name -> kerngate.feed.v1.TLS
-	33, // 22: kerngate.feed.v1.Host.policies:type_name -> kerngate.feed.v1.Policy
-	24, // 23: kerngate.feed.v1.Host.locations:type_name -> kerngate.feed.v1.Locations
-	25, // 24: kerngate.feed.v1.Locations.server:type_name -> kerngate.feed.v1.Location
-	25, // 25: kerngate.feed.v1.Locations.nested:type_name -> kerngate.feed.v1.Location
-	2,  // 26: kerngate.feed.v1.Location.match:type_name -> kerngate.feed.v1.Location.Match
-	25, // 27: kerngate.feed.v1.Location.inner:type_name -> kerngate.feed.v1.Location
-	27, // 28: kerngate.feed.v1.TLS.client:type_name -> kerngate.feed.v1.ClientAuth
-	3,  // 29: kerngate.feed.v1.ClientAuth.mode:type_name -> kerngate.feed.v1.ClientAuth.Mode
-	31, // 30: kerngate.feed.v1.Route.upstream:type_name -> kerngate.feed.v1.Upstream
-	55, // 31: kerngate.feed.v1.Route.splits:type_name -> kerngate.feed.v1.Split
-	29, // 32: kerngate.feed.v1.Route.when:type_name -> kerngate.feed.v1.Conditions
-	30, // 33: kerngate.feed.v1.Conditions.headers:type_name -> kerngate.feed.v1.Comparison
-	30, // 34: kerngate.feed.v1.Conditions.query:type_name -> kerngate.feed.v1.Comparison
-	4,  // 35: kerngate.feed.v1.Upstream.protocol:type_name -> kerngate.feed.v1.Upstream.Protocol
-	32, // 36: kerngate.feed.v1.Upstream.tls:type_name -> kerngate.feed.v1.UpstreamTLS
-	47, // 37: kerngate.feed.v1.Policy.redirects:type_name -> kerngate.feed.v1.Redirect
-	48, // 38: kerngate.feed.v1.Policy.cors:type_name -> kerngate.feed.v1.CORS
-	49, // 39: kerngate.feed.v1.Policy.limits:type_name -> kerngate.feed.v1.Limits
-	51, // 40: kerngate.feed.v1.Policy.access:type_name -> kerngate.feed.v1.Access
-	53, // 41: kerngate.feed.v1.Policy.request_headers:type_name -> kerngate.feed.v1.HeaderRule
-	53, // 42: kerngate.feed.v1.Policy.response_headers:type_name -> kerngate.feed.v1.HeaderRule
-	54, // 43: kerngate.feed.v1.Policy.cookie_domains:type_name -> kerngate.feed.v1.Replacement
-	54, // 44: kerngate.feed.v1.Policy.cookie_paths:type_name -> kerngate.feed.v1.Replacement
-	54, // 45: kerngate.feed.v1.Policy.locations:type_name -> kerngate.feed.v1.Replacement
-	36, // 46: kerngate.feed.v1.Policy.balance:type_name -> kerngate.feed.v1.Balance
-	38, // 47: kerngate.feed.v1.Policy.retry:type_name -> kerngate.feed.v1.Retry
-	42, // 48: kerngate.feed.v1.Policy.mirrors:type_name -> kerngate.feed.v1.Mirror
-	43, // 49: kerngate.feed.v1.Policy.error_pages:type_name -> kerngate.feed.v1.ErrorPages
-	44, // 50: kerngate.feed.v1.Policy.compression:type_name -> kerngate.feed.v1.Compression
-	45, // 51: kerngate.feed.v1.Policy.pace:type_name -> kerngate.feed.v1.Pace
-	46, // 52: kerngate.feed.v1.Policy.trace:type_name -> kerngate.feed.v1.Trace
-	0,  // 53: kerngate.feed.v1.Policy.request_buffering:type_name -> kerngate.feed.v1.RequestBuffering
-	34, // 54: kerngate.feed.v1.Policy.server_steps:type_name -> kerngate.feed.v1.Step
-	34, // 55: kerngate.feed.v1.Policy.steps:type_name -> kerngate.feed.v1.Step
-	35, // 56: kerngate.feed.v1.Policy.substitutions:type_name -> kerngate.feed.v1.Substitutions
-	5,  // 57: kerngate.feed.v1.Step.op:type_name -> kerngate.feed.v1.Step.Op
-	6,  // 58: kerngate.feed.v1.Step.test:type_name -> kerngate.feed.v1.Step.Test
-	7,  // 59: kerngate.feed.v1.Step.then:type_name -> kerngate.feed.v1.Step.Then
-	47, // 60: kerngate.feed.v1.Step.answer:type_name -> kerngate.feed.v1.Redirect
-	67, // 61: kerngate.feed.v1.Substitutions.replace:type_name -> kerngate.feed.v1.Substitutions.Substitution
-	1,  // 62: kerngate.feed.v1.Balance.algorithm:type_name -> kerngate.feed.v1.Algorithm
-	37, // 63: kerngate.feed.v1.Balance.affinity:type_name -> kerngate.feed.v1.Affinity
-	39, // 64: kerngate.feed.v1.ExternalAuth.to:type_name -> kerngate.feed.v1.Destination
-	53, // 65: kerngate.feed.v1.ExternalAuth.headers:type_name -> kerngate.feed.v1.HeaderRule
-	41, // 66: kerngate.feed.v1.ExternalAuth.cache_for:type_name -> kerngate.feed.v1.CacheTime
-	39, // 67: kerngate.feed.v1.Mirror.to:type_name -> kerngate.feed.v1.Destination
-	50, // 68: kerngate.feed.v1.Limits.rates:type_name -> kerngate.feed.v1.Rate
-	52, // 69: kerngate.feed.v1.Access.basic:type_name -> kerngate.feed.v1.BasicAuth
-	40, // 70: kerngate.feed.v1.Access.external:type_name -> kerngate.feed.v1.ExternalAuth
-	8,  // 71: kerngate.feed.v1.HeaderRule.op:type_name -> kerngate.feed.v1.HeaderRule.Op
-	31, // 72: kerngate.feed.v1.Split.upstream:type_name -> kerngate.feed.v1.Upstream
-	57, // 73: kerngate.feed.v1.Service.health:type_name -> kerngate.feed.v1.HealthCheck
-	58, // 74: kerngate.feed.v1.Service.outlier:type_name -> kerngate.feed.v1.Outlier
-	9,  // 75: kerngate.feed.v1.HealthCheck.kind:type_name -> kerngate.feed.v1.HealthCheck.Kind
-	31, // 76: kerngate.feed.v1.HealthCheck.upstream:type_name -> kerngate.feed.v1.Upstream
-	44, // 77: kerngate.feed.v1.Settings.compression:type_name -> kerngate.feed.v1.Compression
-	59, // 78: kerngate.feed.v1.Settings.listeners:type_name -> kerngate.feed.v1.Listener
-	79, // [79:79] is the sub-list for method output_type
-	79, // [79:79] is the sub-list for method input_type
-	79, // [79:79] is the sub-list for extension type_name
-	79, // [79:79] is the sub-list for extension extendee
-	0,  // [0:79] is the sub-list for field type_name
+	62, // 1: kerngate.feed.v1.ToAgent.ack:type_name -> kerngate.feed.v1.Ack
+	63, // 2: kerngate.feed.v1.ToAgent.refuse:type_name -> kerngate.feed.v1.Refuse
+	66, // 3: kerngate.feed.v1.ToAgent.query:type_name -> kerngate.feed.v1.Query
+	16, // 4: kerngate.feed.v1.ToAgent.listeners:type_name -> kerngate.feed.v1.Listeners
+	17, // 5: kerngate.feed.v1.ToAgent.leaving:type_name -> kerngate.feed.v1.Leaving
+	14, // 6: kerngate.feed.v1.FromAgent.welcome:type_name -> kerngate.feed.v1.Welcome
+	19, // 7: kerngate.feed.v1.FromAgent.reject:type_name -> kerngate.feed.v1.Reject
+	20, // 8: kerngate.feed.v1.FromAgent.config:type_name -> kerngate.feed.v1.Config
+	64, // 9: kerngate.feed.v1.FromAgent.serving:type_name -> kerngate.feed.v1.Serving
+	65, // 10: kerngate.feed.v1.FromAgent.drain:type_name -> kerngate.feed.v1.Drain
+	67, // 11: kerngate.feed.v1.FromAgent.answer:type_name -> kerngate.feed.v1.Answer
+	18, // 12: kerngate.feed.v1.FromAgent.inherit:type_name -> kerngate.feed.v1.Inherit
+	13, // 13: kerngate.feed.v1.Hello.walls:type_name -> kerngate.feed.v1.Wall
+	15, // 14: kerngate.feed.v1.Welcome.maps:type_name -> kerngate.feed.v1.Map
+	24, // 15: kerngate.feed.v1.Config.hosts:type_name -> kerngate.feed.v1.Host
+	57, // 16: kerngate.feed.v1.Config.services:type_name -> kerngate.feed.v1.Service
+	61, // 17: kerngate.feed.v1.Config.settings:type_name -> kerngate.feed.v1.Settings
+	21, // 18: kerngate.feed.v1.Config.certificates:type_name -> kerngate.feed.v1.Certificate
+	22, // 19: kerngate.feed.v1.Config.authorities:type_name -> kerngate.feed.v1.Authority
+	23, // 20: kerngate.feed.v1.Config.ticket_keys:type_name -> kerngate.feed.v1.TicketKeys
+	29, // 21: kerngate.feed.v1.Host.routes:type_name -> kerngate.feed.v1.Route
+	27, // 22: kerngate.feed.v1.Host.tls:type_name -> kerngate.feed.v1.TLS
+	34, // 23: kerngate.feed.v1.Host.policies:type_name -> kerngate.feed.v1.Policy
+	25, // 24: kerngate.feed.v1.Host.locations:type_name -> kerngate.feed.v1.Locations
+	26, // 25: kerngate.feed.v1.Locations.server:type_name -> kerngate.feed.v1.Location
+	26, // 26: kerngate.feed.v1.Locations.nested:type_name -> kerngate.feed.v1.Location
+	2,  // 27: kerngate.feed.v1.Location.match:type_name -> kerngate.feed.v1.Location.Match
+	26, // 28: kerngate.feed.v1.Location.inner:type_name -> kerngate.feed.v1.Location
+	28, // 29: kerngate.feed.v1.TLS.client:type_name -> kerngate.feed.v1.ClientAuth
+	3,  // 30: kerngate.feed.v1.ClientAuth.mode:type_name -> kerngate.feed.v1.ClientAuth.Mode
+	32, // 31: kerngate.feed.v1.Route.upstream:type_name -> kerngate.feed.v1.Upstream
+	56, // 32: kerngate.feed.v1.Route.splits:type_name -> kerngate.feed.v1.Split
+	30, // 33: kerngate.feed.v1.Route.when:type_name -> kerngate.feed.v1.Conditions
+	31, // 34: kerngate.feed.v1.Conditions.headers:type_name -> kerngate.feed.v1.Comparison
+	31, // 35: kerngate.feed.v1.Conditions.query:type_name -> kerngate.feed.v1.Comparison
+	4,  // 36: kerngate.feed.v1.Upstream.protocol:type_name -> kerngate.feed.v1.Upstream.Protocol
+	33, // 37: kerngate.feed.v1.Upstream.tls:type_name -> kerngate.feed.v1.UpstreamTLS
+	48, // 38: kerngate.feed.v1.Policy.redirects:type_name -> kerngate.feed.v1.Redirect
+	49, // 39: kerngate.feed.v1.Policy.cors:type_name -> kerngate.feed.v1.CORS
+	50, // 40: kerngate.feed.v1.Policy.limits:type_name -> kerngate.feed.v1.Limits
+	52, // 41: kerngate.feed.v1.Policy.access:type_name -> kerngate.feed.v1.Access
+	54, // 42: kerngate.feed.v1.Policy.request_headers:type_name -> kerngate.feed.v1.HeaderRule
+	54, // 43: kerngate.feed.v1.Policy.response_headers:type_name -> kerngate.feed.v1.HeaderRule
+	55, // 44: kerngate.feed.v1.Policy.cookie_domains:type_name -> kerngate.feed.v1.Replacement
+	55, // 45: kerngate.feed.v1.Policy.cookie_paths:type_name -> kerngate.feed.v1.Replacement
+	55, // 46: kerngate.feed.v1.Policy.locations:type_name -> kerngate.feed.v1.Replacement
+	37, // 47: kerngate.feed.v1.Policy.balance:type_name -> kerngate.feed.v1.Balance
+	39, // 48: kerngate.feed.v1.Policy.retry:type_name -> kerngate.feed.v1.Retry
+	43, // 49: kerngate.feed.v1.Policy.mirrors:type_name -> kerngate.feed.v1.Mirror
+	44, // 50: kerngate.feed.v1.Policy.error_pages:type_name -> kerngate.feed.v1.ErrorPages
+	45, // 51: kerngate.feed.v1.Policy.compression:type_name -> kerngate.feed.v1.Compression
+	46, // 52: kerngate.feed.v1.Policy.pace:type_name -> kerngate.feed.v1.Pace
+	47, // 53: kerngate.feed.v1.Policy.trace:type_name -> kerngate.feed.v1.Trace
+	0,  // 54: kerngate.feed.v1.Policy.request_buffering:type_name -> kerngate.feed.v1.RequestBuffering
+	35, // 55: kerngate.feed.v1.Policy.server_steps:type_name -> kerngate.feed.v1.Step
+	35, // 56: kerngate.feed.v1.Policy.steps:type_name -> kerngate.feed.v1.Step
+	36, // 57: kerngate.feed.v1.Policy.substitutions:type_name -> kerngate.feed.v1.Substitutions
+	5,  // 58: kerngate.feed.v1.Step.op:type_name -> kerngate.feed.v1.Step.Op
+	6,  // 59: kerngate.feed.v1.Step.test:type_name -> kerngate.feed.v1.Step.Test
+	7,  // 60: kerngate.feed.v1.Step.then:type_name -> kerngate.feed.v1.Step.Then
+	48, // 61: kerngate.feed.v1.Step.answer:type_name -> kerngate.feed.v1.Redirect
+	68, // 62: kerngate.feed.v1.Substitutions.replace:type_name -> kerngate.feed.v1.Substitutions.Substitution
+	1,  // 63: kerngate.feed.v1.Balance.algorithm:type_name -> kerngate.feed.v1.Algorithm
+	38, // 64: kerngate.feed.v1.Balance.affinity:type_name -> kerngate.feed.v1.Affinity
+	40, // 65: kerngate.feed.v1.ExternalAuth.to:type_name -> kerngate.feed.v1.Destination
+	54, // 66: kerngate.feed.v1.ExternalAuth.headers:type_name -> kerngate.feed.v1.HeaderRule
+	42, // 67: kerngate.feed.v1.ExternalAuth.cache_for:type_name -> kerngate.feed.v1.CacheTime
+	40, // 68: kerngate.feed.v1.Mirror.to:type_name -> kerngate.feed.v1.Destination
+	51, // 69: kerngate.feed.v1.Limits.rates:type_name -> kerngate.feed.v1.Rate
+	53, // 70: kerngate.feed.v1.Access.basic:type_name -> kerngate.feed.v1.BasicAuth
+	41, // 71: kerngate.feed.v1.Access.external:type_name -> kerngate.feed.v1.ExternalAuth
+	8,  // 72: kerngate.feed.v1.HeaderRule.op:type_name -> kerngate.feed.v1.HeaderRule.Op
+	32, // 73: kerngate.feed.v1.Split.upstream:type_name -> kerngate.feed.v1.Upstream
+	58, // 74: kerngate.feed.v1.Service.health:type_name -> kerngate.feed.v1.HealthCheck
+	59, // 75: kerngate.feed.v1.Service.outlier:type_name -> kerngate.feed.v1.Outlier
+	9,  // 76: kerngate.feed.v1.HealthCheck.kind:type_name -> kerngate.feed.v1.HealthCheck.Kind
+	32, // 77: kerngate.feed.v1.HealthCheck.upstream:type_name -> kerngate.feed.v1.Upstream
+	45, // 78: kerngate.feed.v1.Settings.compression:type_name -> kerngate.feed.v1.Compression
+	60, // 79: kerngate.feed.v1.Settings.listeners:type_name -> kerngate.feed.v1.Listener
+	80, // [80:80] is the sub-list for method output_type
+	80, // [80:80] is the sub-list for method input_type
+	80, // [80:80] is the sub-list for extension type_name
+	80, // [80:80] is the sub-list for extension extendee
+	0,  // [0:80] is the sub-list for field type_name
 }
 
 func init() { file_userspace_feed_feedpb_feed_proto_init() }
@@ -6170,17 +6238,17 @@ func file_userspace_feed_feedpb_feed_proto_init() {
 		(*FromAgent_Answer)(nil),
 		(*FromAgent_Inherit)(nil),
 	}
-	file_userspace_feed_feedpb_feed_proto_msgTypes[23].OneofWrappers = []any{}
-	file_userspace_feed_feedpb_feed_proto_msgTypes[27].OneofWrappers = []any{}
-	file_userspace_feed_feedpb_feed_proto_msgTypes[36].OneofWrappers = []any{}
-	file_userspace_feed_feedpb_feed_proto_msgTypes[50].OneofWrappers = []any{}
+	file_userspace_feed_feedpb_feed_proto_msgTypes[24].OneofWrappers = []any{}
+	file_userspace_feed_feedpb_feed_proto_msgTypes[28].OneofWrappers = []any{}
+	file_userspace_feed_feedpb_feed_proto_msgTypes[37].OneofWrappers = []any{}
+	file_userspace_feed_feedpb_feed_proto_msgTypes[51].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_userspace_feed_feedpb_feed_proto_rawDesc), len(file_userspace_feed_feedpb_feed_proto_rawDesc)),
 			NumEnums:      10,
-			NumMessages:   58,
+			NumMessages:   59,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

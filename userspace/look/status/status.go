@@ -145,6 +145,14 @@ type Generation struct {
 	Connections uint64    `json:"connections"` // open client connections
 	Since       time.Time `json:"since"`       // of State
 	Refused     string    `json:"refused,omitempty"`
+	Walls       []Wall    `json:"walls,omitempty"` // as the proxy says; none: it does not say
+}
+
+// Wall is a restriction that a proxy has put on itself, or could not.
+type Wall struct {
+	Name    string `json:"name"`
+	InForce bool   `json:"inForce"`
+	Missing string `json:"missing,omitempty"` // why it is not in force
 }
 
 // Worker is one reactor of a proxy.

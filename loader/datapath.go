@@ -97,12 +97,7 @@ func Open(o Options) (_ *Datapath, err error) {
 	if d.lock, err = pins.Lock(d.folder); err != nil {
 		return nil, err
 	}
-	// Kernels before 5.11 count map memory against the limit of locked memory.
-	if err := rlimit.RemoveMemlock(); err != nil {
-		return nil, fmt.Errorf("lift the limit of locked memory: %w", err)
-	}
-	d.features = attach.Probe()
-	if err := d.features.Refusal(); err != nil {
+	if d.features, err = probe(); err != nil {
 		return nil, err
 	}
 	if d.untrack, err = openNotrack(o.Notrack, d.log); err != nil {
@@ -124,6 +119,22 @@ func Open(o Options) (_ *Datapath, err error) {
 	d.openJoins(o.SkMsg)
 	d.logStart(fresh)
 	return d, nil
+}
+
+// probe asks the kernel what it can do, and returns an error if that is too little, or this process
+// may not do it.
+func probe() (attach.Features, error) {
+	// Kernels before 5.11 count map memory against the limit of locked memory. Without CAP_BPF it
+	// cannot be told which kernel this is, so that the capability is complained about first.
+	memlock := rlimit.RemoveMemlock()
+	found := attach.Probe()
+	if err := found.Refusal(); err != nil {
+		return nil, err
+	}
+	if memlock != nil {
+		return nil, fmt.Errorf("lift the limit of locked memory: %w", memlock)
+	}
+	return found, nil
 }
 
 // load loads the programs on the maps pinned in the folder, or on new ones, and reports

@@ -222,7 +222,9 @@ func serve(ctx context.Context, e env, o *options) error {
 }
 
 // openDatapath waits for an agent that still holds the maps: during an update of the
-// DaemonSet the new pod starts before the old one has ended.
+// DaemonSet the new pod starts before the old one has ended. It first shows that it can do that
+// one's work, and ends with an error if not: its pod then does not become ready, and the
+// DaemonSet leaves the old one where it is.
 func openDatapath(ctx context.Context, o loader.Options, log zerolog.Logger) (*loader.Datapath, error) {
 	for logged := false; ; logged = true {
 		datapath, err := loader.Open(o)
@@ -230,7 +232,11 @@ func openDatapath(ctx context.Context, o loader.Options, log zerolog.Logger) (*l
 			return datapath, err
 		}
 		if !logged {
-			log.Warn().Err(err).Msg("waiting for the other agent to end")
+			log.Info().Err(err).Msg("another agent runs: showing that this one can do its work")
+			if err := loader.Prove(o); err != nil {
+				return nil, fmt.Errorf("this agent cannot take over from the one that runs, which goes on: %w", err)
+			}
+			log.Warn().Msg("this agent is able to take over, and waits for the other one to end")
 		}
 		select {
 		case <-time.After(100 * time.Millisecond):

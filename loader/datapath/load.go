@@ -197,28 +197,13 @@ func Prepare(constants Constants, frags bool) (*ebpf.CollectionSpec, error) {
 const XDPHasFrags = 1 << 5
 
 // Load loads the programs on the maps pinned in the folder, or on new ones.
-func Load(folder string, constants Constants, sizes Sizes, frags bool) (_ *Objects, err error) {
-	spec, err := Prepare(constants, frags)
-	if err != nil {
-		return nil, err
-	}
-	for name, size := range sizes.entries() {
-		spec.Maps[name].MaxEntries = size
-	}
-	pinned, err := openPinned(folder, spec)
+func Load(folder string, constants Constants, sizes Sizes, frags bool) (*Objects, error) {
+	all, pinned, kept, err := load(folder, constants, sizes, frags)
 	if err != nil {
 		return nil, err
 	}
 	defer closeMaps(pinned)
-	o := &Objects{Fresh: pinned == nil, Kept: adoptSizes(spec, pinned)}
-	constants.backendsSize, constants.rateSize = spec.Maps["kg_backends"].MaxEntries, spec.Maps["kg_rate"].MaxEntries
-	if err := SetConstants(spec, &constants); err != nil {
-		return nil, err
-	}
-	all, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: pinned})
-	if err != nil {
-		return nil, fmt.Errorf("load the programs: %w", err)
-	}
+	o := &Objects{Fresh: pinned == nil, Kept: kept}
 	if err := Bind(&o.Maps, all.Maps); err != nil {
 		all.Close()
 		return nil, err
@@ -238,6 +223,41 @@ func Load(folder string, constants Constants, sizes Sizes, frags bool) (_ *Objec
 		return nil, errors.Join(err, o.Close())
 	}
 	return o, nil
+}
+
+// Try loads the programs as Load would, and leaves nothing behind.
+func Try(folder string, constants Constants, sizes Sizes, frags bool) error {
+	all, pinned, _, err := load(folder, constants, sizes, frags)
+	if err != nil {
+		return err
+	}
+	closeMaps(pinned)
+	all.Close()
+	return nil
+}
+
+// load loads the programs on pinned, the maps of the folder, or on new maps.
+func load(folder string, constants Constants, sizes Sizes, frags bool) (all *ebpf.Collection, pinned map[string]*ebpf.Map, kept []KeptSize, err error) {
+	spec, err := Prepare(constants, frags)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	for name, size := range sizes.entries() {
+		spec.Maps[name].MaxEntries = size
+	}
+	if pinned, err = openPinned(folder, spec); err != nil {
+		return nil, nil, nil, err
+	}
+	kept = adoptSizes(spec, pinned)
+	constants.backendsSize, constants.rateSize = spec.Maps["kg_backends"].MaxEntries, spec.Maps["kg_rate"].MaxEntries
+	if err = SetConstants(spec, &constants); err == nil {
+		all, err = ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: pinned})
+	}
+	if err != nil {
+		closeMaps(pinned)
+		return nil, nil, nil, fmt.Errorf("load the programs: %w", err)
+	}
+	return all, pinned, kept, nil
 }
 
 // Close closes all descriptors. What is pinned or attached stays in force.

@@ -4,8 +4,10 @@ package e2e
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -45,6 +47,52 @@ func TestAgentKilledUnderLoad(t *testing.T) {
 	if !slices.Equal(proxies, after) {
 		t.Errorf("proxies were %v and are %v: the new agent did not adopt the old proxy", proxies, after)
 	}
+}
+
+// TestAgentThatCannotTakeOver: an agent without a capability that it needs, started beside the one
+// that runs, ends with an error that names it, and nobody notices. One that has all waits for its turn,
+// and takes over when the other one has ended.
+func TestAgentThatCannotTakeOver(t *testing.T) {
+	s := webSite(t, 2)
+	run := s.steady(8, 500)
+	s.waitMore(run, 100)
+	for capability, says := range map[string]string{"bpf,-sys_admin": "CAP_BPF", "net_admin,-sys_admin": "CAP_NET_ADMIN"} {
+		unable, err := s.Kerngate.StartAnother("unable-"+says, "setpriv", "--bounding-set", "-"+capability)
+		must(t, err)
+		select {
+		case <-unable.Done():
+		case <-time.After(time.Minute):
+			unable.Kill()
+			t.Fatalf("an agent without %s waits for its turn", says)
+		}
+		log := unable.LogTail(5)
+		if unable.ExitCode() == 0 || !strings.Contains(log, says) || !strings.Contains(log, "cannot take over from the one that runs, which goes on") {
+			t.Errorf("without %s: exit status %d, %s", says, unable.ExitCode(), log)
+		}
+	}
+	s.waitMore(run, 300)
+	able, err := s.Kerngate.StartAnother("able")
+	must(t, err)
+	t.Cleanup(func() { able.Kill() })
+	must(t, lab.Until(time.Minute, "the next agent is able", func() error {
+		if log := able.LogTail(5); !strings.Contains(log, "is able to take over") {
+			return fmt.Errorf("it says %s", log)
+		}
+		return nil
+	}))
+	s.waitMore(run, 300)
+	s.Agent.Kill()
+	must(t, lab.Until(time.Minute, "the next agent has taken over", func() error {
+		out, err := s.Kerngate.Ctl("status", "-o", "json")
+		if err == nil && !strings.Contains(out, `"synced": true`) && !strings.Contains(out, `"synced":true`) {
+			err = errors.New(out)
+		}
+		return err
+	}))
+	s.waitMore(run, 300)
+	s.wantNoFailure(run, "agents that could not take over, and one that did")
+	able.Kill()
+	must(t, s.Kerngate.Start())
 }
 
 // onlyAnswer waits until that pod alone answers.

@@ -119,6 +119,15 @@ func (k *Kerngate) Start() error {
 	return err
 }
 
+// StartAnother starts an agent beside the one that runs, as an update of the DaemonSet does, by
+// the program and arguments of wrap, if any. Its metrics are its own.
+func (k *Kerngate) StartAnother(name string, wrap ...string) (*Process, error) {
+	command := append(slices.Clone(wrap), k.Binaries.Path(AgentBinary))
+	command = append(command, k.agentArgs()...)
+	command = append(command, "--metrics-address", "127.0.0.1:9101")
+	return k.Node.Start(Command{Name: name, Path: command[0], Args: command[1:], Env: k.Env})
+}
+
 // Ctl runs kerngatectl on the node.
 func (k *Kerngate) Ctl(args ...string) (string, error) {
 	return k.Node.Run(Command{

@@ -44,7 +44,7 @@ cannot be read and one that ingress-nginx never had are problems of the ConfigMa
 (`+"`kerngatectl problems`"+`, an event), which name the key. `+"`kerngatectl check`"+` judges the same without a
 cluster. This page is written by `+"`go test ./docs -update`"+`.
 
-- What an annotation of an Ingress says goes before the ConfigMap.
+- An annotation of an Ingress takes precedence over the ConfigMap.
 - What keeps clients out fails closed: while the ConfigMap does not exist or cannot be read, and if
   `+"`global-auth-url`, `whitelist-source-range`"+` or a snippet that decides who gets in cannot be read,
   the requests that they would be asked about are refused with 503 (`+"`access_closed`"+`).

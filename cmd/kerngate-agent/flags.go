@@ -52,6 +52,7 @@ type flags struct {
 	disableHTTP2       bool
 	maxStreams         uint32
 	trustedProxies     []string
+	forwardedFor       string
 	proxyProtocolFrom  []string
 
 	ingressIPs  []string
@@ -217,6 +218,7 @@ func (f *flags) define() {
 	s.BoolVar(&f.disableHTTP2, "disable-http2", false, "serve clients with HTTP/1.1 only, both over TLS and in clear text")
 	s.Uint32Var(&f.maxStreams, "max-streams", 128, "largest number of concurrent requests on one HTTP/2 or HTTP/3 connection")
 	s.StringArrayVar(&f.trustedProxies, "trusted-proxy", nil, "`prefix` of proxies in front whose X-Forwarded-* and Forwarded headers are trusted, such as 10.0.0.0/8; repeatable; from all other clients these headers are replaced")
+	s.StringVar(&f.forwardedFor, "forwarded-for-header", "", "header in which --trusted-proxy names the client, such as CF-Connecting-IP or True-Client-IP; it alone counts then, and pods do not get it from all other clients; empty: X-Forwarded-For, else Forwarded, else X-Real-IP")
 	s.StringArrayVar(&f.proxyProtocolFrom, "proxy-protocol-from", nil, "`prefix` of proxies in front whose connections must begin with a PROXY header, version 1 or 2; repeatable; connections of all other clients must not have one")
 
 	s.StringVar(&f.bpffs, "bpffs", loader.DefaultBPFFS, "`folder` on a bpf file system in which maps and links are pinned")

@@ -89,6 +89,8 @@ func TestMistakes(t *testing.T) {
 		"suites of TLS 1.3 cannot be chosen":                                      append(base, "--tls-suite", "TLS_AES_128_GCM_SHA256"),
 		"--tls-suite TLS_RSA_WITH_RC4_128_SHA: is broken":                         append(base, "--tls-suite", "TLS_RSA_WITH_RC4_128_SHA"),
 		"has no max-age=SECONDS":                                                  append(base, "--hsts", "preload"),
+		"needs a --trusted-proxy":                                                 append(base, "--forwarded-for-header", "CF-Connecting-IP"),
+		"does not say where a request comes from":                                 append(base, "--trusted-proxy", "10.0.0.0/8", "--forwarded-for-header", "Cookie"),
 		"want printable ASCII":                                                    append(base, "--hsts", "max-age=1\r\nX: y"),
 		"--max-streams 0: want 1 to 10000":                                        append(base, "--max-streams", "0"),
 		`--trusted-proxy: "lb" is not a prefix`:                                   append(base, "--trusted-proxy", "lb"),
@@ -196,12 +198,13 @@ func TestTLSFlags(t *testing.T) {
 	}
 	base := []string{"--manifests", dir, "--ingress-ip", "192.0.2.1"}
 	o := parsed(t, append(base, "--https-port", "8443", "--http3", "--tls-min-version", "1.3", "--tls-suite", "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
-		"--hsts", "max-age=60", "--trusted-proxy", "10.0.0.0/8", "--trusted-proxy", "2001:db8::1", "--proxy-protocol-from", "192.0.2.7",
+		"--hsts", "max-age=60", "--trusted-proxy", "10.0.0.0/8", "--trusted-proxy", "2001:db8::1", "--proxy-protocol-from", "192.0.2.7", "--forwarded-for-header", "CF-Connecting-IP",
 		"--max-streams", "7", "--max-connections-per-source", "9", "--public-https-port", "444", "--disable-http2", "--tunnel-timeout", "2m", "--default-certificate", filepath.Join(dir, "chain")+","+filepath.Join(dir, "key"))...)
 	want := &feedpb.Settings{
 		RedirectPort: 8443, Http3: true, TlsMinVersion: "1.3", TlsSuites: []string{"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"},
 		Hsts: "max-age=60", TrustedProxies: []string{"10.0.0.0/8", "2001:db8::1/128"}, ProxyHeaderFrom: []string{"192.0.2.7/32"}, OwnAddresses: []string{"192.0.2.1"},
-		MaxStreams: 7, DisableHttp2: true, TunnelTimeoutMs: 120_000, MinRequestRate: 16, MinResponseRate: 240, MaxConnectionsPerSource: 9, PublicHttpsPort: 444,
+		ForwardedForHeader: "cf-connecting-ip",
+		MaxStreams:         7, DisableHttp2: true, TunnelTimeoutMs: 120_000, MinRequestRate: 16, MinResponseRate: 240, MaxConnectionsPerSource: 9, PublicHttpsPort: 444,
 		HeadTimeoutMs: 15_000, IdleTimeoutMs: 75_000, ConnectTimeoutMs: 5_000, FirstConnectTimeoutMs: 250, ResponseTimeoutMs: 60_000, BodyTimeoutMs: 60_000, DrainTimeoutMs: 240_000, MaxHeadBytes: 32 << 10, MaxResponseHeadBytes: 32 << 10, MaxFields: 512,
 		RequestBufferBytes: proto.Uint64(4 << 20), RequestBufferTotal: 64 << 20,
 	}

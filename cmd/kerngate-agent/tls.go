@@ -53,6 +53,12 @@ func (o *options) checkTLS() error {
 	if s.TrustedProxies, err = prefixTexts("--trusted-proxy", f.trustedProxies); err != nil {
 		return err
 	}
+	if s.ForwardedForHeader, err = rule.ForwardedFor(f.forwardedFor); err != nil {
+		return fmt.Errorf("--forwarded-for-header: %w", err)
+	}
+	if s.ForwardedForHeader != "" && len(s.TrustedProxies) == 0 {
+		return errors.New("--forwarded-for-header needs a --trusted-proxy: nobody else is believed")
+	}
 	if s.AllowedDestinations, err = prefixTexts("--allow-destinations", f.allowDestinations); err != nil {
 		return err
 	}

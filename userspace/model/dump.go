@@ -39,6 +39,9 @@ func (m Model) Dump() string {
 	if m.HSTS != "" {
 		fmt.Fprintf(&b, "hsts %s\n", m.HSTS)
 	}
+	if m.ForwardedFor != "" {
+		fmt.Fprintf(&b, "client by header %s\n", m.ForwardedFor)
+	}
 	for _, member := range m.Members {
 		fmt.Fprintf(&b, "node %s\n", member)
 	}

@@ -26,6 +26,9 @@ type Model struct {
 	// HSTS is the Strict-Transport-Security of responses over TLS where the proxies' settings have
 	// none; "": none.
 	HSTS string
+	// ForwardedFor is the header in which trusted proxies say who the client is, where the proxies'
+	// settings name none; "": X-Forwarded-For and its like.
+	ForwardedFor string
 
 	Members []Member // of the fabric, by Name
 	Proxies uint32   // that share the limits of requests; 0: each has them for itself

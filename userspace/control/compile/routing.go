@@ -97,7 +97,7 @@ func (r *Routing) addHost(h *model.Host, ids IDs, exclude Exclude, previous *Rou
 
 // settingsOf adds to the settings what the cluster has a say in.
 func settingsOf(m *model.Model, s *feedpb.Settings) *feedpb.Settings {
-	if m.Proxies == 0 && len(m.Listeners) == 0 && m.HSTS == "" {
+	if m.Proxies == 0 && len(m.Listeners) == 0 && m.HSTS == "" && m.ForwardedFor == "" {
 		return s
 	}
 	s = proto.CloneOf(s)
@@ -107,6 +107,9 @@ func settingsOf(m *model.Model, s *feedpb.Settings) *feedpb.Settings {
 	s.Proxies, s.Listeners, s.HttpsPorts = m.Proxies, nil, nil
 	if s.Hsts == "" {
 		s.Hsts = m.HSTS
+	}
+	if s.ForwardedForHeader == "" {
+		s.ForwardedForHeader = m.ForwardedFor
 	}
 	for _, l := range m.Listeners {
 		s.Listeners = append(s.Listeners, &feedpb.Listener{Name: l.Name, Address: l.Address.AsSlice(), Port: uint32(l.Port), Tls: l.TLS})

@@ -32,6 +32,8 @@ type Controller struct {
 	NoAuth, NoTLSRedirect []string
 	// HSTS is the value of Strict-Transport-Security, "": none.
 	HSTS string
+	// ForwardedFor is the header in which trusted proxies say who the client is, "": the usual.
+	ForwardedFor string
 
 	annotations       map[string]string // without Prefix: values for Ingresses that have none
 	auth              map[string]string // the same of auth-url and what belongs to it; nil: no global authentication
@@ -98,6 +100,7 @@ func ReadController(name string, data map[string]string, find NamedConfigMap) (*
 		r.judge(key)
 	}
 	r.hsts()
+	r.forwardedFor()
 	r.authentication()
 	r.headers()
 	r.blocks()
@@ -191,6 +194,15 @@ func (r *controllerReader) hsts() {
 	}
 	if r.boolean("hsts", true) {
 		r.c.HSTS = value
+	}
+}
+
+// forwardedFor reads which header says who the client is.
+func (r *controllerReader) forwardedFor() {
+	const key = "forwarded-for-header"
+	var err error
+	if r.c.ForwardedFor, err = rule.ForwardedFor(r.text(key)); err != nil {
+		r.report(key, Invalid, "%v; X-Forwarded-For of trusted proxies is read", err)
 	}
 }
 

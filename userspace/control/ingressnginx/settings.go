@@ -118,7 +118,7 @@ var settings = []Setting{
 	{Name: "error-log-level", By: ByFlag, Equal: "--log-level", Same: []string{"notice"}},
 	{Name: "error-log-path", By: Needless, Why: "messages go to standard error"},
 	{Name: "force-ssl-redirect", By: ByAnnotation, Equal: "force-ssl-redirect", Same: []string{"false"}},
-	{Name: "forwarded-for-header", By: ByFlag, Equal: "--trusted-proxy", Why: "X-Forwarded-For, Forwarded and X-Real-IP of trusted proxies are read; another name is not", Same: []string{"x-forwarded-for", "x-real-ip", "forwarded"}},
+	{Name: "forwarded-for-header", By: Honoured, Why: "of the agent's --trusted-proxy alone; from all others pods do not get it. X-Forwarded-For, the default, also has Forwarded and X-Real-IP read", Same: []string{"x-forwarded-for"}},
 	{Name: "generate-request-id", By: Needless, Why: "X-Request-ID is always there", Same: []string{"true"}},
 	{Name: "geoip2-autoreload-in-minutes", By: NotSupported, Why: "there are no maps of countries", Same: []string{"0"}},
 	{Name: "global-allowed-response-headers", By: Honoured, Why: "the agent's --global-allowed-response-headers takes precedence"},

@@ -115,3 +115,10 @@ func hstsOf(c *ingressnginx.Controller) string {
 	}
 	return c.HSTS
 }
+
+func forwardedForOf(c *ingressnginx.Controller) string {
+	if c == nil {
+		return ""
+	}
+	return c.ForwardedFor
+}

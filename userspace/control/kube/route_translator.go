@@ -70,6 +70,7 @@ type general struct {
 	certificate string
 	defence     model.Defence
 	hsts        string
+	forwarded   string            // header of trusted proxies
 	l4          []model.L4Service // without backends
 	published   []model.Published // of Services
 	findings    []model.Finding
@@ -543,7 +544,7 @@ func (t *routeTranslator) translate(members []*entry) {
 // translateUnnamed translates what no Ingress names.
 func (t *routeTranslator) translateUnnamed() {
 	part := newPartOf(t.store.Unnamed(), t.options, newLookup(t.store), t.read)
-	g := general{service: part.classDefault(), certificate: part.defaultCertificate(), defence: part.defence(), hsts: hstsOf(t.controller)}
+	g := general{service: part.classDefault(), certificate: part.defaultCertificate(), defence: part.defence(), hsts: hstsOf(t.controller), forwarded: forwardedForOf(t.controller)}
 	keys := maps.Clone(part.keys) // proxies know nothing of services to which the kernel forwards
 	g.l4 = part.l4()
 	g.published, g.findings = l4Statuses(g.l4, part.found)

@@ -62,7 +62,7 @@ func (t *translation) all() (model.Model, []*networkingv1.Ingress) {
 	served = t.withinBudget(served)
 	t.routes(served)
 	bases := t.bases()
-	m := model.Model{Default: t.classDefault(), DefaultCertificate: t.defaultCertificate(), Defence: t.defence(), HSTS: hstsOf(t.controller)}
+	m := model.Model{Default: t.classDefault(), DefaultCertificate: t.defaultCertificate(), Defence: t.defence(), HSTS: hstsOf(t.controller), ForwardedFor: forwardedForOf(t.controller)}
 	result := t.translateGateway(t.objects.Gateway)
 	created := make(map[name]time.Time, len(served))
 	for _, ingress := range served {

@@ -196,7 +196,7 @@ func (s *state) take(t *testing.T, from *kube.Translator) (u model.Update) {
 	}
 	if u.Changed.Services {
 		s.model.Services, s.model.L4, s.model.Members, s.model.Proxies = u.Model.Services, u.Model.L4, u.Model.Members, u.Model.Proxies
-		s.model.Default, s.model.Defence, s.model.HSTS = u.Model.Default, u.Model.Defence, u.Model.HSTS
+		s.model.Default, s.model.Defence, s.model.HSTS, s.model.ForwardedFor = u.Model.Default, u.Model.Defence, u.Model.HSTS, u.Model.ForwardedFor
 	}
 	return u
 }

@@ -205,7 +205,7 @@ func (t *Translator) Update() (u model.Update, ok bool) {
 	}
 	if changed.general {
 		g := &t.routes.general
-		m.Default, m.DefaultCertificate, m.Defence, m.HSTS, m.L4 = g.service, g.certificate, g.defence, g.hsts, t.translateL4(g.l4)
+		m.Default, m.DefaultCertificate, m.Defence, m.HSTS, m.ForwardedFor, m.L4 = g.service, g.certificate, g.defence, g.hsts, g.forwarded, t.translateL4(g.l4)
 	}
 	members := t.staleMembers && t.translateMembers(&m)
 	services := t.translateKeys(changed.keys)

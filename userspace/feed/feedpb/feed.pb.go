@@ -4851,6 +4851,7 @@ type Settings struct {
 	MinRequestRate          uint32                 `protobuf:"varint,81,opt,name=min_request_rate,json=minRequestRate,proto3" json:"min_request_rate,omitempty"`                              // bytes/s of a request body on average, once the proxy has waited for half of body_timeout_ms: 0, no minimum
 	MinResponseRate         uint32                 `protobuf:"varint,83,opt,name=min_response_rate,json=minResponseRate,proto3" json:"min_response_rate,omitempty"`                           // bytes/s of a response that a client must take on average while the proxy waits for it: 0, no minimum
 	PublicHttpsPort         uint32                 `protobuf:"varint,82,opt,name=public_https_port,json=publicHttpsPort,proto3" json:"public_https_port,omitempty"`                           // that clients connect to for https, in URLs and Alt-Svc: that of the listener
+	ForwardedForHeader      string                 `protobuf:"bytes,85,opt,name=forwarded_for_header,json=forwardedForHeader,proto3" json:"forwarded_for_header,omitempty"`                   // of trusted_proxies, which alone says who their client is: "", X-Forwarded-For, Forwarded or X-Real-IP
 	LargeRequestsRefused    bool                   `protobuf:"varint,53,opt,name=large_requests_refused,json=largeRequestsRefused,proto3" json:"large_requests_refused,omitempty"`            // answer them with 411; else they are spooled where the proxy has a folder, and refused where not
 	FirstConnectTimeoutMs   uint32                 `protobuf:"varint,84,opt,name=first_connect_timeout_ms,json=firstConnectTimeoutMs,proto3" json:"first_connect_timeout_ms,omitempty"`       // to a pod, while another one can be asked: 250
 	unknownFields           protoimpl.UnknownFields
@@ -5172,6 +5173,13 @@ func (x *Settings) GetPublicHttpsPort() uint32 {
 		return x.PublicHttpsPort
 	}
 	return 0
+}
+
+func (x *Settings) GetForwardedForHeader() string {
+	if x != nil {
+		return x.ForwardedForHeader
+	}
+	return ""
 }
 
 func (x *Settings) GetLargeRequestsRefused() bool {
@@ -5960,7 +5968,7 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\aaddress\x18\x01 \x01(\fR\aaddress\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\rR\x04port\x12\x10\n" +
 	"\x03tls\x18\x03 \x01(\bR\x03tls\x12\x12\n" +
-	"\x04name\x18\x04 \x01(\tR\x04name\"\xa3\x0e\n" +
+	"\x04name\x18\x04 \x01(\tR\x04name\"\xd5\x0e\n" +
 	"\bSettings\x12&\n" +
 	"\x0fhead_timeout_ms\x18\x01 \x01(\rR\rheadTimeoutMs\x12&\n" +
 	"\x0fidle_timeout_ms\x18\x02 \x01(\rR\ridleTimeoutMs\x12,\n" +
@@ -6009,7 +6017,8 @@ const file_userspace_feed_feedpb_feed_proto_rawDesc = "" +
 	"\x1amax_connections_per_source\x18P \x01(\rR\x17maxConnectionsPerSource\x12(\n" +
 	"\x10min_request_rate\x18Q \x01(\rR\x0eminRequestRate\x12*\n" +
 	"\x11min_response_rate\x18S \x01(\rR\x0fminResponseRate\x12*\n" +
-	"\x11public_https_port\x18R \x01(\rR\x0fpublicHttpsPort\x124\n" +
+	"\x11public_https_port\x18R \x01(\rR\x0fpublicHttpsPort\x120\n" +
+	"\x14forwarded_for_header\x18U \x01(\tR\x12forwardedForHeader\x124\n" +
 	"\x16large_requests_refused\x185 \x01(\bR\x14largeRequestsRefused\x127\n" +
 	"\x18first_connect_timeout_ms\x18T \x01(\rR\x15firstConnectTimeoutMsB\x17\n" +
 	"\x15_request_buffer_bytes\"\x1f\n" +

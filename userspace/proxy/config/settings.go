@@ -35,6 +35,7 @@ type Settings struct {
 	AccessLogFormat *logformat.Format // nil: JSON
 	DrainTimeout    time.Duration
 	TrustedProxies  Prefixes // whose X-Forwarded-* and Forwarded are believed
+	ForwardedFor    string   // lower-case name of the header that alone says who their clients are; "": X-Forwarded-For and its like
 	ProxyHeaderFrom Prefixes // whose connections must begin with a PROXY header
 	Guard           *names.Guard
 
@@ -177,7 +178,7 @@ func settings(p *feedpb.Settings) (Settings, error) {
 	if p.RequestBufferBytes != nil {
 		s.RequestBuffer = int64(min(*p.RequestBufferBytes, 1<<62))
 	}
-	var errs [10]error
+	var errs [11]error
 	s.TrustedProxies, errs[0] = parsePrefixes("trusted proxies", p.TrustedProxies)
 	s.ProxyHeaderFrom, errs[1] = parsePrefixes("PROXY header from", p.ProxyHeaderFrom)
 	s.HTTPSPorts, errs[2] = parsePorts(p)
@@ -188,6 +189,7 @@ func settings(p *feedpb.Settings) (Settings, error) {
 	s.Trace, errs[7] = tracing.Compile(p.TraceEndpoint, p.TraceRatio, p.TraceTrust)
 	s.Listeners, errs[8] = parseListeners(p.Listeners)
 	s.Guard, errs[9] = parseGuard(p)
+	s.ForwardedFor, errs[10] = rule.ForwardedFor(p.ForwardedForHeader)
 	if err := errors.Join(errs[:]...); err != nil {
 		return Settings{}, err
 	}

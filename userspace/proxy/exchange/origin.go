@@ -7,6 +7,7 @@ import (
 	"github.com/kerngate/kerngate/userspace/proxy/config"
 	"github.com/kerngate/kerngate/userspace/proxy/message"
 	"github.com/kerngate/kerngate/userspace/proxy/message/chars"
+	"github.com/kerngate/kerngate/userspace/proxy/rules/policy"
 )
 
 // origin is what the proxy takes for true about where a request comes from. Without
@@ -50,6 +51,10 @@ func (o *origin) find(r *message.Request, c *Connection, s *config.Settings) {
 	// takes it.
 	o.secure = o.secure || c.Announced && o.port == 443
 	trusted := s.TrustedProxies
+	if s.ForwardedFor != "" {
+		o.findNamed(r, s.ForwardedFor, trusted)
+		return
+	}
 	if len(trusted) == 0 || r.Present&claims == 0 || !trusted.Contain(o.client) {
 		return
 	}
@@ -68,6 +73,26 @@ func (o *origin) find(r *message.Request, c *Connection, s *config.Settings) {
 	}
 }
 
+// findNamed finds the origin where the header of one name (in lower case) alone says who the
+// client is. Of what an untrusted client writes there, or in a name that CGI takes for it, pods and
+// rules see nothing.
+func (o *origin) findNamed(r *message.Request, name string, trusted config.Prefixes) {
+	believed := trusted.Contain(o.client)
+	for i := range r.Fields {
+		if f := &r.Fields[i]; policy.SameVariable(f.Name, name) && !(believed && chars.EqualFold(f.Name, name)) {
+			f.HopByHop = true
+		}
+	}
+	switch {
+	case !believed:
+	case name == message.FieldForwarded.String():
+		o.readForwarded(r, trusted)
+	default:
+		o.readAsked(r)
+		o.readHops(r, name, trusted)
+	}
+}
+
 // believe takes a for the one behind the last hop. It reports whether a is a trusted proxy,
 // so that what a has said may be believed as well.
 func (o *origin) believe(a netip.Addr, trusted config.Prefixes) bool {
@@ -79,6 +104,12 @@ func (o *origin) believe(a netip.Addr, trusted config.Prefixes) bool {
 // readXForwarded reads the X-Forwarded-* fields. Each must be valid to be believed; where
 // one is not, what we see ourselves stands.
 func (o *origin) readXForwarded(r *message.Request, trusted config.Prefixes) {
+	o.readAsked(r)
+	o.readHops(r, message.FieldXForwardedFor.String(), trusted)
+}
+
+// readAsked reads what the client has asked for, and how.
+func (o *origin) readAsked(r *message.Request) {
 	told := false
 	if o.secure, told = readScheme(first(r, message.FieldXForwardedProto), o.secure); told {
 		o.port = schemePort(o.secure)
@@ -89,8 +120,12 @@ func (o *origin) readXForwarded(r *message.Request, trusted config.Prefixes) {
 	if port, ok := parsePort(single(r, message.FieldXForwardedPort)); ok {
 		o.port = port
 	}
+}
+
+// readHops reads the addresses in the fields of a name (in lower case), the nearest last.
+func (o *origin) readHops(r *message.Request, name string, trusted config.Prefixes) {
 	for i := len(r.Fields) - 1; i >= 0; i-- {
-		if r.Fields[i].ID != message.FieldXForwardedFor {
+		if !chars.EqualFold(r.Fields[i].Name, name) {
 			continue
 		}
 		for list, more := r.Fields[i].Value, true; more; {

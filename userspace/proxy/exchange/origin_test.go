@@ -16,7 +16,13 @@ import (
 // peer, where 10.0.0.0/8 and 2001:db8:1::/48 are trusted.
 func originOf(t testing.TB, peer string, lines ...string) *Exchange {
 	t.Helper()
-	conf, err := config.Empty().Apply(&feedpb.Config{Settings: &feedpb.Settings{TrustedProxies: []string{"10.0.0.0/8", "2001:db8:1::/48"}}})
+	return originBy(t, "", peer, lines...)
+}
+
+// originBy is originOf with a header of a name of its own.
+func originBy(t testing.TB, named, peer string, lines ...string) *Exchange {
+	t.Helper()
+	conf, err := config.Empty().Apply(&feedpb.Config{Settings: &feedpb.Settings{TrustedProxies: []string{"10.0.0.0/8", "2001:db8:1::/48"}, ForwardedForHeader: named}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,6 +127,40 @@ func TestOrigin(t *testing.T) {
 				t.Errorf("client %s, pods are told %s; want %s, %s", x.Client(), x.told(), c.client, c.told)
 			}
 		})
+	}
+}
+
+// TestOriginByName: where a header of another name says who the client is, it alone does, of
+// trusted proxies alone, and nobody else's reaches pods.
+func TestOriginByName(t *testing.T) {
+	for _, c := range []struct {
+		name, header, peer string
+		lines              []string
+		client, told       string
+		kept               string // header lines that pods get of it
+	}{
+		{"trusted", "CF-Connecting-IP", proxy, []string{"cf-connecting-ip: 192.0.2.1", "X-Forwarded-For: 192.0.2.9", "X-Forwarded-Proto: https"},
+			"192.0.2.1", "192.0.2.1, 10.0.0.1|https|host.test|443", "cf-connecting-ip: 192.0.2.1"},
+		{"IPv6", "CF-Connecting-IP", "[2001:db8:1::9]:5", []string{"CF-Connecting-IP: 2001:db8:2::1"}, "2001:db8:2::1", "2001:db8:2::1, 2001:db8:1::9|http|host.test|80", "CF-Connecting-IP: 2001:db8:2::1"},
+		{"untrusted", "CF-Connecting-IP", nobody, []string{"CF-Connecting-IP: 192.0.2.1", "X-Forwarded-For: 192.0.2.9"}, "198.51.100.9", "198.51.100.9|http|host.test|80", ""},
+		{"lookalike", "CF-Connecting-IP", proxy, []string{"CF_Connecting_IP: 192.0.2.1", "Cf-Connecting_IP: 192.0.2.2"}, "10.0.0.1", "10.0.0.1|http|host.test|80", ""},
+		{"missing", "CF-Connecting-IP", proxy, []string{"X-Forwarded-For: 192.0.2.9", "X-Real-IP: 192.0.2.9", "Forwarded: for=192.0.2.9"}, "10.0.0.1", "10.0.0.1|http|host.test|80", ""},
+		{"no address", "CF-Connecting-IP", proxy, []string{"CF-Connecting-IP: 192.0.2.1 x"}, "10.0.0.1", "10.0.0.1|http|host.test|80", "CF-Connecting-IP: 192.0.2.1 x"},
+		{"a list", "True-Client-IP", proxy, []string{"True-Client-IP: 192.0.2.9, 192.0.2.1, 10.0.0.5"}, "192.0.2.1", "192.0.2.1, 10.0.0.5, 10.0.0.1|http|host.test|80", "True-Client-IP: 192.0.2.9, 192.0.2.1, 10.0.0.5"},
+		{"X-Real-IP alone", "X-Real-IP", proxy, []string{"X-Forwarded-For: 192.0.2.9", "X-Real-IP: 192.0.2.1"}, "192.0.2.1", "192.0.2.1, 10.0.0.1|http|host.test|80", "X-Real-IP: 192.0.2.1"},
+		{"Forwarded alone", "Forwarded", proxy, []string{"X-Forwarded-For: 192.0.2.9", "Forwarded: for=192.0.2.1;proto=https"}, "192.0.2.1", "192.0.2.1, 10.0.0.1|https|host.test|443", "Forwarded: for=192.0.2.1;proto=https"},
+		{"the usual one", "X-Forwarded-For", proxy, []string{"X-Real-IP: 192.0.2.1"}, "192.0.2.1", "192.0.2.1, 10.0.0.1|http|host.test|80", ""},
+	} {
+		x := originBy(t, c.header, c.peer, c.lines...)
+		var kept []string
+		for _, f := range x.Request.Fields {
+			if strings.EqualFold(strings.ReplaceAll(string(f.Name), "_", "-"), c.header) && !f.HopByHop {
+				kept = append(kept, string(f.Name)+": "+string(f.Value))
+			}
+		}
+		if got := strings.Join(kept, "; "); x.Client().String() != c.client || x.told() != c.told || got != c.kept {
+			t.Errorf("%s: client %s, pods are told %s and %q; want %s, %s, %q", c.name, x.Client(), x.told(), got, c.client, c.told, c.kept)
+		}
 	}
 }
 

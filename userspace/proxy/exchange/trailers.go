@@ -46,6 +46,9 @@ func (x *Exchange) owns(name []byte) bool {
 			return true
 		}
 	}
+	if named := x.conf.Settings.ForwardedFor; named != "" && policy.SameVariable(name, named) {
+		return true
+	}
 	return x.rules.policy != nil && x.rules.policy.Owns(name)
 }
 

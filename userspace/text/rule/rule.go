@@ -48,6 +48,30 @@ func FieldName(name string) error {
 	return nil
 }
 
+// notAddresses are headers that say something else than where a request comes from.
+var notAddresses = map[string]bool{
+	"x-forwarded-proto": true, "x-forwarded-host": true, "x-forwarded-port": true, "x-forwarded-scheme": true, "x-scheme": true, "via": true,
+	"x-request-id": true, "traceparent": true, "date": true, "server": true, "authorization": true, "proxy-authorization": true, "cookie": true,
+	"user-agent": true, "referer": true, "origin": true, "accept": true, "accept-encoding": true, "cache-control": true, "range": true,
+	"content-type": true, "content-encoding": true, "content-range": true, "max-forwards": true,
+}
+
+// ForwardedFor reads the name of the header in which proxies in front say who the client is. It
+// returns it in lower case, or "" for the one that is usual.
+func ForwardedFor(name string) (string, error) {
+	lower := strings.ToLower(strings.TrimSpace(name))
+	if lower == "" || lower == "x-forwarded-for" {
+		return "", nil
+	}
+	if err := FieldName(lower); err != nil {
+		return "", err
+	}
+	if notAddresses[strings.ReplaceAll(lower, "_", "-")] {
+		return "", fmt.Errorf("header %s does not say where a request comes from: name one such as CF-Connecting-IP", name)
+	}
+	return lower, nil
+}
+
 // FieldValue reports whether a text that others have written may stand in a header.
 func FieldValue(v string) bool {
 	return !strings.ContainsFunc(v, func(c rune) bool { return c < ' ' && c != '\t' || c == 0x7f })

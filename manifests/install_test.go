@@ -256,7 +256,7 @@ func TestRolesAskForNoMoreThanIsUsed(t *testing.T) {
 	if b := in.mapsBind; b.RoleRef.Name != in.mapsRole.Name || b.Subjects[0].Name != in.account.Name {
 		t.Errorf("kerngate-configmaps is bound to %+v", b.Subjects)
 	}
-	for _, r := range []string{"ingresses", "ingressclasses", "services", "endpointslices"} {
+	for _, r := range []string{"ingresses", "ingressclasses", "services", "endpointslices", "namespaces"} {
 		found := slices.ContainsFunc(in.clusterRole.Rules, func(rule rbacv1.PolicyRule) bool {
 			return slices.Contains(rule.Resources, r) && slices.Equal(rule.Verbs, []string{"get", "list", "watch"})
 		})

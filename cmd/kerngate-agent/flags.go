@@ -29,6 +29,7 @@ type flags struct {
 	ingressClass          string
 	ingressNginx          string
 	withoutClass          bool
+	namespaceSelector     string
 	noCatchAll            bool
 	defaultBackend        string
 	allowExternalName     bool
@@ -179,6 +180,7 @@ func (f *flags) define() {
 	s.StringVar(&f.kubeconfig, "kubeconfig", "", "kubeconfig `file` of the cluster to serve; if neither this nor --manifests is set, the agent serves the cluster that its pod runs in")
 	s.StringVar(&f.ingressClass, "ingress-class", "kerngate", "`name` of the IngressClass to serve")
 	s.BoolVar(&f.withoutClass, "watch-ingress-without-class", false, "also serve Ingresses that name no class, even if --ingress-class is not the default class")
+	s.StringVar(&f.namespaceSelector, "watch-namespace-selector", "", "label `selector` of the namespaces whose Ingresses and Services of type LoadBalancer are served, such as team=shop; empty: all namespaces")
 	s.BoolVar(&f.noCatchAll, "disable-catch-all", false, "do not serve Ingresses that have spec.defaultBackend")
 	s.StringVar(&f.ingressNginx, "ingress-nginx-configmap", "", "ConfigMap of ingress-nginx's controller, as NAMESPACE/NAME, whose settings are applied to all Ingresses (docs/configmap.md); empty: none")
 	s.StringVar(&f.defaultBackend, "default-backend", "", "Service that gets the requests that match no route, as NAMESPACE/NAME:PORT; empty: they get 404")

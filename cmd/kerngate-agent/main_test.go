@@ -89,6 +89,7 @@ func TestMistakes(t *testing.T) {
 		"suites of TLS 1.3 cannot be chosen":                                      append(base, "--tls-suite", "TLS_AES_128_GCM_SHA256"),
 		"--tls-suite TLS_RSA_WITH_RC4_128_SHA: is broken":                         append(base, "--tls-suite", "TLS_RSA_WITH_RC4_128_SHA"),
 		"has no max-age=SECONDS":                                                  append(base, "--hsts", "preload"),
+		"--watch-namespace-selector: ":                                            append(base, "--watch-namespace-selector", "a in b"),
 		"needs a --trusted-proxy":                                                 append(base, "--forwarded-for-header", "CF-Connecting-IP"),
 		"does not say where a request comes from":                                 append(base, "--trusted-proxy", "10.0.0.0/8", "--forwarded-for-header", "Cookie"),
 		"want printable ASCII":                                                    append(base, "--hsts", "max-age=1\r\nX: y"),

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/kerngate/kerngate/loader"
 	"github.com/kerngate/kerngate/loader/attach"
@@ -146,6 +147,11 @@ func (o *options) checkSource(e env) error {
 		Class: f.ingressClass, WithoutClass: f.withoutClass, NoCatchAll: f.noCatchAll, SharedHosts: shared, AllowExternalName: f.allowExternalName, StrictAnnotations: f.strictAnnotations, AllowedResponseHeaders: f.allowedFields,
 		NamespaceBytes: f.namespaceBytes,
 		Node:           f.nodeName, Algorithm: algorithm, PreferLocal: f.preferLocal,
+	}
+	if f.namespaceSelector != "" {
+		if o.kube.NamespaceSelector, err = labels.Parse(f.namespaceSelector); err != nil {
+			return fmt.Errorf("--watch-namespace-selector: %w", err)
+		}
 	}
 	if f.namespaceBytes < 0 {
 		return fmt.Errorf("--namespace-config-bytes %d: want 0 or more", f.namespaceBytes)

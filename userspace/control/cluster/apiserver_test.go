@@ -78,6 +78,8 @@ func (a *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		list = networkingv1.IngressList{TypeMeta: kind("networking.k8s.io/v1", "IngressList"), ListMeta: meta, Items: values(o.Ingresses)}
 	case "/apis/networking.k8s.io/v1/ingressclasses":
 		list = networkingv1.IngressClassList{TypeMeta: kind("networking.k8s.io/v1", "IngressClassList"), ListMeta: meta, Items: values(o.Classes)}
+	case "/api/v1/namespaces":
+		list = corev1.NamespaceList{TypeMeta: kind("v1", "NamespaceList"), ListMeta: meta, Items: values(o.Gateway.Namespaces)}
 	case "/api/v1/services":
 		list = corev1.ServiceList{TypeMeta: kind("v1", "ServiceList"), ListMeta: meta, Items: values(o.Services)}
 	case "/apis/discovery.k8s.io/v1/endpointslices":

@@ -116,6 +116,9 @@ func routesDiffer(before, after any) bool {
 	case *corev1.ConfigMap:
 		before, ok := before.(*corev1.ConfigMap)
 		return !ok || !equality.Semantic.DeepEqual(before.Data, after.Data)
+	case *corev1.Namespace:
+		before, ok := before.(*corev1.Namespace)
+		return !ok || !maps.Equal(before.Labels, after.Labels)
 	case *discoveryv1.EndpointSlice:
 		return false
 	}

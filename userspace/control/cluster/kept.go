@@ -220,7 +220,7 @@ func (c *Source) objects() (o kube.Objects) {
 	for _, secret := range c.secrets.list() {
 		o.Secrets = append(o.Secrets, secret.(*corev1.Secret))
 	}
-	o.ConfigMaps = c.listConfigMaps()
+	o.ConfigMaps, o.Gateway.Namespaces = c.listConfigMaps(), c.namespaces()
 	for _, config := range c.named.list() {
 		o.ConfigMaps = append(o.ConfigMaps, config.(*corev1.ConfigMap))
 	}

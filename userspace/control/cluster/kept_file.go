@@ -55,6 +55,7 @@ const (
 	keptSlice
 	keptSecret
 	keptConfigMap
+	keptNamespace
 )
 
 type message interface {
@@ -138,6 +139,7 @@ func writeKept(folder string, k kept) (err error) {
 	writeAll(w, keptSlice, k.objects.Slices)
 	writeAll(w, keptSecret, k.objects.Secrets)
 	writeAll(w, keptConfigMap, k.objects.ConfigMaps)
+	writeAll(w, keptNamespace, k.objects.Gateway.Namespaces)
 	if w.err != nil {
 		return w.err
 	}
@@ -230,6 +232,8 @@ func (k *kept) add(kind byte, body []byte) error {
 		return addTo(&o.Secrets, new(corev1.Secret), body)
 	case keptConfigMap:
 		return addTo(&o.ConfigMaps, new(corev1.ConfigMap), body)
+	case keptNamespace:
+		return addTo(&o.Gateway.Namespaces, new(corev1.Namespace), body)
 	}
 	return errors.New("this version of the agent does not know it")
 }

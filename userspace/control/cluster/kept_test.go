@@ -82,9 +82,14 @@ type started struct {
 
 func (a *apiServer) follow(t *testing.T, folder string) *started {
 	t.Helper()
+	return a.followWith(t, folder, kube.Options{Class: "kerngate", AllowedResponseHeaders: []string{"X-Shop"}})
+}
+
+func (a *apiServer) followWith(t *testing.T, folder string, options kube.Options) *started {
+	t.Helper()
 	s := &started{metrics: prometheus.NewRegistry(), log: new(bytes.Buffer)}
 	var err error
-	s.Source, err = New(a.client(t), &Connection{URL: a.address}, kube.Options{Class: "kerngate", AllowedResponseHeaders: []string{"X-Shop"}}, zerolog.New(zerolog.SyncWriter(s.log)))
+	s.Source, err = New(a.client(t), &Connection{URL: a.address}, options, zerolog.New(zerolog.SyncWriter(s.log)))
 	if err == nil {
 		err = s.Keep(Keep{Folder: folder, Node: "node-1", Metrics: s.metrics})
 	}

@@ -3,9 +3,11 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/kerngate/kerngate/userspace/control/gateway"
@@ -48,7 +50,30 @@ func (c *Source) Unnamed() kube.Objects {
 	if err != nil {
 		c.log.Error().Err(err).Msg("reading the list of Services") // of memory: cannot happen
 	}
-	return kube.Objects{Services: services, ConfigMaps: c.listConfigMaps()}
+	unnamed := kube.Objects{Services: services, ConfigMaps: c.listConfigMaps()}
+	unnamed.Gateway.Namespaces = c.namespaces()
+	return c.options.Choose(unnamed)
+}
+
+// namespaces returns those that are known; none: objects of all are served.
+func (c *Source) namespaces() []*corev1.Namespace {
+	if c.spaces == nil {
+		return nil
+	}
+	all, err := c.spaces.List(labels.Everything())
+	if err != nil {
+		c.log.Error().Err(err).Msg("reading the list of Namespaces") // of memory: cannot happen
+	}
+	return all
+}
+
+// chosen reports whether objects of a namespace are served.
+func (c *Source) chosen(namespace string) bool {
+	if c.spaces == nil {
+		return true
+	}
+	n, err := c.spaces.Get(namespace)
+	return err == nil && c.options.Chooses(namespace, n.Labels)
 }
 
 // Gateway returns nothing: in a cluster objects of Gateway API are not watched yet.
@@ -116,11 +141,11 @@ func (c *Source) note(r routeChanges) {
 		if err != nil {
 			c.log.Error().Err(err).Msg("reading the list of Ingresses") // of memory: cannot happen
 		}
-		t.ReplaceIngresses(all)
+		t.ReplaceIngresses(slices.DeleteFunc(all, func(i *networkingv1.Ingress) bool { return !c.chosen(i.Namespace) }))
 	}
 	for n := range r.ingresses {
-		if ingress, err := c.ingresses.Ingresses(n.Namespace).Get(n.Name); err != nil {
-			t.RemoveIngress(n) // deleted
+		if ingress, err := c.ingresses.Ingresses(n.Namespace).Get(n.Name); err != nil || !c.chosen(n.Namespace) {
+			t.RemoveIngress(n)
 		} else {
 			t.SetIngress(ingress)
 		}

@@ -54,6 +54,7 @@ type Source struct {
 	services  corelisters.ServiceLister
 	configs   []corelisters.ConfigMapLister // that flags name
 	slices    cache.Indexer
+	spaces    corelisters.NamespaceLister // nil: objects of all are served
 	secrets   *watches
 	named     *watches // ConfigMaps that annotations name
 
@@ -94,6 +95,11 @@ func New(client kubernetes.Interface, connection *Connection, options kube.Optio
 		{"ingressclasses", networking.IngressClasses().Informer(), factory},
 		{"services", factory.Core().V1().Services().Informer(), factory},
 		{"endpointslices", endpoints, factory},
+	}
+	if options.NamespaceSelector != nil {
+		namespaces := factory.Core().V1().Namespaces()
+		c.spaces = namespaces.Lister()
+		c.informers = append(c.informers, watched{"namespaces", namespaces.Informer(), factory})
 	}
 	c.watchConfigMaps(client)
 	err := endpoints.AddIndexers(cache.Indexers{byService: func(o any) ([]string, error) {
@@ -225,6 +231,8 @@ func (c *Source) changed(before, after any) {
 		case *corev1.Service:
 			r.referenced[reference{"Service", nameOf(o)}] = struct{}{}
 			r.unnamed = r.unnamed || publishes(before) || publishes(after)
+		case *corev1.Namespace: // which of them are served may have changed
+			r.all, r.unnamed = true, true
 		case *corev1.ConfigMap: // that a flag names; annotations may name it as well
 			r.referenced[reference{"ConfigMap", nameOf(o)}] = struct{}{}
 			r.unnamed = true

@@ -88,6 +88,6 @@ var controllerFlags = []Flag{
 	{Name: "--validating-webhook-certificate", Why: whyNoHook},
 	{Name: "--validating-webhook-key", Why: whyNoHook},
 	{Name: "--watch-ingress-without-class", Equal: "--watch-ingress-without-class"},
-	{Name: "--watch-namespace", Why: "Ingresses of all namespaces are served; another --ingress-class for each set of namespaces keeps them apart"},
-	{Name: "--watch-namespace-selector", Why: "Ingresses of all namespaces are served; another --ingress-class for each set of namespaces keeps them apart"},
+	{Name: "--watch-namespace", Equal: "--watch-namespace-selector", Why: "with the label that has the name: kubernetes.io/metadata.name=NAMESPACE"},
+	{Name: "--watch-namespace-selector", Equal: "--watch-namespace-selector", Why: "objects that flags name may be in any namespace"},
 }

@@ -45,7 +45,7 @@ func (t *translation) l4() []model.L4Service {
 	}
 	var out []model.L4Service
 	services := slices.DeleteFunc(slices.Clone(t.objects.Services), func(s *corev1.Service) bool {
-		return !IsLoadBalancer(s) || s.DeletionTimestamp != nil
+		return !IsLoadBalancer(s) || s.DeletionTimestamp != nil || t.objects.published != nil && !t.objects.published(s)
 	})
 	slices.SortFunc(services, byAge)
 	for _, service := range services {

@@ -22,6 +22,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kerngate/kerngate/userspace/control/gateway"
@@ -58,11 +59,14 @@ type Objects struct {
 	SecretsUnreadable map[string]string
 	// ConfigMapsUnreadable says of ConfigMaps, "namespace/name", why they cannot be read.
 	ConfigMapsUnreadable map[string]string
+
+	published func(*corev1.Service) bool // whether one of type LoadBalancer may be; nil: all. See Choose
 }
 
 // Options of a translation.
 type Options struct {
 	Class             string           // name of the class that is served
+	NamespaceSelector labels.Selector  // of the namespaces whose objects are served; nil: all
 	WithoutClass      bool             // Ingresses that name no class are served, too
 	NoCatchAll        bool             // Ingresses with a default backend are not
 	ClassOptional     bool             // the class is served although no IngressClass object exists (a folder of manifests)

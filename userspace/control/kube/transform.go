@@ -66,6 +66,8 @@ func Slim(object any) (any, error) {
 			s.Endpoints[i] = discoveryv1.Endpoint{Addresses: e.Addresses, Conditions: e.Conditions, NodeName: e.NodeName, TargetRef: e.TargetRef}
 		}
 		return s, nil
+	case *corev1.Namespace:
+		return &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: o.Name, UID: o.UID, ResourceVersion: o.ResourceVersion, Labels: o.Labels}}, nil
 	case *corev1.ConfigMap:
 		return &corev1.ConfigMap{ObjectMeta: slimMeta(&o.ObjectMeta), Data: o.Data}, nil
 	case *corev1.Secret:

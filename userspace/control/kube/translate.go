@@ -20,7 +20,7 @@ import (
 // Translate turns objects into the desired state and says what is wrong with them. The
 // result is sorted, so that equal inputs in any order give equal results.
 func Translate(objects Objects, o Options) (model.Model, []model.Problem) {
-	t := newTranslation(objects, o)
+	t := newTranslation(o.Choose(objects), o)
 	m, _ := t.all()
 	m.Listeners = o.listeners()
 	for _, key := range t.sortedKeys() {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/tools/txtar"
+	"k8s.io/apimachinery/pkg/labels"
 	"sigs.k8s.io/yaml"
 
 	"github.com/kerngate/kerngate/userspace/control/kube"
@@ -129,6 +130,7 @@ func checkSteps(t *testing.T, o kube.Objects, options kube.Options, want string)
 	for range 3 {
 		steps := kube.NewTranslator(options)
 		kept := kube.Objects{SecretsUnreadable: o.SecretsUnreadable, ConfigMapsUnreadable: o.ConfigMapsUnreadable}
+		kept.Gateway.Namespaces = o.Gateway.Namespaces
 		var state state
 		for i := range 12 {
 			share := float64(i) / 11
@@ -239,6 +241,7 @@ func read(t testing.TB, archive *txtar.Archive) (kube.Objects, kube.Options) {
 		AllowedResponseHeaders []string          `json:"allowedResponseHeaders"`
 		SharedHosts            string            `json:"sharedHosts"`
 		NamespaceBytes         int               `json:"namespaceBytes"`
+		NamespaceSelector      string            `json:"namespaceSelector"`
 	}{Class: "kerngate", ClassOptional: true, SharedHosts: "warn"}
 	if err := yaml.UnmarshalStrict([]byte(section(archive, "options.yaml")), &options); err != nil {
 		t.Fatalf("options.yaml: %v", err)
@@ -254,12 +257,19 @@ func read(t testing.TB, archive *txtar.Archive) (kube.Objects, kube.Options) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var selector labels.Selector
+	if options.NamespaceSelector != "" {
+		if selector, err = labels.Parse(options.NamespaceSelector); err != nil {
+			t.Fatal(err)
+		}
+	}
 	objects := objectsOf(t, section(archive, "input.yaml"))
 	objects.SecretsUnreadable, objects.ConfigMapsUnreadable = options.SecretsUnreadable, options.ConfigMapsUnreadable
 	return objects, kube.Options{
 		Class: options.Class, ClassOptional: options.ClassOptional, DefaultBackend: key,
 		AllowExternalName: options.AllowExternalName, Node: options.Node, PreferLocal: options.PreferLocal,
 		StrictAnnotations:  options.StrictAnnotations,
+		NamespaceSelector:  selector,
 		DefaultCertificate: options.DefaultCertificate,
 		Listeners:          model.IngressListeners(options.Addresses, options.HTTPPort, options.HTTPSPort, options.HTTP3),
 		Addresses:          options.Addresses, AddressPool: options.AddressPool, TCPServices: options.TCPServices, UDPServices: options.UDPServices,

@@ -62,13 +62,14 @@ func NewTranslator(o Options) *Translator { return NewStoreTranslator(o, newInde
 
 // Replace takes over all objects, of which those that have changed have another address.
 func (t *Translator) Replace(objects Objects) {
+	objects = t.options.Choose(objects)
 	last, now := t.store.(*index), newIndex(objects)
 	differ := func(kind string, n name, same bool) {
 		if !same {
 			t.touch(reference{kind, n})
 		}
 	}
-	unnamed := false
+	unnamed := t.options.NamespaceSelector != nil && !slices.Equal(last.objects.Gateway.Namespaces, objects.Gateway.Namespaces)
 	each(last.services, now.services, func(n name, before, after *corev1.Service) {
 		differ("Service", n, before == after)
 		unnamed = unnamed || before != after && (before != nil && IsLoadBalancer(before) || after != nil && IsLoadBalancer(after))

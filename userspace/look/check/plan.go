@@ -152,7 +152,12 @@ func (c *Checker) flags(configMap string, data map[string]string) (out []FlagUse
 				if value != "false" {
 					add(f.Equal, "", f.Name)
 				}
-			case f.Name == "--default-ssl-certificate" || strings.HasSuffix(f.Name, "-services-configmap") || f.Name == "--http-port" || f.Name == "--https-port":
+			case f.Name == "--watch-namespace":
+				if value != "" {
+					add(f.Equal, "kubernetes.io/metadata.name="+value, f.Name)
+				}
+			case f.Name == "--watch-namespace-selector" && value == "":
+			case f.Name == "--watch-namespace-selector" || f.Name == "--default-ssl-certificate" || strings.HasSuffix(f.Name, "-services-configmap") || f.Name == "--http-port" || f.Name == "--https-port":
 				add(f.Equal, value, f.Name)
 			}
 		}

@@ -8,9 +8,9 @@
  * some for two minutes. So there is no state to agree on, no setting to change, and the
  * defence ends by itself with the flood.
  *
- * What the answer cannot carry, the connection lacks: window scaling and selective
- * acknowledgement, as they would have to be hidden in timestamps, whose offset the kernel
- * keeps to itself, and ECN. The stack's own cookies carry them; they cost ten times as much.
+ * The cookie cannot encode window scaling, selective acknowledgement and ECN, so such connections
+ * lack them: they would have to be hidden in timestamps, whose offset the kernel keeps to itself.
+ * The stack's own cookies carry them; they cost ten times as much.
  */
 #ifndef KG_COOKIE_H
 #define KG_COOKIE_H

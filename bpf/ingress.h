@@ -108,7 +108,7 @@ static __always_inline enum verdict judge(const struct hook *h, enum located loc
 			otherwise = ALLOWED;
 	}
 
-	/* 4. Then the headers. What is not all in what we see is the kernel's to judge. */
+	/* 4. Check the headers. Those that are not all in what we see are left to the kernel. */
 	read = read_transport(&p, h->data, h->end, headers);
 	if (kg_strict) {
 		verdict = inspect(&p, h->end, headers, read);

@@ -280,8 +280,8 @@ struct packet {
 	__u16 length; /* of TCP's header; of UDP, as it says itself */
 };
 
-/* read_addresses reads the IP header that was located, and reports whether it is there:
- * it is, but the verifier does not know. */
+/* read_addresses reads the IP header that was located, and reports whether it is there.
+ * It always is; the check is for the verifier. */
 static __always_inline bool read_addresses(struct packet *p, void *data, void *end,
 					   const struct headers *h)
 {

@@ -191,7 +191,8 @@ func (d *Datapath) ServiceID(name string) (state.ServiceID, bool) {
 
 // Reap ends services that have been gone for their grace time, frees blocks and backend
 // ids that nobody reads any more, removes expired L4 flows, attaches the programs to
-// interfaces that have come (again), and notes in kg_meta that the agent lives. Call it every few seconds.
+// interfaces that appear (again), and notes in kg_meta that the agent lives. Call it every few
+// seconds.
 func (d *Datapath) Reap(now time.Time) (Report, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

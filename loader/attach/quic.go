@@ -16,8 +16,8 @@ var (
 
 // BindQUIC makes a proxy's UDP socket a member of the group that kg_quic chooses from. The
 // socket must be of the ingress port, because answers leave with the port that they are
-// sent from; its address is one that no packet carries, so that nothing comes to it but what
-// kg_lookup steers, and who serves UDP on the node's own addresses is left alone.
+// sent from. It is bound to an address that no packet can carry, so it receives only what kg_lookup
+// steers to it, and does not conflict with UDP servers on the node's own addresses.
 // The proxy has no right to a port below 1024, so the agent binds for it.
 func BindQUIC(fd int, port uint16, program *ebpf.Program) error {
 	family, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)

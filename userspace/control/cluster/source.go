@@ -30,7 +30,7 @@ const (
 	// than maxDelay: one `kubectl apply` of many objects is one update.
 	quiet    = 2 * time.Millisecond
 	maxDelay = 50 * time.Millisecond
-	// errorStays is how long a watch error is told: the informers try again more often.
+	// errorStays is how long a watch error stays in the status: the informers try again more often.
 	errorStays = time.Minute
 )
 

@@ -169,7 +169,7 @@ func (r *controllerReader) boolean(key string, fallback bool) bool {
 	}
 	b, err := strconv.ParseBool(v)
 	if err != nil {
-		r.report(key, Invalid, "%q is not allowed: it can be true or false; %t is taken to be meant", rule.Shorten(v), fallback)
+		r.report(key, Invalid, "invalid value %q: use true or false; %t is used", rule.Shorten(v), fallback)
 		return fallback
 	}
 	return b
@@ -182,7 +182,7 @@ func (r *controllerReader) hsts() {
 		age = "31536000"
 	}
 	if _, err := strconv.ParseUint(age, 10, 32); err != nil {
-		r.report("hsts-max-age", Invalid, "%q is no number of seconds; 31536000 is taken to be meant", rule.Shorten(age))
+		r.report("hsts-max-age", Invalid, "invalid value %q: use a number of seconds; 31536000 is used", rule.Shorten(age))
 		age = "31536000"
 	}
 	value := "max-age=" + age
@@ -373,7 +373,7 @@ func (r *controllerReader) statuses() {
 		}
 		status, err := strconv.Atoi(v)
 		if err != nil || !rule.ErrorStatus(status) {
-			r.report(key, Invalid, "%q is no status from 400 to 599; 503 is taken to be meant", rule.Shorten(v))
+			r.report(key, Invalid, "invalid value %q: use a status from 400 to 599; 503 is used", rule.Shorten(v))
 			return 0
 		}
 		return status

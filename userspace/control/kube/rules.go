@@ -268,8 +268,8 @@ func (t *translation) addSlashes(served []*networkingv1.Ingress) {
 	}
 }
 
-// redirectsHTTPS: what the Ingress API says knows no redirect, so that in strict mode one has
-// to be asked for.
+// redirectsHTTPS reports whether clear text is redirected to https. The Ingress API defines no
+// redirect, so in strict mode it must be requested explicitly.
 func (t *translation) redirectsHTTPS(ingress *networkingv1.Ingress, p *policy, host string) bool {
 	return redirectsAll(p.rules.HTTPS, t.strict, hasTLS(ingress, p, host))
 }

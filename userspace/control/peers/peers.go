@@ -134,7 +134,7 @@ func (p *Prober) round(ctx context.Context, others []Node) {
 	if ctx.Err() != nil {
 		return
 	}
-	// Whoever was away for so long, it was us: answers may have come and gone.
+	// If the round took this long, this node itself was stalled: its misses do not count.
 	away := time.Since(began) > 2*p.interval
 
 	before := p.verdicts()

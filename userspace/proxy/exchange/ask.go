@@ -120,5 +120,5 @@ func succeeds(status int) bool {
 	return false
 }
 
-// subrequestTime bounds what nobody waits for.
+// subrequestTime is the timeout of requests whose response is not waited for, such as mirrors.
 const subrequestTime = 10 * time.Second

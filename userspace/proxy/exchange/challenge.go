@@ -24,7 +24,8 @@ func (x *Exchange) challenge(reason Reason, asks []string, fields []policy.Answe
 	x.respond(http.StatusUnauthorized, reason, fields)
 }
 
-// noteChallenge keeps what a pod asks the client for, whose answer a page takes the place of.
+// noteChallenge remembers the WWW-Authenticate headers of a pod's 401 that an error page is about to
+// replace.
 func (x *Exchange) noteChallenge(r *message.Response) {
 	if r.Status != http.StatusUnauthorized {
 		return

@@ -24,7 +24,7 @@ type origin struct {
 	port   uint16 // that the client asked for
 }
 
-// maxHops bounds the addresses that are believed. Whoever needs more has a loop.
+// maxHops bounds the addresses that are believed. More hops than that indicate a forwarding loop.
 const maxHops = 32
 
 // claims are the fields in which a proxy says whom it speaks for.
@@ -161,7 +161,7 @@ func readScheme(scheme []byte, known bool) (secure, told bool) {
 	return known, false
 }
 
-// single returns the value of a field that is there once; of several, none is the true one.
+// single returns the header's value if it occurs exactly once, else nil.
 func single(r *message.Request, id message.FieldID) (value []byte) {
 	if !r.Present.Has(id) {
 		return nil

@@ -19,8 +19,8 @@ type traced struct {
 }
 
 // beginTrace finds or makes the request's trace. What was decided upstream about sampling
-// stands where clients are trusted; where they are not, whoever they say they are traced by is
-// dropped, since it would let them write into anybody's trace, and sample as they like.
+// stands where clients are trusted; otherwise the client's trace context is discarded, since it
+// would let clients write into any trace, and decide what is sampled.
 func (x *Exchange) beginTrace() {
 	s := x.conf.Settings.Trace
 	if s == nil {

@@ -27,7 +27,7 @@ const Most = 2000
 // Objects have a namespace here, so that none is like it.
 const Other = "other"
 
-// Name is what is told apart.
+// Name identifies one account.
 type Name struct {
 	Object  model.ObjectRef // zero: the default service, which none leads to
 	Service string          // "namespace/name:port"; "": the object names one that does not exist

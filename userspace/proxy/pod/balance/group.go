@@ -45,8 +45,8 @@ type Group struct {
 	table   func() []uint16
 }
 
-// Of returns the group of a service that has this block. If the service has another one by
-// now, what it returns is of no use, as is known to whoever asks whether the block is current.
+// Of returns the group of a service that has this block. The result may be stale: callers must
+// check again that the block is still current.
 func (s *Groups) Of(service state.ServiceID, block abi.Block) *Group {
 	if g := s.current[service].Load(); g != nil && g.block == block {
 		return g

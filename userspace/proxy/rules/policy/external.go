@@ -358,9 +358,9 @@ func (e *External) Keep(key string, a *Allowed, h http.Header, now time.Time) {
 	}
 }
 
-// DropClaims leaves out of a request what its client says in the fields that are for the
-// service to say, also where that was not asked, as another rule was enough, and where the
-// name is one that CGI takes for the field's.
+// DropClaims removes client-supplied headers that only the auth service may set, even when the
+// service was not asked (satisfy: any), and also names that CGI folds to the same variable ('_' for
+// '-').
 func (p *Policy) DropClaims(q *Request) {
 	if p.access == nil || p.access.external == nil {
 		return

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"runtime"
 	"runtime/debug"
 	"time"
 )
@@ -24,5 +25,6 @@ func (p *Proxy) giveBack() {
 		case <-late: // it hangs: what others have let go of is worth it, too
 		}
 	}
+	runtime.GC() // what a sync.Pool holds goes with the second collection, which the next line is
 	debug.FreeOSMemory()
 }

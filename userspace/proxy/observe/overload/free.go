@@ -12,6 +12,9 @@ const (
 	largeCrowd = 256             // connections, of clients and to pods: smaller ones leave little
 	largeWork  = 2 << 20         // bytes that are allocated in a second: less leaves little, too
 	afterCrowd = 5 * time.Second // for which they must have left
+	// stragglers is how long after that memory is given back once more: what ends late, such as
+	// handshakes of QUIC that nobody goes on with, is too little to be a crowd of its own.
+	stragglers = 15 * time.Second
 )
 
 // crowd sees when much of something has ended.
@@ -25,7 +28,15 @@ type crowd struct {
 func (m *Monitor) crowdLeft(at time.Time) bool {
 	clients := m.clients.left(m.connections.Load(), largeCrowd, at)
 	servers := m.servers.left(m.pods.Load(), largeCrowd, at)
-	return m.work.left(m.allocated.perSecond(at), largeWork, at) || servers || clients
+	if m.work.left(m.allocated.perSecond(at), largeWork, at) || servers || clients {
+		m.last = at.Add(stragglers)
+		return true
+	}
+	if m.last.IsZero() || at.Before(m.last) {
+		return false
+	}
+	m.last = time.Time{}
+	return true
 }
 
 // allocation measures how much the process allocates.

@@ -1,6 +1,7 @@
 package overload
 
 import (
+	"slices"
 	"testing"
 	"time"
 )
@@ -31,5 +32,24 @@ func TestFree(t *testing.T) {
 		if run(step.connections, step.seconds); times != step.want {
 			t.Errorf("%+v: memory was given back %d times", step, times)
 		}
+	}
+}
+
+// TestStragglers: memory is given back once more some time after a crowd has left, and then no more.
+func TestStragglers(t *testing.T) {
+	var m Monitor
+	at := time.Unix(1000, 0)
+	m.allocated.at = at.Add(time.Hour) // what the test allocates does not count
+	var given []time.Duration
+	m.connections.Store(1000)
+	m.crowdLeft(at)
+	m.connections.Store(100)
+	for second := range 120 {
+		if now := at.Add(time.Duration(second) * time.Second); m.crowdLeft(now) {
+			given = append(given, now.Sub(at))
+		}
+	}
+	if want := []time.Duration{afterCrowd, afterCrowd + stragglers}; !slices.Equal(given, want) {
+		t.Errorf("memory was given back after %v, want %v", given, want)
 	}
 }

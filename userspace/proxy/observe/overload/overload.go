@@ -56,6 +56,7 @@ type Monitor struct {
 	servers     crowd
 	work        crowd
 	allocated   allocation
+	last        time.Time // when memory is given back once more; zero: not
 
 	// MemoryOf tells use and limit in bytes, 0 for no limit; nil: nobody knows.
 	MemoryOf func() (use, limit uint64)

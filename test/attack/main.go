@@ -11,6 +11,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"flag"
 	"fmt"
@@ -18,7 +19,6 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
-	"strings"
 	"syscall"
 	"time"
 
@@ -91,15 +91,8 @@ func attackAll(l *lab.Lab, list []*attack, o options) error {
 	if err != nil {
 		return err
 	}
-	var out io.Writer = os.Stdout
-	if o.out != "" {
-		file, err := os.Create(o.out)
-		if err != nil {
-			return err
-		}
-		defer file.Close()
-		out = io.MultiWriter(os.Stdout, file)
-	}
+	var report bytes.Buffer // written when it is whole: a run that stops leaves the last one
+	out := io.MultiWriter(os.Stdout, &report)
 	fmt.Fprint(out, s.preamble(o))
 	var results []*result
 	for _, a := range list {
@@ -112,8 +105,13 @@ func attackAll(l *lab.Lab, list []*attack, o options) error {
 	}
 	missed := missedAims(results)
 	fmt.Fprint(out, verdict(missed))
+	if o.out != "" {
+		if err := os.WriteFile(o.out, report.Bytes(), 0o644); err != nil {
+			return err
+		}
+	}
 	if len(missed) > 0 {
-		return errors.New("these aims are missed:\n" + strings.Join(missed, "\n"))
+		return fmt.Errorf("%d aims are missed; the end of the report names them", len(missed))
 	}
 	return nil
 }

@@ -30,7 +30,7 @@ type rawPod struct {
 	heads []string
 }
 
-func startRawPod(t *testing.T) *rawPod {
+func startRawPod(t testing.TB) *rawPod {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -115,7 +115,7 @@ func serveOne(t *testing.T, proxy *proxytest.Proxy, annotations map[string]strin
 }
 
 // exchangeRaw sends bytes and returns all that comes back.
-func exchangeRaw(t *testing.T, address, request string) string {
+func exchangeRaw(t testing.TB, address, request string) string {
 	t.Helper()
 	conn, err := net.Dial("tcp", address)
 	if err != nil {

@@ -199,7 +199,7 @@ func (q *Request) set(s *step) {
 	}
 	value := q.room[at:len(q.room):len(q.room)]
 	if s.name == "args" {
-		q.Args = value
+		q.Args = q.asQuery(value)
 		q.changed = true
 		return
 	}
@@ -305,12 +305,23 @@ func (q *Request) rewrite(s *step) bool {
 		if !s.path.Alone && len(before) > 0 {
 			q.room = append(append(q.room, '&'), before...)
 		}
-		q.Args = q.room[at:len(q.room):len(q.room)]
+		q.Args = q.asQuery(q.room[at:len(q.room):len(q.room)])
 		if len(q.Args) == 0 {
 			q.Args = nil
 		}
 	}
 	return q.setPath(decoded)
+}
+
+// asQuery returns a text as it may stand in a request line: of a header's value in it, a space
+// would end the target, and the client's text would follow.
+func (q *Request) asQuery(text []byte) []byte {
+	if !slices.ContainsFunc(text, func(c byte) bool { return !inQuery[c] }) {
+		return text
+	}
+	at := len(q.room)
+	q.room = appendEscaped(q.room, text, &inQuery)
+	return q.room[at:len(q.room):len(q.room)]
 }
 
 // setPath makes a decoded text the path that is routed and sent to the pod.
@@ -367,6 +378,14 @@ func (q *Request) fillURL(dst []byte, t template.Template, plain *[256]bool) []b
 
 // inURL are the characters that can stand somewhere in a URL.
 var inURL = plainSet("/-._~!$&'()*+,;=:@%?#[]")
+
+// inQuery are the characters that servers read in a query: all that is printable but #.
+var inQuery = func() (t [256]bool) {
+	for c := '!'; c <= '~'; c++ {
+		t[c] = c != '#'
+	}
+	return t
+}()
 
 // inArgs are the characters that nginx leaves as they are in the value of an argument.
 var inArgs = plainSet("!\"$'()*,-./:<=>@[\\]^_`{|}~")

@@ -171,8 +171,12 @@ func TestDifferential(t *testing.T) {
 			}
 		})
 	}
-	t.Logf("%d comparisons in %d cases", compared, len(all))
-	if compared < 150 {
-		t.Errorf("%d comparisons, want at least 150", compared)
+	ofSnippets := 0
+	for _, c := range snippets() {
+		ofSnippets += len(c.requests)
+	}
+	t.Logf("%d comparisons in %d cases, %d of them with nginx running the same snippet", compared, len(all), ofSnippets)
+	if ofSnippets < 200 || compared < ofSnippets+100 {
+		t.Errorf("%d comparisons, %d of snippets, want at least 100 others and 200 of snippets", compared, ofSnippets)
 	}
 }

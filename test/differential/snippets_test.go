@@ -82,6 +82,11 @@ add_header X-Allow-Origin "$http_origin";`, "OPTIONS /\nOrigin: https://a.exampl
 if ($http_user_agent ~* "(android|iphone)") { set $mobile 1; }
 if ($mobile) { return 302 https://m.example$request_uri; }
 if ($request_method !~ ^(GET|HEAD|POST)$) { return 444; }`, "GET /a", "GET /a\nUser-Agent: Android 4", "GET /other/\nUser-Agent: iPhone", "POST /\n\nx"),
+		inPath("if-chain", `set $block "";
+if ($request_method = POST) { set $block "P"; }
+if ($http_x_api) { set $block "${block}A"; }
+if ($block = "PA") { return 409; }`, "GET /", "POST /\n\nx", "GET /\nX-Api: 1", "POST /\nX-Api: 1\n\nx", "POST /other/\nX-Api: 1\n\nx"),
+		inServer("server-cookie", `if ($cookie_pass != "open") { return 503; }`, "GET /", "GET /\nCookie: pass=open", "GET /other/", "GET /other/\nCookie: a=b; pass=open"),
 		inPath("limit-except", `if ($request_method ~ ^(PUT|DELETE)$) { return 403; }`, "GET /", "PUT /", "DELETE /", "PATCH /", "HEAD /"),
 	}
 }
@@ -115,6 +120,7 @@ rewrite ^/none /u? break;`,
 rewrite ^/loop /loop2 last;
 rewrite ^/deep/(.*) /to/$1 last;`,
 			"GET /to/x", "GET /to/x?y=z", "GET /to/", "GET /x", "GET /deep/a/b"),
+		inPath("rw-two", `rewrite ^/([a-z]+)/([0-9]+)$ /item/$2?kind=$1 break;`, "GET /shoe/42", "GET /shoe/42?x=1", "GET /shoe/x", "GET /SHOE/42", "POST /shoe/42\n\nbody"),
 		inPath("rw-flow", `rewrite ^/a/(.*)$ /b/$1;
 rewrite ^/b/(.*)$ /c/$1 break;
 rewrite ^/c/(.*)$ /d/$1 break;`, "GET /a/x", "GET /b/x", "GET /c/x", "GET /d/x"),

@@ -111,7 +111,7 @@ func attackAll(l *lab.Lab, list []*attack, o options) error {
 		}
 	}
 	if len(missed) > 0 {
-		return fmt.Errorf("%d aims are missed; the end of the report names them", len(missed))
+		return fmt.Errorf("aims missed: %d; the end of the report names them", len(missed))
 	}
 	return nil
 }

@@ -78,6 +78,7 @@ correct, the size of the body), the possible cases are listed below the response
 					in.NoAgent = err.Error()
 				}
 			}
+			in.RulesOf = func(of status.RuleOf) (*status.Rules, error) { return ask[status.Rules](c.Context(), e, o, of.Query()) }
 			out := explain.Explain(in)
 			return show(e.stdout, o, out, func(w io.Writer) { explained(w, out) })
 		},

@@ -70,6 +70,11 @@ func (s *site) explain(c explained) explain.Explanation {
 		in.Rules = new(status.Rules)
 		copyJSON(s.t, agent.Rules(s.model, nil, settingsOfAgent, query), in.Rules)
 	}
+	in.RulesOf = func(of status.RuleOf) (*status.Rules, error) {
+		rules := new(status.Rules)
+		copyJSON(s.t, agent.Rules(s.model, nil, settingsOfAgent, of), rules)
+		return rules, nil
+	}
 	return explain.Explain(in)
 }
 
@@ -238,6 +243,11 @@ func TestExplainAgrees(t *testing.T) {
 		ingress("snippet", "snippet.test", "/", "web", "configuration-snippet: return 418;"),
 		ingress("old", "old.test", "/", "web", "configuration-snippet: rewrite ^/old/(.*)$ /new/$1 permanent;"),
 		ingress("place", "place.test", "/", "web", "server-snippet: location ~* \"^/metrics\" { return 301 /login; } location = /hidden { deny all; } location /empty { } location /in { allow 127.0.0.2; deny all; }"),
+		ingress("again", "again.test", "/a", "web", "configuration-snippet: rewrite ^/a/to/(.*)$ /b/$1 last; rewrite ^/a/loop(.*)$ /a/loop$1x last; rewrite ^/a/none$ /none last; rewrite ^/a/in/(.*)$ /c/$1; rewrite ^/a/deep/(.*)$ /a/to/$1 last; rewrite ^/a/up/(.*)$ /b/$1/.. last;"),
+		ingress("again-b", "again.test", "/b", "beta", "denylist-source-range: 127.0.0.9"),
+		ingress("again-c", "again.test", "/c", "web", "configuration-snippet: if ($arg_x) { return 418; } rewrite ^ /b/c last;"),
+		ingress("before", "before.test", "/", "web", "server-snippet: rewrite ^/old/(.*)$ /new/$1 last;"),
+		ingress("before-new", "before.test", "/new", "missing"),
 		ingress("limited", "limited.test", "/", "web", "limit-rpm: 1", "limit-burst-multiplier: 2"),
 		ingress("stable", "canary.test", "/", "web"),
 		ingress("canary", "canary.test", "/", "beta", "canary: true", "canary-by-header: X-Canary", "canary-by-cookie: beta"),
@@ -274,6 +284,9 @@ func TestExplainAgrees(t *testing.T) {
 		{url: "http://place.test/METRICS/x"}, {url: "http://place.test/hidden"}, {url: "http://place.test/hidden2"}, {url: "http://place.test/empty/x"}, {url: "http://place.test/in", from: "127.0.0.2"}, {url: "http://place.test/in", from: "127.0.0.3"},
 		{url: "http://canary.test/"}, {url: "http://canary.test/", fields: []string{"X-Canary: always"}}, {url: "http://canary.test/", fields: []string{"X-Canary: never", "Cookie: beta=always"}}, {url: "http://canary.test/", fields: []string{"Cookie: a=b; beta=always"}},
 		{url: "http://all.test/"},
+		{url: "http://again.test/a"}, {url: "http://again.test/a/to/x?y"}, {url: "http://again.test/a/to/x", from: "127.0.0.9"}, {url: "http://again.test/a/loop"}, {url: "http://again.test/a/none"},
+		{url: "http://again.test/a/in/x"}, {url: "http://again.test/a/in/x?x=1"}, {url: "http://again.test/a/deep/x"}, {url: "http://again.test/a/up/x"},
+		{url: "http://before.test/old/x"}, {url: "http://before.test/x"},
 	} {
 		x := s.explain(c)
 		if want, got := told(t, x, c.when), s.send(c); got != want {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/kerngate/kerngate/userspace/look/status"
 	"github.com/kerngate/kerngate/userspace/model"
+	"github.com/kerngate/kerngate/userspace/proxy/rules/policy"
 )
 
 // Input is all that an explanation is drawn from.
@@ -20,8 +21,10 @@ type Input struct {
 	Maps   *Maps  // nil: not readable, for the reason in NoMaps
 	NoMaps string // also says what to do
 
-	Routes       *status.Routes       // nil: the agent does not answer, for the reason in NoAgent
-	Rules        *status.Rules        // of the route that RuleOf names; nil: not known
+	Routes *status.Routes // nil: the agent does not answer, for the reason in NoAgent
+	Rules  *status.Rules  // of the route that RuleOf names; nil: not known
+	// RulesOf asks for the rules of another route, to which a rewrite leads; nil: nobody can be asked.
+	RulesOf      func(status.RuleOf) (*status.Rules, error)
 	Certificates *status.Certificates // describes those that hosts name; nil: their ids must do
 
 	Services *status.Services // names pods and nodes; nil: addresses must do
@@ -113,6 +116,7 @@ const (
 	reasonBody           = "body_too_large"
 	reasonBadPath        = "bad_path"
 	reasonErrorPage      = "error_page"
+	reasonLoop           = "rewrite_loop"
 
 	// reasonDepends is that of an answer which another service decides about.
 	reasonDepends = "depends"
@@ -124,7 +128,9 @@ type walk struct {
 	in  Input
 	out Explanation
 
-	policy   *model.Policy // of what answers; nil: none
+	policy   *model.Policy   // of what answers; nil: none
+	turns    int             // how often the request was routed again
+	request  *policy.Request // as rewrites have left it; nil: as it was sent
 	others   []Outcome
 	asked    *asked // whose answer decides; nil: nobody
 	grpc     bool   // calls of gRPC get the proxy's answers as grpc-status

@@ -7,6 +7,7 @@ import (
 
 	"github.com/kerngate/kerngate/userspace/look/status"
 	"github.com/kerngate/kerngate/userspace/proxy/message"
+	"github.com/kerngate/kerngate/userspace/proxy/rules/policy"
 	"github.com/kerngate/kerngate/userspace/route"
 )
 
@@ -45,6 +46,10 @@ func (w *walk) follow(host *status.Host, r *status.Route) {
 	w.grpc = strings.HasPrefix(r.Upstream, "grpc")
 	at, located, known := w.rulesOf(r)
 	w.policy = at.model
+	if known && at.next == policy.RouteAgain {
+		w.again(host, &at)
+		return
+	}
 	if !located {
 		w.redirect(host, r)
 	}
@@ -82,7 +87,11 @@ func RuleOf(in Input) (of status.RuleOf, ok bool) {
 	if r == nil {
 		return of, false
 	}
-	return status.RuleOf{Host: host.Name, Path: r.Path, Match: r.Match, When: r.Conditions()}, true
+	return ruleOf(host, r), true
+}
+
+func ruleOf(host *status.Host, r *status.Route) status.RuleOf {
+	return status.RuleOf{Host: host.Name, Path: r.Path, Match: r.Match, When: r.Conditions()}
 }
 
 // unmatched ends at the default backend, or in 404.

@@ -20,7 +20,8 @@ type ruled struct {
 	model    *model.Policy // nil: no rules
 	compiled *policy.Policy
 	request  *policy.Request
-	path     string // of the route; "": a location
+	next     policy.Next // what follows its steps
+	path     string      // of the route; "": a location
 	regexp   bool
 }
 
@@ -41,14 +42,53 @@ func (w *walk) rulesOf(r *status.Route) (at ruled, located, ok bool) {
 	}
 	w.tell(at.model, located)
 	var err error
-	if at.request, err = w.in.Target.head(); err == nil && at.model != nil {
+	if at.request = w.request; at.request == nil {
+		at.request, err = w.in.Target.head()
+	}
+	if err == nil && at.model != nil {
 		at.compiled, err = compileRules(at.model, at.path, at.regexp)
 	}
 	if err != nil {
 		w.unknown("rules", fmt.Sprintf("this kerngatectl cannot judge them: %v", err))
 		return ruled{}, located, false
 	}
+	if at.compiled.HasSteps() {
+		at.next = at.compiled.Steps(at.request, w.turns == 0)
+	}
 	return at, located, true
+}
+
+// maxTurns is how often a proxy routes a request again.
+const maxTurns = 10
+
+// again follows the request to the path that a rewrite has made.
+func (w *walk) again(host *status.Host, at *ruled) {
+	to := string(at.request.Normal)
+	if w.in.RulesOf == nil {
+		w.unknown("steps", fmt.Sprintf("a rewrite sends the request to the path %s of the same host: explain that", to))
+		return
+	}
+	if w.turns++; w.turns > maxTurns {
+		w.stop(Step{Name: "steps", Summary: fmt.Sprintf("the request was routed again %d times, and a rewrite sends it on", maxTurns)},
+			w.refusal(reasonLoop, http.StatusInternalServerError, "rewrites lead from path to path without an end", "correct the rewrites of the snippet"))
+		return
+	}
+	w.step(Step{Name: "steps", Result: OK, Summary: fmt.Sprintf("a rewrite makes the path %s, by which the request is routed again", to)})
+	w.in.Target.Path, w.request = to, at.request
+	r := w.path(host)
+	if r == nil {
+		w.policy = nil
+		w.stop(Step{Name: "path", Summary: fmt.Sprintf("host %s has no path that matches %s", hostName(host.Name), to), Considered: w.paths(host, nil)},
+			Answer{Reason: reasonNoRoute, Status: http.StatusNotFound, Summary: "404 from the proxy: nothing publishes the path that a rewrite makes", Next: "paths of this host: " + pathList(host)})
+		return
+	}
+	var err error
+	if w.in.Rules, err = w.in.RulesOf(ruleOf(host, r)); err != nil {
+		w.unknown("rules", err.Error())
+		return
+	}
+	w.out.Object = r.Object()
+	w.follow(host, r)
 }
 
 // location finds the location of a snippet that takes the path from the route.
@@ -130,16 +170,10 @@ func (w *walk) obey(at *ruled) {
 	if at.model == nil {
 		return
 	}
-	if at.compiled.HasSteps() {
-		switch at.compiled.Steps(at.request, true) {
-		case policy.RouteAgain:
-			w.unknown("steps", fmt.Sprintf("a rewrite sends the request to the path %s of the same host: explain that", at.request.Normal))
-			return
-		case policy.Refused:
-			w.stop(Step{Name: "steps", Summary: "the rewritten path has a segment . or .."},
-				w.refusal(reasonBadPath, http.StatusBadRequest, "a rewrite makes a path with . or .. of this request", "correct the rewrite of the snippet"))
-			return
-		}
+	if at.next == policy.Refused {
+		w.stop(Step{Name: "steps", Summary: "the rewritten path has a segment . or .."},
+			w.refusal(reasonBadPath, http.StatusBadRequest, "a rewrite makes a path with . or .. of this request", "correct the rewrite of the snippet"))
+		return
 	}
 	if a := at.compiled.Answer(at.request); a != nil {
 		w.answered(at, a)

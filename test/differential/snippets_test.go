@@ -196,6 +196,7 @@ func snippetHeaders() []comparison {
 		inPath("hd-hide", `proxy_hide_header X-Powered-By; proxy_set_header X-Gone ""; proxy_set_header X-Here "$http_user_agent";`, "GET /\nX-Gone: 1", "GET /\nUser-Agent: a b c", "GET /\nX-Here: client"),
 		inPath("hd-return", `add_header X-A a; add_header X-B b always; if ($arg_r) { return 403; } if ($arg_s) { return 302 /x; }`, "GET /", "GET /?r=1", "GET /?s=1"),
 		inPath("hd-expires", `expires epoch;`, "GET /"),
+		inPath("hd-expires-max", `expires max;`, "GET /"),
 	}
 }
 func substitutions() []comparison {

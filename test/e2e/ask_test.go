@@ -41,7 +41,7 @@ func TestAskedElsewhere(t *testing.T) {
 			t.Errorf("%s: %d of %q, want %d", url, r.Status, r.Pod.Service, want)
 		}
 	}
-	if r := s.get("http://asked.example.com/x?auth=401"); r.Header.Get("Location") != "https://login.example.com/start?rd=http%3A%2F%2Fasked.example.com%2Fx%3Fauth%3D401" {
+	if r := s.get("http://asked.example.com/x?auth=401"); r.Header.Get("Location") != "https://login.example.com/start?rd=http://asked.example.com%2Fx%3Fauth%3D401" {
 		t.Errorf("sent to %q", r.Header.Get("Location"))
 	}
 

@@ -66,7 +66,8 @@ func (r *reader) differs(key string) bool {
 		_, body, _ := r.text("mirror-request-body")
 		return body != "off"
 	case "permanent-redirect", "temporal-redirect":
-		return namesPath(v)
+		relative := strings.HasPrefix(v, "/") && !r.boolean("relative-redirects", false)
+		return relative || namesPath(v)
 	case "x-forwarded-prefix":
 		_, _, rewrites := r.text("rewrite-target")
 		return !rewrites

@@ -25,7 +25,7 @@ func (s *snippet) expires(d nginxconf.Directive) error {
 	case "epoch":
 		control, expires = "no-cache", "Thu, 01 Jan 1970 00:00:01 GMT"
 	case "max":
-		control = "max-age=315360000"
+		control, expires = "max-age=315360000", "Thu, 31 Dec 2037 23:55:55 GMT"
 	default:
 		age, err := nginxTime(strings.TrimPrefix(d.Args[0], "-"))
 		if err != nil {

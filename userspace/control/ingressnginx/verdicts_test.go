@@ -20,6 +20,7 @@ func findings(r Reading) (out []string) {
 // values are, of each annotation whose verdict in the registry is a difference, values that
 // have none and values that have one. A value with other annotations is written with them.
 var differenceValues = map[string]struct{ same, differ []string }{
+	"default-backend":                   {nil, []string{"pages"}},
 	"auth-cache-key":                    {nil, []string{"$cookie_a | auth-url: http://a.example"}},
 	"auth-keepalive":                    {[]string{"0"}, []string{"10"}},
 	"auth-keepalive-requests":           {[]string{"100", "100 | auth-keepalive: 0"}, []string{"100 | auth-keepalive: 10"}},
@@ -52,7 +53,7 @@ var differenceValues = map[string]struct{ same, differ []string }{
 	"mirror-request-body":               {[]string{"on", "off"}, nil},
 	"mirror-target":                     {[]string{"http://a.example | mirror-request-body: off"}, []string{"http://a.example$request_uri"}},
 	"opentelemetry-trust-incoming-span": {[]string{"true", "false"}, nil},
-	"permanent-redirect":                {[]string{"https://a.example", "https://a.example$request_uri"}, []string{"https://a.example$uri"}},
+	"permanent-redirect":                {[]string{"https://a.example", "https://a.example$request_uri", "/b | relative-redirects: true"}, []string{"https://a.example$uri", "/b"}},
 	"preserve-trailing-slash":           {[]string{"true"}, []string{"false"}},
 	"proxy-body-size":                   {[]string{"8m", "0"}, nil},
 	"proxy-buffer-size":                 {[]string{"8k", "128k", "1m"}, []string{"2m"}},
@@ -163,7 +164,7 @@ func TestDirectives(t *testing.T) {
 		{"configuration-snippet", "add_header X-A;", "invalid"},
 		{"configuration-snippet", "proxy_hide_header;", "invalid"},
 		{"configuration-snippet", `rewrite (?!a) https://b redirect;`, "invalid"},
-		{"configuration-snippet", "add_header X-A b", "closed"},
+		{"configuration-snippet", "add_header X-A b", ""},
 	} {
 		got := ""
 		for _, f := range read(c.key + ": " + c.text).Findings {

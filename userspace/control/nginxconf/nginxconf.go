@@ -105,6 +105,9 @@ func (p *parser) directive(depth int) (d Directive, err error) {
 	d.Line = p.line
 	for {
 		p.space()
+		if p.text == "" && depth == 0 && d.Name != "" {
+			return d, nil // people leave out the last ;
+		}
 		if p.text == "" {
 			return d, errNoEnd
 		}

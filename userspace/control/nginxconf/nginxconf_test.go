@@ -36,7 +36,7 @@ func TestParse(t *testing.T) {
 		"a }b;": "line 1: a ; is missing before this }",
 		"x_by_lua_block { a = {b = \"}\"} -- }\n c = [==[ } ]] ]==] }\nd;": `1["x_by_lua_block"]{lua " a = {b = \"}\"} -- }\n c = [==[ } ]] ]==] "}3["d"]`,
 		"x_by_lua_block { \"":      "line 1: a block of Lua has no end: a } is missing",
-		"a\n b":                    "line 2: the last directive has no end: a ; or a } is missing",
+		"a\n b":                    `1["a" "b"]`,
 		"a {\n b; ":                "line 2: the last directive has no end: a ; or a } is missing",
 		"a;\n}":                    "line 2: this } ends no block",
 		"{ a; }":                   "line 1: a { stands alone",

@@ -24,6 +24,8 @@ var defaults = []string{
 	"Redirects to https: they come before the returns of snippets, permanent-redirect and temporal-redirect, and have no CORS headers; ingress-nginx answers a request in clear text with those.",
 	"X-Original-Forwarded-For and X-Original-Forwarded-Host: ingress-nginx sends pods what the client wrote of itself; Kerngate does not.",
 	"Backends of kind resource: Kerngate answers 503, ingress-nginx 404.",
+	"Load balancing: ingress-nginx asks the pods of a Service in turn; Kerngate takes the less loaded of two random ones (--load-balancing, or the annotation load-balance).",
+	"Pages of the proxy's own: an error has a short text that begins with its reason, not nginx's page of HTML; the default certificate is called Kerngate's.",
 	"Access log: ingress-nginx writes one by default; Kerngate writes one if the agent's --access-log is on.",
 	"Regular expressions: Kerngate's are RE2's, without look-around and back references; a path that has them is not served.",
 }

@@ -22,7 +22,9 @@ func (t *TLS) Session(name string) *Session { return &Session{Name: name, Host: 
 //   - The host's client policy must be the one that the connection was begun under. A client
 //     that was not asked for its certificate is not let in by the side door, and one that
 //     was judged by a policy that has changed is judged anew.
-//   - The connection must be for the host: because the client asked for this very name,
+//   - The connection must be for the host: because the client named none (load balancers that
+//     encrypt anew, health checks, old clients; it was shown the default certificate and is
+//     content with it), because it asked for this very name,
 //     because host and name belong to the same entry of the tables (both have none of their
 //     own, so that both get the default certificate, or the same wildcard), or because the
 //     certificate that the client was shown is for the host as well, which is what lets
@@ -43,7 +45,7 @@ func (s *Session) covers(t *TLS, host string) bool {
 	if h.Passthrough != nil || !samePolicy(h, s.Host) {
 		return false
 	}
-	return host == s.Name || t.Lookup(s.Name) == h || s.Host.Covers(host)
+	return s.Name == "" || host == s.Name || t.Lookup(s.Name) == h || s.Host.Covers(host)
 }
 
 func samePolicy(a, b *VirtualHost) bool {

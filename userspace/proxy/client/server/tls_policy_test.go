@@ -222,7 +222,8 @@ func TestMisdirected(t *testing.T) {
 		{"x.wild.test", "x.y.wild.test", 421},                        // which is for one label
 		{"plain.test", "unknown.test", 200}, {"", "plain.test", 200}, // default certificate, no TLS of their own
 		{"unknown.test", "", 200},
-		{"", "a.test", 421}, {"plain.test", "a.test", 421}, // a host that has TLS of its own
+		{"plain.test", "a.test", 421},                                           // a host that has TLS of its own
+		{"", "a.test", 200}, {"", "mtls.test", 421}, {"", "optional.test", 421}, // no name: any host that asks for no certificate
 		{"a.test", "plain.test", 421},
 		{"broken.test", "broken.test", 200}, // default certificate in place of a missing one
 	} {

@@ -120,7 +120,7 @@ func (a *Affinity) AppendCookie(dst []byte, q *Request, value []byte) []byte {
 		dst = append(dst, "; Expires="...)
 		dst = time.Unix(0, q.Now).Add(a.expires).UTC().AppendFormat(dst, http.TimeFormat)
 	}
-	if a.secure != nil && *a.secure || a.secure == nil && q.Secure {
+	if q.Secure || a.secure != nil && *a.secure { // over https always, as in ingress-nginx
 		dst = append(dst, "; Secure"...)
 	}
 	dst = append(dst, "; HttpOnly"...)

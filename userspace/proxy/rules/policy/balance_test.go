@@ -47,7 +47,8 @@ func TestAffinityCookie(t *testing.T) {
 		{&feedpb.Affinity{Path: "/x", Domain: "a.test", MaxAgeSeconds: 5}, "/shop", false, false, "route=VALUE; Path=/x; Domain=a.test; Max-Age=5; HttpOnly"},
 		{&feedpb.Affinity{ExpiresSeconds: 60, SameSite: "Lax"}, "/", false, false, "route=VALUE; Path=/; Expires=Fri, 02 Jan 2026 03:05:05 GMT; HttpOnly; SameSite=Lax"},
 		{&feedpb.Affinity{Secure: new(true)}, "/", false, false, "route=VALUE; Path=/; Secure; HttpOnly"},
-		{&feedpb.Affinity{Secure: new(false)}, "/", false, true, "route=VALUE; Path=/; HttpOnly"},
+		{&feedpb.Affinity{Secure: new(false)}, "/", false, true, "route=VALUE; Path=/; Secure; HttpOnly"}, // as ingress-nginx over https
+		{&feedpb.Affinity{Secure: new(false)}, "/", false, false, "route=VALUE; Path=/; HttpOnly"},
 	} {
 		c.a.Cookie = "route"
 		if got := affinityCookie(t, c.a, c.path, c.regexp, c.secure, "x"); got != c.want {

@@ -219,6 +219,7 @@ func (h httpHead) Drop(lower string) {
 
 var (
 	askedURL       = mustParse("$scheme://$http_host$request_uri")
+	askedHost      = mustParse("$http_host")
 	originalTarget = mustParse("$request_uri")
 	scheme         = mustParse("$scheme")
 )
@@ -427,8 +428,14 @@ func (e *External) SignIn(dst []byte, q *Request) []byte {
 		return dst
 	}
 	dst = append(dst, e.joint...)
-	return appendEscapedAll(dst, q.fill(nil, askedURL))
+	// As ingress-nginx writes it: the host can be read, and the rest cannot end the parameter.
+	dst = append(q.fill(dst, scheme), "://"...)
+	dst = appendEscaped(dst, q.fill(nil, askedHost), &plainHost)
+	return appendEscapedAll(dst, q.fill(nil, originalTarget))
 }
+
+// plainHost is what stands for itself in the host of a URL that is a parameter.
+var plainHost = plainSet("-._~:[]")
 
 // appendEscapedAll escapes everything but what stands for itself everywhere.
 func appendEscapedAll(dst, text []byte) []byte { return appendEscaped(dst, text, &unreserved) }

@@ -128,3 +128,31 @@ func TestKeptBounds(t *testing.T) {
 		}
 	}
 }
+
+// TestSignInParameter: clients come back to where they were, and no path or query of theirs
+// adds a parameter.
+func TestSignInParameter(t *testing.T) {
+	for head, want := range map[string]string{
+		"GET /x?a=b&c=d HTTP/1.1\r\nHost: shop.test\r\n\r\n":  "https://login.test/start?rd=http://shop.test%2Fx%3Fa%3Db%26c%3Dd",
+		"GET / HTTP/1.1\r\nHost: shop.test:8443\r\n\r\n":      "https://login.test/start?rd=http://shop.test:8443%2F",
+		"GET /%26x=y HTTP/1.1\r\nHost: [2001:db8::1]\r\n\r\n": "https://login.test/start?rd=http://[2001:db8::1]%2F%2526x%3Dy",
+	} {
+		e, err := compileExternal(&feedpb.ExternalAuth{To: &feedpb.Destination{Authority: "auth.test", Path: "/"}, SignIn: "https://login.test/start"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var r http1.Request
+		if n, err := r.Parse([]byte(head), message.DefaultLimits); err != nil || n != len(head) {
+			t.Fatalf("%q: %v", head, err)
+		}
+		normal, err := route.NormalisePath(nil, r.Path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var q Request
+		q.Of(&r.Request, normal)
+		if got := string(e.SignIn(nil, &q)); got != want {
+			t.Errorf("%q: %q, want %q", head, got, want)
+		}
+	}
+}

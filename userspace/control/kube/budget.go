@@ -241,5 +241,5 @@ func (t *routeTranslator) refuse(a *account, e *entry, refusal string) {
 	default:
 		return
 	}
-	t.changed.served = true
+	t.moved[nameOf(e.ingress)] = struct{}{}
 }

@@ -79,7 +79,7 @@ func (t *routeTranslator) renewController() {
 	}
 	t.controller = now
 	for _, e := range t.entries {
-		if e.member && e.refusal == "" {
+		if e.served() {
 			t.dissolve(e.group)
 			t.dirty[e] = struct{}{}
 		}

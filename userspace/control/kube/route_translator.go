@@ -62,6 +62,9 @@ type routeTranslator struct {
 	dirty   map[*entry]struct{}
 	unused  []reference // Secrets that no group uses any more, for now
 	changed changed
+
+	served []model.Published // Ingresses that are served, oldest first; never changed in place
+	moved  map[name]struct{} // Ingresses whose place in served may be another
 }
 
 // general is what does not belong to any host.
@@ -133,7 +136,7 @@ func newRouteTranslator(o Options, s Store) *routeTranslator {
 		bases: map[string]*base{}, hosts: map[string]model.Host{}, told: map[string]problems{}, below: map[string]map[string]struct{}{}, tlsOnly: map[string]struct{}{},
 		keys: counted[model.ServiceKey, struct{}]{}, certificates: counted[string, model.Certificate]{},
 		authorities: counted[string, model.Authority]{}, wants: counted[reference, struct{}]{},
-		budgets: newBudgets(), dirty: map[*entry]struct{}{}, changed: newChanged(), controllerStale: true,
+		budgets: newBudgets(), moved: map[name]struct{}{}, dirty: map[*entry]struct{}{}, changed: newChanged(), controllerStale: true,
 	}
 	t.setClasses(nil)
 	return t
@@ -240,14 +243,16 @@ func (t *routeTranslator) set(ingress *networkingv1.Ingress) {
 	if last != nil && last.ingress == ingress {
 		return
 	}
-	served := t.changed.served
+	_, moved := t.moved[n]
 	t.remove(n)
 	e := &entry{ingress: ingress}
 	e.member = t.class.serves(ingress, &e.problems)
 	if last != nil && last.member && e.member && byAge(last.ingress, ingress) == 0 {
-		t.changed.served = served // it keeps its place
+		if !moved {
+			delete(t.moved, n) // it keeps its place
+		}
 	} else if e.member {
-		t.changed.served = true
+		t.moved[n] = struct{}{}
 	}
 	// Of those that are not served it is kept that they are there: the class may change.
 	t.entries[n] = e
@@ -300,7 +305,7 @@ func (t *routeTranslator) remove(n name) {
 	if !e.member {
 		return
 	}
-	t.changed.served = true
+	t.moved[n] = struct{}{}
 	for _, r := range e.wants {
 		t.wants.drop(r)
 	}
@@ -594,6 +599,7 @@ func (t *routeTranslator) add(g *group) {
 func (t *routeTranslator) takeChanged() changed {
 	c := t.changed
 	t.changed = newChanged()
+	c.served = len(t.moved) > 0
 	c.trust = t.certificates.differs(c.certificates, equalCertificates) || t.authorities.differs(c.authorities, equalAuthorities)
 	return c
 }
@@ -633,21 +639,57 @@ func (t *routeTranslator) problems() (all problems) {
 	return all
 }
 
-// published returns the Ingresses of the class, oldest first, with the ingress addresses.
+// published returns the Ingresses of the class, oldest first, with the ingress addresses. A few that
+// have come or gone are put in or taken out: sorting all of them was most of what a change cost.
 func (t *routeTranslator) published() []model.Published {
-	var served []*networkingv1.Ingress
-	for _, e := range t.entries {
-		if e.member && e.refusal == "" {
-			served = append(served, e.ingress)
+	const few = 64
+	if len(t.moved) > few {
+		t.served = t.publishedAnew()
+		clear(t.moved)
+		return t.served
+	}
+	out := make([]model.Published, 0, len(t.served)+len(t.moved))
+	for _, p := range t.served {
+		if _, moved := t.moved[name{p.Object.Namespace, p.Object.Name}]; !moved {
+			out = append(out, p)
 		}
 	}
-	slices.SortFunc(served, byAge)
+	for n := range t.moved {
+		e := t.entries[n]
+		if e == nil || !e.served() {
+			continue
+		}
+		i, _ := slices.BinarySearchFunc(out, e.ingress, func(p model.Published, ingress *networkingv1.Ingress) int {
+			return byAge(t.entries[name{p.Object.Namespace, p.Object.Name}].ingress, ingress)
+		})
+		out = slices.Insert(out, i, t.publish(e))
+	}
+	t.served = out
+	clear(t.moved)
+	return t.served
+}
+
+func (t *routeTranslator) publishedAnew() []model.Published {
+	var served []*entry
+	for _, e := range t.entries {
+		if e.served() {
+			served = append(served, e)
+		}
+	}
+	slices.SortFunc(served, func(a, b *entry) int { return byAge(a.ingress, b.ingress) })
 	out := make([]model.Published, len(served))
-	for i, ingress := range served {
-		out[i] = model.Published{Object: refOf("Ingress", ingress), Addresses: t.options.Addresses}
+	for i, e := range served {
+		out[i] = t.publish(e)
 	}
 	return out
 }
+
+func (t *routeTranslator) publish(e *entry) model.Published {
+	return model.Published{Object: refOf("Ingress", e.ingress), Addresses: t.options.Addresses}
+}
+
+// served reports whether an Ingress is of the class, and its namespace has room for it.
+func (e *entry) served() bool { return e.member && e.refusal == "" }
 
 // mergeHosts returns a sorted list of hosts in which those that have changed are replaced.
 func (t *routeTranslator) mergeHosts(last []model.Host, changed map[string]struct{}) []model.Host {

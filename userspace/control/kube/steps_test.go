@@ -113,6 +113,14 @@ func agrees(t *testing.T, versions map[model.ObjectRef][]kube.Objects, namespace
 		if diff := gocmp.Diff(m.Dump()+dumpProblems(problems), sum.String()); diff != "" {
 			t.Fatalf("seed %d, step %d, after %q (-from nothing +translator):\n%s", seed, step, changed, diff)
 		}
+		if step%5 == 0 {
+			fresh := kube.NewTranslator(options)
+			fresh.Replace(objects)
+			first, _ := fresh.Update()
+			if diff := gocmp.Diff(fmt.Sprint(first.Statuses), fmt.Sprint(sum.statuses)); diff != "" {
+				t.Fatalf("seed %d, step %d, after %q: statuses (-from nothing +translator):\n%s", seed, step, changed, diff)
+			}
+		}
 	}
 	t.Logf("%d objects at the end; %d hosts were translated again in %d steps of %d hosts on average", len(there), narrow, steps, hosts/steps)
 	if (refused > 0) != (namespaceBytes > 0) {

@@ -165,6 +165,7 @@ func some[T any](r *rand.Rand, all []T, share float64) (out []T) {
 type state struct {
 	model    model.Model
 	problems []model.Problem
+	statuses model.Statuses
 }
 
 func (s *state) String() string { return s.model.Dump() + dumpProblems(s.problems) }
@@ -176,7 +177,7 @@ func (s *state) take(t *testing.T, from *kube.Translator) (u model.Update) {
 	if !ok {
 		return u
 	}
-	s.problems = u.Problems
+	s.problems, s.statuses = u.Problems, u.Statuses
 	if u.Changed == nil {
 		s.model = *u.Model
 		return u

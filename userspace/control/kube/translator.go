@@ -196,7 +196,11 @@ func (t *Translator) Update() (u model.Update, ok bool) {
 	if g, api := &t.routes.general, &t.routes.gateway; changed.served || changed.general || changed.statuses {
 		findings := slices.Concat(g.findings, api.Findings)
 		slices.SortFunc(findings, model.Finding.Compare)
-		t.statuses = model.Statuses{Published: slices.Concat(t.ingresses, g.published, api.Published), Findings: findings, Attached: api.Attached}
+		published := t.ingresses
+		if len(g.published)+len(api.Published) > 0 {
+			published = slices.Concat(t.ingresses, g.published, api.Published)
+		}
+		t.statuses = model.Statuses{Published: published, Findings: findings, Attached: api.Attached}
 	}
 	if changed.problems {
 		t.routeProblems, t.problems = t.routes.problems(), nil

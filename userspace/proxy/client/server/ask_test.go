@@ -112,7 +112,7 @@ func TestExternalAuth(t *testing.T) {
 	has(t, shop(t, p, "GET /", with("broken")...), "500 ", "external_failed")
 	has(t, shop(t, p, "GET /", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="), "401 ")
 	has(t, shop(t, p, "GET /sign/in?a=b&c=d"), "302 ",
-		"location: https://login.test/start?x=1&back="+url.QueryEscape("http://shop.test/sign/in?a=b&c=d")+"\r\n")
+		"location: https://login.test/start?x=1&back=http://shop.test"+url.QueryEscape("/sign/in?a=b&c=d")+"\r\n")
 	for _, refused := range []string{"bad", "forbidden", "elsewhere", "broken"} {
 		if answer := shop(t, p, "GET /", with(refused)...); strings.Contains(answer, "reached") {
 			t.Errorf("%s gets in: %s", refused, answer)

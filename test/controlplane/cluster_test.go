@@ -289,6 +289,7 @@ func TestAPIServerRestart(t *testing.T) {
 	f.untilHas(t, "served", `host "restart.example.com"`)
 	before := f.dump()
 
+	plane.Kill("kube-controller-manager")
 	plane.Kill("kube-apiserver")
 	wait(t, "the source notices", func() error {
 		if f.cluster.Describe().Error == "" {
@@ -310,6 +311,7 @@ func TestAPIServerRestart(t *testing.T) {
 	}
 	f.untilHas(t, "what was there before", `host "restart.example.com"`)
 	untilAddresses(t, s, "later", ingressIP.String()) // the Lease was kept or taken again
+	must(t, plane.StartControllerManager())
 }
 
 // TestNotAllowed: without the right to watch one resource the first update does not come,

@@ -135,8 +135,14 @@ func StartIn(dir string, place Place) (_ *Plane, err error) {
 	if err := p.StartAPIServer(); err != nil {
 		return nil, err
 	}
-	return p, p.start("kube-controller-manager", filepath.Join(binaries, "kube-controller-manager"),
-		"--kubeconfig", filepath.Join(dir, "admin.kubeconfig"), "--service-account-private-key-file", filepath.Join(dir, "sa.key"),
+	return p, p.StartControllerManager()
+}
+
+// StartControllerManager starts the controller manager (again). After an outage of the API server
+// its own watches would come back as late as half a minute.
+func (p *Plane) StartControllerManager() error {
+	return p.start("kube-controller-manager", filepath.Join(p.binaries, "kube-controller-manager"),
+		"--kubeconfig", p.Kubeconfig(), "--service-account-private-key-file", filepath.Join(p.dir, "sa.key"),
 		"--leader-elect=false", "--bind-address", "127.0.0.1", "--secure-port", "0",
 		"--controllers", "endpointslice-controller,serviceaccount-controller,namespace-controller,root-ca-certificate-publisher-controller")
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -119,13 +120,15 @@ func (k *Kerngate) Start() error {
 	return err
 }
 
-// StartAnother starts an agent beside the one that runs, as an update of the DaemonSet does, by
-// the program and arguments of wrap, if any. Its metrics are its own.
-func (k *Kerngate) StartAnother(name string, wrap ...string) (*Process, error) {
-	command := append(slices.Clone(wrap), k.Binaries.Path(AgentBinary))
-	command = append(command, k.agentArgs()...)
-	command = append(command, "--metrics-address", "127.0.0.1:9101")
-	return k.Node.Start(Command{Name: name, Path: command[0], Args: command[1:], Env: k.Env})
+// StartAnother starts an agent beside the one that runs, as an update of the DaemonSet does.
+// It lacks capabilities, as setpriv names them. Its metrics are its own.
+func (k *Kerngate) StartAnother(name string, lacks ...string) (*Process, error) {
+	agent, args := k.Binaries.Path(AgentBinary), append(k.agentArgs(), "--metrics-address", "127.0.0.1:9101")
+	if len(lacks) == 0 {
+		return k.Node.Start(Command{Name: name, Path: agent, Args: args, Env: k.Env})
+	}
+	args = slices.Concat([]string{"--bounding-set", "-" + strings.Join(lacks, ",-"), agent}, args)
+	return k.Node.Start(Command{Name: name, Path: "setpriv", Args: args, Env: k.Env})
 }
 
 // Ctl runs kerngatectl on the node.

@@ -254,7 +254,7 @@ func (a *Agent) loop(ctx, lifetime context.Context) error {
 			a.Child.stop(a.watchedPIDs())
 			return nil
 		}
-		if end == nil && (a.Child == nil || !a.Child.running() && len(a.watchedPIDs()) == 0) {
+		if a.ending && (a.Child == nil || !a.Child.running() && len(a.watchedPIDs()) == 0) {
 			return nil
 		}
 		a.beat.Store(time.Now().UnixNano())

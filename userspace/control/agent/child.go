@@ -200,7 +200,6 @@ func (c *Child) reaped(exit childExit) {
 	case served && lived > servedLong:
 		c.backoff, c.next = 0, time.Time{}
 	case served:
-		c.backoff = 0
 		c.wait(restartServed)
 	default:
 		if lived > stable {

@@ -22,8 +22,8 @@ const (
 	askMost  = 4 * time.Second
 	// dialTimeout is short, because the kernel sends a SYN ever more rarely.
 	dialTimeout = 3 * time.Second
-	// afterOutage is for how long an API server that is back may still refuse whom it will allow:
-	// it has not read its own rules yet.
+	// afterOutage is for how long an API server that is back may still fail, or refuse whom it will
+	// allow: it has not read its own rules yet.
 	afterOutage = 15 * time.Second
 )
 
@@ -76,7 +76,7 @@ func (c *Connection) pause() time.Duration {
 // away reports whether this is no answer of an API server that is well, and keeps account of when
 // the last outage ended.
 func (c *Connection) away(response *http.Response, err error) bool {
-	unwell := []int{http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout}
+	unwell := []int{http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout}
 	out := err != nil || slices.Contains(unwell, response.StatusCode)
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -95,6 +95,8 @@ func (c *Connection) away(response *http.Response, err error) bool {
 		c.log.Info().Dur("away_for", time.Since(c.since)).Str("api_server", c.URL).Msg("the API server answers again")
 		c.since, c.back = time.Time{}, time.Now()
 	}
-	refuses := response.StatusCode == http.StatusUnauthorized || response.StatusCode == http.StatusForbidden
-	return refuses && !c.back.IsZero() && time.Since(c.back) < afterOutage
+	// A 500 at another time is about one resource, as of Secrets that cannot be decrypted: the
+	// informer says so.
+	notYet := []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusInternalServerError}
+	return slices.Contains(notYet, response.StatusCode) && !c.back.IsZero() && time.Since(c.back) < afterOutage
 }

@@ -41,6 +41,7 @@ func TestOutage(t *testing.T) {
 		{"a list", "GET", list, []int{0, 0, 503, 429, 200}, 200, 5},
 		{"a watch", "GET", "http://api/api/v1/services?allowWatchBookmarks=true&watch=true", []int{0, 500, 200}, 200, 3},
 		{"it does not know its rules yet", "GET", list, []int{0, 403, 401, 200}, 200, 4},
+		{"one resource fails", "GET", list, []int{500, 200}, 500, 1},
 		{"forbidden", "GET", list, []int{403, 200}, 403, 1},
 		{"too old a version", "GET", list, []int{410, 200}, 410, 1},
 		{"one object", "GET", "http://api/api/v1/namespaces/a/secrets/b", []int{0}, 0, 1},

@@ -639,14 +639,14 @@ func (t *routeTranslator) problems() (all problems) {
 	return all
 }
 
-// published returns the Ingresses of the class, oldest first, with the ingress addresses. A few that
-// have come or gone are put in or taken out: sorting all of them was most of what a change cost.
-func (t *routeTranslator) published() []model.Published {
+// publish brings served up to date. A few Ingresses that have come or gone are put in or taken out:
+// sorting all of them was most of what a change cost.
+func (t *routeTranslator) publish() {
 	const few = 64
 	if len(t.moved) > few {
 		t.served = t.publishedAnew()
 		clear(t.moved)
-		return t.served
+		return
 	}
 	out := make([]model.Published, 0, len(t.served)+len(t.moved))
 	for _, p := range t.served {
@@ -662,11 +662,10 @@ func (t *routeTranslator) published() []model.Published {
 		i, _ := slices.BinarySearchFunc(out, e.ingress, func(p model.Published, ingress *networkingv1.Ingress) int {
 			return byAge(t.entries[name{p.Object.Namespace, p.Object.Name}].ingress, ingress)
 		})
-		out = slices.Insert(out, i, t.publish(e))
+		out = slices.Insert(out, i, t.published(e))
 	}
 	t.served = out
 	clear(t.moved)
-	return t.served
 }
 
 func (t *routeTranslator) publishedAnew() []model.Published {
@@ -679,12 +678,12 @@ func (t *routeTranslator) publishedAnew() []model.Published {
 	slices.SortFunc(served, func(a, b *entry) int { return byAge(a.ingress, b.ingress) })
 	out := make([]model.Published, len(served))
 	for i, e := range served {
-		out[i] = t.publish(e)
+		out[i] = t.published(e)
 	}
 	return out
 }
 
-func (t *routeTranslator) publish(e *entry) model.Published {
+func (t *routeTranslator) published(e *entry) model.Published {
 	return model.Published{Object: refOf("Ingress", e.ingress), Addresses: t.options.Addresses}
 }
 

@@ -39,8 +39,7 @@ type Translator struct {
 	memberProblems  problems // of the fabric
 	serviceProblems map[model.ServiceKey][]model.Problem
 	l4Problems      map[model.L4Key][]model.Problem
-	problems        []model.Problem   // all of these; nil: to be gathered
-	ingresses       []model.Published // that are served
+	problems        []model.Problem // all of these; nil: to be gathered
 	statuses        model.Statuses
 }
 
@@ -191,14 +190,14 @@ func (t *Translator) Update() (u model.Update, ok bool) {
 	m := t.model
 	m.Hosts = t.routes.mergeHosts(m.Hosts, changed.hosts)
 	if changed.served {
-		t.ingresses = t.routes.published()
+		t.routes.publish()
 	}
 	if g, api := &t.routes.general, &t.routes.gateway; changed.served || changed.general || changed.statuses {
 		findings := slices.Concat(g.findings, api.Findings)
 		slices.SortFunc(findings, model.Finding.Compare)
-		published := t.ingresses
+		published := t.routes.served
 		if len(g.published)+len(api.Published) > 0 {
-			published = slices.Concat(t.ingresses, g.published, api.Published)
+			published = slices.Concat(published, g.published, api.Published)
 		}
 		t.statuses = model.Statuses{Published: published, Findings: findings, Attached: api.Attached}
 	}
